@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import hashlib
-import http.server
 import json
 import logging
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from pipeline.datasets import catalog
 from pipeline.datasets.catalog import RawFile
 from pipeline.datasets.options import Options
 from pipeline.datasets.tables.uci_binary import UciBinary
+from tests.support.served_folder import QuietHandler, served
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
 DEAD = "http://127.0.0.1:9/nothing"  # the discard port: refused at once
@@ -43,7 +41,7 @@ def make_dataset(url: str | None = None, system_folders: tuple[str, ...] = ()) -
     )
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
+class Handler(QuietHandler):
     """Serves a folder with Range; may cut its first `cuts` answers short."""
 
     cuts = 0
@@ -72,9 +70,6 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             body = body[: len(body) // 2]
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
@@ -82,15 +77,8 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     folder = tmp_path / "served"
     (folder / "toys").mkdir(parents=True)
     Handler.cuts, Handler.requests = 0, []
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{httpd.server_port}", folder
-        finally:
-            httpd.shutdown()
-            thread.join()
+    with served(folder, Handler) as address:
+        yield address, folder
 
 
 def assert_fetched(workdir: Path) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +25,15 @@ from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.shuffling import BatchPlan, part
 from pipeline.datasets import read_transforms
-from pipeline.datasets.base import Dataset, SplitData
-from pipeline.datasets.options import Options
+from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import dynamic_binarize
+from tests.support.toy_datasets import Toy, toy_dataset
 
 ROWS = 9000  # three shards of two blocks each, 2048 and 952 rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class Toy(Dataset):
-    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        raise NotImplementedError
-
-
 def toy(size: int = 5, num_classes: int | None = None, rows_per_shard: int = 3000) -> Toy:
-    return Toy(
-        name="toy",
-        family="toy",
-        event=Binary((size,)),
-        unit="nats",
-        files=(),
-        provenance="made up",
-        options=Options(rows_per_shard=rows_per_shard),
-        num_classes=num_classes,
-    )
+    return toy_dataset(Binary((size,)), num_classes, rows_per_shard)
 
 
 def numbered(rows: int, labels: bool = True, size: int = 16) -> SplitData:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.server
 import io
 import pickle
 import tarfile
-import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +26,7 @@ from pipeline.datasets.images.cifar import Cifar, CifarSubset
 from pipeline.datasets.images.imagenet import SmallImagenet
 from tests.places import MIRROR
 from tests.support.refusals import refused
+from tests.support.served_folder import served
 
 pytestmark = pytest.mark.usefixtures("workdir")
 FIRST_4000 = MIRROR / "cifar10" / "data_batch_1_first4000.bin"
@@ -209,20 +207,12 @@ def small_subset(url: str | None = None) -> tuple[CifarSubset, bytes]:
     return replace(dataset, files=(file,), rows=(8, 2, 2)), content
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "served"
     folder.mkdir()
-    handler = partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+    with served(folder) as address:
+        yield address
 
 
 def test_the_subset_comes_out_of_the_public_archive(tmp_path: Path, server: str) -> None:
