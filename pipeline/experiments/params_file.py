@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import io
 import re
@@ -67,6 +68,8 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict) or not isinstance(loaded.get("experiments"), dict):
         raise UserError(f"{path}: expected a mapping 'experiments', found none")
     sections = _named(loaded, str(path))
+    for key in sections:
+        _refuse_misspelt(key, str(path))
     datasets = sections.get("datasets")
     require(isinstance(datasets, list | None), f"{path}: datasets", "a list", datasets)
     for section in (*KINDS, "uses"):
@@ -75,6 +78,13 @@ def _read(path: Path) -> dict[str, Any]:
         if entries:
             sections[section] = _named(entries, f"{path}: {section}")
     return sections
+
+
+def _refuse_misspelt(section: str, where: str) -> None:
+    """Refuse a name that is nearly a section's; one of another name may hold YAML anchors."""
+    near = difflib.get_close_matches(section, SECTIONS, n=1, cutoff=0.8)
+    if section not in SECTIONS and near:
+        raise UserError(f"{where}: unknown section {section!r}; did you mean {near[0]!r}?")
 
 
 @functools.lru_cache(maxsize=8)  # a fifth of a second, several times in every stage

@@ -41,6 +41,8 @@ def write(text: str) -> None:
         ("experiments: {}\nmixtures: [1]\n", r"mixtures: expected a mapping, got \[1\]"),
         ("experiments: {}\nuses: 3\n", "uses: expected a mapping, got 3"),
         ("experiments: {}\ndatasets: digits\n", "datasets: expected a list, got 'digits'"),
+        ("experiments: {}\nserches: {}\n", "unknown section 'serches'; did you mean 'searches'"),
+        ("experiments: {}\nmixture: {}\n", "unknown section 'mixture'; did you mean 'mixtures'"),
         ("experiments: {toy: {", "not valid"),
         ("\xff", "expected a mapping 'experiments'"),
     ],
