@@ -13,7 +13,7 @@ from pipeline.core.records import flat, value_of
 from pipeline.data.manifest import Manifest
 from pipeline.datasets.options import NOT_HASHED
 from pipeline.experiments import params_file
-from pipeline.experiments.schema import ExperimentConfig, TrainerConfig
+from pipeline.experiments.schema import ExperimentConfig, TrainerConfig, member_defaults
 from pipeline.training.resolved import resolve
 from pipeline.training.saved_models import TrainedModel
 
@@ -60,7 +60,8 @@ def check(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -
 def _described(trained: TrainedModel) -> dict[str, Any]:
     """What a config.yaml says, with the defaults of what it, being older, leaves out."""
     model = {"name": trained.name} | trained.model.hyperparameters.to_dict()
-    defaults = _flat({"model": model, "trainer": asdict(TrainerConfig())})
+    trainer = asdict(TrainerConfig()) | member_defaults(model)["trainer"]
+    defaults = _flat({"model": model, "trainer": trainer})
     return defaults | flat(trained.content)
 
 
