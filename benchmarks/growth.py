@@ -27,7 +27,7 @@ import measuring
 import torch
 
 import arcore
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.datasets.base import SplitData
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -109,7 +109,7 @@ def loader(times: list[int]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         scratch, few = Path(temporary), SplitData(loading.bits(10))
         splits = {"train": SplitData(loading.bits(ROWS)), "valid": few, "test": few}
-        folder = preprocess.write(loading.DATASET, splits, scratch / "shards")
+        folder = preprocessing.write(loading.DATASET, splits, scratch / "shards")
         for count in times:
             place = loading.repeat(folder, count, scratch / str(count))
             stream = loading.loader_of(place, BATCH, WINDOW)

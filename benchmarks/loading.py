@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 import arcore
-from pipeline.data import loading, preprocess
+from pipeline.data import loading, preprocessing
 from pipeline.data.batches import Batch
 from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.shard_layout import content_sha256
@@ -139,7 +139,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         few = SplitData(bits(10))
         splits = {"train": SplitData(bits(arguments.rows)), "valid": few, "test": few}
-        folder = preprocess.write(DATASET, splits, Path(temporary) / "shards")
+        folder = preprocessing.write(DATASET, splits, Path(temporary) / "shards")
         del splits
         size = sum(path.stat().st_size for path in folder.iterdir())
         print(f"{measuring.machine()}, {arguments.rows} rows of {SIZE} bits,")

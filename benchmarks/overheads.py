@@ -44,7 +44,7 @@ from loading import bits
 
 import arcore
 from pipeline.core import allocator
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
@@ -104,7 +104,7 @@ TWO = (
 def write_shards(case: Case, folder: Path) -> Path:
     few = SplitData(bits(10))
     splits = {"train": SplitData(bits(case.rows)), "valid": few, "test": few}
-    return preprocess.write(catalog.get_dataset({"name": DATASET}), splits, folder)
+    return preprocessing.write(catalog.get_dataset({"name": DATASET}), splits, folder)
 
 
 # -- the worker's loop against a bare one, in one process

@@ -24,10 +24,10 @@ def main() -> None:
 
         print(params_file.listed("experiments"))
         return
-    from pipeline.evaluation import evaluate  # here: --help needs no torch
+    from pipeline.evaluation import experiment_evaluation  # here: --help needs no torch
     from pipeline.experiments import compose
 
-    evaluate.evaluate(compose.load(arguments.experiment, arguments.overrides))
+    experiment_evaluation.evaluate(compose.load(arguments.experiment, arguments.overrides))
 
 
 if __name__ == "__main__":

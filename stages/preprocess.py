@@ -14,7 +14,7 @@ def main() -> None:
     """Parse the command line and write the shards."""
     from pipeline.cluster import distributed_decoding  # here: a warm process has them
     from pipeline.core import paths
-    from pipeline.data import preprocess, shard_reader
+    from pipeline.data import preprocessing, shard_reader
     from pipeline.datasets import catalog
     from pipeline.experiments import groups
 
@@ -48,7 +48,7 @@ def main() -> None:
         return
     cluster = groups.load_cluster(of_cluster)
     with distributed_decoding.decoding_on_workers(cluster, arguments.dataset):
-        preprocess.preprocess(catalog.get_dataset(config))
+        preprocessing.preprocess(catalog.get_dataset(config))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ def main() -> None:
     if bool(options.datasets) == options.all:
         parser.error("expected dataset names, or --all")
     from pipeline.datasets import catalog  # here: --help needs no MLflow
-    from pipeline.registry import register
+    from pipeline.registry import registration
 
     for dataset in options.datasets:
         catalog.load_config(dataset)  # an unknown one is named, with what is near it
-    register.register_all(options.datasets)
+    registration.register_all(options.datasets)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main() -> None:
     if not options.show and not options.datasets:
         parser.error("which dataset?")
     from pipeline.datasets import catalog  # here: --help needs none of them
-    from pipeline.reporting import index, publishing, terminal
+    from pipeline.reporting import index, report_files, terminal
 
     if options.show:
         print(terminal.show(options.datasets))
@@ -33,7 +33,7 @@ def main() -> None:
     for dataset in options.datasets:
         catalog.load_config(dataset)  # an unknown one is named, with what is near it
     for dataset in options.datasets:
-        publishing.write(dataset)
+        report_files.write(dataset)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def home(workdir: Path, migrated: Path) -> Path:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data/raw and data/shards of digits_binary."""
-    from pipeline.data import fetching, preprocess
+    from pipeline.data import fetching, preprocessing
     from pipeline.datasets import catalog
 
     folder = tmp_path_factory.mktemp("digits")
@@ -101,7 +101,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         empty(patch, folder)
         dataset = catalog.get_dataset({"name": "digits_binary"})
         fetching.fetch(dataset)
-        preprocess.preprocess(dataset)
+        preprocessing.preprocess(dataset)
     return folder
 
 

@@ -22,7 +22,7 @@ import arcore
 from pipeline.core.errors import UserError
 from pipeline.core.records import parse_object, read_yaml
 from pipeline.data.manifest import _own_sha256, read_manifest
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.result_records import Result
 from pipeline.experiments import compose
 from pipeline.training import saved_models
 from pipeline.training.training_records import TrainingRecord

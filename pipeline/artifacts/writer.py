@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.artifacts import locks, origin, publishing
+from pipeline.artifacts import locks, origin, shared_copies
 from pipeline.artifacts.artifact import SEAL, Artifact
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
@@ -117,7 +117,7 @@ def writing(
             if artifact.kind.sealed:
                 _seal(artifact, inputs, folder)
             _stamp(artifact, begun, device, folder)
-        publishing.publish(artifact, storage)
+        shared_copies.publish(artifact, storage)
         if run is not None:
             for name in artifact.kind.logged:
                 if (artifact.folder / name).is_file():

@@ -91,8 +91,8 @@ class Loader:
         >>> from pipeline.datasets import catalog
         >>> digits = catalog.get_dataset({"name": "digits"})
         >>> raw = Path(tempfile.mkdtemp())
-        >>> from pipeline.data import preprocess
-        >>> folder = preprocess.write(digits, digits.decode(raw), raw / "shards")
+        >>> from pipeline.data import preprocessing
+        >>> folder = preprocessing.write(digits, digits.decode(raw), raw / "shards")
         >>> loader = Loader(folder, "train", BatchPlan(batch_size=100))
         >>> loader.rows, loader.steps_per_epoch
         (1257, 13)

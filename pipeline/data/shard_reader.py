@@ -60,10 +60,10 @@ class ShardReader:
 
     Example:
         >>> import tempfile
-        >>> from pipeline.data import preprocess
+        >>> from pipeline.data import preprocessing
         >>> from pipeline.datasets import catalog
         >>> digits, raw = catalog.get_dataset({"name": "digits"}), Path(tempfile.mkdtemp())
-        >>> folder = preprocess.write(digits, digits.decode(raw), raw / "shards")
+        >>> folder = preprocessing.write(digits, digits.decode(raw), raw / "shards")
         >>> test = ShardReader(folder, "test")
         >>> len(test), test[np.array([7, 3])].x.shape
         (360, (2, 1, 8, 8))

@@ -17,7 +17,7 @@ from pipeline.datasets import catalog
 from pipeline.datasets.base import Sound
 from pipeline.datasets.read_transforms import draw, dynamic_binarize, permute_rows
 from pipeline.evaluation import image_codecs, image_sizes, sound_baselines, video_codecs
-from pipeline.evaluation.results import CodecMeasurements, CodecResult
+from pipeline.evaluation.result_records import CodecMeasurements, CodecResult
 
 log = logging.getLogger(__name__)
 Libraries = dict[str, str | None]  # versions by name

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from arcore.events import Event
-from pipeline.evaluation.results import CodecResult, Score
+from pipeline.evaluation.result_records import CodecResult, Score
 
 TENTHS = 10
 NATS_PER_BYTE = 8 * math.log(2)

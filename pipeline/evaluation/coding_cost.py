@@ -15,7 +15,7 @@ from pipeline.core.errors import UserError, require
 from pipeline.data import sound_batches
 from pipeline.data.shard_reader import Split
 from pipeline.evaluation import scoring
-from pipeline.evaluation.results import Coded
+from pipeline.evaluation.result_records import Coded
 
 
 def check(model: arcore.AutoregressiveModel, context_frames: int, name: str) -> None:

@@ -24,19 +24,19 @@ from arcore import events
 from arcore.events import Event
 from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import Artifact
-from pipeline.artifacts.publishing import unpublished
+from pipeline.artifacts.shared_copies import unpublished
 from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import shared_storage
 from pipeline.core import paths, stage_code
 from pipeline.core import storage as places
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat, read_yaml, value_of
-from pipeline.data import fetching, preprocess
+from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
-from pipeline.evaluation import evaluate, identity, result_files
-from pipeline.evaluation.results import Counterpart, Result, Score
+from pipeline.evaluation import experiment_evaluation, identity, result_files
+from pipeline.evaluation.result_records import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose, naming, params_file
 from pipeline.experiments.schema import ExperimentConfig
@@ -241,7 +241,7 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
     config = on_fold(config, fold)
     dataset = catalog.get_dataset(config.dataset)
     with _root(home), unpublished():
-        folder = preprocess.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
+        folder = preprocessing.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
         code = stage_code.code_sha256("folds", str(config.model["name"]))
         identity = f"{config.config_hash(read_manifest(folder).sha256)} {code} {plan}"
@@ -251,7 +251,7 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
             if not _is_of(trained, identity):
                 driver.train(config)
                 trained.write_text(identity, encoding="utf-8")
-            evaluate.evaluate(config)
+            experiment_evaluation.evaluate(config)
             done.write_text(identity, encoding="utf-8")
         result = result_files.read(out)
     log.info("%s, fold %d: test %.3f nats", config.name, fold, result.score.nats)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.result_records import Result
 from pipeline.experiments import naming, params_file
 from pipeline.experiments.schema import ExperimentConfig
 

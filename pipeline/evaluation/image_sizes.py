@@ -11,7 +11,7 @@ from arcore.events import Levels
 from pipeline.evaluation import image_codecs
 from pipeline.evaluation.coded_sizes import TENTHS, codec_result
 from pipeline.evaluation.image_codecs import ImageCodec
-from pipeline.evaluation.results import CodecResult
+from pipeline.evaluation.result_records import CodecResult
 
 
 def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:

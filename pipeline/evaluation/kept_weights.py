@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.core.errors import UserError
 from pipeline.evaluation import result_files
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.result_records import Result
 from pipeline.experiments import naming
 from pipeline.training import saved_models
 from pipeline.training.saved_models import TrainedModel

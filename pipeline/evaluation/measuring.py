@@ -17,7 +17,7 @@ from pipeline.data import sound_batches
 from pipeline.data.manifest import Manifest
 from pipeline.data.shard_reader import Split
 from pipeline.evaluation import scoring
-from pipeline.evaluation.results import (
+from pipeline.evaluation.result_records import (
     BoundTerms,
     Excess,
     ImportanceEstimate,
@@ -36,7 +36,7 @@ class Measured:
         nats: of each row, (rows,) float64.
         seconds: of scoring them.
         score, mean_size, excess, member, importance, bound: see
-            `pipeline.evaluation.results.Result`.
+            `pipeline.evaluation.result_records.Result`.
     """
 
     nats: Tensor

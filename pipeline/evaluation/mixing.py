@@ -28,7 +28,7 @@ from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.evaluation import pooling, result_files, scoring, trained_entry
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.result_records import Result
 from pipeline.experiments import compose
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store

@@ -19,7 +19,7 @@ from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, read_yaml, value_of
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.evaluation import identity, result_files
-from pipeline.evaluation.results import CodecMeasurements, CodecResult, Result
+from pipeline.evaluation.result_records import CodecMeasurements, CodecResult, Result
 from pipeline.experiments import naming
 from pipeline.training.training_records import TrainingRecord
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, preprocess
+from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
 from pipeline.evaluation import cross_validation, kept_weights, measuring, scoring
 from pipeline.evaluation.kept_weights import WEIGHTS
 from pipeline.evaluation.measuring import Measured
-from pipeline.evaluation.results import Result, Score
+from pipeline.evaluation.result_records import Result, Score
 from pipeline.experiments import compose, naming
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import saved_models
@@ -89,7 +89,9 @@ def _rescore_folds(config: ExperimentConfig, folder: Path, record: Result) -> li
         one = cross_validation.on_fold(config, fold)
         dataset, kept = catalog.get_dataset(one.dataset), saved_models.load_folder(model)
         with tempfile.TemporaryDirectory() as temporary:
-            shards = preprocess.write(dataset, dataset.decode(raw), Path(temporary) / dataset.name)
+            shards = preprocessing.write(
+                dataset, dataset.decode(raw), Path(temporary) / dataset.name
+            )
             found.append(_measure(one, kept, record.num_members, shards))
     return found
 

@@ -15,7 +15,7 @@ from pipeline.artifacts.artifact import EVALUATION
 from pipeline.artifacts.reader import read_origin
 from pipeline.core import paths
 from pipeline.core.records import read_object, write_object
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.result_records import Result
 
 TIMING = ("train_seconds", "evaluate_seconds", "sample_seconds", "coded_seconds", "device")
 

@@ -18,7 +18,7 @@ from arcore.events import Levels
 from arcore.units import nats_to_bits_per_dim
 from pipeline.datasets.base import Dataset, Sound, SplitData
 from pipeline.evaluation import image_codecs
-from pipeline.evaluation.results import CodecResult, Score
+from pipeline.evaluation.result_records import CodecResult, Score
 
 PSEUDO_COUNT = 0.5
 STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0)

@@ -19,7 +19,7 @@ import numpy as np
 from arcore.events import Event, Levels, after_frames, is_gray, is_levels
 from pipeline.core.errors import UserError
 from pipeline.evaluation.coded_sizes import TENTHS, codec_result
-from pipeline.evaluation.results import CodecResult
+from pipeline.evaluation.result_records import CodecResult
 
 if TYPE_CHECKING:
     from av import VideoCodecContext, VideoFrame

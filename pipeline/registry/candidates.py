@@ -17,7 +17,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record
 from pipeline.evaluation.reading import Evaluated, read_results
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.result_records import Result
 
 CHAMPION = "champion"
 _GIVEN = {"num_classes": "class", "local_classes": "local-classes"}

@@ -11,7 +11,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat
 from pipeline.data.manifest import Manifest
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.result_records import Result
 from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.registry.candidates import Candidate
 from pipeline.tracking import mlflow_store, run_logger

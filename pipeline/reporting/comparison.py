@@ -20,7 +20,7 @@ from pipeline.evaluation.reading import (
     read_codecs,
     read_results,
 )
-from pipeline.evaluation.results import CodecResult, FurtherTest, Result, Score
+from pipeline.evaluation.result_records import CodecResult, FurtherTest, Result, Score
 from pipeline.reporting import wording
 from pipeline.reporting.published import PublishedResult, match, published_for
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.core import paths
-from pipeline.evaluation.results import Score
+from pipeline.evaluation.result_records import Score
 from pipeline.reporting import origins, templates, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.history_units import in_unit

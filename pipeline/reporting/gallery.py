@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.core.errors import UserError, one_line
 from pipeline.evaluation import audio_figures, video_figures
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.result_records import Result
 from pipeline.reporting import templates
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.templates import Cell, HtmlTable, Media

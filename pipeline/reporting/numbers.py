@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.core.errors import UserError, one_line
-from pipeline.evaluation.results import CodecResult
+from pipeline.evaluation.result_records import CodecResult
 from pipeline.reporting import origins, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.published import PublishedResult

@@ -14,7 +14,7 @@ from arcore.events import Event
 from arcore.units import UNITS, nats_to, to_nats
 from pipeline.core.errors import UserError, unknown_name
 from pipeline.core.records import read_yaml, require_known, value_of
-from pipeline.evaluation.results import Counterpart
+from pipeline.evaluation.result_records import Counterpart
 from pipeline.reporting.wording import SIGNS
 
 DEFAULT = Path(__file__).with_name("published_results.yaml")

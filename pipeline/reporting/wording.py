@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from arcore.models import COMBINATIONS
 from arcore.zoo import list_models, model_class
 from pipeline.evaluation.reading import Evaluated
-from pipeline.evaluation.results import BoundTerms, Result
+from pipeline.evaluation.result_records import BoundTerms, Result
 
 UNITS = {
     "nats": "nats",

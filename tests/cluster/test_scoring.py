@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from tests.support.clusters import Cluster, ClusterProject
@@ -39,7 +39,7 @@ def project(two_hosts: Cluster, cluster_project: Any) -> ClusterProject:
     x = train.x[chosen]
     x.reshape(ROWS, -1)[np.arange(ROWS), generator.integers(x[0].size, size=ROWS)] ^= 1
     splits = {"train": train, "valid": splits["valid"], "test": SplitData(x, train.labels[chosen])}
-    preprocess.write(dataset, splits, project.folder / "data/shards/digits_binary")
+    preprocessing.write(dataset, splits, project.folder / "data/shards/digits_binary")
     done = project.stage("train", "orderless", "cluster.cpus_per_worker=1")
     assert done.returncode == 0, done.stderr
     return project

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from tests.support.workers import Worker
@@ -28,7 +28,7 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return SplitData(x, generator.integers(0, 10, rows), None)
 
     folder = tmp_path_factory.mktemp("shards") / "digits_binary"
-    return preprocess.write(
+    return preprocessing.write(
         dataset, {"train": split(96), "valid": split(24), "test": split(24)}, folder
     )
 

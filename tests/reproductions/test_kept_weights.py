@@ -10,7 +10,7 @@ import torch
 import arcore
 from arcore.events import Levels
 from pipeline.core import paths
-from pipeline.data import fetching, preprocess
+from pipeline.data import fetching, preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
 from pipeline.evaluation import rescoring
@@ -68,7 +68,7 @@ def bring(dataset: Dataset) -> None:
     """Make the shards of a dataset, or take those of the project where that is minutes of work."""
     if dataset.name != simulated_pushing.NAME:
         fetching.fetch(dataset)
-        preprocess.preprocess(dataset)
+        preprocessing.preprocess(dataset)
         return
     rendered = ROOT / "data" / "shards" / dataset.name
     if not rendered.is_dir():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocessing, shard_reader
 from pipeline.datasets import catalog
 from tests.places import MIRROR, ROOT
 
@@ -45,7 +45,7 @@ def test_digits_end_to_end_and_twice_the_same_bytes(workdir: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "digits: 1257/180/360 rows" in done.stderr
     first = folder_bytes(folder)
-    preprocess.preprocess(catalog.get_dataset({"name": "digits", "rows_per_shard": 500}))
+    preprocessing.preprocess(catalog.get_dataset({"name": "digits", "rows_per_shard": 500}))
     assert folder_bytes(folder) == first and len(first) == 7
     manifest = shard_reader.verify(folder)
     assert manifest.num_classes == 10 and manifest.unit == "bits_per_dim"
@@ -106,7 +106,7 @@ def test_truncated_raw_file_is_one_line(tmp_path: Path) -> None:
 KILLED = """
 import os, signal
 from pathlib import Path
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 write, count = Path.write_bytes, 0
 def dying(self, data):
@@ -117,7 +117,7 @@ def dying(self, data):
         os.kill(os.getpid(), signal.SIGKILL)
     return write(self, data)
 Path.write_bytes = dying
-preprocess.preprocess(catalog.get_dataset({"name": "digits"}))
+preprocessing.preprocess(catalog.get_dataset({"name": "digits"}))
 """
 
 
@@ -129,7 +129,7 @@ def test_killed_preprocess_leaves_nothing_that_is_read_and_the_next_run_cleans(
     root = workdir / "data/shards"
     (partial,) = root.iterdir()
     assert partial.name.startswith(".digits.") and partial.name.endswith(".partial")
-    preprocess.preprocess(catalog.get_dataset({"name": "digits"}))
+    preprocessing.preprocess(catalog.get_dataset({"name": "digits"}))
     assert [path.name for path in root.iterdir()] == ["digits"]
     shard_reader.verify(root / "digits")
 

@@ -20,7 +20,7 @@ from pipeline.data.scalings import write_scalings
 from pipeline.datasets.base import SPLITS
 from pipeline.datasets.options import Options
 from pipeline.datasets.scaling import Scaling
-from pipeline.registry import register
+from pipeline.registry import registration
 from pipeline.tracking import mlflow_store, run_logger
 from stages import register as stage
 from tests.places import ROOT
@@ -46,7 +46,7 @@ print(json.dumps({"nats": scores["nats"].tolist(), "bits": scores["bits_per_dim"
 def test_a_clean_process_scores_and_samples(home, tmp_path_factory):
     experiment("toy-nade", "nade", valid_nats=9.0)
     model = experiment("toy-made", "made", valid_nats=8.0, members=3, num_masks=3, hidden=[8])
-    register.write("toy")
+    registration.write("toy")
     events = model.sample(5, generator=torch.Generator().manual_seed(0))
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     env["MLFLOW_TRACKING_URI"] = mlflow_store.tracking_uri()
@@ -121,7 +121,7 @@ def test_a_model_goes_into_the_run_that_trained_it_which_stays_as_it_was(home, f
     before = store.get_run(run_id).info
     path = Path("models", "toy-nade", "training.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "run_id": run_id}))
-    entry = register.register_dataset("toy").experiments["toy-nade"]
+    entry = registration.register_dataset("toy").experiments["toy-nade"]
     assert entry.run_id == run_id
     run = store.get_run(run_id)
     assert (run.info.status, run.info.end_time) == ("FINISHED", before.end_time)
@@ -135,7 +135,7 @@ def test_a_model_goes_into_the_run_that_trained_it_which_stays_as_it_was(home, f
         "test_nats", "test_nats_stderr", "test_bits_per_dim", "best_valid_nats",
     }  # fmt: skip
     shutil.rmtree(home / "mlartifacts")
-    again = register.register_dataset("toy").experiments["toy-nade"]
+    again = registration.register_dataset("toy").experiments["toy-nade"]
     assert again.version > entry.version, "files that are gone are registered anew"
 
 
@@ -163,34 +163,34 @@ def test_values_that_were_standardised_make_a_version_that_knows_it(home, few_ro
     experiment("toy-nade", "nade", valid_nats=9.0)
     config, shards = Path("models/toy-nade/config.yaml"), Path("data/shards/toy")
     config.write_text(config.read_text().replace("d" * 64, read_manifest(shards).sha256))
-    first = register.register_dataset("toy").experiments["toy-nade"].version
+    first = registration.register_dataset("toy").experiments["toy-nade"].version
     shape = EVENT.extents
     write_scalings({"x": Scaling(np.zeros(shape), np.full(shape, 2.0))}, shards)
-    second = register.register_dataset("toy").experiments["toy-nade"].version
+    second = registration.register_dataset("toy").experiments["toy-nade"].version
     assert second == first + 1
     version = mlflow_store.client().get_model_version("arcore-toy", str(second))
     assert version.tags["standardized"] == "x"
     loaded = mlflow.pyfunc.load_model(f"models:/arcore-toy/{second}").unwrap_python_model()
     assert set(loaded.scalings) == {"x"} and bool((loaded.scalings["x"][1] == 2).all())
     shutil.rmtree(shards)
-    again = register.register_dataset("toy").experiments["toy-nade"].version
+    again = registration.register_dataset("toy").experiments["toy-nade"].version
     assert again == second, "what cannot be known is left as it is"
 
 
 def test_new_weights_make_a_new_version_and_take_the_alias(home):
     experiment("toy-nade", "nade", valid_nats=9.0)
-    before = register.register_dataset("toy").experiments["toy-nade"].version
+    before = registration.register_dataset("toy").experiments["toy-nade"].version
     experiment("toy-nade", "nade", valid_nats=8.5, hidden=3)
-    after = register.register_dataset("toy")
+    after = registration.register_dataset("toy")
     assert after.experiments["toy-nade"].version == before + 1
-    champion = register.Champion(experiment="toy-nade", version=before + 1)
+    champion = registration.Champion(experiment="toy-nade", version=before + 1)
     assert after.champions == {"arcore-toy": champion}
 
 
 def test_models_that_are_told_the_class_have_a_champion_of_their_own(home):
     experiment("toy-nade", "nade", valid_nats=9.0)
     experiment("toy-made-classes", "made", valid_nats=5.0, num_classes=3)
-    found = register.register_dataset("toy")
+    found = registration.register_dataset("toy")
     winners = {name: champion.experiment for name, champion in found.champions.items()}
     assert winners == {"arcore-toy": "toy-nade", "arcore-toy-given-class": "toy-made-classes"}
     assert found.experiments["toy-made-classes"].model == "arcore-toy-given-class"
@@ -198,12 +198,12 @@ def test_models_that_are_told_the_class_have_a_champion_of_their_own(home):
     assert len(list(store.search_model_versions("name = 'arcore-toy'"))) == 1
     told = store.get_model_version_by_alias("arcore-toy-given-class", "champion")
     assert told.tags["experiment"] == "toy-made-classes"
-    assert register.register_dataset("toy") == found
+    assert registration.register_dataset("toy") == found
 
 
 def test_a_champion_takes_any_integers_and_says_no_in_one_line(home):
     model = experiment("toy-nade", "nade", valid_nats=9.0)
-    register.write("toy")
+    registration.write("toy")
     loaded = mlflow.pyfunc.load_model("models:/arcore-toy@champion")
     events = model.sample(3, generator=torch.Generator().manual_seed(0)).numpy()
     wanted = loaded.predict(events)
@@ -227,7 +227,7 @@ def test_the_example_of_the_page_runs(home):
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     experiment("toy-nade", "nade", 9.0, event=arcore.events.Levels(17, (1, 8, 8)))
     experiment("toy-made", "made", 9.0, event=arcore.events.Levels(17, (1, 8, 8)), num_classes=10)
-    register.write("toy")
+    registration.write("toy")
     names: dict[str, object] = {}
     exec(compile(example.replace("arcore-digits", "arcore-toy"), "docs/registry.md", "exec"), names)
     assert list(names["scores"].columns) == ["nats", "bits_per_dim"]
@@ -236,12 +236,12 @@ def test_the_example_of_the_page_runs(home):
 
 def test_errors_are_one_line(home, monkeypatch):
     with pytest.raises(UserError, match="no evaluated experiment"):
-        register.register_dataset("toy")
+        registration.register_dataset("toy")
     experiment("toy-nade", "nade", valid_nats=9.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="http://127.0.0.1:9 is unreachable") as caught:
-        register.register_dataset("toy")
+        registration.register_dataset("toy")
     assert "\n" not in str(caught.value)
     Path("models", "toy-nade", "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors: missing"):
-        register.register_dataset("toy")
+        registration.register_dataset("toy")

@@ -1,9 +1,10 @@
-"""Modules stay short, and docstrings are of one form."""
+"""Modules stay short, names are used once, and docstrings are of one form."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import collections
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,18 @@ def test_arguments_have_one_heading(path: Path) -> None:
     for name, text in docstrings_of(path):
         headings = {"Args:", "Parameters:", "Params:"} & {line.strip() for line in text.split("\n")}
         assert not headings, f"{name}: Arguments: is the heading, got {headings}"
+
+
+def twice(names: Iterable[str]) -> set[str]:
+    return {name for name, count in collections.Counter(names).items() if count > 1}
+
+
+def test_no_two_modules_have_one_name() -> None:
+    assert not twice(path.name for path in MODULES if path.name != "__init__.py")
+
+
+def test_no_two_classes_have_one_name() -> None:
+    bodies = (ast.parse(path.read_text(encoding="utf-8")).body for path in MODULES)
+    assert not twice(
+        node.name for body in bodies for node in body if isinstance(node, ast.ClassDef)
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.experiments import compose
@@ -35,6 +35,6 @@ def train_on_few(
                 )
                 for split, data in dataset.decode(folder).items()
             }
-            preprocess.write(dataset, few, folder / "data/shards" / name)
+            preprocessing.write(dataset, few, folder / "data/shards" / name)
         for name in experiments:
             driver.train(compose.load(name))

@@ -13,7 +13,7 @@ from arcore import events, units
 from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manifest
 from pipeline.datasets.base import SPLITS
 from pipeline.datasets.options import Options
-from pipeline.evaluation.results import CodecMeasurements, CodecResult, Score
+from pipeline.evaluation.result_records import CodecMeasurements, CodecResult, Score
 from tests.support.trainings import TRAINING
 
 MNIST = events.Binary((1, 28, 28))

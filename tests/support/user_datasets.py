@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocessing, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, Dataset
 
@@ -15,6 +15,6 @@ def own(kind: str, **options: Any) -> Dataset:
 
 
 def shards(dataset: Dataset) -> dict[str, Any]:
-    folder = preprocess.write(dataset, dataset.decode(Path()), Path("shards"))
+    folder = preprocessing.write(dataset, dataset.decode(Path()), Path("shards"))
     shard_reader.verify(folder)
     return {split: shard_reader.read_split(folder, split) for split in SPLITS}

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.cluster.distributed_decoding import DecodingWork, decoding_on_workers
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.experiments.schema import ClusterConfig
 from tests.support.own_files import packed_pictures, write_image_parquet, write_picture
@@ -22,7 +22,7 @@ TWO = ClusterConfig(num_workers=2, cpus_per_worker=1)
 def shards(**options: Any) -> dict[str, str]:
     """Sums of all that preprocessing writes."""
     dataset = catalog.get_dataset({"name": "mine", **options})
-    folder = preprocess.write(dataset, dataset.decode(Path()), Path("shards"))
+    folder = preprocessing.write(dataset, dataset.decode(Path()), Path("shards"))
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 

@@ -46,15 +46,15 @@ def test_a_damaged_xz_archive(tmp_path: Path) -> None:
                 inner.read()
 
 
-def test_a_varint_of_more_than_64_bits() -> None:
-    varint = b"\xff" * 9 + b"\x7f"
+def test_a_varint_of_more_than_ten_bytes() -> None:
+    varint = b"\xff" * 10 + b"\x7f"
 
     def field(number: int, content: bytes) -> bytes:
         return bytes([number << 3 | 2, len(content)]) + content
 
     numbers = field(3, field(1, varint))
     entry = field(1, b"a") + field(2, numbers)
-    with pytest.raises(UserError, match="f: no tf.train.Example: a varint of more than 64 bits"):
+    with pytest.raises(UserError, match="f: no tf.train.Example"):
         tfrecords.parse_example(field(1, field(1, entry)), "f")
 
 

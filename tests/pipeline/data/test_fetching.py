@@ -15,7 +15,7 @@ import pytest
 
 from arcore.events import Binary
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, preprocess, unpacking
+from pipeline.data import fetching, preprocessing, unpacking
 from pipeline.datasets import catalog
 from pipeline.datasets.catalog import RawFile
 from pipeline.datasets.options import Options
@@ -299,10 +299,10 @@ def test_the_copy_of_a_file_of_ones_own_follows_it(
         dataset = catalog.get_dataset(config)
         if edited != text:
             with pytest.raises(UserError, match=r"^y\.csv: changed since it was fetched; run "):
-                preprocess.preprocess(dataset)
+                preprocessing.preprocess(dataset)
         fetching.fetch(dataset)
         assert Path("data/raw/mine/y.csv").read_text() == edited
-        preprocess.preprocess(dataset)
+        preprocessing.preprocess(dataset)
     assert not Path("data/raw/mine.rejected").exists()
 
 

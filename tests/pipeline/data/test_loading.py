@@ -20,7 +20,7 @@ import torch
 
 from arcore.events import Binary, Real
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader, shuffling
+from pipeline.data import preprocessing, shard_reader, shuffling
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.shuffling import BatchPlan, part
@@ -49,7 +49,7 @@ def positions(x: torch.Tensor) -> np.ndarray:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = {"train": numbered(ROWS), "valid": numbered(50), "test": numbered(3)}
-    return preprocess.write(toy(16, ROWS), splits, tmp_path_factory.mktemp("loading") / "toy")
+    return preprocessing.write(toy(16, ROWS), splits, tmp_path_factory.mktemp("loading") / "toy")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def gray(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     levels = np.random.default_rng(0).integers(0, 256, (5000, 6), dtype=np.uint8)
     data = SplitData(levels, None, "bernoulli")
     splits = {"train": data, "valid": data, "test": data}
-    return preprocess.write(toy(6), splits, tmp_path_factory.mktemp("gray") / "toy"), levels
+    return preprocessing.write(toy(6), splits, tmp_path_factory.mktemp("gray") / "toy"), levels
 
 
 def epoch_of(loader: Loader, epoch: int = 0, first_step: int = 0) -> list[np.ndarray]:
@@ -164,7 +164,7 @@ def test_a_part_that_has_not_all_classes_is_told(
     by_class = replace(numbered(90), labels=np.arange(90) // 30)
     dataset = toy(16, num_classes=4)
     splits = dict.fromkeys(("train", "valid", "test"), by_class)
-    folder = preprocess.write(dataset, splits, tmp_path / "shards")
+    folder = preprocessing.write(dataset, splits, tmp_path / "shards")
     for rows in (90, 61, None):
         Loader(folder, "train", BatchPlan(batch_size=5, first_rows=rows))
     assert not caplog.records
@@ -291,7 +291,7 @@ def test_dequantised_rows_are_noisy_anew_each_epoch(tmp_path: Path) -> None:
     levels = np.random.default_rng(0).integers(0, 4, (300, 3), dtype=np.uint8)
     data = SplitData(levels, None, "dequantize")
     dataset = replace(toy(3), event=Real((3,), bin_width=0.25))
-    place = preprocess.write(
+    place = preprocessing.write(
         dataset, {"train": data, "valid": data, "test": data}, tmp_path / "toy"
     )
     loader = Loader(place, "train", BatchPlan(batch_size=100, seed=5))
@@ -458,7 +458,7 @@ def test_two_windows_at_most(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("fault", ["missing", "corrupt"])
 def test_error_in_the_thread_surfaces(tmp_path: Path, fault: str) -> None:
     splits = {name: numbered(ROWS, False) for name in ("train", "valid", "test")}
-    place = preprocess.write(toy(16), splits, tmp_path / "toy")
+    place = preprocessing.write(toy(16), splits, tmp_path / "toy")
     path = place / "train-00001-of-00003.parquet"
     content = path.read_bytes()
     path.unlink()
@@ -516,7 +516,7 @@ def test_memory_is_flat_in_the_number_of_rows(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 2, (200_000, 600), dtype=np.uint8)
     few = SplitData(x[:10])
     splits = {"train": SplitData(x), "valid": few, "test": few}
-    small = preprocess.write(toy(600, rows_per_shard=20_000), splits, tmp_path / "small")
+    small = preprocessing.write(toy(600, rows_per_shard=20_000), splits, tmp_path / "small")
     grown = {}
     for place in (small, repeated(small, 10, tmp_path / "large")):
         command = [sys.executable, "-c", STREAM, str(place)]

@@ -17,7 +17,7 @@ import pytest
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.data import manifest as manifest_module
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.data.shuffling import part
@@ -54,7 +54,7 @@ def toy_splits(dataset: Dataset) -> dict[str, SplitData]:
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     dataset = toy()
-    return preprocess.write(dataset, toy_splits(dataset), tmp_path / "toy")
+    return preprocessing.write(dataset, toy_splits(dataset), tmp_path / "toy")
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
@@ -93,7 +93,7 @@ def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Non
 def test_round_trip(tmp_path: Path, event: Event, num_classes: int | None) -> None:
     dataset = toy(event, num_classes)
     splits = toy_splits(dataset)
-    folder = preprocess.write(dataset, splits, tmp_path / "toy")
+    folder = preprocessing.write(dataset, splits, tmp_path / "toy")
     manifest = shard_reader.verify(folder)
     assert manifest.event == event and type(manifest.event) is type(event)
     assert (manifest.dataset, manifest.num_classes, manifest.unit) == ("toy", num_classes, "nats")
@@ -175,20 +175,20 @@ def test_unknown_split(written: Path) -> None:
 
 def test_bytes_are_deterministic(tmp_path: Path, written: Path) -> None:
     dataset = toy()
-    again = preprocess.write(dataset, toy_splits(dataset), tmp_path / "again")
+    again = preprocessing.write(dataset, toy_splits(dataset), tmp_path / "again")
     assert folder_bytes(again) == folder_bytes(written)
 
 
 def test_content_hash_ignores_how_rows_are_cut_but_not_rows(tmp_path: Path, written: Path) -> None:
     dataset = toy(rows_per_shard=100)
     splits = toy_splits(dataset)
-    cut = read_manifest(preprocess.write(dataset, splits, tmp_path / "cut"))
+    cut = read_manifest(preprocessing.write(dataset, splits, tmp_path / "cut"))
     sha256 = read_manifest(written).sha256
     assert cut.sha256 == sha256 and len(cut.splits["train"].shards) == 50
     labels = splits["valid"].labels
     assert labels is not None
     splits["valid"] = replace(splits["valid"], labels=(labels + 1) % 4)
-    changed = read_manifest(preprocess.write(dataset, splits, tmp_path / "changed"))
+    changed = read_manifest(preprocessing.write(dataset, splits, tmp_path / "changed"))
     assert changed.sha256 != sha256
 
 
@@ -197,7 +197,7 @@ def test_rows_to_be_drawn_keep_their_gray_levels(tmp_path: Path) -> None:
     splits = toy_splits(dataset)
     gray = np.random.default_rng(1).integers(0, 256, (50, 3), dtype=np.uint8)
     splits["train"] = SplitData(gray, None, "bernoulli")
-    folder = preprocess.write(dataset, splits, tmp_path / "toy")
+    folder = preprocessing.write(dataset, splits, tmp_path / "toy")
     train = read_part(folder, "train", 1, 2)
     assert train.read_transform == "bernoulli"
     np.testing.assert_array_equal(train.x, gray[25:])
@@ -214,7 +214,7 @@ def test_rows_to_be_dequantised_keep_their_levels(tmp_path: Path) -> None:
     reals = rng.random((7, 3), dtype=np.float32)
     splits = {"train": SplitData(levels, None, "dequantize")}
     splits |= {"valid": SplitData(reals), "test": SplitData(reals)}
-    folder = preprocess.write(dataset, splits, tmp_path / "toy")
+    folder = preprocessing.write(dataset, splits, tmp_path / "toy")
     train, valid = (shard_reader.read_split(folder, split) for split in ("train", "valid"))
     assert train.read_transform == "dequantize" and valid.read_transform is None
     np.testing.assert_array_equal(train.x, levels)
@@ -223,7 +223,7 @@ def test_rows_to_be_dequantised_keep_their_levels(tmp_path: Path) -> None:
     assert shard_reader.verify(folder).event == dataset.event
     splits["train"] = SplitData(levels + np.uint8(1), None, "dequantize")
     with pytest.raises(UserError, match=r"split train: expected levels in \[0, 4\), got 4"):
-        preprocess.write(dataset, splits, tmp_path / "wrong")
+        preprocessing.write(dataset, splits, tmp_path / "wrong")
     described = json.loads((folder / "manifest.json").read_text())
     described["event"] = {"kind": "real", "shape": [3]}
     (folder / "manifest.json").write_text(json.dumps(described))
@@ -250,9 +250,9 @@ def test_a_stream_gives_the_bytes_of_the_array(
 ) -> None:
     dataset = toy(num_classes=num_classes)
     splits = toy_splits(dataset)
-    whole = preprocess.write(dataset, splits, tmp_path / "whole")
+    whole = preprocessing.write(dataset, splits, tmp_path / "whole")
     streamed = {**splits, "train": in_parts(splits["train"], sizes)}
-    folder = preprocess.write(dataset, streamed, tmp_path / "streamed")
+    folder = preprocessing.write(dataset, streamed, tmp_path / "streamed")
     assert folder_bytes(folder) == folder_bytes(whole)
     shard_reader.verify(folder)
 
@@ -263,7 +263,7 @@ def test_a_stream_of_another_number_of_rows_is_refused(tmp_path: Path, rows: int
     splits = toy_splits(dataset)
     wrong = replace(in_parts(splits["train"], [5000]), rows=rows)
     with pytest.raises(UserError, match=f"toy, split train: expected {rows} rows, got {got}"):
-        preprocess.write(dataset, {**splits, "train": wrong}, tmp_path / "toy")
+        preprocessing.write(dataset, {**splits, "train": wrong}, tmp_path / "toy")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -275,7 +275,7 @@ def test_every_part_of_a_stream_is_checked(tmp_path: Path) -> None:
     x[4999] = 5
     wrong = in_parts(replace(train, x=x), [3000, 1000, 1000])
     with pytest.raises(UserError, match=r"toy, split train: expected levels in \[0, 5\), got 5"):
-        preprocess.write(dataset, {**splits, "train": wrong}, tmp_path / "toy")
+        preprocessing.write(dataset, {**splits, "train": wrong}, tmp_path / "toy")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -286,7 +286,7 @@ def test_every_part_of_a_stream_is_checked(tmp_path: Path) -> None:
 def test_blocks_are_the_row_groups_of_the_shards(tmp_path: Path, rows_per_shard: int) -> None:
     dataset = toy(rows_per_shard=rows_per_shard)
     splits = toy_splits(dataset)
-    folder = preprocess.write(dataset, splits, tmp_path / "toy")
+    folder = preprocessing.write(dataset, splits, tmp_path / "toy")
     reader = ShardReader(folder, "train")
     groups = []
     for shard in reader.info.shards:
@@ -383,7 +383,7 @@ def test_failure_midway_leaves_the_old_shards_and_nothing_else(
     splits = toy_splits(dataset)
     splits["test"] = replace(splits["test"], x=splits["test"].x + 1)
     with pytest.raises(UserError, match=r"toy, split test: expected levels in \[0, 5\), got 5"):
-        preprocess.write(dataset, splits, written)
+        preprocessing.write(dataset, splits, written)
     assert folder_bytes(written) == before
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
@@ -396,14 +396,14 @@ def test_leftovers_of_a_killed_run_are_never_read_and_are_removed(tmp_path: Path
         (leftover / "train-00000-of-00002.parquet").write_bytes(b"half")
     with pytest.raises(UserError, match=r"toy.manifest.json: file not found; run python -m stages"):
         shard_reader.read_split(tmp_path / "toy", "train")
-    folder = preprocess.write(dataset, toy_splits(dataset), tmp_path / "toy")
+    folder = preprocessing.write(dataset, toy_splits(dataset), tmp_path / "toy")
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
     shard_reader.verify(folder)
 
 
 def test_rewriting_removes_shards_of_another_cut(tmp_path: Path, written: Path) -> None:
     dataset = toy(rows_per_shard=9999)
-    preprocess.write(dataset, toy_splits(dataset), written)
+    preprocessing.write(dataset, toy_splits(dataset), written)
     assert len(list(written.glob("*.parquet"))) == 3
     shard_reader.verify(written)
 
@@ -417,7 +417,7 @@ def test_full_disk_is_an_oserror_and_leaves_nothing(
     monkeypatch.setattr(Path, "write_bytes", full)
     dataset = toy()
     with pytest.raises(OSError, match="No space left"):
-        preprocess.write(dataset, toy_splits(dataset), tmp_path / "toy")
+        preprocessing.write(dataset, toy_splits(dataset), tmp_path / "toy")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -441,7 +441,7 @@ def test_bad_rows_are_refused(tmp_path, event, num_classes, x, labels, message: 
     dataset = toy(event, num_classes)
     splits = {**toy_splits(dataset), "valid": SplitData(x, labels)}
     with pytest.raises(UserError, match=f"toy, split valid: .*{message}"):
-        preprocess.write(dataset, splits, tmp_path / "toy")
+        preprocessing.write(dataset, splits, tmp_path / "toy")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -497,7 +497,7 @@ def test_shard_of_another_shape_or_range_is_named(tmp_path: Path, written: Path)
         (Levels(200, (2, 3)), r"expected levels in \[0, 5\), got 199"),
     ):
         other = toy(event)
-        source = preprocess.write(other, toy_splits(other), tmp_path / "other")
+        source = preprocessing.write(other, toy_splits(other), tmp_path / "other")
         swap(written, source / SHARD)
         with pytest.raises(UserError, match=f"{SHARD}: {message}"):
             shard_reader.read_split(written, "train")
@@ -505,7 +505,7 @@ def test_shard_of_another_shape_or_range_is_named(tmp_path: Path, written: Path)
 
 def test_shard_without_labels_is_named(tmp_path: Path, written: Path) -> None:
     other = toy(num_classes=None)
-    swap(written, preprocess.write(other, toy_splits(other), tmp_path / "other") / SHARD)
+    swap(written, preprocessing.write(other, toy_splits(other), tmp_path / "other") / SHARD)
     with pytest.raises(UserError, match=f"{SHARD}: expected labels of type int64, got none"):
         shard_reader.read_split(written, "train")
 
@@ -514,7 +514,7 @@ def test_verify_compares_the_content_hash(tmp_path: Path, written: Path) -> None
     other = toy()
     splits = toy_splits(other)
     splits["train"] = replace(splits["train"], x=4 - splits["train"].x)
-    swap(written, preprocess.write(other, splits, tmp_path / "other") / SHARD)
+    swap(written, preprocessing.write(other, splits, tmp_path / "other") / SHARD)
     with pytest.raises(UserError, match="manifest.json: content of split train"):
         shard_reader.verify(written)
 
@@ -525,7 +525,7 @@ def test_shards_changed_with_their_sums_are_refused_when_read(
     other = toy()
     splits = toy_splits(other)
     splits["train"] = replace(splits["train"], x=4 - splits["train"].x)
-    swap(written, preprocess.write(other, splits, tmp_path / "other") / SHARD)
+    swap(written, preprocessing.write(other, splits, tmp_path / "other") / SHARD)
     with pytest.raises(UserError, match="manifest.json: content of split train: expected sha256"):
         shard_reader.read_split(written, "train")
 

@@ -22,7 +22,7 @@ from arcore.events import Levels
 from arcore.models.wavenet import WaveNet
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader, sound_batches, sound_loading
+from pipeline.data import preprocessing, shard_reader, sound_batches, sound_loading
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets import catalog
@@ -33,12 +33,12 @@ from pipeline.datasets.sounds import spoken_digits
 from pipeline.evaluation import (
     audio_figures,
     baselines,
-    evaluate,
+    experiment_evaluation,
     scoring,
     sound_baselines,
 )
 from pipeline.experiments import compose
-from pipeline.registry import register
+from pipeline.registry import registration
 from pipeline.reporting import comparison
 from pipeline.training import resolved
 from pipeline.training.training_records import TrainingRecord
@@ -59,7 +59,7 @@ every_condition = pytest.mark.parametrize("condition", CONDITIONS, ids=lambda c:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset = catalog.get_dataset({"name": "tones"})
     where = tmp_path_factory.mktemp("tones")
-    return preprocess.write(dataset, dataset.decode(where), where / "shards")
+    return preprocessing.write(dataset, dataset.decode(where), where / "shards")
 
 
 def build(**condition: object) -> WaveNet:
@@ -194,7 +194,7 @@ def test_wrong_labels_are_refused(tmp_path: Path) -> None:
         labels[0, column] = value
         bad = dict.fromkeys(catalog.SPLITS, SplitData(good.x, labels))
         with pytest.raises(UserError, match=f"expected {name} in"):
-            preprocess.write(dataset, bad, tmp_path / "shards")
+            preprocessing.write(dataset, bad, tmp_path / "shards")
 
 
 # -- windows
@@ -350,7 +350,7 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home
         "dataset": "tones", "model": "wavenet", "model_overrides": shape, "evaluation": limits,
     }  # fmt: skip
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
-    out = evaluate.evaluate(compose.load("toy"))
+    out = experiment_evaluation.evaluate(compose.load("toy"))
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["receptive_field"] == model.receptive_field
     assert metrics["excess_nats"] == pytest.approx(metrics["nats"] - metrics["entropy_nats"])
@@ -381,7 +381,7 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home
     assert [cell.strip() for cell in source.split("|")][6:8] == ["-", "-"]
     assert f"(receptive_field={model.receptive_field})" in table
 
-    register.write("tones")
+    registration.write("tones")
     registered = json.loads(paths.registration("tones").read_text())
     assert list(registered["experiments"]) == ["toy"]
     page = reports.page(report)

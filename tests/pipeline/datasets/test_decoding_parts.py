@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.datasets import catalog, decoding_parts
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.decoding_parts import PartsFolder
@@ -39,7 +39,7 @@ def test_a_failure_at_the_first_part_leaves_no_folder(photos: Dataset) -> None:
     for i in range(20):
         cut_one(f"{i:02d}.jpg")
     with pytest.raises(UserError, match="photos/.*jpg: expected a PNG"):
-        preprocess.preprocess(photos)
+        preprocessing.preprocess(photos)
     assert not list(DECODED.glob("*"))
 
 
@@ -51,14 +51,14 @@ def test_parts_of_a_failed_run_go_when_its_files_are_repaired(
     whole = cut_one(last)
     for _ in range(2):
         with pytest.raises(UserError, match=f"photos/{last}: expected a PNG"):
-            preprocess.preprocess(photos)
+            preprocessing.preprocess(photos)
         (kept,) = DECODED.glob("mine-*")
         assert [path.name for path in sorted(kept.iterdir())] == [
             f"train-{number:05d}.npy" for number in range(3)
         ]
     Path("photos", last).write_bytes(whole)
     os.utime(Path("photos", last), ns=(1, 1))
-    preprocess.preprocess(photos)
+    preprocessing.preprocess(photos)
     assert not list(DECODED.glob("*"))
 
 
@@ -87,11 +87,11 @@ def test_parts_of_what_had_the_name_before_are_removed(photos: Dataset) -> None:
     Path("t.csv").write_text("a,b\n" + "".join(f"{i},{i * i}.5\n" for i in range(40)))
     table = catalog.get_dataset({"name": "mine", "kind": "csv", "path": "t.csv"})
     with pytest.raises(UserError, match="file not found"):
-        preprocess.preprocess(table)
+        preprocessing.preprocess(table)
     assert len(list(DECODED.glob("mine-*"))) == 1
     Path("data/raw/mine").mkdir(parents=True)
     Path("data/raw/mine/t.csv").write_bytes(Path("t.csv").read_bytes())
-    preprocess.preprocess(table)
+    preprocessing.preprocess(table)
     assert [path.name.partition("-")[0] for path in DECODED.iterdir()] == ["mine2"]
 
 
@@ -114,5 +114,5 @@ def test_clips_that_nothing_can_render_leave_no_folder(
     monkeypatch.setenv("ARCORE_HOME", str(workdir))
     monkeypatch.setattr(simulated_pushing, "_version", lambda: None)
     with pytest.raises(UserError, match="pybullet"):
-        preprocess.preprocess(catalog.get_dataset({"name": simulated_pushing.NAME}))
+        preprocessing.preprocess(catalog.get_dataset({"name": simulated_pushing.NAME}))
     assert not DECODED.exists()

@@ -15,7 +15,7 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import coding_cost, scoring
 from pipeline.evaluation.reading import Evaluated, ModelConfig
-from pipeline.evaluation.results import Coded, Result, Score
+from pipeline.evaluation.result_records import Coded, Result, Score
 from pipeline.reporting import comparison
 from tests.support import reports
 from tests.support.cases import randomize

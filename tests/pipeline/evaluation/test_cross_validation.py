@@ -13,7 +13,7 @@ import yaml
 
 from arcore import events
 from arcore.events import Real
-from pipeline.artifacts import artifact, publishing
+from pipeline.artifacts import artifact, shared_copies
 from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
@@ -21,7 +21,7 @@ from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.datasets.tables.csv_table import RedWine
 from pipeline.evaluation import cross_validation, identity, result_files
-from pipeline.evaluation.results import MemberScore, Result, Score
+from pipeline.evaluation.result_records import MemberScore, Result, Score
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.reporting.published import match, published_for
@@ -81,10 +81,10 @@ def test_what_is_made_for_a_fold_is_not_published(tmp_path: Path, monkeypatch) -
     out = tmp_path / "models" / "toy"
     out.mkdir(parents=True)
     (out / "training.json").write_text("{}")
-    with publishing.unpublished():
-        publishing.publish(model, storage)
+    with shared_copies.unpublished():
+        shared_copies.publish(model, storage)
     assert not (tmp_path / "storage").exists()
-    publishing.publish(model, storage)
+    shared_copies.publish(model, storage)
     assert (tmp_path / "storage/results/models/toy/training.json").is_file()
 
 
@@ -142,7 +142,7 @@ def test_folds_are_kept_until_all_is_published(
         raise error
 
     with monkeypatch.context() as away, pytest.raises(type(error)):
-        away.setattr(publishing, "publish", publish)
+        away.setattr(shared_copies, "publish", publish)
         cross_validation.run("toy")
     (run_id,) = before = runs()
     assert before[run_id] == status
@@ -210,7 +210,7 @@ def test_two_protocols_have_a_run_each(trained: list[int], monkeypatch: pytest.M
     def publish(*_: object) -> None:
         raise UserError("s3://b: no")
 
-    monkeypatch.setattr(publishing, "publish", publish)
+    monkeypatch.setattr(shared_copies, "publish", publish)
     for overrides in ([], ["evaluation.num_samples=4"]):
         with pytest.raises(UserError):
             cross_validation.run("toy", overrides)

@@ -18,13 +18,13 @@ from safetensors.torch import save_file
 import arcore
 from arcore.inference import latent_levels
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows, draw, dynamic_binarize
 from pipeline.evaluation import (
-    evaluate,
+    experiment_evaluation,
     image_figures,
     reading,
     result_files,
@@ -38,7 +38,7 @@ EVENT = arcore.events.Binary((1, 8, 8))
 
 
 def evaluated(*overrides: str) -> dict:
-    out = evaluate.evaluate(compose.load("toy", overrides))
+    out = experiment_evaluation.evaluate(compose.load("toy", overrides))
     return json.loads((out / "metrics.json").read_text())
 
 
@@ -128,7 +128,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_one_line(project, monkeypatch)
 
 
 def test_a_single_test_row_is_refused_before_scoring(project, monkeypatch) -> None:
-    monkeypatch.setattr(evaluate.scoring, "choose", lambda rows, plan: np.arange(1))
+    monkeypatch.setattr(experiment_evaluation.scoring, "choose", lambda rows, plan: np.arange(1))
     with pytest.raises(UserError, match="^digits_binary: test rows: expected two or more"):
         evaluated()
 
@@ -178,7 +178,7 @@ def test_a_drawn_split_is_drawn_once_for_all(project) -> None:
 def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project) -> None:
     """The digits with noise, of which an untrained RNADE knows little more than their range."""
     dataset = catalog.get_dataset({"name": "digits_dequantized"})
-    folder = preprocess.write(
+    folder = preprocessing.write(
         dataset, dataset.decode(Path()), Path("data/shards/digits_dequantized")
     )
     small = {"hidden": 4, "components": 2}
@@ -373,7 +373,7 @@ def test_further_test_splits_are_scored_as_the_first_is(project) -> None:
     novel = SplitData(1 - splits["test"].x[:9], splits["test"].labels[:9])
     dataset = catalog.get_dataset({"name": "digits_binary"})
     dataset = dataclasses.replace(dataset, extra_test_splits=("novel",))
-    preprocess.write(dataset, splits | {"novel": novel}, folder)
+    preprocessing.write(dataset, splits | {"novel": novel}, folder)
     config_file = Path("models/toy/config.yaml")
     sha256 = read_manifest(folder).sha256
     described = yaml.safe_load(config_file.read_text()) | {"dataset_sha256": sha256}

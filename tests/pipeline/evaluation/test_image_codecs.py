@@ -15,7 +15,7 @@ from PIL import Image, features
 
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
@@ -168,7 +168,7 @@ def test_the_stage_measures_all_test_images(workdir: Path, monkeypatch: pytest.M
         name: SplitData(split.x[:30], split.labels[:30], split.read_transform)
         for name, split in dataset.decode(workdir).items()
     }
-    preprocess.write(dataset, splits, Path("data/shards/digits"))
+    preprocessing.write(dataset, splits, Path("data/shards/digits"))
     monkeypatch.setattr(sys, "argv", ["codecs", "digits"])
     stage.main()
     path = workdir / "codecs/digits.json"
@@ -190,7 +190,7 @@ def test_what_is_no_image_has_no_measurements(workdir: Path) -> None:
     dataset = catalog.get_dataset({"name": "dna"})
     x = np.random.default_rng(0).integers(0, 2, (3, 180), dtype=np.uint8)
     splits = dict.fromkeys(catalog.SPLITS, SplitData(x))
-    preprocess.write(dataset, splits, Path("data/shards/dna"))
+    preprocessing.write(dataset, splits, Path("data/shards/dna"))
     assert json.loads(baselines.write("dna").read_text())["codecs"] == []
 
 
@@ -199,7 +199,7 @@ def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(workdir: Path) -> N
     rng = np.random.default_rng(0)
     gray = rng.integers(0, 256, (5, 1, 28, 28), dtype=np.uint8)
     splits = dict.fromkeys(catalog.SPLITS, SplitData(gray, rng.integers(0, 10, 5), "bernoulli"))
-    preprocess.write(dataset, splits, Path("data/shards/mnist_dynamic_binarized"))
+    preprocessing.write(dataset, splits, Path("data/shards/mnist_dynamic_binarized"))
     measured = json.loads(baselines.write("mnist_dynamic_binarized").read_text())["codecs"]
     event = Binary((1, 28, 28))
     drawn = dynamic_binarize(gray, np.arange(5), 0, 0)

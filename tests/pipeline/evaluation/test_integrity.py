@@ -20,11 +20,18 @@ from pipeline.artifacts import locks
 from pipeline.core import paths, stage_code
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
-from pipeline.evaluation import evaluate, identity, measuring, reading, sampling, trained_entry
+from pipeline.evaluation import (
+    experiment_evaluation,
+    identity,
+    measuring,
+    reading,
+    sampling,
+    trained_entry,
+)
 from pipeline.experiments import compose
 from pipeline.tracking import mlflow_store
 from pipeline.training import saved_models
@@ -39,7 +46,7 @@ def result(project) -> dict:
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["experiments"]["toy"]["evaluation"] = {"num_samples": 2}
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    evaluate.evaluate(compose.load("toy"))
+    experiment_evaluation.evaluate(compose.load("toy"))
     return json.loads(RESULT.read_text())
 
 
@@ -95,7 +102,7 @@ def test_weights_without_a_result_leave_the_old_one(result: dict) -> None:
         WEIGHTS.write_bytes(weights)
         change_weights(change)
         with pytest.raises(UserError, match=message):
-            evaluate.evaluate(compose.load("toy"))
+            experiment_evaluation.evaluate(compose.load("toy"))
         assert RESULT.read_bytes() == before
         assert [path.name for path in RESULT.parent.parent.iterdir()] == ["toy"]
 
@@ -143,9 +150,9 @@ def test_a_model_of_double_precision_is_evaluated_as_such(result: dict) -> None:
     params["experiments"]["toy"]["trainer"] = {"precision": "float64"}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(UserError, match="expected torch.float64, got torch.float32"):
-        evaluate.evaluate(compose.load("toy"))
+        experiment_evaluation.evaluate(compose.load("toy"))
     change_weights(Tensor.double, each=True)
-    evaluate.evaluate(compose.load("toy"))
+    experiment_evaluation.evaluate(compose.load("toy"))
     again = json.loads(RESULT.read_text())["nats"]
     assert again == pytest.approx(result["nats"], rel=1e-6) and again != result["nats"]
 
@@ -167,7 +174,7 @@ def test_auto_is_either_precision_of_half_or_single(
     Path("params.yaml").write_text(yaml.safe_dump(params))
     refused = pytest.raises(UserError, match=f"expected '{asked}' as the experiment has it")
     with contextlib.nullcontext() if fits else refused:
-        evaluate.evaluate(compose.load("toy"))
+        experiment_evaluation.evaluate(compose.load("toy"))
 
 
 def test_a_model_outlives_a_move_of_its_files_but_no_other_rows(result: dict) -> None:
@@ -178,7 +185,7 @@ def test_a_model_outlives_a_move_of_its_files_but_no_other_rows(result: dict) ->
         config.write_text(yaml.safe_dump(described | {"dataset": changed}))
         refused = pytest.raises(UserError, match="dataset.coarse: expected None as the exp")
         with refused if "coarse" in options else contextlib.nullcontext():
-            evaluate.evaluate(compose.load("toy"))
+            experiment_evaluation.evaluate(compose.load("toy"))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +200,7 @@ def test_what_an_older_config_leaves_out_has_its_default(
     described = yaml.safe_load(config.read_text())
     described.get(section, {}).pop(name, None)
     config.write_text(yaml.safe_dump(described))
-    evaluate.evaluate(compose.load("toy"))
+    experiment_evaluation.evaluate(compose.load("toy"))
     params = yaml.safe_load(Path("params.yaml").read_text())
     entry = params["experiments"]["toy"]
     place = "model_overrides" if section == "model" else section
@@ -209,7 +216,7 @@ def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
     before = RESULT.read_bytes()
     with locks.held(locks.path_of("evaluate-toy"), "evaluating toy"):
         with pytest.raises(UserError, match="^evaluating toy: expected to be alone"):
-            evaluate.evaluate(compose.load("toy"))
+            experiment_evaluation.evaluate(compose.load("toy"))
     assert RESULT.read_bytes() == before
 
 
@@ -222,12 +229,12 @@ def test_shards_that_are_made_anew_meanwhile_give_no_result(
         found = draw(*given, **named)
         dataset = catalog.get_dataset({"name": "digits_binary"})
         rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
-        preprocess.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
+        preprocessing.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
         return found
 
     monkeypatch.setattr(sampling, "draw", made_anew)
     with pytest.raises(UserError, match="digits_binary: expected the content that this began with"):
-        evaluate.evaluate(compose.load("toy"))
+        experiment_evaluation.evaluate(compose.load("toy"))
     assert RESULT.read_bytes() == before
 
 
@@ -251,7 +258,7 @@ def test_a_result_names_the_entry_and_the_code_that_it_began_with(
 
     monkeypatch.setattr(stage_code, "code_sha256", lambda *_: code[-1])
     monkeypatch.setattr(measuring, "measure", edited_meanwhile)
-    evaluate.evaluate(compose.load("toy"))
+    experiment_evaluation.evaluate(compose.load("toy"))
     again = json.loads(RESULT.read_text())
     assert (again["entry_sha256"], again["code_sha256"]) == (result["entry_sha256"], "a" * 64)
 
@@ -269,7 +276,7 @@ def test_a_damaged_history_is_found_before_the_work(
     history = Path("models/toy/history.csv")
     history.unlink() if text is None else history.write_text(text)
     with pytest.raises(UserError, match=f"history.csv: {message}"):
-        evaluate.evaluate(compose.load("toy"))
+        experiment_evaluation.evaluate(compose.load("toy"))
 
 
 def test_weights_that_are_replaced_while_they_are_loaded_are_refused(
@@ -305,7 +312,7 @@ def test_a_request_that_fails_loses_no_metric(
     with monkeypatch.context() as outage:
         outage.setattr(store, "log_batch", fails_once)
         outage.setattr(mlflow_store, "client", lambda uri=None: store)
-        evaluate.evaluate(compose.load("toy"))
+        experiment_evaluation.evaluate(compose.load("toy"))
     assert not failing
     logged, found = store.get_run(run_id).data.metrics, json.loads(RESULT.read_text())
     assert logged["test_nats"] == found["nats"]

@@ -14,13 +14,13 @@ import torch
 import yaml
 
 import arcore
-from pipeline.artifacts import origin, publishing
+from pipeline.artifacts import origin, shared_copies
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.data import fetching, preprocessing, shard_reader
 from pipeline.datasets import catalog
 from pipeline.evaluation import (
-    evaluate,
+    experiment_evaluation,
     identity,
     measuring,
     mixing,
@@ -88,9 +88,9 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, few_digits: Path):
         for name in ENTRIES:
             driver.train(compose.load(name, ["cluster.cpus_per_worker=1"]))
         mixing.mix(compose.load_mixture("both"))
-        evaluate.evaluate(compose.load("both"))
+        experiment_evaluation.evaluate(compose.load("both"))
         mixing.mix(compose.load_mixture("product"))
-        evaluate.evaluate(compose.load("product"))
+        experiment_evaluation.evaluate(compose.load("product"))
         yield folder
 
 
@@ -255,7 +255,7 @@ def test_a_mixture_of_a_member_that_was_trained_again_since_is_refused(mixed: Pa
     try:
         weights.write_bytes(before + b" ")
         with pytest.raises(UserError, match="^models/both: expected a mixture of models/sums as"):
-            evaluate.evaluate(compose.load("both"))
+            experiment_evaluation.evaluate(compose.load("both"))
     finally:
         weights.write_bytes(before)
     result = result_files.read(Path("evaluation/digits_binary/both"))
@@ -277,7 +277,7 @@ def test_a_mixtures_result_names_what_its_evaluation_began_with(
         return measure(*given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(measuring, "measure", edited_meanwhile)
-    evaluate.evaluate(compose.load("both"))
+    experiment_evaluation.evaluate(compose.load("both"))
     after = result_files.read(Path("evaluation/digits_binary/both"))
     assert after.config_sha256 == before.config_sha256
     assert after.entry_sha256 == before.entry_sha256
@@ -390,10 +390,10 @@ def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(described))
     try:
         with pytest.raises(UserError, match="config.yaml: expected the file that was written"):
-            evaluate.evaluate(both)
+            experiment_evaluation.evaluate(both)
         (folder / "artifact.json").unlink()  # as another version left it
         with pytest.raises(UserError, match="expected weights fitted by stages.mix; run python -m"):
-            evaluate.evaluate(both)
+            experiment_evaluation.evaluate(both)
     finally:
         for name, content in written.items():
             (folder / name).write_text(content)
@@ -427,7 +427,7 @@ def test_a_mixing_after_one_that_failed_has_its_own_weights(
 
     mixing.mix(compose.load_mixture("both"))  # leaves no unfinished run of another test
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b"):
-        failing.setattr(publishing, "publish", away)
+        failing.setattr(shared_copies, "publish", away)
         failing.setattr(mixing, "fit_weights", lambda _: (torch.tensor([0.25, 0.75]), [9.0, 9.0]))
         mixing.mix(compose.load_mixture("both"))
     mixing.mix(compose.load_mixture("both"))
@@ -523,12 +523,14 @@ def test_sounds_of_any_length_are_mixed(
     Path("params.yaml").write_text(yaml.safe_dump(params))
     dataset = catalog.get_dataset({"name": "tones"})
     fetching.fetch(dataset)
-    preprocess.preprocess(dataset)
+    preprocessing.preprocess(dataset)
     for name in entries:
         driver.train(compose.load(name, ["cluster.cpus_per_worker=1"]))
     mixing.mix(compose.load_mixture("both"))
-    found = result_files.read(evaluate.evaluate(compose.load("both")))
-    alone = [result_files.read(evaluate.evaluate(compose.load(name))) for name in entries]
+    found = result_files.read(experiment_evaluation.evaluate(compose.load("both")))
+    alone = [
+        result_files.read(experiment_evaluation.evaluate(compose.load(name))) for name in entries
+    ]
     assert found.exact and found.mean_size == alone[0].mean_size
     shares = yaml.safe_load(Path("models/both/config.yaml").read_text())["weights"]
     assert set(shares) == set(entries) and sum(shares.values()) == pytest.approx(1)
@@ -550,6 +552,6 @@ def test_a_member_with_latents_is_mixed(mixed: Path) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(params))
     driver.train(compose.load("vae", ["cluster.cpus_per_worker=1"]))
     mixing.mix(compose.load_mixture("bounded"))
-    found = result_files.read(evaluate.evaluate(compose.load("bounded")))
+    found = result_files.read(experiment_evaluation.evaluate(compose.load("bounded")))
     assert not found.exact and found.importance is None and found.bound is None
     assert json.loads(Path("metrics/bounded.json").read_text())["relation"] == "at most"

@@ -11,8 +11,8 @@ import pytest
 
 import arcore
 from pipeline.core.errors import UserError
-from pipeline.evaluation import evaluate, rescoring
-from pipeline.evaluation.results import Score
+from pipeline.evaluation import experiment_evaluation, rescoring
+from pipeline.evaluation.result_records import Score
 from pipeline.experiments import compose
 from pipeline.training import driver
 from reproductions.publishing import recording
@@ -36,7 +36,7 @@ def recorded(make_project) -> Path:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         config = compose.load("toy")
         driver.train(config)
-        evaluate.evaluate(config)
+        experiment_evaluation.evaluate(config)
         recording.record_experiment("toy")
         shutil.rmtree("models")
     return folder

@@ -11,7 +11,7 @@ from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.evaluation import result_files
 from pipeline.evaluation.reading import read_evaluated
-from pipeline.evaluation.results import CodecResult, Score
+from pipeline.evaluation.result_records import CodecResult, Score
 from tests.places import ROOT
 
 RECORDED = sorted((ROOT / "results").glob("*/metrics.json"))

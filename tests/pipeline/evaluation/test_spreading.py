@@ -14,7 +14,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets.base import SplitData
-from pipeline.evaluation import evaluate, scoring, spreading
+from pipeline.evaluation import experiment_evaluation, scoring, spreading
 from pipeline.experiments import compose
 
 ON_WORKERS = ("cluster.num_workers=2", "cluster.cpus_per_worker=1")
@@ -22,7 +22,7 @@ PLAN = ("evaluation.num_members=3", "evaluation.batch_size=5", "evaluation.num_s
 
 
 def files(*overrides: str) -> dict[str, object]:
-    out = evaluate.evaluate(compose.load("toy", [*PLAN, *overrides]))
+    out = experiment_evaluation.evaluate(compose.load("toy", [*PLAN, *overrides]))
     metrics = json.loads((out / "metrics.json").read_text())
     return {"metrics": metrics, "scores": (out / "scores.csv").read_text()}
 

@@ -14,7 +14,7 @@ import pytest
 from arcore.events import Binary, Event, Gray, Levels
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.data import fetching, preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.evaluation import baselines, scoring, video_codecs
@@ -133,7 +133,7 @@ def test_the_stage_measures_clips_as_they_are_evaluated(workdir: Path) -> None:
     fetching.fetch(dataset)
     decoded = dataset.decode(paths.raw(dataset.family))
     few = {split: replace(data, x=data.x[:4], labels=None) for split, data in decoded.items()}
-    preprocess.write(dataset, few, paths.shards(name))
+    preprocessing.write(dataset, few, paths.shards(name))
     written = json.loads(baselines.write(name).read_text())
     assert set(written["libraries"]) == {"av", "libavcodec"}
     manifest = read_manifest(paths.shards(name))

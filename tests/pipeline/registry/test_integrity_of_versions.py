@@ -13,7 +13,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from pipeline.registry import register, versions
+from pipeline.registry import registration, versions
 from pipeline.tracking import mlflow_store
 from tests.support.registered import experiment
 
@@ -38,7 +38,7 @@ def one_member(path: Path) -> None:
 
 def test_a_version_whose_files_were_changed_is_refused(home: Path) -> None:
     experiment("toy-made", "made", valid_nats=8.0, members=3, num_masks=3, hidden=[8])
-    register.register_dataset("toy")
+    registration.register_dataset("toy")
     uri = "models:/arcore-toy@champion"
     mlflow.set_tracking_uri(mlflow_store.tracking_uri())
     mlflow.pyfunc.load_model(uri)
@@ -73,9 +73,9 @@ def test_the_champion_is_compared_on_the_same_rows(
     ]
     entries: Any = {one.name: SimpleNamespace(version=3) for one in found}
     store: Any = None
-    monkeypatch.setattr(register.versions, "aliased", lambda *_: None)
-    monkeypatch.setattr(register.versions, "point", lambda *_: None)
-    champion = register._choose_champion(store, "arcore-toy", found, entries)
+    monkeypatch.setattr(registration.versions, "aliased", lambda *_: None)
+    monkeypatch.setattr(registration.versions, "point", lambda *_: None)
+    champion = registration._choose_champion(store, "arcore-toy", found, entries)
     assert champion is not None and champion.experiment == "good"
     assert "few was validated on other rows (10) than those that are compared (100)" in caplog.text
     assert "poor" not in caplog.text

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from arcore.events import Real
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
-from pipeline.registry import candidates, register, training_runs
+from pipeline.registry import candidates, registration, training_runs
 from pipeline.tracking import mlflow_store
 from tests.support.registered import experiment
 
@@ -31,46 +31,48 @@ def artifacts(version: int) -> Path:
 def test_a_better_champion_stays_while_its_files_do(home: Path) -> None:
     experiment("toy-good", "nade", valid_nats=8.0)
     experiment("toy-poor", "made", valid_nats=9.0)
-    first = register.register_dataset("toy")
+    first = registration.register_dataset("toy")
     good, poor = (first.experiments[name].version for name in ("toy-good", "toy-poor"))
-    champion = register.Champion(experiment="toy-good", version=good)
+    champion = registration.Champion(experiment="toy-good", version=good)
     assert first.champions == {"arcore-toy": champion}
 
     shutil.rmtree("evaluation/toy/toy-good")
-    again = register.register_dataset("toy")
+    again = registration.register_dataset("toy")
     assert list(again.experiments) == ["toy-poor"]
     assert again.champions == {"arcore-toy": champion}
     store = mlflow_store.client()
     assert int(store.get_model_version_by_alias("arcore-toy", "champion").version) == good
 
     shutil.rmtree(artifacts(good))
-    last = register.register_dataset("toy")
-    assert last.champions == {"arcore-toy": register.Champion(experiment="toy-poor", version=poor)}
+    last = registration.register_dataset("toy")
+    assert last.champions == {
+        "arcore-toy": registration.Champion(experiment="toy-poor", version=poor)
+    }
     assert int(store.get_model_version_by_alias("arcore-toy", "champion").version) == poor
 
 
 def test_a_champion_that_another_validates_better_than_goes(home: Path) -> None:
     experiment("toy-poor", "made", valid_nats=9.0)
-    register.register_dataset("toy")
+    registration.register_dataset("toy")
     shutil.rmtree("evaluation/toy/toy-poor")
     experiment("toy-good", "nade", valid_nats=8.0)
-    (champion,) = register.register_dataset("toy").champions.values()
+    (champion,) = registration.register_dataset("toy").champions.values()
     assert champion is not None and champion.experiment == "toy-good"
 
 
 def test_a_model_that_was_trained_anew_meanwhile_is_not_registered(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_of = register.training_runs.run_of
+    run_of = registration.training_runs.run_of
 
     def late(*given: Any) -> str:
         experiment("toy-nade", "nade", valid_nats=9.0, hidden=3)
         return run_of(*given)
 
     experiment("toy-nade", "nade", valid_nats=9.0)
-    monkeypatch.setattr(register.training_runs, "run_of", late)
+    monkeypatch.setattr(registration.training_runs, "run_of", late)
     with pytest.raises(UserError, match="^toy-nade: trained anew meanwhile; run this again$"):
-        register.register_dataset("toy")
+        registration.register_dataset("toy")
     store = mlflow_store.client()
     where = store.get_experiment_by_name("arcore-toy").experiment_id
     assert list(store.search_model_versions("name = 'arcore-toy'")) == []
@@ -93,7 +95,7 @@ def test_weights_that_replace_the_evaluated_ones_get_no_numbers_of_those(
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | evaluated))
     monkeypatch.setattr(candidates, "read_results", late)
     with pytest.raises(UserError, match="expected the weights that were evaluated"):
-        register.register_dataset("toy")
+        registration.register_dataset("toy")
     store = mlflow_store.client()
     assert list(store.search_model_versions("name = 'arcore-toy'")) == []
     assert store.get_experiment_by_name("arcore-toy") is None, "a run is made"
@@ -103,7 +105,7 @@ def test_the_registry_is_the_stores_own(home: Path, monkeypatch: pytest.MonkeyPa
     elsewhere = f"sqlite:///{home}/elsewhere.db"
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", elsewhere)
     experiment("toy-nade", "nade", valid_nats=9.0)
-    register.register_dataset("toy")
+    registration.register_dataset("toy")
     found = mlflow_store.client().search_model_versions("name = 'arcore-toy'")
     assert [version.tags["experiment"] for version in found] == ["toy-nade"]
     assert not (home / "elsewhere.db").exists()
@@ -123,17 +125,19 @@ def test_a_run_that_could_not_be_rebuilt_whole_is_gone_on_with(
 
         failing.setattr(mlflow.MlflowClient, "log_artifact", full)
         with pytest.raises(UserError, match="^toy-nade: expected its run .* logged whole"):
-            register.register_dataset("toy")
+            registration.register_dataset("toy")
     store = mlflow_store.client()
     where = store.get_experiment_by_name("arcore-toy").experiment_id
     (broken,) = store.search_runs([where])
-    assert broken.info.status == "FAILED" and register.training_runs.HASH not in broken.data.tags
+    assert (
+        broken.info.status == "FAILED" and registration.training_runs.HASH not in broken.data.tags
+    )
     assert broken.data.tags["commit"] == "unknown"
 
-    entry = register.register_dataset("toy").experiments["toy-nade"]
+    entry = registration.register_dataset("toy").experiments["toy-nade"]
     (run,) = store.search_runs([where])
     assert entry.run_id == run.info.run_id == broken.info.run_id and run.info.status == "FINISHED"
-    assert register.training_runs.HASH in run.data.tags
+    assert registration.training_runs.HASH in run.data.tags
     assert [file.path for file in store.list_artifacts(entry.run_id)] == ["samples.png"]
     history = store.get_metric_history(entry.run_id, "train_nats")
     assert [metric.step for metric in history] == [1, 2]
@@ -144,16 +148,16 @@ def test_all_are_datasets_with_results_of_entries(home: Path) -> None:
     by_hand = Path("evaluation/other/other-nade--trainer.seed-1")
     by_hand.mkdir(parents=True)
     (by_hand / "metrics.json").write_text(json.dumps({}))
-    register.register_all()
+    registration.register_all()
     assert [path.name for path in Path("registry").iterdir()] == ["toy"]
     shutil.rmtree("evaluation/toy")
     with pytest.raises(UserError, match="nothing evaluated yet"):
-        register.register_all()
+        registration.register_all()
 
 
 def test_what_dvc_sees_of_a_registration_is_what_it_was_made_of(home: Path) -> None:
     experiment("toy-nade", "nade", valid_nats=9.0)
-    register.register_all()
+    registration.register_all()
     path = Path("evaluation/toy/toy-nade/metrics.json")
     assert Path("registry/toy/made_of.txt").read_text() == f"{sha256_of(path)}  {path}\n"
 
@@ -180,9 +184,9 @@ def test_what_fails_stops_no_other_dataset(home: Path, monkeypatch: pytest.Monke
             raise errors[dataset]
         written.append(dataset)
 
-    monkeypatch.setattr(register, "write", write)
+    monkeypatch.setattr(registration, "write", write)
     with pytest.raises(UserError) as caught:
-        register.register_all(["a", "b", "c", "d"])
+        registration.register_all(["a", "b", "c", "d"])
     assert written == ["d"]
     assert str(caught.value) == (
         "a: [Errno 28] No space left on device; "
@@ -202,7 +206,7 @@ def test_a_run_whose_end_the_store_did_not_hear_of_is_completed(home: Path) -> N
     metrics.with_name("timing.json").write_text(json.dumps(timing))
     store = mlflow_store.client()
     store.log_metric(run_id, "train_nats", 3.0, step=1)
-    register.register_dataset("toy")
+    registration.register_dataset("toy")
     run = store.get_run(run_id)
     assert run.info.status == "FINISHED" and "test_nats" in run.data.metrics
     lasted = run.info.end_time - run.info.start_time

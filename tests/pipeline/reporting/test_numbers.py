@@ -17,7 +17,7 @@ from pipeline.reporting import (
     comparison,
     figures,
     numbers,
-    publishing,
+    report_files,
     wording,
 )
 from tests.support import reports
@@ -348,7 +348,7 @@ def test_conditional_rows_are_marked_and_come_last(files, monkeypatch):
     assert set(frame.query("experiment == 'toy-classes'")["marks"]) == {"given class"}
     ticks = figures.comparison(figures.dots_of(report)).axes[0].get_yticklabels()
     assert "classes (given class)" in [tick.get_text() for tick in ticks]
-    publishing.write("toy")
+    report_files.write("toy")
     assert "toy-classes" not in Path("reports/index.html").read_text()
     assert "88.00 ± 0.21 nats" in Path("reports/index.html").read_text()
 

@@ -25,7 +25,7 @@ from pipeline.reporting import (
     index,
     numbers,
     published,
-    publishing,
+    report_files,
     terminal,
     use_sections,
 )
@@ -132,7 +132,7 @@ def test_the_index_leads_to_every_report(files, monkeypatch):
     for dataset in ("toy", "other"):
         files.manifest(dataset)
         files.evaluated(dataset, f"{dataset}-made", 88.0)
-        publishing.write(dataset)
+        report_files.write(dataset)
     page = Path("reports/index.html").read_text()
     assert (
         "rows</span>" not in page
@@ -237,7 +237,7 @@ def test_ten_rows_of_a_dataset_fit_the_terminal(files, monkeypatch, columns: int
         name = f"binarized_mnist-a_model_of_a_long_name-{number}"
         files.evaluated("binarized_mnist", name, 88.0 + number, counterpart=one)
     reports.conditional(files, "binarized_mnist", "binarized_mnist-of_a_class", 50.0)
-    publishing.write("binarized_mnist")
+    report_files.write("binarized_mnist")
     title, header, _, *rows, more, page = terminal.show().splitlines()
     assert len(rows) == 10 and more.strip() == "... and 3 more"
     assert "of_a_class" in rows[-1] and "name-0" in rows[0], "conditional ones do not compare"
@@ -257,15 +257,15 @@ def test_a_report_is_logged_once_for_each_content(files, home, monkeypatch, migr
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     files.manifest("dna", "dna")
     path = files.evaluated("dna", "dna-made", 82.0, events.Binary((180,)))
-    publishing.write("dna")
-    publishing.write("dna")
+    report_files.write("dna")
+    report_files.write("dna")
     store = mlflow_store.client()
-    where = store.get_experiment_by_name(publishing.EXPERIMENT).experiment_id
+    where = store.get_experiment_by_name(report_files.EXPERIMENT).experiment_id
     (run,) = store.search_runs([where])
     names = {item.path for item in store.list_artifacts(run.info.run_id)}
     assert names == {"report.html", "table.csv", "table.json", "table.md"}
     table = json.loads(Path(store.download_artifacts(run.info.run_id, "table.json")).read_text())
     assert table["data"][0][table["columns"].index("value")] == 82.0
     path.write_text(path.read_text().replace("754.0", "755.5"))
-    publishing.write("dna")
+    report_files.write("dna")
     assert len(store.search_runs([where])) == 2

@@ -22,7 +22,7 @@ from pipeline.artifacts import artifact
 from pipeline.core import paths
 from pipeline.core.errors import SiteError
 from pipeline.core.stage_code import Disagreement
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
@@ -146,7 +146,9 @@ def test_shards_made_anew_are_no_fault_of_a_trial(
     """A rerun tries it again, and the search does not end well meanwhile."""
     dataset = catalog.get_dataset({"name": "digits_binary"})
     rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
-    shards = preprocess.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
+    shards = preprocessing.write(
+        dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary")
+    )
     alone = dataclasses.replace(setting, shards=str(shards))
     with pytest.raises(Disagreement, match="expected the shards that this training is of"):
         trial_run.run_trial(DRAWN, setting=alone)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.artifacts import publishing
+from pipeline.artifacts import shared_copies
 from pipeline.core import paths, storage
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
@@ -111,7 +111,7 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
             raise SystemExit
 
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
-        failing.setattr(publishing, "publish", away)
+        failing.setattr(shared_copies, "publish", away)
         driver.train(compose.load("toy"))
     (run_id,) = before = runs()
     assert before[run_id] == "FAILED"
@@ -131,7 +131,7 @@ def test_shards_made_anew_under_a_training_are_refused(
     def remade_meanwhile(*given: Any) -> object:
         dataset = catalog.get_dataset({"name": "digits_binary"})
         rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
-        preprocess.write(dataset, dict.fromkeys(SPLITS, rows), shards)
+        preprocessing.write(dataset, dict.fromkeys(SPLITS, rows), shards)
         return run_job(*given)
 
     monkeypatch.setattr(driver, "run_job", remade_meanwhile)
@@ -146,7 +146,7 @@ def test_shards_made_anew_under_a_training_are_refused(
 
 def test_shards_of_other_options_are_not_trained_on(project: Path) -> None:
     dataset = catalog.get_dataset({"name": "digits_pca", "components": 3})
-    preprocess.write(dataset, dataset.decode(Path()), paths.shards("digits_pca"))
+    preprocessing.write(dataset, dataset.decode(Path()), paths.shards("digits_pca"))
     with pytest.raises(UserError) as caught:
         driver.train(compose.load("pca"))
     assert str(caught.value) == (
@@ -170,7 +170,7 @@ def test_the_same_training_on_two_machines_is_two_runs(
     """In a store of both; each goes on with its own."""
     write_project(home, few_digits)
 
-    monkeypatch.setattr(publishing, "publish", away)
+    monkeypatch.setattr(shared_copies, "publish", away)
     for _ in range(2):
         for place in ("one", "other"):
             config = compose.load("toy", [f"cluster.storage={home / place}"])

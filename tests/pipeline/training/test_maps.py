@@ -11,13 +11,13 @@ import torch
 import yaml
 
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocessing, shard_reader
 from pipeline.data.loading import open_split
 from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.embedded import digits_coarse
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import experiment_evaluation
 from pipeline.experiments import compose
 from pipeline.registry import exporting, pyfunc
 from pipeline.training import driver, saved_models
@@ -34,7 +34,7 @@ def project(home: Path) -> None:
         split: SplitData(data.x[:60], data.labels[:60])
         for split, data in dataset.decode(Path()).items()
     }
-    preprocess.write(dataset, few, SHARDS)
+    preprocessing.write(dataset, few, SHARDS)
     entry = {
         "dataset": "digits_coarse",
         "model": "gated_pixelcnn",
@@ -56,7 +56,7 @@ def test_maps_reach_the_model(project: None) -> None:
     assert batch.condition is not None and batch.condition.shape == (20, 1, 4, 4)
     np.testing.assert_array_equal(batch.condition, digits_coarse.coarse(batch.x.numpy(), 2))
 
-    out = evaluate.evaluate(compose.load("toy"))
+    out = experiment_evaluation.evaluate(compose.load("toy"))
     x, maps = torch.from_numpy(test.x), torch.from_numpy(test.labels)
     nats = float(-model.log_prob(x, maps).mean())
     assert json.loads((out / "metrics.json").read_text())["nats"] == pytest.approx(nats, rel=1e-5)
@@ -88,7 +88,7 @@ def test_maps_of_own_arrays(workdir: Path) -> None:
     }  # fmt: skip
     dataset = catalog.get_dataset(options | {"condition_shape": [2, 3, 3]})
     assert "conditions: maps of shape 2 x 3 x 3" in dataset.examine()
-    folder = preprocess.write(dataset, dataset.decode(Path()), Path("shards"))
+    folder = preprocessing.write(dataset, dataset.decode(Path()), Path("shards"))
     manifest = shard_reader.verify(folder)
     assert manifest.conditions["condition_shape"] == (2, 3, 3)
     splits = [shard_reader.read_split(folder, split) for split in catalog.SPLITS]

@@ -13,7 +13,7 @@ import yaml
 from arcore.events import Binary, Gray
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
@@ -43,7 +43,7 @@ def own(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     Path("conf/dataset/mine.yaml").write_text(yaml.safe_dump(config))
     write_params(toy={"dataset": "mine", "model": "made"})
     dataset = catalog.get_dataset(config)
-    preprocess.write(dataset, dataset.decode(Path()), paths.shards("mine"))
+    preprocessing.write(dataset, dataset.decode(Path()), paths.shards("mine"))
     return read_manifest(paths.shards("mine"))
 
 
@@ -79,7 +79,7 @@ def clips(workdir: Path) -> Manifest:
     )
     digits = np.zeros((4, 2, 4, 4), np.uint8)
     splits = {split: SplitData(digits, None, "moving") for split in SPLITS}
-    return read_manifest(preprocess.write(dataset, splits, paths.shards("moving_digits")))
+    return read_manifest(preprocessing.write(dataset, splits, paths.shards("moving_digits")))
 
 
 def test_a_model_of_whole_events_is_refused_before_it_is_trained_on_clips(clips: Manifest) -> None:

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from arcore.events import Binary, Levels
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess
+from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.evaluation import image_codecs
@@ -95,7 +95,7 @@ def test_another_dataset_is_part_of_the_record(project: Path) -> None:
     assert found.other_datasets == {"twin": sha256}
     rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
     dataset = catalog.get_dataset({"name": "digits_binary"})
-    made = preprocess.write(dataset, dict.fromkeys(SPLITS, rows), project / "made")
+    made = preprocessing.write(dataset, dict.fromkeys(SPLITS, rows), project / "made")
     shutil.rmtree("data/shards/twin")
     made.rename("data/shards/twin")
     assert use_records.read_all("digits_binary", sha256) == []

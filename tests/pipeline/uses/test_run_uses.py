@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.artifacts import origin as origins
 from pipeline.core.errors import UserError
-from pipeline.evaluation import baselines, evaluate, image_codecs
+from pipeline.evaluation import baselines, experiment_evaluation, image_codecs
 from pipeline.experiments import compose, params_file, schema
 from pipeline.reporting import comparison, use_sections
 from pipeline.uses import run_uses, use_context, use_records
@@ -108,7 +108,7 @@ def test_overrides_get_a_name_of_their_own(project: Path) -> None:
 def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> None:
     list_uses(nade={"inpainting": QUICK})
     first = use_records.read(run_uses.run("inpainting", "toy-nade"))
-    evaluate.evaluate(compose.load("toy-nade", ["evaluation.num_test_rows=8"]))
+    experiment_evaluation.evaluate(compose.load("toy-nade", ["evaluation.num_test_rows=8"]))
     shutil.move("models/toy-nade", "results/toy-nade")
     Path("results/toy-nade/artifact.json").unlink()  # a record has none
     with pytest.raises(UserError, match="results/toy-nade: expected a record, found none"):
@@ -226,7 +226,7 @@ def test_the_report_shows_uses_of_all_models_side_by_side(project: Path, monkeyp
     png = {"png": image_codecs.CODECS["png"]}
     monkeypatch.setattr(image_codecs, "CODECS", png)
     for name in ("toy-nade", "toy-gated_pixelcnn"):
-        evaluate.evaluate(compose.load(name))
+        experiment_evaluation.evaluate(compose.load(name))
     baselines.write("digits_binary")
     assert "Uses" not in reports.page(comparison.build_report("digits_binary"))
     list_uses(nade={"inpainting": QUICK}, gated_pixelcnn={"inpainting": QUICK})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocessing, shard_reader
 from pipeline.datasets import catalog
 from reproductions.datasets import freeway
 
@@ -33,7 +33,7 @@ def fake_game(seed: tuple[int, int, int], mode: int) -> tuple[np.ndarray, np.nda
 def test_games_are_cut_by_time_and_modes(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freeway, "play", fake_game)
     dataset = catalog.get_dataset({"name": "freeway", "games": 1})
-    out = preprocess.write(dataset, dataset.decode(workdir), workdir / "shards")
+    out = preprocessing.write(dataset, dataset.decode(workdir), workdir / "shards")
     manifest = shard_reader.verify(out)
     assert manifest.extra_test_splits == ("novel",) and manifest.context_frames == 4
     assert manifest.condition_sequence == (20, 3)

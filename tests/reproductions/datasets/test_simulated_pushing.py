@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from reproductions.datasets import simulated_pushing
@@ -57,7 +57,7 @@ def parts(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_clips_become_shards_with_a_second_test_set(parts: list[Path], workdir: Path) -> None:
     rendered = [np.load(path) for path in parts]
     dataset = small()
-    out = preprocess.write(dataset, dataset.decode(workdir), workdir / "shards")
+    out = preprocessing.write(dataset, dataset.decode(workdir), workdir / "shards")
     manifest = shard_reader.verify(out)
     assert manifest.extra_test_splits == ("novel",) and manifest.context_frames == 2
     assert manifest.condition_sequence == (20, 4)
@@ -81,7 +81,7 @@ def test_the_second_test_set_is_part_of_what_data_are(parts: list[Path], workdir
         clips = np.load(parts[-1])
         clips["frames"][0, 0, 0, 0, 0] = 255 * change
         np.save(parts[-1], clips)
-        out = preprocess.write(small(), small().decode(workdir), workdir / "shards")
+        out = preprocessing.write(small(), small().decode(workdir), workdir / "shards")
         sums.append(read_manifest(out).sha256)
     assert sums[0] != sums[1]
 

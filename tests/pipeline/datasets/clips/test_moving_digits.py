@@ -17,7 +17,7 @@ import arcore
 from arcore.events import Gray, after_frames
 from arcore.units import nats_to
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocessing, shard_reader
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
@@ -143,7 +143,7 @@ def write(folder: Path, rows: list[int], alike: bool = False) -> Path:
         )
         for split, n in zip(catalog.SPLITS, rows, strict=True)
     }
-    return preprocess.write(dataset, splits, folder / "shards")
+    return preprocessing.write(dataset, splits, folder / "shards")
 
 
 def test_clips_are_new_in_each_epoch_and_the_same_in_every_batch(few: Path) -> None:
@@ -237,7 +237,7 @@ def write_pushed(folder: Path, **changed: np.ndarray) -> Path:
         white = (vectors[:, :, 1] > 0).astype(np.uint8)
         x = np.ascontiguousarray(np.broadcast_to(white[:, :, None, None, None], (rows, 5, 1, 4, 4)))
         splits[split] = SplitData(x, changed.get(split, vectors))
-    return preprocess.write(dataset, splits, folder / "pushed")
+    return preprocessing.write(dataset, splits, folder / "pushed")
 
 
 def test_models_are_conditioned_on_a_vector_for_each_frame(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocessing, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.clips import robotic_pushing
 from pipeline.datasets.formats import tfrecords
@@ -161,7 +161,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_robotic_pushing_is_decoded_into_shards(folder: Path) -> None:
     config = {"name": "robotic_pushing", "folder": ".", "valid_files": 1}
     dataset = catalog.get_dataset(config | {"rows_per_shard": 1})
-    out = preprocess.write(dataset, dataset.decode(folder), folder / "shards")
+    out = preprocessing.write(dataset, dataset.decode(folder), folder / "shards")
     train, valid, test = (shard_reader.read_split(out, split) for split in catalog.SPLITS)
     assert train.x.shape == (2, 20, 3, 64, 64) and len(valid) == 1 and len(test) == 1
     assert abs(int(train.x[1, 3, 0, 32, 32]) - 10) <= 2  # red by clip, green by frame

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.data import fetching, preprocessing, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.formats import archives
@@ -164,7 +164,7 @@ def test_the_subset_of_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(fetching.MIRROR_VARIABLE, str(MIRROR))
     dataset = catalog.get_dataset({"name": "cifar10_4k"})
     fetching.fetch(dataset)
-    folder = preprocess.preprocess(dataset)
+    folder = preprocessing.preprocess(dataset)
     data, start = FIRST_4000.read_bytes(), 0
     for split, rows in (("train", 3000), ("valid", 500), ("test", 500)):
         read = shard_reader.read_split(folder, split)
@@ -383,7 +383,7 @@ def test_imagenet_is_decoded_to_the_pixel_as_a_stream(
     dataset = small_imagenet(size)
     parts = [len(part.x) for part in dataset.decode(tmp_path)["train"].parts]
     assert parts == [7, 7, 7, 5]
-    folder = preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+    folder = preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
     manifest = shard_reader.verify(folder)
     assert [shard.rows for shard in manifest.splits["train"].shards] == [10, 10, 6]
     assert manifest.num_classes is None and manifest.published_name == f"imagenet{size}"
@@ -407,9 +407,9 @@ def test_memory_is_that_of_a_shard(tmp_path: Path) -> None:
     dataset = small_imagenet(32, rows, 1, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(imagenet, "PART", 10)
-        preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")  # imports, once
+        preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")  # imports, once
         tracemalloc.start()
-        preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+        preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < rows * 3072 / 4
@@ -443,7 +443,7 @@ def test_another_image_is_one_clear_line(
     write_tar(tmp_path / "valid_32x32.tar", files)
     dataset = small_imagenet(32)
     with pytest.raises(UserError, match=f"valid_32x32.tar: valid_32x32/2.png: {message}") as raised:
-        preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+        preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
     assert "\n" not in str(raised.value) and not (tmp_path / "shards").exists()
 
 
@@ -460,7 +460,7 @@ def test_another_image_is_one_clear_line(
 def test_another_number_of_images_is_named(tmp_path: Path, dataset: Dataset, message: str) -> None:
     imagenet_folder(tmp_path, 32)
     with pytest.raises(UserError, match=message):
-        preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+        preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
 
 
 @pytest.mark.parametrize("kept", [0, 100, 0.3, 0.5, 0.77])
@@ -471,4 +471,4 @@ def test_a_truncated_archive_of_images_is_named(tmp_path: Path, kept: float) -> 
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     dataset = small_imagenet(32)
     with refused("train_32x32.tar: "):
-        preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+        preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")

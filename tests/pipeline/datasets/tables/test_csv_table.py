@@ -12,7 +12,7 @@ import yaml
 
 from arcore.events import Real
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.data import fetching, preprocessing, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.tables import csv_table
 from tests.places import MIRROR
@@ -155,7 +155,7 @@ def test_a_csv_file_is_fetched_split_and_standardised(project: Path) -> None:
     dataset = mine()
     assert dataset.event == Real((2,)) and dataset.unit == "nats"
     fetching.fetch(dataset)
-    preprocess.preprocess(dataset)
+    preprocessing.preprocess(dataset)
     parts = {
         split: shard_reader.read_split("data/shards/mine", split).x for split in catalog.SPLITS
     }
@@ -177,7 +177,7 @@ def test_a_csv_file_is_fetched_split_and_standardised(project: Path) -> None:
     Path("mine.csv").write_text(text.replace(";5\n", ";6\n"))
     changed = "mine.csv: changed since it was fetched; run python -m stages.fetch mine"
     with pytest.raises(UserError, match=changed):
-        preprocess.preprocess(mine())
+        preprocessing.preprocess(mine())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from arcore.events import Binary, Levels, Real
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_layout
+from pipeline.data import preprocessing, shard_layout
 from pipeline.data.manifest import read_manifest
 from pipeline.data.scalings import read_scalings
 from pipeline.datasets import adding
@@ -234,7 +234,7 @@ def test_bad_arrays_get_one_line(options: dict[str, Any], message: str) -> None:
     Path("short.npy").write_bytes(Path("x.npy").read_bytes()[:-9])
     with refused(message):
         dataset = own("arrays", **{**GOOD, **options})
-        preprocess.write(dataset, dataset.decode(Path()), Path("shards"))
+        preprocessing.write(dataset, dataset.decode(Path()), Path("shards"))
 
 
 def test_wide_conditions_count_in_what_is_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,14 +244,14 @@ def test_wide_conditions_count_in_what_is_held_in_memory(monkeypatch: pytest.Mon
     np.savez("wide.npz", x=x, conditions=given)
     dataset, _ = adding.add("arrays", "wide", "wide.npz", [])
     assert dataset.options.rows_per_shard == (1 << 28) // (4 * (2 + 5000))
-    preprocess.preprocess(dataset)
+    preprocessing.preprocess(dataset)
     manifest = (paths.shards("wide") / "manifest.json").read_bytes()
     shutil.rmtree(paths.shards("wide"))
     monkeypatch.setattr(array_checks, "PART_BYTES", 4 * 8 * (2 + 5000))
     monkeypatch.setattr(shard_layout, "LABELS_BYTES", 1 << 12)
     parts = [len(part.x) for part in dataset.decode(Path())["test"].parts]
     assert len(parts) > 1 and max(parts) == 4
-    preprocess.preprocess(dataset)
+    preprocessing.preprocess(dataset)
     assert (paths.shards("wide") / "manifest.json").read_bytes() == manifest
 
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import adding, catalog, decoding_parts
 from pipeline.datasets.base import Sound
@@ -207,7 +207,7 @@ def own_folder(
 def test_wav_folder(tmp_path: Path) -> None:
     dataset = own_folder(tmp_path, None, {"test_fraction": 0.25})
     assert dataset.sound == Sound(8000, 61, 0, ("",), ())
-    folder = preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+    folder = preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
     assert [read_manifest(folder).splits[s].rows for s in catalog.SPLITS] == [8, 1, 3]
     shard_reader.verify(folder)
 
@@ -219,7 +219,7 @@ def test_wav_folder_with_speakers_and_texts(tmp_path: Path) -> None:
     )
     dataset = own_folder(tmp_path, table, {"test_fraction": 0.2})
     assert dataset.sound == Sound(8000, 61, 4, ("s0", "s1"), ("a", "b"))
-    folder = preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+    folder = preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
     labels = np.concatenate([shard_reader.read_split(folder, s).labels for s in catalog.SPLITS])
     assert sorted(labels[:, 0].tolist()) == list(range(50, 62))
     row = labels[labels[:, 0] == 51][0]

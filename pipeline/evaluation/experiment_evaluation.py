@@ -36,7 +36,7 @@ from pipeline.evaluation import (
     trained_entry,
     video_figures,
 )
-from pipeline.evaluation.results import FurtherTest, Result
+from pipeline.evaluation.result_records import FurtherTest, Result
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
 from pipeline.tracking import run_logger
