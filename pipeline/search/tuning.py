@@ -245,8 +245,9 @@ def _write(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> Path
 
 
 def trial_cluster(config: ClusterConfig) -> ClusterConfig:
-    """Return the cluster of one trial: a CPU a worker, unless more are configured."""
-    return dataclasses.replace(config, cpus_per_worker=config.cpus_per_worker or 1)
+    """Return the cluster of one trial: one CPU per worker unless configured, and all its workers."""
+    cpus = config.cpus_per_worker or 1
+    return dataclasses.replace(config, cpus_per_worker=cpus, min_workers=None)
 
 
 def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> None:

@@ -91,7 +91,7 @@ def require_runs(project, children: list[str]) -> None:
 
 def go_on(project) -> subprocess.CompletedProcess[str]:
     """Run the rest of an interrupted search, which must complete it."""
-    before = ended(project.log())
+    before, kept = ended(project.log()), saved(project)
     done = project.stage("tune", "rates", TWO_AT_A_TIME)
     assert done.returncode == 0, done.stderr
     assert "rates: goes on with an interrupted search" in done.stderr
@@ -101,18 +101,20 @@ def go_on(project) -> subprocess.CompletedProcess[str]:
     assert {row["status"] for row in table.values()} <= {"finished", "stopped"}
     for number, value in before.items():
         assert f"{float(table[number]['best_valid_nats']):.3f}" == value
-    assert not started(done.stderr) & before.keys()
-    assert started(done.stderr) | before.keys() == {1, 2, 3, 4}
+    assert before.keys() <= kept, "a trial is kept before the log says so"
+    assert not started(done.stderr) & kept
+    assert started(done.stderr) | kept == {1, 2, 3, 4}
     assert (project.folder / "searches/rates/best.yaml").exists()
     assert list((project.folder / ".arcore/tune").iterdir()) == []
     require_runs(project, ["FINISHED"] * 4)
     return done
 
 
-def saved(project) -> bool:
-    """Tell whether the end of a trial is kept."""
-    records = (project.folder / ".arcore/tune").glob("rates-*/trials/*.json")
-    return any(json.loads(path.read_text())["status"] != "unfinished" for path in records)
+def saved(project) -> set[int]:
+    """The trials whose end is kept."""
+    paths = (project.folder / ".arcore/tune").glob("rates-*/trials/*.json")
+    records = {int(path.stem): json.loads(path.read_text()) for path in paths}
+    return {number for number, record in records.items() if record["status"] != "unfinished"}
 
 
 class Planted:

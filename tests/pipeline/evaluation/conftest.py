@@ -23,7 +23,12 @@ def project(workdir, few_digits):
     """A working directory with shards and an untrained MADE of three masks, `toy`."""
     shutil.copytree(few_digits, "data/shards/digits_binary")
     small = {"hidden": [8], "num_masks": 3}
-    entry = {"dataset": "digits_binary", "model": "made", "model_overrides": small}
+    entry = {
+        "dataset": "digits_binary",
+        "model": "made",
+        "model_overrides": small,
+        "evaluation": {"num_members": 1},
+    }
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
     torch.manual_seed(0)
     model = arcore.create_model("made", EVENT, hidden=[8], num_masks=3).eval()

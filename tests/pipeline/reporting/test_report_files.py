@@ -190,6 +190,7 @@ def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
     files, monkeypatch, caplog, capsys
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("COLUMNS", "120")
     reports.mnist(files)
     for _ in range(2):
         monkeypatch.setattr(sys, "argv", ["report", "binarized_mnist"])

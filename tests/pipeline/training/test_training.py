@@ -437,7 +437,7 @@ def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
     again.code_sha256 = "b" * 64
     newer = content["progress"] | {"of_newer_code": 1}  # which this one could not read
     state.write_text(json.dumps(content | {"code_sha256": "a" * 64, "progress": newer}))
-    monkeypatch.setattr(agreement.provenance, "code_sha256", lambda stage, model: "b" * 64)
+    monkeypatch.setattr(agreement.stage_code, "code_sha256", lambda stage, model: "b" * 64)
     with pytest.raises(
         UserError,
         match=r"^.*_000001: expected .* code \(bbbbbbbb\), got .*aaaaaaaa.*or remove /.* to begin",
