@@ -245,7 +245,7 @@ def _write(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> Path
 
 
 def trial_cluster(config: ClusterConfig) -> ClusterConfig:
-    """Return the cluster of one trial: one CPU per worker unless configured, and all its workers."""
+    """Return the cluster of one trial: one CPU per worker unless configured; all workers needed."""
     cpus = config.cpus_per_worker or 1
     return dataclasses.replace(config, cpus_per_worker=cpus, min_workers=None)
 
