@@ -1,6 +1,6 @@
-"""Draw the rooms and who imports whom into docs/architecture.md.
+"""Draw the packages and who imports whom into docs/architecture.md.
 
-The page's Mermaid pictures and its table of rooms are made from the code: an arrow stands for an
+The page's Mermaid pictures and its table of packages are made from the code: an arrow stands for an
 import, and one that follows from others (a -> b -> c, hence a -> c) is left out.
 
 Example: python docs/architecture.py --write
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 TOPS = ("reproductions", "stages", "pipeline", "arcore")
-WHOLE = TOPS[:2]  # drawn as one room each
+WHOLE = TOPS[:2]  # drawn as one package each
 Graph = dict[str, set[str]]
 
 
@@ -39,100 +39,102 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room_of(module: str) -> str:
-    """Return the room of a module: a folder of pipeline or arcore, or a module of arcore itself."""
+def package_of(module: str) -> str:
+    """Return a module's package: a folder of pipeline or arcore, or a module of arcore itself."""
     top, *rest = module.split(".")
     return top if top in WHOLE or not rest else f"{top}.{rest[0]}"
 
 
-def room_graph(files: dict[str, Path]) -> Graph:
-    """Return which rooms each room imports, but for the packages arcore and pipeline themselves."""
-    graph: Graph = {room_of(module): set() for module in files if module not in TOPS}
+def package_graph(files: dict[str, Path]) -> Graph:
+    """Return which packages each package imports, without arcore and pipeline themselves."""
+    graph: Graph = {package_of(module): set() for module in files if module not in TOPS}
     graph |= {name: set() for name in WHOLE}
     for module, path in files.items():
         if module in ("pipeline", "arcore"):
             continue
-        room = room_of(module)
+        package = package_of(module)
         for name in imports_of(path):
             target = name if name in files else name.rpartition(".")[0]
-            if target in files and (other := room_of(target)) != room:
-                graph[room].add(other)
+            if target in files and (other := package_of(target)) != package:
+                graph[package].add(other)
     return graph
 
 
 def merge(graph: Graph, prefix: str) -> Graph:
-    """Return the graph with all rooms of a package as one."""
+    """Return the graph with all subpackages of a package as one."""
 
-    def name(room: str) -> str:
-        return prefix if room.split(".")[0] == prefix else room
+    def name(package: str) -> str:
+        return prefix if package.split(".")[0] == prefix else package
 
     merged: Graph = {}
-    for room, others in graph.items():
-        merged.setdefault(name(room), set()).update(map(name, others))
-    return {room: others - {room} for room, others in merged.items()}
+    for package, others in graph.items():
+        merged.setdefault(name(package), set()).update(map(name, others))
+    return {package: others - {package} for package, others in merged.items()}
 
 
 def reduce(graph: Graph) -> Graph:
     """Leave out the arrows that follow from others."""
 
-    def reached(room: str) -> set[str]:
+    def reached(package: str) -> set[str]:
         found: set[str] = set()
-        todo = [room]
+        todo = [package]
         while todo:
             for other in graph[todo.pop()] - found:
                 found.add(other)
                 todo.append(other)
         return found
 
-    beyond = {room: reached(room) for room in graph}
+    beyond = {package: reached(package) for package in graph}
     return {
-        room: {other for other in others if not any(other in beyond[via] for via in others)}
-        for room, others in graph.items()
+        package: {other for other in others if not any(other in beyond[via] for via in others)}
+        for package, others in graph.items()
     }
 
 
 def upper_first(graph: Graph) -> list[str]:
-    """Return the rooms by how many levels of others they stand on, the most first."""
+    """Return the packages by how many levels of others they stand on, the most first."""
 
-    def height(room: str) -> int:
-        return 1 + max(map(height, graph[room]), default=0)
+    def height(package: str) -> int:
+        return 1 + max(map(height, graph[package]), default=0)
 
-    return sorted(graph, key=lambda room: (-height(room), room))
+    return sorted(graph, key=lambda package: (-height(package), package))
 
 
 def mermaid(graph: Graph) -> str:
-    """Return a Mermaid flowchart, upper rooms first."""
+    """Return a Mermaid flowchart, upper packages first."""
     lines = ["```mermaid", "flowchart TD"]
-    for room in upper_first(graph):
-        label = room.rpartition(".")[2]
-        lines.append(f"  {room.replace('.', '_')}[{label}]")
-    for room in upper_first(graph):
-        for other in sorted(graph[room]):
-            lines.append(f"  {room.replace('.', '_')} --> {other.replace('.', '_')}")
+    for package in upper_first(graph):
+        label = package.rpartition(".")[2]
+        lines.append(f"  {package.replace('.', '_')}[{label}]")
+    for package in upper_first(graph):
+        for other in sorted(graph[package]):
+            lines.append(f"  {package.replace('.', '_')} --> {other.replace('.', '_')}")
     return "\n".join([*lines, "```"])
 
 
-def table(rooms: list[str], files: dict[str, Path]) -> str:
-    """Return what each folder that is a room, or a room inside one, is for, from its docstring."""
-    lines = ["| room | what it is for, and what not |", "|---|---|"]
-    rooms = [room for room in rooms if room not in TOPS[1:]]
-    inside = {room: sorted(f for f in files if f.rpartition(".")[0] == room) for room in rooms}
-    for room in (name for outer in rooms for name in (outer, *inside[outer])):
-        path = files[room]
+def table(packages: list[str], files: dict[str, Path]) -> str:
+    """Return the purpose of each package and subpackage, from its docstring."""
+    lines = ["| package | what it is for, and what not |", "|---|---|"]
+    packages = [package for package in packages if package not in TOPS[1:]]
+    inside = {
+        package: sorted(f for f in files if f.rpartition(".")[0] == package) for package in packages
+    }
+    for package in (name for outer in packages for name in (outer, *inside[outer])):
+        path = files[package]
         if path.name == "__init__.py":
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            lines.append(f"| `{room.replace('.', '/')}/` | {' '.join(docstring.split())} |")
+            lines.append(f"| `{package.replace('.', '/')}/` | {' '.join(docstring.split())} |")
     return "\n".join(lines)
 
 
 def parts() -> dict[str, str]:
     """Return what the page has between its markers, by the markers' names."""
     files = module_files()
-    graph = room_graph(files)
+    graph = package_graph(files)
     inside = {
-        room: {other for other in others if other.startswith("arcore.")}
-        for room, others in graph.items()
-        if room.startswith("arcore.")
+        package: {other for other in others if other.startswith("arcore.")}
+        for package, others in graph.items()
+        if package.startswith("arcore.")
     }
     pictures = {"pipeline": reduce(merge(graph, "arcore")), "arcore": reduce(inside)}
     return {
@@ -154,7 +156,7 @@ def filled(page: str) -> str:
 
 def main() -> None:
     """Check that the page is in step with the code, or bring it into step."""
-    parser = argparse.ArgumentParser(description="The rooms' picture in docs/architecture.md.")
+    parser = argparse.ArgumentParser(description="The packages' picture in docs/architecture.md.")
     parser.add_argument("--write", action="store_true", help="bring the page into step")
     written = PAGE.read_text(encoding="utf-8")
     page = filled(written)

@@ -1,1 +1,1 @@
-"""The machinery around the models, in rooms; docs/architecture.md draws them."""
+"""The machinery around the models, one package per idea; docs/architecture.md draws them."""

@@ -1,4 +1,4 @@
 """Raw files to Parquet shards to batches.
 
-What a dataset is stands in `datasets`; nothing here knows a model.
+The package `datasets` describes datasets. Nothing here knows a model.
 """

@@ -1,4 +1,4 @@
-"""Running DVC's stages side by side, from imports made once, with a line for each.
+"""Running DVC's stages side by side, from imports made once, with one line each.
 
-What runs and when it is stale is DVC's to say; what a stage does is the other rooms'.
+DVC decides what runs and when it is stale. What a stage does is in the other packages.
 """

@@ -1,1 +1,1 @@
-"""Images out of archives and packages: one module a dataset or a family of them."""
+"""Images out of archives and packages: one module per dataset or a family of them."""

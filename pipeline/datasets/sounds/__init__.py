@@ -1,1 +1,1 @@
-"""Speech and music out of archives and packages: one module a dataset."""
+"""Speech and music out of archives and packages: one module per dataset."""

@@ -1,1 +1,1 @@
-"""Rows of bits and of reals out of tables: one module a family of datasets."""
+"""Rows of bits and of reals out of tables: one module per family of datasets."""
