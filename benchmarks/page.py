@@ -24,14 +24,14 @@ FOLDER = Path(__file__).resolve().parent
 RECORDS = FOLDER / "records"
 Record = dict[str, Any]
 
-HEAD = """Written by `python benchmarks/page.py` from `benchmarks/records/`. Each benchmark is a
-command that prints its table; ratios within one run, since clocks of shared machines are noisy. One
-thread of an AMD EPYC virtual machine with AVX512-BF16, without GPU; milliseconds and seconds are
-the processor's. Hosts differ: sections that end with a commit and a processor are of an EPYC whose
-products are those of the next section; the others are of an earlier one, where large products in
-bfloat16 go at 217 GFLOP/s, 2.2 times the speed of float32's. The column "on a Xeon" is of an Intel
-Xeon virtual machine whose AMX makes them 6 times as fast as float32's (1,000 and 150 GFLOP/s), from
-`*_xeon.json`."""
+HEAD = """`python benchmarks/page.py` writes this page from `benchmarks/records/`. Each benchmark is
+a command that prints its table. Compare ratios within one run, because clocks of shared machines
+are noisy. Runs had one thread of an AMD EPYC virtual machine with AVX512-BF16 and no GPU. Times are
+the processor's. Sections that end with a commit and a processor ran on the EPYC of the next
+section. The others ran on an earlier one, where large products in bfloat16 reach 217 GFLOP/s, 2.2
+times the speed of float32. The column "on a Xeon" is an Intel Xeon virtual machine, from
+`*_xeon.json`. Its AMX makes large products in bfloat16 6 times as fast as in float32 (1,000 and 150
+GFLOP/s)."""
 ON_XEON = "on a Xeon"
 
 
@@ -133,11 +133,11 @@ def products(record: Record) -> str:
         [" x ".join(f"{n:,}" for n in row["size"]), *(f"{row[way]:.0f}" for way in ways)]
         for row in record["rows"]
     ]
-    text = """`python benchmarks/products.py`: GFLOP/s of products of rows x inputs by inputs x
-        outputs in float32 by `torch.mm`, which is MKL's, by ours (`arcore/primitives/products.py`:
-        oneDNN on AMD's processors), of a convolution of 3 x 3 with as many products, and of
-        `torch.mm` in bfloat16. Ours are MADE's, the LSTMs' gradients of weights, and what orderless
-        networks and WaveNet's head compute for scores and draws."""
+    text = """`python benchmarks/products.py` measures GFLOP/s of products of rows x inputs by
+        inputs x outputs. The columns are float32 by `torch.mm` (MKL), float32 by
+        `arcore/primitives/products.py` (oneDNN on AMD's processors), a convolution of 3 x 3 with as
+        many products, and bfloat16 by `torch.mm`. MADE, the LSTMs' gradients of weights, orderless
+        networks and WaveNet's head use ours."""
     return section(
         "Products by two libraries", text, table(["rows x inputs x outputs", *ways], rows)
     )
@@ -163,11 +163,11 @@ def denormals(record: Record) -> str:
         [row["name"], f"{row['loss_ms']:.1f}", f"{row['update_ms']:.1f}"] for row in record["rows"]
     ]
     columns = ["denormals", "loss and gradients, ms", "AdamW, ms"]
-    text = f"""`python benchmarks/denormals.py`, on the Xeon: a DeepNADE of 500-500 after
-        {record["steps"]:,} steps on images whose border is hardly ever on, when
+    text = f"""`python benchmarks/denormals.py`, on the Xeon, has a DeepNADE of 500-500 after
+        {record["steps"]:,} steps on images whose border is hardly ever on. By then,
         {100 * record["share"]:.0f} % of the first moments are too small for a float's exponent.
-        Trainings take such numbers as zero (`pipeline/training/denormals.py`); Intel's processors
-        compute them in microcode."""
+        Trainings take such numbers as zero (`pipeline/training/denormals.py`), because Intel's
+        processors compute them in microcode."""
     return section("Long trainings and denormal floats", text, table(columns, rows))
 
 
@@ -183,10 +183,11 @@ def share(record: Record) -> str:
         "", "precision", "GFLOP", "ms", "GFLOP/s", "of a product in float32", "of float32",
         "of its own",
     ]  # fmt: skip
-    text = """`python benchmarks/share.py`: products of a training step per second, and their
-        share of the speed of one large product in float32 (`torch.mm`, by MKL, which on AMD's
-        processors leaves half of AVX-512 unused), and of the fastest that this core is seen to do
-        in float32 and in the step's precision, a product or a convolution."""
+    text = """`python benchmarks/share.py` measures products per second of a training step. The last
+        three columns are shares of other speeds. The first is one large product in float32
+        (`torch.mm` by MKL, which leaves half of AVX-512 unused on AMD's processors). The second and
+        third are the fastest product or convolution seen on this core, in float32 and in the step's
+        precision."""
     return section("Share of matrix-product speed", text, table(columns, rows))
 
 
@@ -204,11 +205,10 @@ def training_speed(record: Record) -> str:
         (f"{row['name']} against {row['other']}", row["ratio"], WANTED.get(row["name"]))
         for row in record["rows"]
     ]
-    bounds = f"""{missed(marks)} On AMD processors MADE's products in float32 go by oneDNN, which
-        is twice as fast there as MKL, which theirs take (`python benchmarks/products.py`); on the
-        Xeon both take MKL, and what is not products costs both the same, so that about 1.2 is the
-        most to be had at 500 units. NADE's draw is to be twice as fast as public code's (below),
-        which took twice the time of the bare loop where that was asked."""
+    bounds = f"""{missed(marks)} On AMD processors, MADE's products in float32 use oneDNN, which is
+        twice as fast there as MKL, the peers' choice (`python benchmarks/products.py`). On the Xeon
+        both use MKL, and all other operations cost both the same. About 1.2 is then the maximum at
+        500 units. NADE's draw should be twice as fast as public code (below)."""
     return section("Against the common ways", text, table(columns, rows), paragraph(bounds))
 
 
@@ -278,8 +278,8 @@ def sampling(record: Record) -> str:
         for row in record["rows"]
     ]
     columns = ["", "decoder, s", "full passes, s", "ratio"]
-    text = """`python benchmarks/sampling.py`: 64 binary images of 28 x 28 by each model's decoder,
-        and by a pass of the whole network per step, of which 8 are timed."""
+    text = """`python benchmarks/sampling.py` draws 64 binary images of 28 x 28, by each model's
+        decoder and by one pass of the whole network per step (8 passes are timed)."""
     return section("Decoders against full passes", text, table(columns, rows))
 
 
@@ -310,12 +310,12 @@ def growth(record: Record) -> str:
         for key, title in {"rows": "Drawing", "made": "MADE", "loader": "The loader"}.items()
         if key in parts
     )
-    older = "(these at cd1b62a2 on the EPYC of the second section, what is not said below before)"
-    text = f"""`python benchmarks/growth.py`: microseconds per pixel of drawing 4 binary images, the
-        slope of log seconds over log pixels (1: a pixel's time does not depend on the size), and MB
-        at the peak{"" if "rows" in parts else " " + older}; then a training step of MADE over its
-        width, and an epoch of the loader from Parquet over its rows, in windows of 16,384.
-        {origins}"""
+    older = "Drawing was measured at cd1b62a2 on the EPYC of the second section, the rest earlier."
+    text = f"""`python benchmarks/growth.py` measures microseconds per pixel and peak MB of drawing
+        4 binary images. The slope is of log seconds over log pixels; at 1, a pixel's time does not
+        depend on the size. The other tables are a training step of MADE over its width, and an
+        epoch of the loader from Parquet over its rows, in windows of 16,384.
+        {"" if "rows" in parts else older} {origins}"""
     return section(
         "Growth",
         text,
@@ -344,19 +344,19 @@ def scale(record: Record) -> str:
     )
     commits = ", ".join(sorted({run.get("run", record)["commit"] for _, run in runs}))
     most, largest = runs[-1]
-    text = f"""`python benchmarks/scale.py --rows {" ".join(str(rows) for rows, _ in runs)}` at
-        {commits}: generated RGB images of 32 x 32 as PNG in Parquet files, preprocessed,
-        two epochs of a tiny MADE by two workers of Ray in windows of 10,000 rows, evaluated on a
-        tenth. MB are peak resident memory of the stage, or of training's larger worker: of imports
-        and a window or a shard, not of the rows, whose decoded size is the second column. Rows have
-        two levels and a simple pattern: {most:,} take
+    text = f"""`python benchmarks/scale.py --rows {" ".join(str(rows) for rows, _ in runs)}` ran at
+        {commits}. It generates RGB images of 32 x 32 as PNG in Parquet files and preprocesses them.
+        Two workers of Ray train a tiny MADE for two epochs in windows of 10,000 rows. A tenth of
+        the rows is evaluated. MB are peak resident memory of the stage, or of the larger worker:
+        imports and a window or a shard, not all rows. The second column is the rows' decoded size.
+        Rows have two levels and a simple pattern, so that {most:,} take
         {largest["disk"]["images_mb"]:,.0f} MB as PNG and {largest["disk"]["shards_mb"]:,.0f} MB as
         shards.{limited}
-        Seconds are the processor's, of all processes of a stage, on
-        {record["hardware"]}, beside other work. Ray Data has no part in it: rows go through a
-        process one batch at a time, {most / largest["preprocess"]["cpu_seconds"]:,.0f} a second
-        here, and where decoding takes longer, files of one's own are shared out to workers as
-        tasks, part by part (`cluster.num_workers`), which a killed run goes on from."""
+        Seconds are the processor's, of all processes of a stage, on {record["hardware"]}, next to
+        other work. Ray Data is not used: rows go through a process one batch at a time,
+        {most / largest["preprocess"]["cpu_seconds"]:,.0f} per second here. Where decoding takes
+        longer, workers decode user files as tasks, part by part (`cluster.num_workers`). A killed
+        run resumes from them."""
     names = [step for step, _ in steps]
     head = ["rows", "MB of rows", *(f"{n}, MB" for n in names), *(f"{n}, s" for n in names)]
     return section(
