@@ -196,7 +196,7 @@ def test_a_fold_that_was_killed_in_its_evaluation_is_not_trained_anew(
     decoded = dict.fromkeys(SPLITS, rows)
     monkeypatch.setattr(RedWine, "decode", lambda *_: decoded)
     monkeypatch.setattr(cross_validation.driver, "train", lambda _: done.append("train"))
-    monkeypatch.setattr(cross_validation.evaluate, "evaluate", evaluated)
+    monkeypatch.setattr(cross_validation.experiment_evaluation, "evaluate", evaluated)
     monkeypatch.setattr(cross_validation.result_files, "read", lambda _: ONE)
     one = compose.load("toy")
     with pytest.raises(KeyboardInterrupt):
