@@ -209,7 +209,8 @@ def write(root: Path) -> list[str]:
     return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
 
 
-def _models_elsewhere() -> dict[str, str]:
+@functools.cache
+def _models_elsewhere() -> Mapping[str, str]:
     """The modules of models that other packages bring, by name."""
     points = metadata.entry_points(group=MODELS)
     return {point.name: point.value.partition(":")[0] for point in points}
