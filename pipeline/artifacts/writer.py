@@ -14,9 +14,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.artifacts import locks, origin, shared_copies
@@ -38,11 +40,10 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Begun:
-    """When work on an output began, with what code if that is stamped, and under which lock."""
+    """When work on an output began, and with what code if that is stamped."""
 
     commit: str
     clock: float
-    lock: Path | None = None
 
     @property
     def seconds(self) -> float:
@@ -50,7 +51,8 @@ class Begun:
         return time.perf_counter() - self.clock
 
 
-_under_way: ContextVar[tuple[tuple[Path, Begun], ...]] = ContextVar("under_way", default=())
+# Work under way, by the file of its lock and by the folder of its output.
+_under_way: ContextVar[Mapping[Path, Begun]] = ContextVar("under_way", default=MappingProxyType({}))
 
 
 @contextlib.contextmanager
@@ -69,15 +71,15 @@ def alone(
         UserError: if another process works on the output, unless that is waited for.
     """
     path = _lock_of(artifact) if work is None else locks.path_beside(*work)
-    before, whole = _under_way.get(), artifact.folder.absolute()
-    for folder, begun in before:
-        if folder == whole or begun.lock == path:
-            yield begun
-            return
-    with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait):
+    before, folder = _under_way.get(), artifact.folder.absolute()
+    under_way = before.get(path) or before.get(folder)
+    if under_way is not None:
+        yield under_way
+        return
+    with _held(artifact, path, wait):
         commit = origin.commit() if artifact.kind.origin else "unknown"  # Git is asked thrice
-        begun = Begun(commit, time.perf_counter(), path)
-        token = _under_way.set((*before, (whole, begun)))
+        begun = Begun(commit, time.perf_counter())
+        token = _under_way.set({**before, path: begun, folder: begun})
         try:
             yield begun
         finally:
@@ -110,8 +112,8 @@ def writing(
         UserError: if another process works on it, or an input changed meanwhile.
     """
     with alone(artifact, wait=wait) as begun:
-        inputs = _hashes(artifact)
-        with _lock_of_project(artifact, begun), replacing(artifact.folder) as folder:
+        inputs, lock = _hashes(artifact), _lock_of(artifact)
+        with _held(artifact, lock, wait=True), replacing(artifact.folder) as folder:
             yield folder
             _require_same(artifact, inputs)
             if artifact.kind.sealed:
@@ -130,15 +132,11 @@ def _lock_of(artifact: Artifact) -> Path:
     return locks.path_of(f"{artifact.kind.verb}-{artifact.name}")
 
 
-@contextlib.contextmanager
-def _lock_of_project(artifact: Artifact, begun: Begun) -> Iterator[None]:
-    """Hold the lock of this project, if the work holds another one."""
-    path = _lock_of(artifact)
-    if begun.lock == path:
-        yield
-        return
-    with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait=True):
-        yield
+def _held(artifact: Artifact, path: Path, wait: bool) -> AbstractContextManager[None]:
+    """Hold a lock, unless the work under way holds it already."""
+    if path in _under_way.get():
+        return contextlib.nullcontext()
+    return locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait)
 
 
 def _hashes(artifact: Artifact) -> dict[str, str]:

@@ -27,7 +27,7 @@ import yaml
 from pipeline.core import atomic, paths
 from pipeline.core.errors import SiteError, UserError, unknown_name
 from pipeline.core.import_closure import Checkout
-from pipeline.core.records import read_yaml, value_of
+from pipeline.core.records import flat, read_yaml, value_of
 
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
@@ -209,21 +209,8 @@ def write(root: Path) -> list[str]:
     return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
 
 
-def flat(content: Mapping[str, object]) -> dict[str, object]:
-    """Return the values of code.yaml by dotted key.
-
-    Example:
-        >>> flat({"fetch": "12", "train": {"nade": "34"}})
-        {'fetch': '12', 'train.nade': '34'}
-    """
-    found: dict[str, object] = {}
-    for key, value in content.items():
-        inner = value if isinstance(value, dict) else None
-        found |= {key: value} if inner is None else {f"{key}.{k}": v for k, v in inner.items()}
-    return found
-
-
-def _models_elsewhere() -> dict[str, str]:
+@functools.cache
+def _models_elsewhere() -> Mapping[str, str]:
     """The modules of models that other packages bring, by name."""
     points = metadata.entry_points(group=MODELS)
     return {point.name: point.value.partition(":")[0] for point in points}

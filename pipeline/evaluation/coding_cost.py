@@ -13,7 +13,7 @@ import arcore
 from arcore import coding
 from pipeline.core.errors import UserError, require
 from pipeline.data import sound_batches
-from pipeline.data.shard_reader import Split
+from pipeline.data.shard_reader import Split, draw_events
 from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import Coded
 
@@ -55,8 +55,9 @@ def _to_code(
 ) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
     """Read rows, what they are given, and for sounds their lengths; the longest sounds first."""
     if not model.event.is_open:
-        x = torch.from_numpy(scoring.read_rows(split, rows, model.event)).to(model.device)
-        return x, scoring.condition_of(model, split[rows]), {}
+        stored = split[rows]
+        x = torch.from_numpy(draw_events(split, stored, rows, model.event)).to(model.device)
+        return x, scoring.condition_of(model, stored), {}
     sounds = split.whole()
     rows = rows[np.argsort(-sound_batches.lengths(sounds)[rows], kind="stable")]
     twin, condition = sound_batches.to_sample(model, sounds, rows)

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.core import stage_code
 from pipeline.core.errors import UserError
+from pipeline.core.records import flat
 from pipeline.repro import dvc_lock
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # DVC's
@@ -60,7 +61,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     stage_code.write(tmp_path)
     locked = {"data": {"cmd": "true", "outs": [{"path": "data", "hash": "md5", "md5": "1" * 32}]}}
-    hashes = stage_code.flat(yaml.safe_load((tmp_path / "code.yaml").read_text()))
+    hashes = flat(yaml.safe_load((tmp_path / "code.yaml").read_text()))
     for model in ("made", "nade"):
         locked[f"train@{model}"] = {
             "cmd": f"python -m stages.train {model}",
