@@ -134,7 +134,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     try:
         asked = OmegaConf.from_dotlist(list(overrides))
         content = read_yaml(path) if path.exists() else {"name": name}  # of another package
-        if "kind" in content:  # written by PyYAML (`own.adding`)
+        if "kind" in content:  # written by PyYAML (`adding`)
             config: object = content | cast(dict[object, object], OmegaConf.to_container(asked))
         else:
             merged = OmegaConf.merge(content, asked)
