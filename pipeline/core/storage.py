@@ -22,7 +22,14 @@ from pathlib import Path
 
 import fsspec
 import pyarrow as pa
-from pyarrow.fs import FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
+from pyarrow.fs import (
+    FileSelector,
+    FileSystem,
+    FileType,
+    FSSpecHandler,
+    LocalFileSystem,
+    PyFileSystem,
+)
 
 from pipeline.core.errors import SiteError, UserError
 from pipeline.core.redaction import redacted
@@ -34,6 +41,7 @@ __all__ = [
     "is_uri",
     "join",
     "local_path",
+    "names",
     "publish",
     "read_bytes",
     "remove",
@@ -161,6 +169,18 @@ def exists(location: str | Path) -> bool:
     """
     where, path = filesystem(location)
     return bool(where.get_file_info(path).type != FileType.NotFound)
+
+
+def names(location: str | Path) -> list[str]:
+    """Return the names of all that is in a folder, in any order; none if there is no folder.
+
+    Example:
+        >>> names("/no such folder")
+        []
+    """
+    found, path = filesystem(location)
+    selector = FileSelector(path, allow_not_found=True)
+    return [info.base_name for info in found.get_file_info(selector)]
 
 
 def remove(location: str | Path) -> None:

@@ -114,7 +114,7 @@ class ShardReader:
     def whole(self) -> SplitData:
         """Read all rows, and keep them."""
         if self._held is None or len(self._held) < len(self):
-            self._held, self._begin = read_split(self.location, self.split), 0
+            self._held, self._begin = _read_whole(self), 0
         return self._held
 
     def hold(self, begin: int, end: int) -> SplitData:
@@ -205,7 +205,7 @@ def shards_folder(name: str) -> Path:
 def _shared_rows(location: str, sha256: str, split: str, begin: int, end: int) -> SplitData:
     reader = ShardReader(location, split)
     whole = (begin, end) == (0, len(reader))
-    found = read_split(location, split) if whole else reader.read([(begin, end)])
+    found = _read_whole(reader) if whole else reader.read([(begin, end)])
     for array in (found.x, found.labels):
         if array is not None:
             array.flags.writeable = False
@@ -219,9 +219,12 @@ def read_split(folder: str | Path, split: str) -> SplitData:
         SiteError: naming the shard that is missing, corrupt, of another size, or out of range.
         ValueError: for an unknown split.
     """
-    reader = ShardReader(folder, split)
+    return _read_whole(ShardReader(folder, split))
+
+
+def _read_whole(reader: ShardReader) -> SplitData:
     data = reader.read([(0, len(reader))])
-    key = (str(folder), split, *(shard.sha256 for shard in reader.info.shards))
+    key = (str(reader.location), reader.split, *(shard.sha256 for shard in reader.info.shards))
     if key not in _same_content:
         _check_content(reader, content_sha256([data]))
         _same_content.add(key)

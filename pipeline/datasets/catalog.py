@@ -34,13 +34,12 @@ __all__ = [
 ]
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
-_USER = "pipeline.datasets.user"
 _KINDS = {  # of the user's files
-    "image_folder": f"{_USER}.image_folder:build",
-    "image_shards": f"{_USER}.image_shards:build",
-    "arrays": f"{_USER}.arrays:build",
-    "csv": f"{_USER}.csv_file:build",
-    "wav_folder": f"{_USER}.wav_folder:build",
+    "image_folder": f"{stage_code.USER_DATA}.image_folder:build",
+    "image_shards": f"{stage_code.USER_DATA}.image_shards:build",
+    "arrays": f"{stage_code.USER_DATA}.arrays:build",
+    "csv": f"{stage_code.USER_DATA}.csv_file:build",
+    "wav_folder": f"{stage_code.USER_DATA}.wav_folder:build",
 }
 _Build = Callable[[Mapping[str, object]], Dataset]
 
@@ -135,7 +134,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     try:
         asked = OmegaConf.from_dotlist(list(overrides))
         content = read_yaml(path) if path.exists() else {"name": name}  # of another package
-        if "kind" in content:  # written by PyYAML (`own.adding`)
+        if "kind" in content:  # written by PyYAML (`adding`)
             config: object = content | cast(dict[object, object], OmegaConf.to_container(asked))
         else:
             merged = OmegaConf.merge(content, asked)

@@ -96,7 +96,7 @@ class TrainerConfig:
         validate_members: members of the ensemble that is validated (1: the model itself; null: as
             many as the model has masks or orderings, and exactly: where they are orderings, by D
             passes for each instead of a masked estimate). An entry that does not say so validates
-            all masks (`members.defaults`).
+            all masks (`member_defaults`).
         checkpoint_every: epochs from one checkpoint to the next.
         shuffle_rows: rows that a worker holds and shuffles at once; a worker's part of the split
             is shuffled whole if it is no larger, else streamed in windows of so many.

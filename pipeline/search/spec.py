@@ -136,7 +136,8 @@ class Search:
         named, expected = plain["model"]["name"], f"{self.base.model['name']!r}, the entry's"
         require(named == self.base.model["name"], f"{where}: model.name", expected, named)
         derived = schema.member_defaults(plain["model"])
-        if not self._states("validate_members"):
+        stated = cast(Mapping[str, object], self.overlay(values)["trainer"])
+        if "validate_members" not in stated:
             plain["trainer"] |= derived["trainer"]
         trainer = schema.build(schema.TrainerConfig, plain["trainer"], "trainer")
         count = derived["evaluation"]["num_members"]
@@ -144,13 +145,6 @@ class Search:
         return dataclasses.replace(
             self.base, model=plain["model"], trainer=trainer, evaluation=evaluation
         )
-
-    def _states(self, parameter: str) -> bool:
-        """Tell whether the entry, its base or an override sets a parameter of the trainer."""
-        given = [self.entry.get("trainer") or {}, self.start.get("trainer") or {}]
-        own = [*cast(list[str], self.entry.get("overrides") or []), *self.overrides]
-        named = any(o.lstrip("+").startswith(f"trainer.{parameter}=") for o in own)
-        return named or any(parameter in cast(Mapping[str, object], one) for one in given)
 
     def defaults(self) -> dict[str, object] | None:
         """Return the base experiment's own values, None if a draw could not give them."""

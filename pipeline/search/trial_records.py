@@ -12,8 +12,6 @@ import logging
 import re
 from collections.abc import Mapping
 
-import pyarrow.fs
-
 from pipeline.core import stage_code, storage
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import parse_object
@@ -47,9 +45,7 @@ class TrialRecords:
             UserError: naming the file, if it is damaged, of another search or of other code, whose
                 values may not be compared with those of this code.
         """
-        filesystem, folder = storage.filesystem(storage.join(self.place, FOLDER))
-        selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
-        names = [info.base_name for info in filesystem.get_file_info(selector)]
+        names = storage.names(storage.join(self.place, FOLDER))
         for name in sorted(name for name in names if re.fullmatch(r"\d+\.json", name)):
             where = storage.join(self.place, FOLDER, name)
             record = _parse(storage.read_bytes(where), redacted(where), self.search)

@@ -61,7 +61,6 @@ class SearchRun:
         place: folder or URI in which Ray Tune keeps the searches.
         mlflow_experiment: name of the MLflow experiment.
         output: what it leaves.
-        commit: of the code.
         run_id: of MLflow, the parent of the trials' runs; None where the store cannot be reached.
     """
 
@@ -71,7 +70,6 @@ class SearchRun:
     place: str
     mlflow_experiment: str
     output: Artifact
-    commit: str
     run_id: str | None = None
 
     @property
@@ -107,14 +105,11 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
         UserError: for one that runs already, a search that cannot be, a cluster too small, an
             interruption, or when no trial gave a finite validation value.
     """
-    search = load_search(name, overrides)
-    place = storage.join(shared_storage.storage_of(search.base.cluster), "tune")
-    manifest = read_manifest(paths.shards(search.base.dataset["name"]))
-    folder = f"{search.name}-{search.config_hash(manifest.sha256)[:12]}"
     command = shlex.join(["python", "-m", "stages.tune", name, *overrides])
-    output = artifact.search(search.name, manifest.dataset, command)
-    with alone(output, work=(place, folder)) as begun:
-        return _tune(_planned(search, output, begun), begun, fresh)
+    run = _planned(load_search(name, overrides), command)
+    with alone(run.output, work=(run.place, run.folder)) as begun:
+        run.search.check(run.manifest)
+        return _tune(run, begun, fresh)
 
 
 def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
@@ -125,35 +120,34 @@ def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
     with connection.connected(_environment()):
         resources = trial_cluster(search.base.cluster)
         connection.require_resources(resources)
-        run = _start(run, fresh or not records.all())  # an unfinished run is that of other trials
+        is_new = fresh or not records.all()  # an unfinished run is that of other trials
+        run = _start(run, begun.commit, is_new)
         with ended_by_errors(run.run_id, Interrupted):
             _fit(run, records, resources)
             table = records.all()
             _require_ended(run, table, begun.seconds)
             _require_no_fault(run, table)
-            out = _write(run, table, begun.seconds)
+            out = _write(run, table, begun)
             RunLogger(run.run_id).finish("FINISHED")
     storage.discard(run.kept)
     return out
 
 
-def _planned(search: Search, output: Artifact, begun: Begun) -> SearchRun:
-    """Check a search against its shards; nothing is touched yet."""
+def _planned(search: Search, command: str) -> SearchRun:
+    """Return a search with its shards; nothing is touched yet."""
     dataset = search.base.dataset["name"]
     manifest = read_manifest(paths.shards(dataset))
-    search.check(manifest)
     return SearchRun(
         search,
         manifest,
         search.config_hash(manifest.sha256),
         storage.join(shared_storage.storage_of(search.base.cluster), "tune"),
         mlflow_store.experiment_of(dataset),
-        output,
-        begun.commit,
+        artifact.search(search.name, manifest.dataset, command),
     )
 
 
-def _start(run: SearchRun, fresh: bool) -> SearchRun:
+def _start(run: SearchRun, commit: str, fresh: bool) -> SearchRun:
     """Start a search's MLflow run, or go on with it; forget its trials if asked to."""
     if fresh:
         storage.discard(run.kept)
@@ -163,7 +157,7 @@ def _start(run: SearchRun, fresh: bool) -> SearchRun:
         f"tune {run.search.name}",
         shared_storage.run_key(run.search.base.cluster, run.config_hash),
         params=space | dataclasses.asdict(run.search.plan),
-        tags={"commit": run.commit, "dataset_sha256": run.manifest.sha256},
+        tags={"commit": commit, "dataset_sha256": run.manifest.sha256},
         fresh=fresh,
     )
     return dataclasses.replace(run, run_id=run_id)
@@ -221,7 +215,7 @@ def _device(cluster: ClusterConfig) -> torch.device:
     return torch.device("cuda" if here else "cpu")
 
 
-def _write(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> Path:
+def _write(run: SearchRun, table: Sequence[TrialRecord], begun: Begun) -> Path:
     """Write the search's folder, and log it to MLflow."""
     logger = RunLogger(run.run_id)
     record = outcome.summarize(
@@ -229,9 +223,9 @@ def _write(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> Path
         table,
         run_id=run.run_id,
         mlflow_experiment=run.mlflow_experiment,
-        seconds=round(seconds, 1),
+        seconds=round(begun.seconds, 1),
         command=run.output.command,
-        commit=run.commit,
+        commit=begun.commit,
         device=device_name(_device(run.search.base.cluster)),
     )
     shared = shared_storage.shared_storage(run.search.base.cluster)

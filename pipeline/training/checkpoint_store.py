@@ -41,9 +41,7 @@ class CheckpointStore:
 
     def names(self) -> list[str]:
         """Return the names of the checkpoints, the newest first."""
-        filesystem, folder = storage.filesystem(self.place)
-        selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
-        found = [info.base_name for info in filesystem.get_file_info(selector)]
+        found = storage.names(self.place)
         return sorted(filter(_NAMED.fullmatch, found), key=_number, reverse=True)
 
     @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What runs a training: the stage's own process, or workers of Ray Train.
 
 A session says who this worker is, where to report to, and whether to stop. A trial of a search is
-a third one (`pipeline.search.trial_session`). Checkpoints are not a session's
+a third one (`pipeline.search.trial_workers`). Checkpoints are not a session's
 (`pipeline.training.checkpoint_store`).
 """
 

@@ -376,6 +376,3 @@ def _check_conditions(name: str, options: ArrayOptions) -> None:
             role = "conditions of numbers"
         fits = 1 <= count <= LARGEST if has else count == 0
         refuse_unless(fits, name, option, f"1 to {LARGEST} with {role}, else 0", count)
-
-
-KINDS = {"arrays": build}

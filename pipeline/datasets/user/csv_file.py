@@ -338,6 +338,3 @@ def _event(name: str, options: CsvOptions, modelled: Sequence[str]) -> Event:
             f"or drop"
         )
     return Levels([len(c) if isinstance(c, list) else c for c in counts if c is not None])
-
-
-KINDS = {"csv": build}

@@ -298,6 +298,3 @@ def _provenance(options: ImageOptions) -> str:
     how = {"resize": f"resized to {size}", "crop": f"cropped to {size}", "tiles": tiles}
     split = options.named.words(options, "files")
     return options.described(how[options.fit], split)
-
-
-KINDS = {"image_folder": build}

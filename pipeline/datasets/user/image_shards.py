@@ -285,6 +285,3 @@ def build(config: Mapping[str, object]) -> Dataset:
         options=options,
         num_classes=options.num_classes or None,
     )
-
-
-KINDS = {"image_shards": build}

@@ -247,6 +247,3 @@ def build(config: Mapping[str, object]) -> Dataset:
         ),
         entries=entries,
     )
-
-
-KINDS = {"wav_folder": build}

@@ -274,6 +274,16 @@ def test_a_trial_validates_its_own_masks(
     assert [trial.trainer.validate_members for trial in trials] == validated
 
 
+def test_a_trial_validates_the_masks_that_the_space_draws(workdir: Path) -> None:
+    space = {"model.num_masks": {"choice": [1, 8]}, "trainer.validate_members": {"choice": [1, 2]}}
+    entry = {"dataset": "digits_binary", "model": "made", "space": space}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": entry}}))
+    trial = spec.load_search("toy").experiment(
+        {"model.num_masks": 8, "trainer.validate_members": 2}
+    )
+    assert trial.trainer.validate_members == 2
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

@@ -153,7 +153,7 @@ def test_shards_made_anew_are_no_fault_of_a_trial(
     with pytest.raises(Disagreement, match="expected the shards that this training is of"):
         trial_run.run_trial(DRAWN, setting=alone)
     assert not reports
-    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", OUTPUT, "")
+    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", OUTPUT)
     with pytest.raises(tuning.Interrupted, match=r"digits_binary was made again meanwhile; rerun"):
         tuning._require_ended(run, [], 0.0)
 
@@ -211,7 +211,7 @@ def test_a_trial_too_large_for_its_accelerator_fails_by_itself(
 def test_a_search_does_not_end_well_while_storage_is_at_fault(
     setting: trial_run.TrialSetting, problem: str
 ) -> None:
-    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", OUTPUT, "")
+    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", OUTPUT)
     lost = TrialRecord(number=1, status="failed", values=VALUES, problem=problem, lost=True)
     with pytest.raises(tuning.Interrupted, match="1 of 1 trials met a fault that is not theirs"):
         tuning._require_no_fault(run, [lost])
