@@ -27,7 +27,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.study is None:
-        from pipeline.experiments import params_file  # here: --help needs no YAML
+        from pipeline.experiments import params_file  # here: --help needs no Hydra
 
         print(params_file.listed("studies"))
         return

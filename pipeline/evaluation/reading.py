@@ -96,12 +96,15 @@ class Evaluated:
         config: of its model.
         event: what was scored: of clips, the frames after those given.
         folder: `evaluation/<dataset>/<experiment>`.
+        training: record of the training; None for an outcome over folds, which has no model, and
+            where no record of these weights is there.
     """
 
     result: Result
     config: ModelConfig
     event: Event
     folder: Path
+    training: TrainingRecord | None = None
 
     @property
     def name(self) -> str:
@@ -199,14 +202,15 @@ def read_evaluated(folder: Path) -> Evaluated:
     measured, trained = result.dataset_sha256, config.dataset_sha256
     fits = measured is None or trained is None or measured == trained
     require(fits, f"{path}: dataset_sha256", f"{trained} as the model was trained on", measured)
-    if not own.is_file() and (training := TrainingRecord.of(model)) is not None:
+    training = None if own.is_file() else TrainingRecord.of(model)
+    if training is not None:
         result = dataclasses.replace(result, device=training.device)
     try:
         event = events.after_frames(config.event, result.context_frames)
     except ValueError as error:
         raise UserError(f"{path}: context_frames: {error}") from error
     result.check(event, str(path))
-    return Evaluated(result=result, config=config, event=event, folder=folder)
+    return Evaluated(result=result, config=config, event=event, folder=folder, training=training)
 
 
 def _artifact(result: Result, folder: Path, inputs: tuple[Kind, ...]) -> Artifact:

@@ -62,7 +62,7 @@ def curves_of(report: Report) -> list[Curve]:
         if name in curves or not path.is_file():
             continue
         points = [line for line in read_history(path) if line.get("valid_nats")]
-        record = origins.training_of(row)
+        record = row.evaluated.training
         ends = record.epoch_seconds if record is not None else []
         if not points or len(ends) < max(int(point["epoch"]) for point in points):
             continue

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.core.errors import UserError, one_line
 from pipeline.evaluation.result_records import CodecResult
-from pipeline.reporting import origins, wording
+from pipeline.reporting import wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.published import PublishedResult
 
@@ -150,7 +150,7 @@ def _ours(row: Row, report: Report) -> Iterator[Measurement]:
         split_rows=result.num_split_rows,
         marks=_marks(row),
         device=result.device or "",
-        commit=origins.commit_of(row) or "",
+        commit=evaluated.training.commit if evaluated.training else "",
         dataset_sha256=evaluated.config.dataset_sha256 or "",
     )
     for unit in report.units:

@@ -34,17 +34,6 @@ def anchor(experiment: str) -> str:
     return f"row-{templates.identifier(experiment)}"
 
 
-def training_of(row: Row) -> TrainingRecord | None:
-    """Read the record of a row's training; None for an outcome over folds, which has no model."""
-    return TrainingRecord.of(paths.model(row.evaluated.folder.name))
-
-
-def commit_of(row: Row) -> str | None:
-    """Return the commit that a row's model was trained at, None where that is unknown."""
-    training = training_of(row)
-    return training.commit if training else None
-
-
 def processors(training: TrainingRecord | None) -> int:
     """Return how many processors a training had: threads of a CPU, or accelerators.
 
@@ -69,7 +58,7 @@ def of_report(report: Report) -> list[RowOrigin]:
 
 
 def _terms(row: Row, dataset_sha256: str) -> Terms:
-    result, training, published = row.result, training_of(row), row.published
+    result, training, published = row.result, row.evaluated.training, row.published
     terms: Terms = [("model", result.model), ("settings", wording.settings(row.evaluated))]
     if published is not None:
         text = f"{published.label}: {published.source} [{published.status}]"

@@ -75,7 +75,7 @@ def _results(rows: Sequence[Texts], report: Report) -> HtmlTable:
 def _cell(column: str, text: str, report: Report) -> Cell:
     if column == "experiment":
         codecs = {codec.label for codec in report.codecs}
-        link = "codecs" if text in codecs else origins.anchor(text)
+        link = origins.CODECS if text in codecs else origins.anchor(text)
         return Cell(wording.short_name(text, report.dataset), link=f"#{link}")
     if column in ("published", tables.value_column(report.unit)):
         value, _, note = text.partition(" (")

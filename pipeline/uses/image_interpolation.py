@@ -13,7 +13,7 @@ from arcore.conditions import Vector
 from arcore.events import Levels
 from arcore.inference import interpolation, latent_levels
 from pipeline.datasets.read_transforms import permute_rows
-from pipeline.uses import pictures
+from pipeline.uses import image_quality, pictures
 from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext
 from pipeline.uses.use_records import Number, Shown
@@ -98,7 +98,7 @@ def pairs(rows: ModelRows, order: Sequence[int]) -> tuple[list[int], list[int]]:
 
 def _distances(way: Tensor, first: Tensor, event: Levels) -> list[Number]:
     """Measure walks, (pairs, steps, C, H, W) levels, from the first images on."""
-    shades = way.double() / (event.num_levels - 1)
+    shades = image_quality.shades(way, event)
     steps = torch.linalg.vector_norm(shades.diff(dim=1).flatten(2), dim=2).amax(1)
     whole = torch.linalg.vector_norm((shades[:, -1] - shades[:, 0]).flatten(1), dim=1)
     return [

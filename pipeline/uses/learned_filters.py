@@ -49,10 +49,7 @@ class LearnedFilters(Use):
             numbers += _entropies(logits, model)
         if not shown:
             raise context.unfit("a single exact model, or one with a dense first layer")
-        notes = (
-            "What the weights and conditionals look like; the entropies are of the images shown."
-        )
-        return UseOutcome(numbers, shown, notes)
+        return UseOutcome(numbers, shown, NOTES)
 
     def _filters(
         self, model: arcore.AutoregressiveModel, event: Levels, folder: Path

@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 
 from arcore.events import Levels
 from pipeline.evaluation import scoring
-from pipeline.uses import pictures
+from pipeline.uses import image_quality, pictures
 from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number
@@ -113,7 +113,7 @@ def variance_and_layout(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _effects(name: str, x: Tensor, event: Levels) -> list[Number]:
-    pixels, coarse = variance_and_layout(x.double() / (event.num_levels - 1))
+    pixels, coarse = variance_and_layout(image_quality.shades(x, event))
     total = float(pixels.sum())
     share = float(coarse.sum()) / total if total > 0 else 0.0
     return [
@@ -123,9 +123,7 @@ def _effects(name: str, x: Tensor, event: Levels) -> list[Number]:
 
 
 def _deviations(varied: Mapping[str, Tensor], event: Levels) -> Figure:
-    maps = [
-        (x.double() / (event.num_levels - 1)).var(1).mean((0, 1)).sqrt() for x in varied.values()
-    ]
+    maps = [image_quality.shades(x, event).var(1).mean((0, 1)).sqrt() for x in varied.values()]
     figure = pictures.new_figure(2.1 * len(maps) + 0.7, 2.3)
     panels = figure.subplots(1, len(maps), squeeze=False)[0]
     highest = float(torch.stack(maps).max())

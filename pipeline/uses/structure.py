@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import UserError, require
+from pipeline.uses import image_quality
 from pipeline.uses.use_base import Use, UseOutcome, setting
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number
@@ -42,7 +43,7 @@ class PixelStructure(Use):
             self.num_samples, None, context.generator(self.seed), batch=BATCH,
             progress=context.progress,
         )  # fmt: skip
-        shades = {name: x.double().cpu() / (event.num_levels - 1) for name, x in images.items()}
+        shades = {name: image_quality.shades(x, event) for name, x in images.items()}
         numbers = [
             Number(name=f"brightness of {name}", value=float(x.mean()))
             for name, x in shades.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,14 @@ class Recorded:
     def texts(self, experiment: str) -> dict[str, str]:
         """Return the texts of one of our rows, or of a codec, by column."""
         return tables.texts(self.frame[self.frame["experiment"] == experiment])
+
+
+Reader = Callable[[str], Recorded]  # by the name of a dataset
+
+
+def reader(records: Path) -> Reader:
+    """Return a function that reads the datasets of a folder as `read` does, each of them once."""
+    return functools.cache(functools.partial(read, records=records))
 
 
 def read(dataset: str, records: Path) -> Recorded:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
 from pipeline.core import atomic
-from pipeline.reporting import use_sections, wording
-from pipeline.reporting.templates import markdown_text, sentence
+from pipeline.reporting import templates, use_sections, wording
 
 GALLERY, CURVES = "gallery.md.j2", "curves.svg.j2"
 
@@ -26,17 +23,5 @@ def write_if_changed(path: Path, text: str) -> Path | None:
     return path
 
 
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "page_templates"),
-    autoescape=lambda name: name is not None and name.endswith(".svg.j2"),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_ENVIRONMENT.filters |= {
-    "duration": wording.duration,
-    "markdown_text": markdown_text,
-    "number": use_sections.text_of,
-    "sentence": sentence,
-}
+_ENVIRONMENT = templates.environment(Path(__file__).parent / "page_templates", ".svg.j2")
+_ENVIRONMENT.filters |= {"duration": wording.duration, "number": use_sections.text_of}

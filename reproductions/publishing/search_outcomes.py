@@ -69,9 +69,10 @@ def dilations(path: Path, samples: int) -> Table:
         UserError: naming the file, if it is malformed or of another search.
     """
     header, rows = search_tables.trials(path)
-    at = len(search_tables.groups(path)[0].settings)
+    groups = search_tables.groups(path)
+    at = len(groups[0].settings)
     header[at:at] = ["receptive field"]
-    for row, group in zip(rows, search_tables.groups(path), strict=True):
+    for row, group in zip(rows, groups, strict=True):
         row[at:at] = [str(_receptive_field(group, path))]
         row.append(wording.rounded(group.mean / math.log(2) / samples, 3))
     return [*header, "bits a sample"], rows

@@ -30,7 +30,6 @@ from pipeline.core.records import Record, read_yaml, require_known
 from pipeline.reporting import tables, wording
 from pipeline.reporting.comparison import Report, Row
 from reproductions.publishing import recorded, rendering, target_curves, use_tables
-from reproductions.publishing.recorded import Recorded
 from reproductions.publishing.target_curves import TrainingCurve
 
 FILE, FIGURE = "marks.yaml", "marks.svg"
@@ -128,28 +127,27 @@ def limit(curve: TrainingCurve, missed: float, budget: float) -> str:
     return ", ".join(itertools.compress(LIMITS, (overfits, in_time, not overfits and not in_time)))
 
 
-def table(results: Path) -> tuple[list[str], list[list[str]]]:
+def table(results: Path, kept: recorded.Reader | None = None) -> tuple[list[str], list[list[str]]]:
     """Return the header and the cells of the table of targets.
+
+    Arguments:
+        results: folder of the records.
+        kept: reads their datasets; None for a reader of its own.
 
     Raises:
         UserError: for a missing or malformed record.
     """
     hours, marks = read(results)
-    records: dict[str, Recorded] = {}
-    return list(HEADER), [
-        _cells(target, measure(target, results, records), hours) for target in marks
-    ]
+    kept = kept or recorded.reader(results)
+    return list(HEADER), [_cells(target, measure(target, results, kept), hours) for target in marks]
 
 
-def measure(target: Target, results: Path, records: dict[str, Recorded]) -> TargetResult | None:
+def measure(target: Target, results: Path, kept: recorded.Reader) -> TargetResult | None:
     """Return what is recorded of a target; None if nothing is."""
     if target.of is None or (target.orderings and not _scored(target, results).is_file()):
         return None
-    dataset = target.of.partition("-")[0]
-    if dataset not in records:
-        records[dataset] = recorded.read(dataset, results)
-    report = records[dataset].report
-    unit = report.unit
+    found = kept(target.of.partition("-")[0])
+    unit = found.report.unit
     curve = target_curves.read(results, target.of, unit)
     if curve is not None:
         curve = dataclasses.replace(curve, hours=curve.hours + target.earlier_hours)
@@ -161,8 +159,8 @@ def measure(target: Target, results: Path, records: dict[str, Recorded]) -> Targ
             published=target.published or "",
             curve=curve,
         )
-    row = _row(target, report, results)
-    texts = records[dataset].texts(row.result.experiment)
+    row = _row(target, found.report, results)
+    texts = found.texts(row.result.experiment)
     scored = wording.rows_scored(row.result.num_rows, row.result.num_split_rows)
     return TargetResult(
         text=texts[tables.value_column(unit)] + (f" ({scored})" if scored else ""),
@@ -227,10 +225,10 @@ def _cells(target: Target, measured: TargetResult | None, budget: float) -> list
 
 def draw(results: Path) -> str:
     """Return all curves beside their targets as an SVG."""
-    records: dict[str, Recorded] = {}
+    kept = recorded.reader(results)
     panels: list[target_curves.Panel] = []
     for target in read(results)[1]:
-        measured = measure(target, results, records)
+        measured = measure(target, results, kept)
         if measured is not None and measured.curve is not None:
             panels.append(target_curves.Panel(target.system, target.mark, measured.curve))
     return target_curves.draw(_distinct(panels))

@@ -30,7 +30,6 @@ several, `marks: true` what `reproductions.publishing.targets` says of `results/
 from __future__ import annotations
 
 import csv
-import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,7 +48,6 @@ from reproductions.publishing import (
     targets,
     use_tables,
 )
-from reproductions.publishing.recorded import Recorded
 
 Fields = Mapping[str, object]
 PAGES = (
@@ -112,6 +110,7 @@ class Tables:
         self.results = results
         self.path = results / "tables.yaml"
         self.described = read_yaml(self.path)
+        self._recorded = recorded.reader(results)
 
     def table(self, name: str) -> str:
         """Return a table as it stands in a page.
@@ -146,7 +145,7 @@ class Tables:
             case "use":
                 return self._use(described["use"], described.get("of"), where)
             case "marks":
-                return targets.table(self.results)
+                return targets.table(self.results, self._recorded)
             case "runs":
                 return runs.table(self.results)
             case "search":
@@ -218,10 +217,6 @@ class Tables:
             return self._codec(first, label)
         suffix = {"": "", "member": " (a member)"}.get(kind, f" ({kind})")
         return self._experiment(first, first + suffix)
-
-    @functools.cache  # noqa: B019 - as long as its owner
-    def _recorded(self, dataset: str) -> Recorded:
-        return recorded.read(dataset, self.results)
 
     def _experiment(self, name: str, label: str) -> Fields:
         kept = self._recorded(name.partition("-")[0])

@@ -17,7 +17,6 @@ from pipeline.artifacts import origin
 from pipeline.core.errors import require, unknown_name
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from pipeline.uses.use_records import Shown
 from reproductions.studies.study_base import Study, StudyOutcome, require_counts
 from reproductions.studies.study_context import StudyContext
 
@@ -85,24 +84,24 @@ class SamplingTime(TimedModels):
                 points.append((event.size, evaluations, seconds))
             lines[name] = points
         titles = ("evaluations of the network", f"seconds for {self.num_samples}")
-        pictures.save(_figure(lines, titles), folder / FILE)
         notes = (
             "Untrained networks of their default sizes, with their caches; the shortest of three "
             "draws or more."
         )
         caption = "Evaluations and seconds of drawing over an image's dimensions"
+        shown = [pictures.show(_figure(lines, titles), folder / FILE, caption)]
         return StudyOutcome(
             ["model", "image", "evaluations", titles[1]],
             rows,
             notes,
             origin.device_name(context.device),
-            [Shown(file=FILE, caption=caption)],
+            shown,
         )
 
 
 def _figure(lines: Mapping[str, Sequence[tuple[int, int, float]]], titles: Sequence[str]) -> Figure:
     """Plot evaluations and seconds over dimensions, a panel each, both on logarithmic axes."""
-    figure = Figure(figsize=(8, 3.6), layout="constrained", dpi=pictures.DPI)
+    figure = pictures.new_figure(8, 3.6)
     for number, (axes, title) in enumerate(zip(figure.subplots(1, 2), titles, strict=True), 1):
         for name, points in lines.items():
             x, y = [point[0] for point in points], [point[number] for point in points]

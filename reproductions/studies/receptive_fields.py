@@ -19,7 +19,6 @@ from pipeline.artifacts import origin
 from pipeline.core.errors import UserError, require
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from pipeline.uses.use_records import Shown
 from reproductions.studies.study_base import Study, StudyOutcome, require_networks
 from reproductions.studies.study_context import StudyContext
 
@@ -64,7 +63,6 @@ class ReceptiveFields(Study):
             require(model.condition_kind is None, where, "an unconditional model", network)
             model = randomise(cast(RasterModel, model))
             fields[title] = turned_over(model, side), gradients(model, side)
-        pictures.save(_figure(fields, side), folder / FILE)
         before = str(side // 2 * side + side // 2)
         rows = [
             [title, before, *(str(int((found > 0).sum())) for found in both)]
@@ -76,12 +74,14 @@ class ReceptiveFields(Study):
             f"size of those logits' gradient with respect to it, over {IMAGES} images, in shades "
             f"of {DECADES} powers of ten."
         )
+        caption = "Pixels that the middle one's distribution depends on"
+        shown = [pictures.show(_figure(fields, side), folder / FILE, caption)]
         return StudyOutcome(
             ["network", "pixels before it", "seen by turning over", "by gradient"],
             rows,
             notes,
             origin.device_name(torch.device("cpu")),
-            [Shown(file=FILE, caption="Pixels that the middle one's distribution depends on")],
+            shown,
         )
 
 
@@ -138,7 +138,7 @@ def _logits(model: RasterModel, x: Tensor) -> Tensor:
 
 
 def _figure(fields: dict[str, tuple[Tensor, Tensor]], side: int) -> Figure:
-    figure = Figure(figsize=(2.6 * len(fields), 5.6), layout="constrained", dpi=pictures.DPI)
+    figure = pictures.new_figure(2.6 * len(fields), 5.6)
     grid = figure.subplots(2, len(fields), squeeze=False)
     draws: list[Callable[[Axes, Tensor], None]] = [_draw_seen, _draw_sizes]
     for draw, axes, found in zip(draws, grid, zip(*fields.values(), strict=True), strict=True):

@@ -13,8 +13,8 @@ from arcore import events, zoo
 from arcore.events import Levels, is_levels
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
-from pipeline.core.errors import UserError, require, unknown_name
-from pipeline.core.records import read_yaml
+from pipeline.core.errors import UserError, require
+from pipeline.core.records import read_yaml, require_known
 from pipeline.data.manifest import Manifest, require_same
 from pipeline.data.shard_reader import Split, read_split
 from pipeline.experiments import compose, naming
@@ -104,9 +104,7 @@ class StudyContext:
         where = self.where(title)
         require(isinstance(network, Mapping), where, "a mapping", network)
         entry = dict(cast("Mapping[str, object]", network))
-        for key in entry:
-            if key not in NETWORK_KEYS:
-                raise unknown_name(f"key of {where}", key, NETWORK_KEYS)
+        require_known(entry, NETWORK_KEYS, where)
         name = naming.variant(self.study, [f"network={title}", *overrides])
         entry["dataset"] = self.manifest.dataset
         config = compose.compose(name, where, entry, overrides)

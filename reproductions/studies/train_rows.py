@@ -13,7 +13,6 @@ from pipeline.core.errors import require
 from pipeline.evaluation import scoring
 from pipeline.uses import pictures
 from pipeline.uses.use_context import rows_at_once
-from pipeline.uses.use_records import Shown
 from reproductions.studies.study_base import (
     Study,
     StudyOutcome,
@@ -75,19 +74,18 @@ class TrainRows(Study):
             rows.append([title, f"{count:,}", str(trained.record.epochs), with_error(bits)])
             lines.setdefault(title, []).append(float(bits.mean()))
             records.append(trained.record)
-        _draw(lines, self.rows, folder / FILE)
         notes = (
             f"Bits/dim of {len(test):,} test images, one training each, of the epoch with the "
             "lowest validation value. All have about the same number of steps."
         )
-        shown = [Shown(file=FILE, caption="Test bits/dim over the number of images learned from")]
+        caption = "Test bits/dim over the number of images learned from"
+        shown = [pictures.show(_figure(lines, self.rows), folder / FILE, caption)]
         header = ["network", "rows learned from", "epochs", "test bits/dim"]
         return StudyOutcome(header, rows, notes, device_of(records), shown)
 
 
-def _draw(lines: dict[str, list[float]], counts: list[int], path: Path) -> None:
-    figure = Figure(figsize=(5, 3.4), layout="constrained", dpi=pictures.DPI)
-    axes = figure.subplots()
+def _figure(lines: dict[str, list[float]], counts: list[int]) -> Figure:
+    figure, axes = pictures.new_axes(5, 3.4)
     for title, means in lines.items():
         axes.semilogx(counts, means, marker="o", label=title)
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
@@ -95,4 +93,4 @@ def _draw(lines: dict[str, list[float]], counts: list[int], path: Path) -> None:
     axes.set(xlabel="rows learned from", ylabel="test bits/dim")
     axes.legend()
     axes.grid(alpha=0.3)
-    pictures.save(figure, path)
+    return figure

@@ -118,17 +118,28 @@ def render(template: str, **values: object) -> str:
     return _ENVIRONMENT.get_template(template).render(values)
 
 
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=lambda name: name is not None and name.endswith(".html.j2"),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_ENVIRONMENT.filters |= {
-    "identifier": identifier,
-    "data_uri": data_uri,
-    "sentence": sentence,
-    "markdown_text": markdown_text,
-}
+def environment(folder: Path, escaped: str) -> jinja2.Environment:
+    """Return the Jinja2 environment of a folder of templates, with the filters of this module.
+
+    Arguments:
+        folder: of the templates.
+        escaped: suffix of the templates in which texts are escaped.
+    """
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=lambda name: name is not None and name.endswith(escaped),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {
+        "identifier": identifier,
+        "data_uri": data_uri,
+        "sentence": sentence,
+        "markdown_text": markdown_text,
+    }
+    return made
+
+
+_ENVIRONMENT = environment(Path(__file__).parent, ".html.j2")
