@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipeline.artifacts import locks, origin, shared_copies
 from pipeline.artifacts.artifact import SEAL, Artifact
+from pipeline.core import atomic
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, write_object
@@ -205,7 +206,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError):
             os.replace(folder, old)
         os.replace(partial, folder)
-        _sync_entry(folder.parent)
+        atomic.flush(folder.parent)
     finally:
         _restore(old, folder)
         shutil.rmtree(partial, ignore_errors=True)
@@ -222,13 +223,4 @@ def _sync(folder: Path) -> None:
     """Bring a folder and all in it onto the disk."""
     for path in (*folder.rglob("*"), folder):
         if not path.is_symlink():
-            _sync_entry(path)
-
-
-def _sync_entry(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system that cannot sync folders
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            atomic.flush(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs
 
-from pipeline.core import storage
+from pipeline.core import atomic, storage
 from pipeline.core.errors import SiteError, one_line
 from pipeline.training.checkpoints import STATE
 
@@ -122,17 +121,8 @@ def _durable(target: Path) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         for path in [*partial.iterdir(), partial]:
-            _flush(path)
+            atomic.flush(path)
         partial.rename(target)
-        _flush(target.parent)
+        atomic.flush(target.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

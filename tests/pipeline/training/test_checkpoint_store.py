@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import storage
+from pipeline.core import atomic, storage
 from pipeline.core.errors import SiteError
-from pipeline.training import checkpoint_store
 from pipeline.training.checkpoint_store import CheckpointStore
 
 
@@ -98,7 +97,7 @@ def test_files_and_folders_are_on_the_disk_before_the_rename(
         events.append(path.name)
 
     monkeypatch.setattr(Path, "rename", recorded)
-    monkeypatch.setattr(checkpoint_store, "_flush", flush)
+    monkeypatch.setattr(atomic, "flush", flush)
     write(on_disk, "a")
     assert sorted(events[:2]) == ["last.safetensors", "state.json"]
     assert events[2:] == [".checkpoint_000001.partial", "rename", "training"]
