@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.places import ROOT
+from tests.support.examples import python_examples
 
 TEXT = (ROOT / "docs" / "library.md").read_text()
 
@@ -17,7 +18,7 @@ def test_the_examples_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    examples = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    examples = python_examples("docs/library.md")
     assert len(examples) == 3
     for example in examples:
         exec(compile(example, "docs/library.md", "exec"), names)

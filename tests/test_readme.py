@@ -12,6 +12,7 @@ import arcore
 from pipeline.datasets import catalog
 from pipeline.experiments import params_file
 from tests.places import ROOT
+from tests.support.examples import python_examples
 
 README = (ROOT / "README.md").read_text()
 PAGES = {
@@ -27,7 +28,7 @@ PAGES = {
 ALL = "\n".join(PAGES.values())
 
 
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLES = python_examples("README.md")
 
 
 def test_the_first_example_runs(capsys, monkeypatch) -> None:

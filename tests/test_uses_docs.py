@@ -8,13 +8,14 @@ import pytest
 
 from pipeline.uses.use_descriptions import USES
 from tests.places import ROOT
+from tests.support.examples import python_examples
 
 TEXT = (ROOT / "docs" / "uses.md").read_text()
 
 
 def test_the_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
-    examples = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    examples = python_examples("docs/uses.md")
     assert len(examples) == 2
     for example in examples:
         exec(compile(example, "docs/uses.md", "exec"), names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.places import ROOT
+from tests.support.examples import python_examples
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PARTS = ("arcore", "pipeline", "stages", "reproductions", "pyproject.toml", "README.md", "LICENSE")
@@ -80,7 +80,7 @@ print(*(importlib.util.find_spec(name) for name in ("pipeline", "stages", "repro
 def test_readmes_examples_run(python: Path, tmp_path: Path) -> None:
     kept = tmp_path / "results" / "mushrooms-nade"
     shutil.copytree(ROOT / "results" / "mushrooms-nade", kept)
-    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    examples = python_examples("README.md")
     code = "\n".join([*examples, "print(arcore.__file__, arcore.__version__)\n"])
     score, place = script(python, tmp_path, code).splitlines()
     assert score.endswith("bits/dim")
@@ -89,8 +89,7 @@ def test_readmes_examples_run(python: Path, tmp_path: Path) -> None:
 
 def test_saving_and_sampling_run(python: Path, tmp_path: Path) -> None:
     """The examples of docs/library.md, but for coding, which needs the extra of its name."""
-    text = (ROOT / "docs" / "library.md").read_text()
-    first, second, coding = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    first, second, coding = python_examples("docs/library.md")
     assert script(python, tmp_path, first + second).count("\n") == 2
     shutil.rmtree(tmp_path / "pixels")
     refused = f"""

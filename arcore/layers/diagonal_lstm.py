@@ -26,7 +26,7 @@ def diagonal_order(height: int, width: int, device: torch.device | None = None) 
 
 @functools.lru_cache(maxsize=16)
 def diagonal_plan(height: int, width: int, device: torch.device) -> ScanPlan:
-    """ScanPlan one diagonal per step; slots are a zero row and the image's rows."""
+    """Plan one diagonal per step; slots are a zero row and the image's rows."""
     pixels = torch.arange(height * width, device=device).view(height, width)
     order = diagonal_order(height, width, device)
     mirrored = pixels.flip(1).flatten()[order]

@@ -17,7 +17,7 @@ from arcore.primitives.precision import without_autocast
 
 @functools.lru_cache(maxsize=16)
 def row_plan(kernel: int, height: int, width: int, device: torch.device) -> ScanPlan:
-    """ScanPlan one row per step; slots are its pixels between zeros that the kernel reaches."""
+    """Plan one row per step; slots are its pixels between zeros that the kernel reaches."""
     reach = kernel // 2
     columns = torch.arange(width, device=device)
     return ScanPlan(

@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pipeline.datasets.scaling import Scaling
 from pipeline.registry import registration
 from pipeline.tracking import mlflow_store, run_logger
 from stages import register as stage
-from tests.places import ROOT
+from tests.support.examples import python_examples
 from tests.support.registered import EVENT, experiment
 
 CLEAN = """
@@ -223,8 +222,7 @@ def test_a_champion_takes_any_integers_and_says_no_in_one_line(home):
 
 def test_the_example_of_the_page_runs(home):
     """docs/registry.md, on a champion of the same shape."""
-    page = (ROOT / "docs" / "registry.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (example,) = python_examples("docs/registry.md")
     experiment("toy-nade", "nade", 9.0, event=arcore.events.Levels(17, (1, 8, 8)))
     experiment("toy-made", "made", 9.0, event=arcore.events.Levels(17, (1, 8, 8)), num_classes=10)
     registration.write("toy")

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.places import ROOT
+from tests.support.sources import code_of, tree_of
 
 PAGE = ROOT / "docs" / "architecture.md"
 NAMES = sorted(set(re.findall(r"`((?:arcore|pipeline|stages)(?:\.\w+)+)`", PAGE.read_text())))
@@ -32,7 +33,7 @@ def test_a_hop_names_what_is_there(name: str) -> None:
         folder, rest = folder / rest[0], rest[1:]
     path = folder / f"{rest.pop(0)}.py" if rest else folder / "__init__.py"
     assert path.is_file(), f"{name}: no {path.relative_to(ROOT)}"
-    body = ast.parse(path.read_text()).body
+    body = tree_of(code_of(path)).body
     for part in rest:
         defined = (
             node

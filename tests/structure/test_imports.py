@@ -7,14 +7,14 @@ import functools
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import arcore
 from tests.places import ROOT
+from tests.support.checkouts import PACKAGES
+from tests.support.sources import FILES, code_of, nodes_of, tree_of
 
-TOPS = ("arcore", "pipeline", "stages", "reproductions")
 # The house from the roof down: a module imports from rows below its own, or within its room.
 ROOMS = (
     (
@@ -107,23 +107,9 @@ def test_arcore_imports_with_torch_alone() -> None:
     assert int(done.stdout) >= 10
 
 
-def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-FILES = {module_name(p): p for top in TOPS for p in sorted((ROOT / top).rglob("*.py"))}
-
-
-@functools.cache
-def nodes_of(code: str) -> list[ast.AST]:
-    """All nodes of a module's code."""
-    return list(ast.walk(ast.parse(code)))
-
-
 def imports_of(module: str) -> Iterator[tuple[str, str | None]]:
     """What a module imports anywhere in its code: modules, and names from them."""
-    for node in nodes_of(FILES[module].read_text(encoding="utf-8")):
+    for node in nodes_of(code_of(FILES[module])):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -156,7 +142,7 @@ def level_of(module: str) -> int | None:
 
 
 def test_every_module_has_its_room() -> None:
-    assert [m for m in FILES if m not in TOPS and level_of(m) is None] == []
+    assert [m for m in FILES if m not in PACKAGES and level_of(m) is None] == []
 
 
 def test_imports_run_from_upper_rooms_to_lower_ones() -> None:
@@ -164,7 +150,7 @@ def test_imports_run_from_upper_rooms_to_lower_ones() -> None:
         f"{module} imports {other}"
         for module, others in graph().items()
         for other in others
-        if module not in TOPS and other not in TOPS and room_of(module) != room_of(other)
+        if module not in PACKAGES and other not in PACKAGES and room_of(module) != room_of(other)
         if (level_of(module) or 0) >= (level_of(other) or 0)
     ]
     assert wrong == []
@@ -242,7 +228,7 @@ def test_no_module_takes_a_private_name_through_another() -> None:
     sample = "from pipeline.core import paths as p\nimport arcore.zoo\np._a\narcore.zoo._b\nself._c"
     assert taken_through_modules(sample) == ["pipeline.core.paths._a", "arcore.zoo._b"]
     for module, path in FILES.items():
-        taken = taken_through_modules(path.read_text(encoding="utf-8"))
+        taken = taken_through_modules(code_of(path))
         assert taken == [], f"{module} takes {taken}"
 
 
@@ -258,7 +244,7 @@ def private_names_of_classes(code: str) -> set[str]:
 
 def test_the_pipeline_takes_no_private_attribute_of_a_model() -> None:
     """Nor of anything else of arcore; private names of libraries have a room of their own."""
-    code = {module: path.read_text(encoding="utf-8") for module, path in FILES.items()}
+    code = {module: code_of(path) for module, path in FILES.items()}
     library = {m: text for m, text in code.items() if m.split(".")[0] == "arcore"}
     hidden = set().union(*(private_names_of_classes(text) for text in library.values()))
     assert {"_conditionals", "_blank", "_sampled_noise"} <= hidden
@@ -293,7 +279,7 @@ def test_private_names_of_libraries_stand_in_one_module() -> None:
 
     An attribute is our own where a module of ours defines, assigns or binds the same name.
     """
-    code = {module: path.read_text(encoding="utf-8") for module, path in FILES.items()}
+    code = {module: code_of(path) for module, path in FILES.items()}
     ours = {name for m, text in code.items() if m != PRIVATE for name in defined_in(text)}
     wrong = [
         f"{module} takes {name}"
@@ -335,7 +321,7 @@ def defined_in(code: str) -> Iterator[str]:
 def test_each_room_says_what_it_is_for() -> None:
     for module, path in FILES.items():
         if path.name == "__init__.py":
-            assert ast.get_docstring(ast.parse(path.read_text())), module
+            assert ast.get_docstring(tree_of(code_of(path))), module
 
 
 def test_arcore_names_only_torch_and_the_standard_library() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.places import ROOT
+from tests.support.sources import FILES, code_of, nodes_of, tree_of
 
 MAX_LINES = 400
-PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
-MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+MODULES = list(FILES.values())
 
 
 def name_of(path: Path) -> str:
@@ -21,14 +21,14 @@ def name_of(path: Path) -> str:
 
 
 def docstrings_of(path: Path) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(code_of(path)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             yield getattr(node, "name", "module"), ast.get_docstring(node) or ""
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_is_short(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
+    lines = len(code_of(path).splitlines())
     assert lines <= MAX_LINES, f"{lines} lines"
 
 
@@ -48,7 +48,7 @@ def test_no_two_modules_have_one_name() -> None:
 
 
 def test_no_two_classes_have_one_name() -> None:
-    bodies = (ast.parse(path.read_text(encoding="utf-8")).body for path in MODULES)
+    bodies = (tree_of(code_of(path)).body for path in MODULES)
     assert not twice(
         node.name for body in bodies for node in body if isinstance(node, ast.ClassDef)
     )

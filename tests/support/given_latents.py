@@ -34,7 +34,7 @@ class GivenLatents(AutoregressiveModel):
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         return self.model.conditionals_given(x, self._given(len(x)), condition)
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return self.model.decoder(batch, condition, self._given(batch))
 
 

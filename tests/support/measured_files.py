@@ -17,6 +17,7 @@ from pipeline.evaluation.result_records import CodecMeasurements, CodecResult, S
 from tests.support.trainings import TRAINING
 
 MNIST = events.Binary((1, 28, 28))
+DIGITS = events.Levels(17, (1, 8, 8))
 
 
 class MeasuredFiles:

@@ -21,9 +21,7 @@ from pipeline.reporting import (
     wording,
 )
 from tests.support import reports
-
-MNIST = events.Binary((1, 28, 28))
-DIGITS = events.Levels(17, (1, 8, 8))
+from tests.support.measured_files import DIGITS, MNIST
 
 
 def test_a_bound_has_a_row_for_its_estimate(files):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from arcore import events
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import EvaluationConfig
 from pipeline.reporting import published
 from pipeline.reporting.published import load_published, match, published_for
-
-MNIST = events.Binary((1, 28, 28))
-DIGITS = events.Levels(17, (1, 8, 8))
+from tests.support.measured_files import DIGITS, MNIST
 
 
 def test_every_published_row_loads_and_null_values_are_skipped():

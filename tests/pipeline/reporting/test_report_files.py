@@ -32,10 +32,8 @@ from pipeline.reporting import (
 from pipeline.uses.use_records import Number
 from stages import report as stage
 from tests.support import reports
+from tests.support.measured_files import DIGITS
 from tests.support.trainings import TRAINING
-
-MNIST = events.Binary((1, 28, 28))
-DIGITS = events.Levels(17, (1, 8, 8))
 
 
 def test_html_is_self_contained_and_escaped(files):

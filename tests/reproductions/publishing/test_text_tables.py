@@ -30,6 +30,12 @@ def project(files, table: dict[str, object], page: str = PAGE) -> Path:
     return Path.cwd()
 
 
+def written(root: Path) -> str:
+    """The page once its tables are drawn."""
+    text_tables.write(root)
+    return (root / "README.md").read_text()
+
+
 def test_a_marked_place_is_drawn_and_the_rest_stays(files, monkeypatch) -> None:
     row = {"of": "dna-made", "what": "`{name}`", "with": "dna codec zs"}
     table = {
@@ -143,8 +149,7 @@ def test_embedded_results_are_kept_as_they_are(files) -> None:
     assert [line.experiment for line in lines] == ["dna-made", "zstd"]
     assert lines[0].value == 82.125 and lines[0].unit == "nats" and lines[0].commit
     assert embedded.csv_text(lines) == path.read_text()
-    text_tables.write(root)
-    assert f"| dna-made | {lines[0].test} |" in Path("README.md").read_text()
+    assert f"| dna-made | {lines[0].test} |" in written(root)
     whole = path.read_text()
     path.write_text(whole[: whole.index("zstd") + 4])
     with pytest.raises(UserError, match=r"embedded.csv: line 3: expected numbers"):
@@ -198,8 +203,7 @@ def drawn_of(files, trials: str, **table: object) -> str:
     path = root / "results/searches/toy/trials.csv"
     path.parent.mkdir(parents=True)
     path.write_text(trials)
-    text_tables.write(root)
-    return (root / "README.md").read_text()
+    return written(root)
 
 
 def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
@@ -244,13 +248,11 @@ def test_what_searches_found_is_drawn_with_their_importances(files) -> None:
     (folder / "search.json").write_text(json.dumps(record))
     (folder / "trials.csv").write_text(TRIALS)
     (folder / "importance.csv").write_text("parameter,importance\nmodel.skip,0.9\n")
-    text_tables.write(root)
-    drawn = (root / "README.md").read_text()
+    drawn = written(root)
     assert "| [skips](searches/skips) | 3 | 80.50 | 79.00 | skip True | skip 0.90 |\n" in drawn
     (folder / "search.json").write_text(json.dumps(record | {"default_valid_nats": None}))
     (folder / "importance.csv").write_text("parameter,importance\n")
-    text_tables.write(root)
-    drawn = (root / "README.md").read_text()
+    drawn = written(root)
     assert "| [skips](searches/skips) | 3 | | 79.00 | skip True, seed 0 | |" in drawn
     (folder / "search.json").write_text(json.dumps(record | {"best_trial": 4}))
     with pytest.raises(UserError, match=r"search.json: expected the record of a search, got '4'"):
@@ -265,8 +267,7 @@ def test_runs_say_command_commit_machine_and_time_where_these_are_known(files) -
         path = root / f"results/{name}.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(record))
-    text_tables.write(root)
-    drawn = (root / "README.md").read_text()
+    drawn = written(root)
     assert "| [race](studies/race) | `python -m stages.study race` | `4fcb2b5` | | |\n" in drawn
     assert (
         "| [skips](searches/skips) | `python -m stages.tune skips` | `2d98fd1` "
@@ -275,8 +276,7 @@ def test_runs_say_command_commit_machine_and_time_where_these_are_known(files) -
     for trials, took in (([100.0, 160.0], "4.4 min"), ([200, 400], "4.4 min (trials 10.0 min)")):
         path = root / "results/searches/skips/search.json"
         path.write_text(json.dumps(search | {"trial_seconds": trials}))
-        text_tables.write(root)
-        assert f"(a, 1 thread) | {took} |\n" in (root / "README.md").read_text()
+        assert f"(a, 1 thread) | {took} |\n" in written(root)
 
 
 def test_uses_are_drawn_from_the_gallery(files) -> None:
@@ -293,16 +293,14 @@ def test_uses_are_drawn_from_the_gallery(files) -> None:
     path = root / "results/gallery/dna-made/orderings.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(part))
-    text_tables.write(root)
-    drawn = (root / "README.md").read_text()
+    drawn = written(root)
     assert "| orderings | nats | above 2 |\n" in drawn
     assert (
         "| 1 ordering | 80.50 ± 0.25 | 1.00 ± 0.50 |\n| 2 orderings | 79.50 ± 0.25 | |\n" in drawn
     )
     table = root / "results/tables.yaml"
     table.write_text(yaml.safe_dump({"numbers": {"use": "orderings", "of": ["dna-made"]}}))
-    text_tables.write(root)
-    drawn = (root / "README.md").read_text()
+    drawn = written(root)
     assert "| experiment | 1 ordering: nats (nats) |" in drawn and "| `dna-made` | 80.50" in drawn
     other = path.parents[1] / "dna-nade" / path.name
     other.parent.mkdir()
@@ -343,8 +341,7 @@ def test_levels_of_noise_are_drawn_in_nats_and_bits(files) -> None:
     path = root / "results/gallery/dna-pixelvae/noise_levels.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(part))
-    text_tables.write(root)
-    drawn = (root / "README.md").read_text()
+    drawn = written(root)
     assert "| top | KL | 4.00 ± 0.20 | 5.77 ± 0.29 |\n<!-- end -->" in drawn
 
 

@@ -1,0 +1,34 @@
+"""The modules of this checkout's packages, each read and parsed once."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+
+from tests.places import ROOT
+from tests.support.checkouts import PACKAGES
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(p): p for top in PACKAGES for p in sorted((ROOT / top).rglob("*.py"))}
+
+
+@functools.cache
+def code_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@functools.cache
+def tree_of(code: str) -> ast.Module:
+    return ast.parse(code)
+
+
+@functools.cache
+def nodes_of(code: str) -> list[ast.AST]:
+    """All nodes of a module's code."""
+    return list(ast.walk(tree_of(code)))
