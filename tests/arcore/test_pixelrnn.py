@@ -176,7 +176,7 @@ def test_a_diagonal_bilstm_sees_everything_before_a_pixel_and_nothing_after(
     """Even where the first convolution covers a pixel's neighbours alone."""
     hyperparameters = {"hidden": 8, "head_width": 24, "first_kernel": 3}
     case = Case("diagonal_bilstm", Levels(3, shape), hyperparameters)
-    seen = influence(case.build(), case.values(16), None)
+    seen = influence(case.build(), case.values(64), None)
     assert torch.equal(seen, torch.ones_like(seen).tril(-1))
 
 

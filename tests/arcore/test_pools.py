@@ -234,14 +234,14 @@ def test_fit_finds_the_weights_of_a_known_source(generator: torch.Generator) -> 
 def test_fit_is_no_worse_than_other_weights(build: Callable[[], Pool]) -> None:
     pool, source = build(), build()
     generator = torch.Generator().manual_seed(0)
-    x = source.sample(60, given(source, 60), generator)
+    x = source.sample(200, given(source, 200), generator)
     condition = given(pool, len(x))
     weights, nats = fit_pool([(pool.member_logits(x, condition), x)])
     fitted = Pool(pool.members, weights)
     best = -fitted.log_prob(x, condition).mean().item()
     assert best == pytest.approx(nats[-1] * pool.event.size, abs=1e-9)
     assert bool((weights >= 0).all())
-    for _ in range(12):
+    for _ in range(40):
         other = weights + 0.3 * torch.randn(len(weights), generator=generator, dtype=torch.float64)
         worse = Pool(pool.members, other.clamp_min(0))
         assert best <= -worse.log_prob(x, condition).mean().item() + 1e-9

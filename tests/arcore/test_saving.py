@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
@@ -22,8 +21,6 @@ from tests.places import ROOT
 from tests.support.cases import Case
 
 WHOLE = [case for case in CASES if not case.mask and case.defined is None]
-BY_MODEL = [list(group) for _, group in itertools.groupby(WHOLE, lambda case: case.model)]
-SOME = [case for cases in BY_MODEL for case in cases[::4]]  # test_copies.py has all
 SIX = Binary((6,))
 
 
@@ -32,7 +29,7 @@ def nade(event: Event = SIX) -> arcore.AutoregressiveModel:
     return arcore.create_model("nade", event, hidden=3)
 
 
-@pytest.mark.parametrize("case", SOME, ids=str)
+@pytest.mark.parametrize("case", WHOLE, ids=str)
 def test_what_is_saved_comes_back(case: Case, tmp_path: Path) -> None:
     """Masks and orders too, which no file holds: it scores as before."""
     model = case.build().eval()

@@ -129,7 +129,7 @@ def test_parts_of_sequences_add_up(combine: type[Ensemble]) -> None:
 def test_a_member_with_latents_makes_a_bound(
     tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    event, n = events.Binary((1, 4, 4)), 4000
+    event, n = events.Binary((1, 4, 4)), 20_000
     torch.manual_seed(0)
     vae = arcore.create_model("pixelvae", event, width=4, num_layers=1, latent_size=2).double()
     with torch.no_grad():

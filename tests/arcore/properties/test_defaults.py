@@ -17,8 +17,7 @@ from tests.support.events import REALS
 SHAPES = ((1,), (1, 1, 1), (2,), (7, 2), (3, 2, 2), (2, 1, 3, 2))
 DISCRETE = [
     *(Binary(shape) for shape in SHAPES),
-    *(Levels(2, shape) for shape in SHAPES[:2]),
-    *(Levels(256, shape) for shape in SHAPES[::2]),
+    *(Levels(levels, shape) for levels in (2, 256) for shape in SHAPES),
     Binary((1, 28, 28)),
 ]
 REAL = [Real(shape, bin_width=width) for shape in (*SHAPES, (50,)) for width in (None, 1 / 256)]

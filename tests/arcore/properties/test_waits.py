@@ -19,7 +19,7 @@ from tests.support.cases import Case
 from tests.support.waits import META, NoWaitingCopies, making_tensors
 
 ROWS = 4
-STEPS = 8  # of a decoder, before it draws the rest
+STEPS = 40  # of a decoder, before it draws the rest
 
 
 @pytest.fixture(autouse=True)
