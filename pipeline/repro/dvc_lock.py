@@ -19,9 +19,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, unknown_name
 from pipeline.core.records import read_yaml
 from pipeline.core.stage_code import FILE, PACKAGES, StageCode
-from pipeline.repro.stage_plan import needed_stages
-
-NEVER_LOCKED = ("code",)  # which always run, or are Git's
+from pipeline.repro.update_targets import CODE, needed_stages
 
 
 def why(root: Path, key: str) -> list[str]:
@@ -46,7 +44,10 @@ def why(root: Path, key: str) -> list[str]:
             lines.append(f"{key}: {names} was locked with {digits}, which is in no commit")
         else:
             lines.append(f"{key}: {names} was locked with {digits}, as of {commit[:12]}:")
-            lines += _changes(_hashes_at(root, commit, key), now)
+            before = _hashes_at(root, commit, key)
+            for file in sorted(before.keys() | now.keys()):
+                kind = "new" if file not in before else "gone" if file not in now else "changed"
+                lines += [f"  {kind:8} {file}"] if before.get(file) != now.get(file) else []
     return lines
 
 
@@ -61,14 +62,6 @@ def _locked(root: Path, key: str) -> Mapping[str, list[str]]:
             if digits is not None:
                 found[str(digits)].append(str(name))
     return found
-
-
-def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """The files that differ, one per line."""
-    for file in sorted(before.keys() | now.keys()):
-        if before.get(file) != now.get(file):
-            kind = "new" if file not in before else "gone" if file not in now else "changed"
-            yield f"  {kind:8} {file}"
 
 
 def _commit_of(root: Path, digits: str) -> str | None:
@@ -101,27 +94,21 @@ def out_of_step(targets: Sequence[str]) -> list[str]:
     """Compare dvc.lock with code, parameters and tracked files; return a line for each difference.
 
     Data need not be there: where a stage reads what another one writes, their hashes in dvc.lock
-    are compared with each other. The last line counts.
-
-    Arguments:
-        targets: of DVC, with all that they need; none for all stages.
-
-    Raises:
-        UserError: for an unknown target, or files that DVC cannot read.
+    are compared with each other. Without targets all stages are compared. The last line counts.
     """
     try:
         with Repo() as repo:
             stages = needed_stages(repo, targets) if targets else list(repo.index.graph)
             hashes = {out.fs_path: out.hash_info for stage in stages for out in stage.outs}
-            judged = sorted(
-                (stage for stage in stages if stage.addressing not in NEVER_LOCKED),
-                key=lambda stage: stage.addressing,
-            )
-            differences = {stage.addressing: _differences(stage, hashes) for stage in judged}
+            found = {
+                stage.addressing: _differences(stage, hashes)
+                for stage in stages
+                if stage.addressing != CODE
+            }
     except DvcException as error:
         raise UserError(f"dvc: {one_line(error)}") from error
-    lines = [f"{name}: {', '.join(found)}" for name, found in differences.items() if found]
-    return [*lines, f"{len(lines)} of {len(judged)} stages are out of step with dvc.lock"]
+    lines = [f"{name}: {', '.join(what)}" for name, what in sorted(found.items()) if what]
+    return [*lines, f"{len(lines)} of {len(found)} stages are out of step with dvc.lock"]
 
 
 def _differences(stage: Stage, hashes: Mapping[str, object]) -> list[str]:
