@@ -40,8 +40,6 @@ def models_page() -> str:
 def overview(store: MlflowClient, address: str | None = None) -> str:
     """List the addresses of every experiment's runs and of the models registered, one a line.
 
-    The experiments are tagged to open on their runs, wherever a reader comes from.
-
     Arguments:
         store: to look into.
         address: of the server; None for `server()`.
@@ -50,15 +48,13 @@ def overview(store: MlflowClient, address: str | None = None) -> str:
     with mlflow_store.quiet():
         experiments = store.search_experiments(order_by=["name ASC"])
         models = store.search_registered_models(order_by=["name ASC"])
-    ours = [one for one in experiments if one.name.startswith(PREFIX)]
-    for experiment in ours:
-        mlflow_store.open_on_runs(store, experiment)
     lines = [
         (
             one.name.removeprefix(PREFIX),
             f"{base}/#/experiments/{one.experiment_id}/runs?{_TRAINING}",
         )
-        for one in ours
+        for one in experiments
+        if one.name.startswith(PREFIX)
     ]
     if models:
         lines.append(("models", f"{base}/#/models?{_TRAINING}"))

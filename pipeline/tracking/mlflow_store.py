@@ -23,18 +23,16 @@ from typing import TYPE_CHECKING
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.redaction import redacted
-from pipeline.tracking import store_relocation
-from pipeline.tracking.store_relocation import artifact_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Run
 
 log = logging.getLogger(__name__)
 
 RUN_KEY = "arcore.identity"  # the tag, named so when stores were first written
 # The tag by which MLflow's pages open an experiment on its runs, not on an empty page of traces.
-_KIND, _RUNS_FIRST = "mlflow.experimentKind", "custom_model_development"
+_RUNS_FIRST = {"mlflow.experimentKind": "custom_model_development"}
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -47,6 +45,7 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+_ARTIFACTS = "mlartifacts"  # folder of a local store
 _NAME_LENGTH, _PARAM_LENGTH = 250, 6000
 _BATCH = 100
 
@@ -112,24 +111,15 @@ def client(uri: str | None = None) -> MlflowClient:
 
 
 def init_store(uri: str | None = None) -> str:
-    """Create the SQLite store once, before workers use it; nothing to do for a server.
-
-    The locations in a store that was moved with its project are rewritten
-    (`pipeline.tracking.store_relocation`).
+    """Create an SQLite store once, before workers use it; return its URI, to hand to them.
 
     The schema is built in a temporary file under a file lock and renamed, so that neither a
     concurrent first use nor a kill leaves half a database.
-
-    Returns:
-        The store's URI, to hand to workers.
     """
     uri = uri or tracking_uri()
-    if not uri.startswith("sqlite:///"):
-        return uri
     address, question, options = uri.partition("?")
     path = Path(address.removeprefix("sqlite:///"))
-    if path.exists():
-        store_relocation.update_locations(path)
+    if not uri.startswith("sqlite:///") or path.exists():
         return uri
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "w") as lock:
@@ -141,11 +131,16 @@ def init_store(uri: str | None = None) -> str:
                 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
                 store = SqlAlchemyStore(  # type: ignore[no-untyped-call, unused-ignore]
-                    f"sqlite:///{fresh}{question}{options}", artifact_root()
+                    f"sqlite:///{fresh}{question}{options}", _artifacts()
                 )
             store.engine.dispose()
             os.replace(fresh, path)
     return uri
+
+
+def _artifacts(experiment: str = "") -> str:
+    """Return where a local store keeps artifacts, as a file URI."""
+    return (paths.root() / _ARTIFACTS / experiment).as_uri()
 
 
 def require_store(uri: str | None = None) -> MlflowClient:
@@ -171,35 +166,28 @@ def experiment_id(store: MlflowClient, name: str) -> str:
     MLflow's pages open it on its runs.
 
     Raises:
-        UserError: for a name that would not do for a folder, as a local store's artifacts need.
+        UserError: for a name that would not do for a folder, as a local store's artifacts need, or
+            a store that was moved or copied here, whose artifacts would be written elsewhere.
     """
     fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]*", name) is not None
     expected = "a name of letters, digits, '.', '_', '-' and spaces"
     require(fits, "MLflow experiment", expected, name)
+    place = _artifacts(name) if str(store.tracking_uri).startswith("sqlite:") else None
     found = store.get_experiment_by_name(name)
     if found is None:
-        local = str(store.tracking_uri).startswith("sqlite:")
         try:
-            location = f"{artifact_root()}/{name}" if local else None
-            tags = {_KIND: _RUNS_FIRST}
-            return store.create_experiment(name, artifact_location=location, tags=tags)
-        except Exception:
+            return store.create_experiment(name, artifact_location=place, tags=_RUNS_FIRST)
+        except Exception:  # another process was first
             found = store.get_experiment_by_name(name)
             if found is None:
                 raise
+    if place and found.artifact_location.endswith(f"/{_ARTIFACTS}/{name}"):
+        fits = found.artifact_location == place
+        wanted = "this project's (if moved or copied: rm mlflow.db; stages.register --all)"
+        require(fits, "mlflow.db", wanted, found.artifact_location)
     if found.lifecycle_stage == "deleted":
         store.restore_experiment(found.experiment_id)
-    open_on_runs(store, found)
     return str(found.experiment_id)
-
-
-def open_on_runs(store: MlflowClient, experiment: Experiment) -> None:
-    """Tag an experiment so that MLflow's pages open it on its runs, unless it has the tag.
-
-    Without it they guess, and an experiment seen before its first run is taken for another kind.
-    """
-    if experiment.tags.get(_KIND) != _RUNS_FIRST:
-        store.set_experiment_tag(experiment.experiment_id, _KIND, _RUNS_FIRST)
 
 
 def experiment_of(dataset: str) -> str:
@@ -238,7 +226,15 @@ def start_run(
     """
     try:
         store = client()
-        return _start_run(store, experiment, run_name, key, params, tags, seconds_ago, fresh)
+        run = _unfinished_run(store, experiment, key, fresh)
+        if run is None:
+            began = int((time.time() - seconds_ago) * 1000)
+            where = experiment_id(store, experiment)
+            run = store.create_run(where, began, {RUN_KEY: key}, run_name)
+        else:
+            store.update_run(run.info.run_id, status="RUNNING")
+        _describe(store, run, params, tags)
+        return str(run.info.run_id)
     except Exception as error:
         log.warning(
             "warning: MLflow store %s is unreachable, going on without it: %s",
@@ -248,44 +244,28 @@ def start_run(
         return None
 
 
-def _start_run(
-    store: MlflowClient,
-    experiment: str,
-    run_name: str,
-    key: str,
-    params: Mapping[str, object],
-    tags: Mapping[str, str],
-    seconds_ago: float,
-    fresh: bool,
-) -> str:
+def _unfinished_run(store: MlflowClient, experiment: str, key: str, fresh: bool) -> Run | None:
+    """Return the newest unfinished run of a key; if it is to begin again, end them all."""
+    same = find_runs(store, experiment_id(store, experiment), RUN_KEY, key)
+    unfinished = [run for run in same if run.info.status != "FINISHED"]
+    for run in unfinished if fresh else ():  # else numbers of both would mix
+        store.set_terminated(run.info.run_id, "KILLED")
+        store.delete_tag(run.info.run_id, RUN_KEY)
+    return None if fresh or not unfinished else unfinished[0]
+
+
+def _describe(
+    store: MlflowClient, run: Run, params: Mapping[str, object], tags: Mapping[str, str]
+) -> None:
     from mlflow.entities import Param, RunTag
 
-    where = experiment_id(store, experiment)
-    same = find_runs(store, where, RUN_KEY, key)
-    unfinished = [run for run in same if run.info.status != "FINISHED"]
-    if fresh:  # a second training's numbers would mix with the first one's
-        for run in unfinished:
-            store.set_terminated(run.info.run_id, "KILLED")
-            store.delete_tag(run.info.run_id, RUN_KEY)
-        unfinished = []
-    if unfinished:
-        run = unfinished[0]
-        store.update_run(run.info.run_id, status="RUNNING")
-    else:
-        began = int((time.time() - seconds_ago) * 1000)
-        run = store.create_run(where, began, {RUN_KEY: key}, run_name)
-    run_id = str(run.info.run_id)
-    named = {parameter_name(name): value for name, value in params.items()}
-    missing = [
-        Param(name, str(value)[:_PARAM_LENGTH])
-        for name, value in named.items()
-        if name not in run.data.params
-    ]
+    named = {parameter_name(name): str(value)[:_PARAM_LENGTH] for name, value in params.items()}
+    missing = [Param(name, named[name]) for name in named if name not in run.data.params]
     for first in range(0, len(missing), _BATCH):
-        store.log_batch(run_id, params=missing[first : first + _BATCH])
+        store.log_batch(run.info.run_id, params=missing[first : first + _BATCH])
     every = source_tags(redacted(_command()), tags.get("commit")) | dict(tags)
-    store.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in every.items()])
-    return run_id
+    set_tags = [RunTag(name, str(value)) for name, value in every.items()]
+    store.log_batch(run.info.run_id, tags=set_tags)
 
 
 def parameter_name(name: str) -> str:

@@ -105,12 +105,10 @@ def test_artifacts_lie_under_the_working_directory(home):
     run_id = start()
     logger = run_logger.RunLogger(run_id)
     (home / "grid.png").write_bytes(b"png")
-    logger.artifact(home / "grid.png", "figures")
-    logger.artifact(home / "grid.png", "files")
+    logger.artifact(home / "grid.png")
     logger.table({"nats": [1.0, 2.0]}, "table.json")
     stored = {str(p.relative_to(p.parents[1])) for p in (home / "mlartifacts").rglob("*.*")}
-    assert {"figures/grid.png", "files/grid.png"} <= stored
-    assert "artifacts/table.json" in stored
+    assert {"artifacts/grid.png", "artifacts/table.json"} <= stored
 
 
 def test_system_metrics(home):
@@ -143,8 +141,9 @@ def test_an_unreachable_server_costs_seconds_and_a_warning(home, monkeypatch, ca
 
 
 def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
+    monkeypatch.setattr(run_logger, "PAUSE_SECONDS", 0.0)
     run_id = start()
-    logger = run_logger.RunLogger(run_id, pause=0.0)
+    logger = run_logger.RunLogger(run_id)
     real = mlflow_store.client
     with monkeypatch.context() as outage, caplog.at_level(logging.WARNING):
         outage.setattr(mlflow_store, "client", lambda uri=None: real("nonsense://"))
@@ -156,8 +155,9 @@ def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
 
 
 def test_a_look_up_that_fails_loses_no_metric(home, monkeypatch):
+    monkeypatch.setattr(run_logger, "PAUSE_SECONDS", 0.0)
     run_id = start()
-    logger = run_logger.RunLogger(run_id, pause=0.0)
+    logger = run_logger.RunLogger(run_id)
     store = mlflow_store.client()
     look_up, failing = store.get_metric_history, ["valid_nats"]
 
@@ -223,45 +223,24 @@ def test_a_fresh_store_is_built_whole_or_not_at_all(workdir, monkeypatch, migrat
 
 def test_experiments_open_on_runs_and_runs_say_where_they_come_from(home):
     store = mlflow_store.client()
-    old = store.create_experiment("arcore-old", tags={"mlflow.experimentKind": "no_inferred_type"})
     run = store.get_run(start())
     assert run.data.tags["mlflow.source.git.commit"] == "abc"
+    experiment = run.info.experiment_id
     listed = mlflow_pages.overview(store, "http://127.0.0.1:5001")
-    for experiment in (run.info.experiment_id, old):
-        assert f"http://127.0.0.1:5001/#/experiments/{experiment}/runs?" in listed
-        kind = store.get_experiment(experiment).tags["mlflow.experimentKind"]
-        assert kind == "custom_model_development"
+    assert f"http://127.0.0.1:5001/#/experiments/{experiment}/runs?" in listed
+    kind = store.get_experiment(experiment).tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
 
 
-def test_a_moved_store_leads_to_where_it_is(home, tmp_path_factory, monkeypatch, caplog):
-    run_id = start()
-    (home / "a.txt").write_text("kept")
-    run_logger.RunLogger(run_id).artifact(home / "a.txt")
-    new = tmp_path_factory.mktemp("elsewhere") / "project"
-    shutil.copytree(home, new)
-    shutil.rmtree(home / "mlartifacts")
-    monkeypatch.chdir(new)
-    with caplog.at_level(logging.WARNING):
-        store = mlflow_store.client()
-        mlflow_store.client()
-    lines = [line for line in caplog.messages if "was moved here from" in line]
-    assert len(lines) == 1 and "stages.register --all" in lines[0] and str(home) in lines[0]
-    assert Path(store.download_artifacts(run_id, "a.txt")).read_text() == "kept"
-    where = store.get_experiment_by_name("arcore-toy").artifact_location
-    assert where == (new / "mlartifacts" / "arcore-toy").as_uri()
-
-
-def test_a_store_below_another_folder_of_artifacts_stays(tmp_path, monkeypatch, caplog):
-    project = tmp_path / "mlartifacts" / "project"
-    project.mkdir(parents=True)
-    monkeypatch.chdir(project)
-    monkeypatch.setenv("ARCORE_HOME", str(project))
+def test_a_store_that_was_copied_does_not_write_into_the_project_it_comes_from(
+    home, tmp_path_factory, monkeypatch, caplog
+):
     start()
-    for _ in range(2):
-        store = mlflow_store.client()
-    where = store.get_experiment_by_name("arcore-toy").artifact_location
-    assert where == (project / "mlartifacts" / "arcore-toy").as_uri()
-    assert not [line for line in caplog.messages if "was moved" in line]
+    new = tmp_path_factory.mktemp("elsewhere") / "mlartifacts" / "project"
+    shutil.copytree(home, new)
+    monkeypatch.chdir(new)
+    assert start() is None and "register --all" in caplog.text
+    assert not (home / "mlartifacts").exists() and not (new / "mlartifacts").exists()
 
 
 @pytest.mark.parametrize("name", ["../../../escaped", "/tmp/x", "a/b", "", "..", "a\nb"])
