@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ray.tune.search import Searcher
 
-from pipeline.search.draws import draws_of
-from pipeline.search.objectives import SECONDS
-from pipeline.search.spec import SchedulerConfig, Search
+from pipeline.search.draws import Draws
+from pipeline.search.spec import SECONDS, SchedulerConfig, Search
 from pipeline.search.trial_run import KNOWN, NUMBER
 from pipeline.search.trials import TrialRecord
 from pipeline.training.training_records import BEST, TIME
@@ -42,7 +41,7 @@ class TrialSource(Searcher):  # type: ignore[misc]
     ) -> None:
         super().__init__(metric=BEST, mode="min")
         self._search, self._scheduler = search, scheduler
-        self._draws = draws_of(search)
+        self._draws = Draws(search)
         self._interrupted = [record for record in before if not record.ended]
         known = {record.number for record in before}
         self._new = [n for n in range(1, search.total + 1) if n not in known]

@@ -13,17 +13,17 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from arcore.conditions import Classes
 from pipeline.core.errors import UserError, one_line, require, require_seed, unknown_name
 from pipeline.data.manifest import Manifest
 from pipeline.experiments import compose, groups, naming, params_file, schema
 from pipeline.experiments.overlay import overlaid
-from pipeline.search import objectives
-from pipeline.search.objectives import NATS, OBJECTIVES, SECONDS
 from pipeline.search.space import Parameter, parse_space
 from pipeline.training.resolved import create_model, fit, resolve
 
 SEARCHERS = ("optuna", "random")
 SCHEDULERS = ("asha", "none")
+NATS, SECONDS = OBJECTIVES = "valid_nats", "sampling_seconds"
 ENTRY_KEYS = ("dataset", "model", "base", "overrides", "model_overrides", "trainer", "space")
 
 
@@ -196,7 +196,10 @@ class Search:
         if SECONDS in self.plan.objectives:
             where = f"searches.{self.key}.objectives"
             with torch.device("meta"):
-                objectives.check(create_model(self.base.model, manifest.event), where)
+                kind = create_model(self.base.model, manifest.event).condition_kind
+            wanted = "a model of no condition but a class to time its samples"
+            fits = kind is None or isinstance(kind, Classes)
+            require(fits, where, wanted, type(kind).__name__)
             workers = self.base.cluster.num_workers
             require(workers <= 1, "cluster.num_workers", f"at most 1 for {SECONDS}", workers)
         for parameter in self.space:

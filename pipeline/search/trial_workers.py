@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import ray
 import ray.util
-import torch
 import torch.distributed as dist
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -23,53 +23,21 @@ from pipeline.cluster.network_interface import choose_interface
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.training import driver
 from pipeline.training.denormals import flushed_denormals
-from pipeline.training.training_records import TrainingJob, TrainingReport
+from pipeline.training.sessions import Session, report_nothing
+from pipeline.training.training_records import TrainingJob
 
-Address = tuple[str, int]
 CAUSE_SECONDS = 10.0  # for which the error of a lost worker is waited for
-
-
-class TrialSession:
-    """A worker of a trial; Ray Tune ends the trial by itself.
-
-    Arguments:
-        rank: of the worker.
-        world: number of workers.
-        use_gpu: whether each has one.
-        known: the last epoch that the search knows of; reports of earlier ones are left out.
-    """
-
-    def __init__(self, rank: int, world: int, use_gpu: bool, known: int = 0) -> None:
-        self.rank, self.world, self._known = rank, world, known
-        self.device = torch.device("cuda" if use_gpu else "cpu")
-
-    def report(self, report: TrainingReport) -> None:
-        """Report to Ray Tune, which may end the trial here; the first worker alone does."""
-        from ray import tune
-
-        if self.rank == 0 and report.epoch >= self._known:
-            tune.report(report.to_dict())
-
-    def stop_requested(self) -> bool:
-        """Return False."""
-        return False
 
 
 @ray.remote
 class TrialWorker:
     """A worker of a trial but the first."""
 
-    def train(self, job: TrainingJob, session: TrialSession, at: Address) -> None:
-        """Train until the first worker is done.
-
-        Arguments:
-            job: of the trial.
-            session: of this worker.
-            at: host and port of the first worker, where all meet.
-        """
+    def train(self, job: TrainingJob, session: Session, host: str, port: int) -> None:
+        """Train until the first worker is done, at whose host and port all meet."""
         from pipeline.training.worker import Worker
 
-        store = TCPStore(*at, session.world, is_master=False)
+        store = TCPStore(host, port, session.world, is_master=False)
         with flushed_denormals(), _process_group(store, session):
             Worker(job, session).run()
 
@@ -81,7 +49,7 @@ def bundles(config: ClusterConfig) -> list[dict[str, float]]:
 
 
 @contextlib.contextmanager
-def trial_workers(job: TrainingJob, config: ClusterConfig, session: TrialSession) -> Iterator[None]:
+def trial_workers(job: TrainingJob, config: ClusterConfig, session: Session) -> Iterator[None]:
     """Have the other workers of a trial train the same job inside the block.
 
     Arguments:
@@ -92,19 +60,17 @@ def trial_workers(job: TrainingJob, config: ClusterConfig, session: TrialSession
     Raises:
         RuntimeError: saying why another worker was lost, of which this one notices the loss alone.
     """
-    if session.world == 1:
+    world = session.world
+    if world == 1:
         yield
         return
     host = ray.util.get_node_ip_address()
-    store = TCPStore(host, 0, session.world, is_master=True, wait_for_workers=False)
-    others = [_start(config, rank) for rank in range(1, session.world)]
+    store = TCPStore(host, 0, world, is_master=True, wait_for_workers=False)
+    others = [_start(config, rank) for rank in range(1, world)]
+    quiet = [replace(session, rank=rank, report=report_nothing) for rank in range(1, world)]
     ends = [
-        other.train.remote(
-            job,
-            TrialSession(rank, session.world, config.use_gpu),
-            (host, store.port),
-        )
-        for rank, other in enumerate(others, 1)
+        other.train.remote(job, its, host, store.port)
+        for other, its in zip(others, quiet, strict=True)
     ]
     try:
         with _process_group(store, session):
@@ -131,7 +97,7 @@ def _start(config: ClusterConfig, rank: int) -> Any:
 
 
 @contextlib.contextmanager
-def _process_group(store: TCPStore, session: TrialSession) -> Iterator[None]:
+def _process_group(store: TCPStore, session: Session) -> Iterator[None]:
     """Join the process group; to leave it after an error tells those who wait for this one."""
     choose_interface()
     backend = "nccl" if session.device.type == "cuda" else "gloo"

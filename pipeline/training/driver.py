@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,16 +30,14 @@ from pipeline.core import paths, stage_code, storage
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import flat, write_object
-from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
-from pipeline.training import checkpoints
+from pipeline.training import checkpoints, ray_trainer
 from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.ray_trainer import make_trainer
-from pipeline.training.resolved import ResolvedConfig, resolve, warn_of_frames
-from pipeline.training.sessions import LocalSession
+from pipeline.training.resolved import ResolvedConfig, resolve
+from pipeline.training.sessions import Session
 from pipeline.training.training_records import (
     COLUMNS,
     Failed,
@@ -52,6 +51,10 @@ from pipeline.training.worker import run_job
 
 log = logging.getLogger(__name__)
 KEPT = "the last checkpoint is kept, rerun to go on"
+
+
+class AskedToStop(UserError):
+    """A training that was asked to stop, and saved itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,19 +81,13 @@ class TrainingRun:
         return self.resolved.experiment
 
 
-def _folder(resolved: ResolvedConfig) -> str:
-    """Name of a training's folder: another one for each config hash."""
-    return f"{resolved.experiment.name}-{resolved.config_hash[:12]}"
-
-
 def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     """Train an experiment and write models/<experiment>/.
 
     The experiment is resolved against its shards' manifest (`resolve`), becomes a `TrainingJob`
-    (`make_job`), and each worker runs `worker.run_job` with it: `open_split` reads the rows of its
-    part, `Learner.step` learns from each batch, and rank 0 writes checkpoints. `_write` makes the
-    model's folder from the last checkpoint. A training that was killed goes on from its last
-    checkpoint in the work folder; a finished one leaves nothing there.
+    (`make_job`), and each worker runs `worker.run_job` with it. `_write` makes the model's folder
+    from the last checkpoint. A training that was killed goes on from its last checkpoint in the
+    work folder; a finished one leaves nothing there.
 
     Arguments:
         config: the experiment.
@@ -102,67 +99,18 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     """
     wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
     require(not config.mixture, "experiment", wanted, config.name)
-    manifest = read_manifest(paths.shards(config.dataset["name"]))
-    resolved = resolve(config, manifest)
-    warn_of_frames(resolved, manifest)
+    resolved = resolve(config, read_manifest(paths.shards(config.dataset["name"])))
     output = artifact.model(config.name, config.dataset["name"])
-    work = storage.join(storage_of(config.cluster), "train"), _folder(resolved)
+    folder = f"{config.name}-{resolved.config_hash[:12]}"
+    work = storage.join(storage_of(config.cluster), "train"), folder
     with alone(output, work=work) as begun:
-        return _train(resolved, storage.join(*work), begun.commit, fresh)
-
-
-def _train(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> Path:
-    config = resolved.experiment
-    if connection.needs_ray(config.cluster):
+        start = partial(_start, resolved, storage.join(*work), begun.commit, fresh)
+        if not connection.needs_ray(config.cluster):
+            device = local_device(config.cluster)
+            return _finish(start(), partial(_train_here, device=device))
         with connection.connected():
             connection.require_resources(config.cluster)
-            return _complete(_start(resolved, place, commit, fresh), _train_on_workers)
-    device = local_device(config.cluster)
-    run = _start(resolved, place, commit, fresh)
-    return _complete(run, partial(_train_here, device=device))
-
-
-def _complete(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome]) -> Path:
-    """Train, and finish the MLflow run once the model is where it belongs."""
-    with ended_by_errors(run.run_id, AskedToStop):
-        out = _finish(run, train_run(run))
-        RunLogger(run.run_id).finish("FINISHED")
-    storage.discard(run.place)
-    return out
-
-
-class AskedToStop(UserError):
-    """A training that was asked to stop, and saved itself."""
-
-
-def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
-    """Train with Ray Train; return how it ended."""
-    threads = connection.cpus_per_worker(run.config.cluster)
-    job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
-    store = CheckpointStore(run.place)
-    store.allow_to_run()
-    with connection.on_signal(store.request_stop, signal.SIGTERM, signal.SIGINT):
-        return _fit(run, job)
-
-
-def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
-    """Train in this process; return how it ended."""
-    threads = run.config.cluster.cpus_per_worker or torch.get_num_threads()
-    job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
-    session = LocalSession(device)
-    with connection.on_signal(session.request_stop, signal.SIGTERM, signal.SIGINT):
-        try:
-            return run_job(job, session)
-        except (RuntimeError, MemoryError) as error:
-            raise _failed(run, f"training failed ({KEPT}): {one_line(error)}") from error
-
-
-def _finish(run: TrainingRun, outcome: TrainingOutcome) -> Path:
-    """Write the model's folder of a training that finished."""
-    finished = _require_finished(run, outcome)
-    store = CheckpointStore(run.place)
-    with store.opened(store.names()[0]) as checkpoint:
-        return _write(run, finished, checkpoint)
+            return _finish(start(), _train_on_workers)
 
 
 def _start(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> TrainingRun:
@@ -180,6 +128,52 @@ def _start(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> Tr
         fresh=not storage.exists(place),  # an unfinished run is that of other checkpoints
     )
     return TrainingRun(resolved, place, experiment, run_id, commit)
+
+
+def _finish(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome]) -> Path:
+    """Train, write the model's folder, and finish the MLflow run once it is where it belongs."""
+    store = CheckpointStore(run.place)
+    with ended_by_errors(run.run_id, AskedToStop):
+        finished = _require_finished(run, train_run(run))
+        with store.opened(store.names()[0]) as checkpoint:
+            out = _write(run, finished, checkpoint)
+        RunLogger(run.run_id).finish("FINISHED")
+    storage.discard(run.place)
+    return out
+
+
+def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
+    """Train in this process; return how it ended."""
+    threads = run.config.cluster.cpus_per_worker or torch.get_num_threads()
+    job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
+    stop = threading.Event()
+    with connection.on_signal(stop.set, signal.SIGTERM, signal.SIGINT):
+        try:
+            return run_job(job, Session(0, 1, device, stop.is_set))
+        except (RuntimeError, MemoryError) as error:
+            raise _failed(run, f"training failed ({KEPT}): {one_line(error)}") from error
+
+
+def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
+    """Train with Ray Train; return how it ended."""
+    import ray.train
+    from ray.exceptions import RayError
+
+    threads = connection.cpus_per_worker(run.config.cluster)
+    job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
+    store = CheckpointStore(run.place)
+    store.allow_to_run()
+    cluster = run.config.cluster
+    try:
+        with connection.on_signal(store.request_stop, signal.SIGTERM, signal.SIGINT):
+            return ray_trainer.fit(cluster, job)
+    except ray.train.WorkerGroupError as error:
+        what = f"training failed after {cluster.max_failures} restarts ({KEPT}): {cause(error)}"
+        raise _failed(run, what) from error
+    except ray.train.TrainingFailedError as error:
+        raise _failed(run, f"training failed ({KEPT}): {cause(error)}") from error
+    except RayError as error:
+        raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
 
 
 def make_job(
@@ -225,35 +219,8 @@ def make_job(
     )
 
 
-def _fit(run: TrainingRun, job: TrainingJob) -> TrainingOutcome:
-    """Train with Ray Train; return how it ended.
-
-    In a thread, since in the main one Ray Train replaces our handler of Ctrl-C.
-    """
-    import ray.train
-    from ray.exceptions import RayError
-
-    cluster = run.config.cluster
-    try:
-        trainer = make_trainer(cluster, job)
-        result = in_thread(trainer.fit)
-    except ray.train.WorkerGroupError as error:
-        restarts = cluster.max_failures
-        what = f"training failed after {restarts} restarts ({KEPT}): {cause(error)}"
-        raise _failed(run, what) from error
-    except ray.train.TrainingFailedError as error:
-        raise _failed(run, f"training failed ({KEPT}): {cause(error)}") from error
-    except RayError as error:
-        raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
-    return result.return_value
-
-
 def _require_finished(run: TrainingRun, outcome: TrainingOutcome) -> Finished:
-    """Return the outcome of a training that finished.
-
-    Raises:
-        UserError: saying how it ended.
-    """
+    """Return the outcome of a training that finished; else raise how it ended."""
     match outcome:
         case Finished():
             return outcome
@@ -267,7 +234,6 @@ def _require_finished(run: TrainingRun, outcome: TrainingOutcome) -> Finished:
 
 
 def _failed(run: TrainingRun, what: str) -> UserError:
-    """Return the error that says what happened to a training."""
     return UserError(f"{run.config.name}: {what}")
 
 
@@ -309,5 +275,10 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
             writer.writeheader()
             writer.writerows(row.to_dict() for row in progress.history)
         write_object(folder / "training.json", record.to_dict())
-    log.info("wrote %s", output.folder)
+    best = progress.history[progress.best_epoch - 1]
+    log.info(
+        "%s: best epoch %d of %d, validation %.3f nats (%.3f bits/dim), %.1f s; wrote %s",
+        run.config.name, best.epoch, progress.epoch, progress.best_nats,
+        best.valid_bits_per_dim, record.train_seconds, output.folder,
+    )  # fmt: skip
     return output.folder

@@ -1,12 +1,12 @@
-"""Ray Train's trainer of a job: its workers and their environment."""
+"""A job on Ray Train: its workers and their environment."""
 
 from __future__ import annotations
 
 import os
-from typing import Protocol
 
 from pipeline.cluster import connection
 from pipeline.core import allocator, private_apis, storage
+from pipeline.core.threads import in_thread
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.training.training_records import TrainingJob, TrainingOutcome
 
@@ -15,29 +15,10 @@ START_SECONDS = 300  # for which Ray Train waits for its workers
 ELASTIC_SECONDS = 10  # where fewer will do; see below
 
 
-class TrainResult(Protocol):
-    """What a trainer's `fit` returns.
+def fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
+    """Train a job, whose storage every node reaches, with restarts; return how it ended.
 
-    Attributes:
-        return_value: of rank 0's training function.
-    """
-
-    return_value: TrainingOutcome
-
-
-class Trainer(Protocol):
-    """What is used of Ray Train's trainer."""
-
-    def fit(self) -> TrainResult:
-        """Train to the end, with restarts."""
-
-
-def make_trainer(config: ClusterConfig, job: TrainingJob) -> Trainer:
-    """Return the trainer of a job, which every node reaches the storage of.
-
-    Arguments:
-        config: workers, devices and restarts.
-        job: what each worker must know.
+    In a thread, since in the main one Ray Train replaces our handler of Ctrl-C.
     """
     import ray.train
 
@@ -47,7 +28,7 @@ def make_trainer(config: ClusterConfig, job: TrainingJob) -> Trainer:
     workers, patience = _num_workers(config)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
     filesystem, path = storage.filesystem(job.checkpoints)
-    trainer: Trainer = private_apis.torch_trainer()(
+    trainer = private_apis.torch_trainer()(
         train_worker,
         train_loop_config={"job": job},
         torch_config=ByAddress(),
@@ -65,7 +46,8 @@ def make_trainer(config: ClusterConfig, job: TrainingJob) -> Trainer:
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    return trainer
+    outcome: TrainingOutcome = in_thread(trainer.fit).return_value
+    return outcome
 
 
 def _num_workers(config: ClusterConfig) -> tuple[int | tuple[int, int], int]:

@@ -1,8 +1,4 @@
-"""What crosses the borders of a training: the job, its reports, how it ended, what it leaves.
-
-All of it is frozen. What becomes plain data, at file boundaries and for Ray Tune's metrics, is a
-TrainingReport, around an EpochRecord, and training.json (TrainingRecord).
-"""
+"""What crosses the borders of a training: the job, its progress, how it ended, what it leaves."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
 from pipeline.core.records import Record, left_out, read_object
-from pipeline.experiments.schema import TrainerConfig
+from pipeline.experiments.schema import TrainerConfig, build
 
 BEST = "best_valid_nats"  # the names by which Ray Tune compares reports
 TIME = "epoch"
@@ -59,14 +55,7 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class Finished:
-    """A training that went to its last epoch or an early stop.
-
-    Attributes:
-        num_parameters: of the model.
-        device: name of the accelerator or processor of rank 0.
-        num_workers: that it ended with.
-        precision: of its steps.
-    """
+    """A training that went to its last epoch or an early stop; device and precision of rank 0."""
 
     num_parameters: int
     device: str
@@ -76,23 +65,14 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A training that cannot go on.
-
-    Attributes:
-        reason: in one line.
-    """
+    """A training that cannot go on, for a reason of one line."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A training that saved a checkpoint and left, as it was asked to.
-
-    Attributes:
-        step: finished optimiser steps.
-        epoch: the epoch under way, from 1.
-    """
+    """A training that saved a checkpoint and left, after a step of an epoch (from 1)."""
 
     step: int
     epoch: int
@@ -136,47 +116,76 @@ COLUMNS = tuple(  # of history.csv
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingReport:
-    """What a worker reports after each epoch.
+@dataclass
+class Progress:
+    """The position of a training. Randomness is a function of (seed, step), so this is all of it.
 
     Attributes:
-        record: of the epoch; None of a trial that has no value.
-        finished: whether the training is at its end.
-        problem: why there is no value, in one line.
+        epoch: finished epochs.
+        step: finished optimiser steps.
+        steps_in_epoch: steps of the epoch under way.
+        rows_in_epoch: rows of the epoch under way, over all workers.
+        loss_in_epoch: summed nats of the epoch under way, over all workers.
+        seconds: time spent training, over all restarts.
+        best_nats: lowest validation nats so far.
+        best_epoch: its epoch (0: none yet).
+        validations_since_best: for early stopping.
+        stopped: early stopping has ended the training.
+        history: one record per finished epoch.
+        world: number of workers.
+        precision: of the steps; None before the first one.
     """
 
-    record: EpochRecord | None = None
-    finished: bool = False
-    problem: str = ""
+    epoch: int = 0
+    step: int = 0
+    steps_in_epoch: int = 0
+    rows_in_epoch: int = 0
+    loss_in_epoch: float = 0.0
+    seconds: float = 0.0
+    best_nats: float = math.inf
+    best_epoch: int = 0
+    validations_since_best: int = 0
+    stopped: bool = False
+    history: list[EpochRecord] = dataclasses.field(default_factory=list)
+    world: int = 1
+    precision: str | None = None
 
-    @property
-    def epoch(self) -> int:
-        """Finished epochs; 1 of a trial without a value, which a scheduler compares so."""
-        return 1 if self.record is None else self.record.epoch
+    def restart_epoch(self) -> None:
+        """Forget the steps of the epoch under way; weights keep what they learned from them."""
+        self.step -= self.steps_in_epoch
+        self.steps_in_epoch, self.rows_in_epoch, self.loss_in_epoch = 0, 0, 0.0
 
-    @property
-    def best_valid_nats(self) -> float:
-        """Lowest validation nats so far; inf for none."""
-        return math.inf if self.record is None else self.record.best_valid_nats
+    def end_epoch(self) -> None:
+        """Count the epoch under way among the finished ones."""
+        self.epoch += 1
+        self.steps_in_epoch, self.rows_in_epoch, self.loss_in_epoch = 0, 0, 0.0
+
+    def judge(self, nats: float, patience: int | None) -> bool:
+        """Count a validation, after `patience` of them without a new best stop; tell if it is."""
+        if nats < self.best_nats:
+            self.best_nats, self.best_epoch = nats, self.epoch
+            self.validations_since_best = 0
+            return True
+        self.validations_since_best += 1
+        self.stopped = patience is not None and self.validations_since_best >= patience
+        return False
+
+    def is_finished(self, max_epochs: int) -> bool:
+        """Tell whether no step is left."""
+        return self.stopped or self.epoch >= max_epochs
 
     def to_dict(self) -> dict[str, object]:
-        """Return flat metrics, as Ray Tune takes them."""
-        if self.record is None:
-            return {TIME: self.epoch, BEST: self.best_valid_nats, "problem": self.problem}
-        return self.record.to_dict() | {"finished": self.finished}
+        """Return plain data."""
+        return dataclasses.asdict(self) | {"history": [row.to_dict() for row in self.history]}
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, object]) -> TrainingReport:
-        """Read metrics that `to_dict` returned, among others that Ray Tune added.
+    def from_dict(cls, plain: Mapping[str, object]) -> Progress:
+        """Build from what `to_dict` returned.
 
-        Example:
-            >>> TrainingReport.from_dict({}).best_valid_nats
-            inf
+        Raises:
+            UserError: for a name or type that `to_dict` does not write.
         """
-        record = EpochRecord.from_dict(plain, "report") if "train_nats" in plain else None
-        problem = str(plain.get("problem", ""))
-        return cls(record=record, finished=bool(plain.get("finished")), problem=problem)
+        return build(cls, plain, "progress")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.artifacts import shared_copies
+from pipeline.artifacts import locks, shared_copies
 from pipeline.core import paths, storage
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing
@@ -88,6 +88,20 @@ def test_a_cluster_that_will_not_do_leaves_all_as_it_was(
     with pytest.raises(UserError, match=refusing_cluster.MESSAGE):
         driver.train(config, fresh=True)
     assert kept.is_dir() and ended == []
+
+
+def test_a_second_training_touches_nothing_of_the_first(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_run(*_: object, **__: object) -> None:
+        raise AssertionError("an MLflow run is touched")
+
+    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    config = compose.load("toy")
+    name = f"toy-{resolve(config, read_manifest('data/shards/digits_binary')).config_hash[:12]}"
+    with locks.held(locks.path_beside(str(project / ".arcore/train"), name), "training toy"):
+        with pytest.raises(UserError, match="^training toy: expected to be alone"):
+            driver.train(config, fresh=True)
 
 
 def runs() -> dict[str, str]:

@@ -12,10 +12,9 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
-import ray.train.torch
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
@@ -24,12 +23,13 @@ from pipeline.cluster import connection
 from pipeline.core import stage_code
 from pipeline.core.errors import SiteError, UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
-from pipeline.training import agreement, checkpoints, learner, resolved, sessions, step_precision
+from pipeline.training import checkpoints, learner, resolved, sessions
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
-from pipeline.training.training_records import Stopped
+from pipeline.training.training_records import Finished, Stopped
 from tests.places import ROOT
+from tests.support.workers import Worker
 
 
 @pytest.fixture
@@ -61,54 +61,54 @@ def test_training_is_a_function_of_the_seed(make_worker) -> None:
     assert norm(first.weights(4)) != norm(other.weights(4))
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_a_resumed_training_ends_with_the_same_bytes(make_worker, epoch: int) -> None:
-    options = {
-        "ema_decay": 0.5,
-        "optimizer": {"name": "adamw", "weight_decay": 0.1},
-        "schedule": {"warmup_steps": 5},
-    }
-    model = {"num_masks": 3, "dropout": 0.1}
-    whole = make_worker()
-    whole.train(model, **options)
-    resumed = make_worker()
-    resumed.resume = [whole.folder / str(epoch)]
-    resumed.train(model, **options)
-    assert [report.epoch for report in resumed.reports] == list(range(epoch + 1, 5))
-    for name in ("last", "best", "averaged"):
-        ends = [each.folder / "4" / f"{name}.safetensors" for each in (whole, resumed)]
-        assert ends[0].read_bytes() == ends[1].read_bytes()
-    histories = [each.progress.history for each in (whole, resumed)]
-    for before, after in zip(*histories, strict=True):
-        assert replace(before, seconds=0.0) == replace(after, seconds=0.0)
-
-
-MIDWAY = {
+ELABORATE = {
     "ema_decay": 0.5,
     "optimizer": {"name": "adamw", "weight_decay": 0.1},
     "schedule": {"warmup_steps": 5},
 }
+WEIGHTS = ("last", "best", "averaged")
 
 
-@pytest.mark.parametrize("step", [1, 8, 21])
-def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(make_worker, step) -> None:
-    """96 rows in batches of 16 are 6 steps an epoch: it stops in the middle of one."""
-    model = {"num_masks": 3, "dropout": 0.1}
-    whole = make_worker()
-    whole.train(model, **MIDWAY)
-    stopped = make_worker()
-    stopped.stop_at = step
-    assert stopped.train(model, **MIDWAY) == Stopped(step, step // 6 + 1)
-    assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1)]
-    resumed = make_worker()
-    resumed.resume = [stopped.folder / "midway"]
-    resumed.train(model, **MIDWAY)
-    for name in ("last", "best", "averaged"):
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, few_digits) -> Worker:
+    """A training of 4 epochs of 6 steps, of several masks, with dropout and an average."""
+    whole = Worker(tmp_path_factory.mktemp("checkpoints"), few_digits)
+    whole.train({"num_masks": 3, "dropout": 0.1}, **ELABORATE)
+    return whole
+
+
+def require_same_end(whole: Worker, resumed: Worker, names=("last", "best")) -> None:
+    for name in names:
         ends = [each.folder / "4" / f"{name}.safetensors" for each in (whole, resumed)]
         assert ends[0].read_bytes() == ends[1].read_bytes()
     histories = [each.progress.history for each in (whole, resumed)]
     for before, after in zip(*histories, strict=True):
         assert replace(before, seconds=0.0) == replace(after, seconds=0.0)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_resumed_training_ends_with_the_same_bytes(undisturbed, make_worker, epoch: int) -> None:
+    resumed = make_worker()
+    resumed.resume = [undisturbed.folder / str(epoch)]
+    resumed.train({"num_masks": 3, "dropout": 0.1}, **ELABORATE)
+    assert [report.epoch for report in resumed.reports] == list(range(epoch + 1, 5))
+    require_same_end(undisturbed, resumed, WEIGHTS)
+
+
+@pytest.mark.parametrize("step", [1, 8, 21])
+def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(
+    undisturbed, make_worker, step
+) -> None:
+    """In the middle of an epoch."""
+    model = {"num_masks": 3, "dropout": 0.1}
+    stopped = make_worker()
+    stopped.stop_at = step
+    assert stopped.train(model, **ELABORATE) == Stopped(step, step // 6 + 1)
+    assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1)]
+    resumed = make_worker()
+    resumed.resume = [stopped.folder / "midway"]
+    resumed.train(model, **ELABORATE)
+    require_same_end(undisturbed, resumed, WEIGHTS)
 
 
 def test_dropout_is_on_in_every_epoch(make_worker) -> None:
@@ -119,8 +119,7 @@ def test_dropout_is_on_in_every_epoch(make_worker) -> None:
     resumed = make_worker()
     resumed.resume = [whole.folder / "2"]
     resumed.train(model)
-    ends = [each.folder / "4/last.safetensors" for each in (whole, resumed)]
-    assert ends[0].read_bytes() == ends[1].read_bytes()
+    require_same_end(whole, resumed)
     dropped = [row.train_nats for row in whole.progress.history]
     plain = make_worker()
     plain.train()
@@ -144,40 +143,38 @@ def test_long_epochs_have_checkpoints_inside(make_worker) -> None:
     assert newest == "checkpoint_000006", "five inside the epoch of six steps, one after it"
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "empty", "not finite"])
-def test_a_damaged_newest_checkpoint_falls_back(make_worker, capsys, damage: str) -> None:
-    whole = make_worker()
-    whole.train()
-    newest = whole.folder / "3"
-    if damage == "truncate":
-        path = newest / "optimizer.safetensors"
-        path.write_bytes(path.read_bytes()[:100])
-    elif damage == "remove":
-        (newest / "last.safetensors").unlink()
-    elif damage == "not finite":
-        best = load_file(newest / "best.safetensors")
-        save_file(
-            {name: torch.full_like(value, math.nan) for name, value in best.items()},
-            newest / "best.safetensors",
-        )
-    else:
-        (newest / "state.json").write_text("")
+def make_weights_infinite(newest: Path) -> None:
+    best = load_file(newest / "best.safetensors")
+    infinite = {name: torch.full_like(value, math.inf) for name, value in best.items()}
+    save_file(infinite, newest / "best.safetensors")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda newest: os.truncate(newest / "optimizer.safetensors", 100),
+        lambda newest: (newest / "last.safetensors").unlink(),
+        lambda newest: (newest / "state.json").write_text(""),
+        make_weights_infinite,
+    ],
+    ids=["truncated", "removed", "empty", "infinite"],
+)
+def test_a_damaged_newest_checkpoint_falls_back(undisturbed, make_worker, capsys, damage) -> None:
     again = make_worker()
-    again.resume = [newest, whole.folder / "2"]
-    again.train()
+    newest = Path(shutil.copytree(undisturbed.folder / "3", again.folder / "damaged"))
+    damage(newest)
+    again.resume = [newest, undisturbed.folder / "2"]
+    again.train({"num_masks": 3, "dropout": 0.1}, **ELABORATE)
     said = capsys.readouterr().out
     assert "trying the checkpoint before it" in said and "resumes after epoch 2" in said
-    ends = [each.folder / "4/last.safetensors" for each in (whole, again)]
-    assert ends[0].read_bytes() == ends[1].read_bytes()
+    require_same_end(undisturbed, again, WEIGHTS)
 
 
-def test_a_finished_training_is_only_summed_up(make_worker) -> None:
-    whole = make_worker()
-    summary = whole.train()
+def test_a_finished_training_is_only_summed_up(undisturbed, make_worker) -> None:
     again = make_worker()
-    again.resume = [whole.folder / "4"]
-    assert again.train() == summary
-    assert again.reports == []
+    again.resume = [undisturbed.folder / "4"]
+    outcome = again.train({"num_masks": 3, "dropout": 0.1}, **ELABORATE)
+    assert isinstance(outcome, Finished) and again.reports == []
 
 
 def test_the_average_follows_the_weights(worker) -> None:
@@ -237,7 +234,7 @@ def test_bfloat16_keeps_float32_weights_and_learns_as_much(make_worker) -> None:
 
 @pytest.mark.parametrize("native", [False, True])
 def test_auto_is_bfloat16_where_the_hardware_has_it(make_worker, monkeypatch, native: bool) -> None:
-    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: native)
+    monkeypatch.setattr(learner, "has_bfloat16", lambda device: native)
     found, expected = make_worker(), make_worker()
     found.train(precision="auto")
     expected.train(precision="bfloat16" if native else "float32")
@@ -249,10 +246,10 @@ def test_a_resumed_training_keeps_the_precision_that_auto_was(
     make_worker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], native: bool
 ) -> None:
     """On a host of other hardware; the weights are those of an undisturbed training."""
-    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: native)
+    monkeypatch.setattr(learner, "has_bfloat16", lambda device: native)
     whole = make_worker()
     whole.train(precision="auto")
-    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: not native)
+    monkeypatch.setattr(learner, "has_bfloat16", lambda device: not native)
     resumed = make_worker()
     resumed.resume = [whole.folder / "2"]
     capsys.readouterr()
@@ -437,7 +434,7 @@ def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
     again.code_sha256 = "b" * 64
     newer = content["progress"] | {"of_newer_code": 1}  # which this one could not read
     state.write_text(json.dumps(content | {"code_sha256": "a" * 64, "progress": newer}))
-    monkeypatch.setattr(agreement.stage_code, "code_sha256", lambda stage, model: "b" * 64)
+    monkeypatch.setattr(stage_code, "code_sha256", lambda stage, model: "b" * 64)
     with pytest.raises(
         UserError,
         match=r"^.*_000001: expected .* code \(bbbbbbbb\), got .*aaaaaaaa.*or remove /.* to begin",
@@ -497,13 +494,10 @@ def test_a_request_to_stop_is_asked_for_now_and_then_and_kept(
     monkeypatch.setattr(
         CheckpointStore, "stop_requested", lambda store: asked.append(store.place) or True
     )
-    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
-    context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 2)
-    monkeypatch.setattr(ray.train, "get_context", lambda: context)
-    session = sessions.RayTrainSession(CheckpointStore(place))
-    assert not session.stop_requested() and asked == []
-    session._asked -= seconds
-    assert [session.stop_requested() for _ in range(3)] == [True] * 3
+    stop = sessions.StopRequests(CheckpointStore(place))
+    assert not stop() and asked == []
+    stop._asked -= seconds
+    assert [stop() for _ in range(3)] == [True] * 3
     assert asked == [place]
 
 
@@ -718,25 +712,6 @@ def test_gloo_and_nccl_take_the_interface_of_rays_address(monkeypatch: pytest.Mo
     monkeypatch.setenv(names[1], "eth7")
     network_interface.choose_interface()
     assert os.environ[names[1]] == "eth7"
-
-
-@pytest.mark.parametrize(
-    ("device", "variable", "names"), [("cpu", "CXX", r"g\+\+"), ("cuda", "CC", "gcc or clang")]
-)
-def test_compiling_asks_for_a_compiler(
-    monkeypatch: pytest.MonkeyPatch, device: str, variable: str, names: str
-) -> None:
-    monkeypatch.setattr(learner.shutil, "which", lambda name: name if name == "mycc" else None)
-    monkeypatch.setattr(learner.sys, "platform", "linux")
-    monkeypatch.delenv(variable, raising=False)
-    message = f"expected a compiler .{names}, or the program that {variable} names., found none"
-    for chosen in (None, "gcc", "mycc -O2"):  # torch takes one name, without arguments
-        if chosen is not None:
-            monkeypatch.setenv(variable, chosen)
-        with pytest.raises(UserError, match=f"^trainer.compile: .*: {message}"):
-            learner._require_compiler(torch.device(device))
-    monkeypatch.setenv(variable, "mycc")
-    learner._require_compiler(torch.device(device))
 
 
 def test_a_worker_alone_has_no_process_group() -> None:
