@@ -129,14 +129,17 @@ def _draw(search: Search, table: Table, folder: Path) -> None:
     figure.savefig(folder / "objective.png", dpi=100)
     figure, (axis,) = _figure(1)
     for row in valued:
-        nats = [epoch.best_valid_nats for epoch in row.history]
-        axis.plot([epoch.epoch for epoch in row.history], nats, color=COLORS[row.status], lw=1)
+        curve = [epoch.best_valid_nats for epoch in row.history]
+        axis.plot([epoch.epoch for epoch in row.history], curve, color=COLORS[row.status], lw=1)
     axis.set(xlabel="epoch", ylabel="lowest validation nats")
     figure.savefig(folder / "curves.png", dpi=100)
     if unbeaten := front(table):  # none of one objective, or where the time ended before
         figure, (axis,) = _figure(1)
-        timed = {row.number: row.objectives[::-1] for row in valued if row.sampling_seconds}
-        axis.scatter(*zip(*timed.values(), strict=True), s=16)
+        timed = {
+            row.number: (row.sampling_seconds, row.value) for row in valued if row.sampling_seconds
+        }
+        seconds, nats = zip(*timed.values(), strict=True)
+        axis.scatter(seconds, nats, s=16)
         axis.plot(*zip(*(timed[number] for number in unbeaten), strict=True), color="tab:orange")
         for number in unbeaten:
             axis.annotate(f" {number}", timed[number], fontsize="small")
