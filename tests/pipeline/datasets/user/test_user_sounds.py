@@ -18,6 +18,7 @@ from pipeline.datasets.base import Sound
 from pipeline.datasets.formats import sound_files
 from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.datasets.user import user_data
+from pipeline.training import first_experiment
 from tests.support import own_files
 from tests.support.own_files import write_sound
 from tests.support.refusals import refused
@@ -230,5 +231,6 @@ def test_what_sounds_come_with_is_in_the_entry_to_begin_with() -> None:
     rows = "".join(f"{i}.wav,{('ann', 'bob')[i % 2]},null\n" for i in range(20))
     Path("s/table.csv").write_text(f"file,speaker,text\n{rows}")
     dataset, found = adding.add("wav_folder", "mine", "s", ["test_fraction=0.1"])
-    assert "model_overrides: {num_classes: 2, local_classes: 3}" in adding.next_steps(dataset)
+    told = {"num_classes": 2, "local_classes": 3}
+    assert first_experiment.suggested_model(dataset) == ("wavenet", told)
     assert found[-1] == "speakers: ann, bob; symbols: l, n, u"
