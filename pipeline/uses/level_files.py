@@ -18,7 +18,8 @@ from arcore.coded_batches import LONGEST
 from arcore.events import Levels
 from arcore.primitives.companding import mu_law_encode
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.datasets.formats import image_files, wave_files
+from pipeline.datasets.formats import image_files, sound_files
+from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.uses.coded_archive import FileEntry
 
 MODES = {1: ("1", "L"), 3: ("RGB",)}
@@ -47,7 +48,7 @@ def write(entry: FileEntry, levels: np.ndarray, event: Levels, path: Path) -> No
     """Write levels as the file that they were read from."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if entry.kind == "wav":
-        path.write_bytes(wave_files.wave_bytes(levels, event.num_levels, entry.rate))
+        path.write_bytes(sound_files.wave_bytes(levels, event.num_levels, entry.rate))
         return
     pixels = _picture_values(event)[levels]
     if pixels.ndim == 3:
@@ -110,13 +111,15 @@ def _read_wav(
     data: bytes, path: Path, name: str, event: Levels, quantize: bool
 ) -> tuple[FileEntry, np.ndarray]:
     rate = _rate_of(data, path)
-    amplitudes = wave_files.read_wave(io.BytesIO(data), rate, path)
+    amplitudes = sound_files.read_samples(io.BytesIO(data), Hearing(rate), path)
     count, length = len(amplitudes), event.shape[0]
     require(length in (None, count), str(path), f"{length} samples", count)
     require(count <= LONGEST, str(path), f"{LONGEST:,} samples at most", count)
     levels = mu_law_encode(torch.from_numpy(amplitudes), event.num_levels).numpy()
-    again = wave_files.wave_bytes(levels, event.num_levels, rate)
-    is_exact = np.array_equal(wave_files.read_wave(io.BytesIO(again), rate, path), amplitudes)
+    again = sound_files.wave_bytes(levels, event.num_levels, rate)
+    is_exact = np.array_equal(
+        sound_files.read_samples(io.BytesIO(again), Hearing(rate), path), amplitudes
+    )
     if not is_exact and not quantize:
         expected = f"16-bit samples on the model's {event.num_levels} mu-law levels"
         raise UserError(f"{path}: expected {expected} (--quantize takes the nearest), got others")

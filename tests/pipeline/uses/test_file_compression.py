@@ -19,7 +19,8 @@ from arcore import coding
 from arcore.coded_batches import LONGEST
 from arcore.events import Binary, Event, Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats import sound_files
+from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.uses import coded_archive
 from pipeline.uses.file_compression import compress, decompress
 from stages import cli
@@ -55,7 +56,7 @@ def write_png(path: Path, pixels: np.ndarray, mode: str | None = None) -> np.nda
 
 def write_wav(path: Path, length: int, rate: int = 8000, seed: int = 0) -> bytes:
     levels = np.random.default_rng(seed).integers(0, 256, length)
-    path.write_bytes(wave_files.wave_bytes(levels, 256, rate))
+    path.write_bytes(sound_files.wave_bytes(levels, 256, rate))
     return path.read_bytes()
 
 
@@ -123,9 +124,9 @@ def test_a_sound_between_levels_is_refused_or_quantised(tmp_path: Path) -> None:
         file.writeframes(np.arange(-500, 500, 7).astype("<i2").tobytes())
     refuses_to_code(path, model, r"a.wav: expected 16-bit samples .*\(--quantize takes")
     out = there_and_back(tmp_path, [path], model, quantize=True)
-    was, now = (wave_files.read_wave(p, 8000, p) for p in (path, out / "a.wav"))
+    was, now = (sound_files.read_samples(p, Hearing(8000), p) for p in (path, out / "a.wav"))
     assert np.abs(was - now).max() < 1e-3
-    assert (wave_files.encode(was) == wave_files.encode(now)).all()
+    assert (sound_files.encode(was) == sound_files.encode(now)).all()
 
 
 def test_relative_paths_are_kept_and_names_differ(tmp_path: Path, monkeypatch) -> None:
