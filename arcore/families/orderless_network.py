@@ -54,12 +54,6 @@ class OrderlessConfig(Hyperparameters):
         """Numbers of a condition: classes, or the length of a vector; None without one."""
         return self.num_classes or self.condition_size
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        found.pop("ordering_seed", None)  # it draws the members' orderings, whatever its own is
-        return found
-
     def __post_init__(self) -> None:
         require_sizes(self.hidden, "hidden", empty=True)
         require_one_of(self.activation, "activation", ACTIVATIONS)

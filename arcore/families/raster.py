@@ -69,13 +69,6 @@ class RasterConfig(Hyperparameters):
         level_features.require_encoding(self.inputs)
         require_ints(self, 1, "num_mixtures", "condition_width")
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.condition_shape is None:
-            found["condition_width"] = "condition_shape"
-        return found
-
     def require_prediction(self) -> None:
         """Check the size of a linear prediction's kernel, where a model has one.
 

@@ -47,13 +47,6 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
         require_odd(self.kernel, "kernel")
         require_dropout(self.dropout)
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.num_layers == 1:
-            found["kernel"] = "num_layers >= 2"
-        return found
-
 
 class GatedPixelCNN(TwoStackModel):
     """Gated convolutional network over images, conditional on a class, a vector or a map.

@@ -90,14 +90,6 @@ class MADEConfig(Hyperparameters):
         elif self.order_agnostic:
             require(False, "num_masks", "0 or > 1 with order_agnostic", self.num_masks)
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.num_masks == 1:
-            names = ("mask_seed", "connectivity_agnostic")
-            found |= dict.fromkeys(names, "several masks")
-        return found
-
 
 @dataclasses.dataclass(frozen=True)
 class _Masks:

@@ -49,14 +49,6 @@ class MultiscalePixelRNNConfig(RowLSTMConfig):
         require_ints(self, 2, "factor")
         require_ints(self, 1, "base_hidden", "base_num_layers")
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        found.pop("condition_width", None)  # the small image's maps have it
-        if self.core != "row_lstm":
-            found["kernel"] = "core: row_lstm"
-        return found
-
 
 class MultiscalePixelRNN(AutoregressiveModel):
     """PixelRNN over a small image, and one over the whole image that is conditional on it.

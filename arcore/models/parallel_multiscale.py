@@ -80,14 +80,6 @@ class ParallelMultiscaleConfig(RasterConfig):
         require_dropout(self.dropout)
         self.require_prediction()
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.upscaling == "A":
-            names = ("patch_grid", "patch_blocks", "patch_kernel")
-            found |= dict.fromkeys(names, "upscaling: B")
-        return found
-
     def make_base(self, event: Event) -> RasterModel:
         """Make the model of the lowest resolution."""
         names = [field.name for field in dataclasses.fields(RasterConfig)]

@@ -46,13 +46,6 @@ class PixelCNNConfig(OrderedRasterConfig):
         require_odd(self.kernel, "kernel")
         require_dropout(self.dropout)
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.num_blocks == 0:
-            found["kernel"] = "num_blocks >= 1"
-        return found
-
 
 class PixelCNN(RasterModel):
     """Masked convolutional network over images of k levels and any number of colours.

@@ -82,16 +82,6 @@ class PixelVAEConfig(Hyperparameters):
         require(fits, "upsample", "true for two levels, whose z1 is a map", self.upsample)
         self.pixels()
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.num_levels == 1:
-            names = ("latent_channels", "prior_width", "prior_blocks")
-            found |= dict.fromkeys(names, "num_levels: 2")
-        if not self.upsample:
-            found["condition_width"] = "upsample"
-        return found
-
     def pixels(self, **condition: Any) -> GatedPixelCNNConfig:
         """Return the hyperparameters of p(x | z), which checks its own."""
         shared = {field.name for field in dataclasses.fields(GatedPixelCNNConfig)}

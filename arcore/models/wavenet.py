@@ -97,14 +97,6 @@ class WaveNetConfig(Hyperparameters):
         fits = len(given) < 2 or given == ["num_classes", "local_classes"]
         require(fits, " and ".join(given), "one of them, or num_classes and local_classes", given)
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.local_classes is None and self.local_size is None:
-            names = ("local_strides", "local_width", "upsampling")
-            found |= dict.fromkeys(names, "local_classes or local_size")
-        return found
-
 
 class WaveNet(AutoregressiveModel):
     """Dilated causal convolutional network over a sequence, conditional on speaker and text.
