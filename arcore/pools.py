@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from arcore.decoding import Decoder
-from arcore.distributions.bits import Bits
+from arcore.distributions.discrete import Bits, Softmax
 from arcore.distributions.drawing import DISCRETE, DISCRETE_NAMES
-from arcore.distributions.softmax import Softmax
 from arcore.ensembles import Combination, condition_for, require_compatible
 from arcore.events import Event, Levels
 from arcore.mixtures import (

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid
 
-from arcore.distributions.inversion import choose, tempered
+from arcore.distributions.discrete import choose, tempered
 from arcore.primitives.precision import at_least_float32
 
 MIN_LOG_SCALE = -7.0

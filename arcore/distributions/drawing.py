@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore.distributions.bits import Bits
+from arcore.distributions.discrete import Bits, Softmax, choose, tempered, tempered_bit
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
-from arcore.distributions.inversion import choose, tempered, tempered_bit
-from arcore.distributions.softmax import Softmax
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
 

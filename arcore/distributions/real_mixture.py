@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore.distributions.inversion import choose
+from arcore.distributions.discrete import choose
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
 

@@ -13,9 +13,9 @@ from torch.nn.functional import relu
 from arcore.events import Event
 from arcore.families.raster import RasterConfig, RasterModel
 from arcore.layers.conditioning import ConditionProjection
+from arcore.layers.convolutions import CausalConv2d, pixel_conv
 from arcore.layers.cursor import LayerCall
 from arcore.layers.lstm_scan import open_forget_gate
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.primitives.checks import require_bool, require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 

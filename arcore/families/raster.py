@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.nn.functional import pad
 
 from arcore.conditions import Classes
 from arcore.decoding import Decoder
@@ -17,10 +18,10 @@ from arcore.events import Binary, Event, Gray, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
+from arcore.layers.convolutions import CausalConv2d
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.heads import HEADS, PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
-from arcore.layers.masked_conv import CausalConv2d
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_ints, require_odd, require_one_of
 from arcore.primitives.masks import channel_groups
@@ -320,3 +321,43 @@ class RasterDecoder(Decoder):
             self.position += 1
             advance(1)
         return list(drawn.long().unbind())
+
+
+class TwoStackModel(RasterModel):
+    """A raster model of two stacks, which leave no blind spot.
+
+    A vertical stack knows the rows above the pixel, whole; a horizontal one the pixel's own row. A
+    subclass writes both. The image is shifted one row down before it enters the vertical stack, so
+    that row r of it knows the rows above r.
+    """
+
+    @abc.abstractmethod
+    def _vertical(self, above: Tensor, maps: Tensor | None, call: LayerCall) -> list[Tensor]:
+        """Return what the vertical stack passes on to each horizontal layer."""
+
+    @abc.abstractmethod
+    def _horizontal(
+        self, h: Tensor, links: list[Tensor], maps: Tensor | None, call: LayerCall
+    ) -> Tensor:
+        """Return the head's maps for features h and what the vertical stack passes on."""
+
+    def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
+        above = pad(features, (0, 0, 1, -1))
+        return self._horizontal(features, self._vertical(above, maps, call), maps, call)
+
+    def _row_links(
+        self, features: Tensor, maps: Tensor | None, cursor: ImageCursor
+    ) -> list[Tensor]:
+        """Evaluate the vertical stack on the cursor's whole row."""
+        row, column = cursor.row, cursor.column
+        above = features[:, :, row - 1 : row] if row else torch.zeros_like(features[:, :, :1])
+        links = self._vertical(above, maps, cursor.at(row, 0, cursor.width))
+        cursor.at(row, column)
+        return links
+
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
+        column, links = cursor.column, cursor.state(self, list[Tensor])
+        if column == 0:
+            links[:] = self._row_links(features, maps, cursor)
+        here = [link[..., column : column + 1] for link in links]
+        return self._horizontal(cursor.piece(features), here, maps, cursor)

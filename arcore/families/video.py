@@ -18,13 +18,12 @@ from arcore.distributions.drawing import reshape
 from arcore.events import Event, Gray, Levels, after_frames, resized
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.conv_lstm import ConvLSTM, State
-from arcore.layers.multiplicative import ResidualMultiplicativeBlock
-from arcore.layers.nhwc import Conv2d
+from arcore.layers.clip_layers import ConvLSTM, ResidualMultiplicativeBlock, State
+from arcore.layers.convolutions import Conv2d
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_ints, require_odd, require_sizes
-from arcore.primitives.precision import summed
 from arcore.primitives.transfer import to_device
+from arcore.primitives.precision import summed
 
 
 def clip_shape(event: Event) -> tuple[int, int, int, int]:

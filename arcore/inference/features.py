@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from arcore.layers import level_features
-from arcore.layers.conditioning import shifted
+from arcore.layers.level_features import shifted
 from arcore.model import AutoregressiveModel
 from arcore.models.deep_nade import DeepNADE
 from arcore.models.made import MADE

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution
 from torch.nn.functional import logsigmoid
 
-from arcore.distributions.inversion import choose
+from arcore.distributions.discrete import choose
 from arcore.ensembles import Ensemble
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from arcore.layers.conditioning import condition_weight, embedded
+from arcore.layers.convolutions import conv2d_nhwc
 from arcore.layers.incremental_mlp import activate
-from arcore.layers.nhwc import conv2d_nhwc
+from arcore.layers.level_features import condition_weight, embedded
 from arcore.primitives.dropout import dropout
 
 Window = tuple[int, int, int, int]  # first row, end of rows, first column, end of columns

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 from arcore.layers.conditioning import ConditionProjection, conditioned
+from arcore.layers.convolutions import CausalConv2d, Conv2d, pixel_conv
 from arcore.layers.cursor import LayerCall, full_image
 from arcore.layers.heads import Head
 from arcore.layers.linear_prediction import GroupPrediction
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.layers.nhwc import Conv2d
 from arcore.primitives.dropout import dropout
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.pyramids import Group

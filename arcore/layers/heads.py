@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from arcore.distributions.discrete import GrayBernoulli
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
-from arcore.distributions.gray import GrayBernoulli
 from arcore.layers import level_features
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32

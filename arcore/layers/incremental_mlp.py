@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from arcore.layers.conditioning import condition_weight, shifted
+from arcore.layers.level_features import condition_weight, shifted
 from arcore.primitives.dropout import dropout
 from arcore.primitives.products import scored_linear
 

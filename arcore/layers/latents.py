@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import elu, softsign
 
+from arcore.layers.convolutions import Conv2d, conv2d_nhwc, pixel_conv
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
-from arcore.layers.masked_conv import pixel_conv
-from arcore.layers.nhwc import Conv2d, conv2d_nhwc
 from arcore.primitives.masks import channel_groups
 
 MIN_SCALE = 1e-4

@@ -1,17 +1,16 @@
-"""How levels enter a network and how its outputs become distributions over levels."""
+"""How levels and conditions enter a network, and how its outputs become distributions."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from arcore.distributions.bits import Bits
-from arcore.distributions.softmax import Softmax
+from arcore.distributions.discrete import Bits, Softmax
 from arcore.events import Binary, Event, Levels
 from arcore.primitives.checks import require_one_of
-from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
+from arcore.primitives.precision import at_least_float32
 
 ENCODINGS = ("scaled", "one_hot")
 
@@ -124,3 +123,25 @@ def encode_image(image: Tensor, event: Event, encoding: str, dtype: torch.dtype)
     if encoding == "scaled":
         features = 2 * features - 1
     return features.movedim(-1, 2).flatten(1, 2)
+
+
+def embedded(weight: Tensor, condition: Tensor) -> Tensor:
+    """Look classes (batch,) up in the rows of a weight, or multiply vectors (batch, rows) by it.
+
+    A class is the vector that has one 1. In the weight's own precision, autocast or not.
+    """
+    if not condition.is_floating_point():
+        return weight[condition]
+    with torch.autocast(weight.device.type, enabled=False):
+        shift: Tensor = torch.tensordot(condition.to(weight.dtype), weight, 1)
+    return shift
+
+
+def condition_weight(rows: int | None, *shape: int) -> nn.Parameter | None:
+    """Make the weight of a condition of `rows` classes or numbers, zero at first; None of none."""
+    return None if rows is None else nn.Parameter(torch.zeros(rows, *shape))
+
+
+def shifted(x: Tensor, weight: Tensor | None, condition: Tensor | None) -> Tensor:
+    """Add the embedding of each event's condition to x, if there is a condition."""
+    return x if condition is None or weight is None else x + embedded(weight, condition)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from arcore.layers.convolutions import CausalConv2d
 from arcore.layers.cursor import ImageCursor
-from arcore.layers.masked_conv import CausalConv2d
 from arcore.primitives.masks import causal_kernel_mask, channel_groups
 from arcore.primitives.pyramids import Group
 

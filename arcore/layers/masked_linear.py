@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from arcore.primitives.transfer import to_device
 from arcore.primitives.precision import product_dtype
 from arcore.primitives.products import has_fast_onednn, multiply
-from arcore.primitives.transfer import to_device
 
 Reach = tuple[int, int]  # columns that all rows of a group see, and that any does
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from arcore.layers.masked_conv import CausalConv2d
+from arcore.layers.convolutions import CausalConv2d
 
 
 def has_residual_conv(u: Tensor) -> bool:

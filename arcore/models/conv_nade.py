@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from arcore.events import Event
-from arcore.families.orderless import OrderlessModel
-from arcore.families.orderless_network import ObservedState, OrderlessConfig
+from arcore.families.orderless import ObservedState, OrderlessConfig, OrderlessModel
 from arcore.layers.conv_branch import ConvBranch
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.models.deep_nade import DenseState

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from arcore.events import Event
-from arcore.families.orderless import OrderlessModel
-from arcore.families.orderless_network import ObservedState, OrderlessConfig
+from arcore.families.orderless import ObservedState, OrderlessConfig, OrderlessModel
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.primitives.checks import require_sizes
 

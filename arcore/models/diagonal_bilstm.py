@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 from arcore.families.pixelrnn import PixelRNN, PixelRNNConfig
+from arcore.layers.convolutions import CausalConv2d, pixel_conv
 from arcore.layers.cursor import ImageCursor
-from arcore.layers.diagonal_lstm import DiagonalLSTMLayer, num_directions
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv
+from arcore.layers.image_lstms import DiagonalLSTMLayer, num_directions
 from arcore.primitives.masks import causal_kernel_mask
 
 
@@ -24,7 +24,7 @@ class DiagonalBiLSTMConfig(PixelRNNConfig):
 class DiagonalBiLSTM(PixelRNN):
     """Recurrent network over images whose LSTMs see everything above and to the left.
 
-    A layer is `arcore.layers.diagonal_lstm.DiagonalLSTMLayer`: one LSTM from the upper left corner,
+    A layer is `arcore.layers.image_lstms.DiagonalLSTMLayer`: one LSTM from the upper left corner,
     and one from the upper right that stays a row behind. The network around it is
     `arcore.families.pixelrnn`'s; the input-to-state part is 1 x 1.
 

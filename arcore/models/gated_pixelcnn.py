@@ -10,12 +10,18 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from arcore.events import Event
-from arcore.families.raster import OrderedRasterConfig
-from arcore.families.two_stack import TwoStackModel
+from arcore.families.raster import OrderedRasterConfig, TwoStackModel
 from arcore.layers.conditioning import conditioned
+from arcore.layers.convolutions import (
+    CausalConv2d,
+    PixelSteps,
+    pixel_conv,
+    pointwise,
+    row_conv,
+    rows_conv,
+    with_bias,
+)
 from arcore.layers.cursor import ImageCursor, LayerCall
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
-from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
 from arcore.primitives.checks import require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 from arcore.primitives.gating import gated

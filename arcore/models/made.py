@@ -11,11 +11,12 @@ from torch.distributions import Distribution
 from torch.nn.functional import linear
 
 from arcore.decoding import Decoder
+from arcore.derived_buffers import shared
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.conditioning import condition_weight, shifted
+from arcore.layers.level_features import condition_weight, shifted
 from arcore.layers.masked_linear import MaskedLinear, Reach
 from arcore.model import AutoregressiveModel
 from arcore.primitives import masks, orderings
@@ -28,9 +29,8 @@ from arcore.primitives.checks import (
     require_seed,
     require_sizes,
 )
-from arcore.primitives.dropout import dropout
-from arcore.primitives.sharing import shared
 from arcore.primitives.transfer import to_device
+from arcore.primitives.dropout import dropout
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 

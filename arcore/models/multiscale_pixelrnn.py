@@ -14,8 +14,8 @@ from arcore.events import Event, Levels, resized
 from arcore.families.pixelrnn import PixelRNN
 from arcore.families.raster import RasterDecoder, image_shape
 from arcore.layers.conditioning import ConditionMaps
+from arcore.layers.convolutions import Conv2d, ConvTranspose2d
 from arcore.layers.cursor import full_image
-from arcore.layers.nhwc import Conv2d, ConvTranspose2d
 from arcore.model import AutoregressiveModel
 from arcore.models.diagonal_bilstm import DiagonalBiLSTM
 from arcore.models.row_lstm import RowLSTM, RowLSTMConfig

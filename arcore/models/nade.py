@@ -17,7 +17,6 @@ from arcore.events import Binary, Event, Levels
 from arcore.families.ordered import OrderedModel
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.conditioning import condition_weight, shifted
 from arcore.layers.hidden_states import (
     HiddenStates,
     activate_,
@@ -25,9 +24,10 @@ from arcore.layers.hidden_states import (
     block_size,
     padded,
 )
+from arcore.layers.level_features import condition_weight, shifted
 from arcore.primitives import orderings
 from arcore.primitives.checks import require_ints, require_one_of
-from arcore.primitives.compile_guard import compile_guard
+from arcore.primitives.transfer import compile_guard
 from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.progress import Advance
 

@@ -11,9 +11,8 @@ from torch.nn.functional import relu
 
 from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, RasterModel
+from arcore.layers.convolutions import CausalConv2d, PixelSteps, pixel_conv, pointwise, with_bias
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.primitives.checks import require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout

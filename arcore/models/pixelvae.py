@@ -18,8 +18,8 @@ from arcore.families.latent_sampling import Latents
 from arcore.families.raster import RasterDecoder, image_shape
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
+from arcore.layers.convolutions import Conv2d
 from arcore.layers.latents import Encoder, GaussianPixelCNN, gaussian
-from arcore.layers.nhwc import Conv2d
 from arcore.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from arcore.primitives.checks import require, require_bool, require_ints, require_sizes
 

@@ -17,7 +17,7 @@ from arcore.distributions.real_mixture import COMPONENTS, LEAST_LOG_SCALE, RealM
 from arcore.events import Event, Real
 from arcore.families.ordered import OrderedModel
 from arcore.hyperparameters import Hyperparameters
-from arcore.layers.conditioning import condition_weight, shifted
+from arcore.layers.level_features import condition_weight, shifted
 from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_bool, require_ints, require_one_of
 

@@ -13,9 +13,9 @@ from arcore.decoding import Decoder
 from arcore.distributions.drawing import reshape
 from arcore.events import Event, Gray
 from arcore.families.video import ClipConfig, ClipModel
+from arcore.layers.clip_layers import ResidualMultiplicativeBlock
+from arcore.layers.convolutions import Conv2d
 from arcore.layers.heads import Head
-from arcore.layers.multiplicative import ResidualMultiplicativeBlock
-from arcore.layers.nhwc import Conv2d
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

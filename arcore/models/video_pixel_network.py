@@ -12,13 +12,12 @@ from torch.nn.functional import relu
 
 from arcore.decoding import Decoder
 from arcore.events import Event, Gray, Levels
-from arcore.families.raster import RasterConfig, RasterDecoder
-from arcore.families.two_stack import TwoStackModel
+from arcore.families.raster import RasterConfig, RasterDecoder, TwoStackModel
 from arcore.families.video import ClipConfig, ClipModel
+from arcore.layers.clip_layers import multiplicative_unit
 from arcore.layers.conditioning import ConditionProjection
+from arcore.layers.convolutions import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.layers.cursor import LayerCall
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
-from arcore.layers.multiplicative import multiplicative_unit
 from arcore.primitives.checks import require_odd
 
 
@@ -53,7 +52,7 @@ class VideoPixelNetwork(ClipModel):
 
         p(x) = prod_t prod_i p(x_{t,i,B} | x_{<t}, x_{t,<i}, x_{t,i,R}, x_{t,i,G}) ...
 
-    An encoder of residual multiplicative blocks (see `arcore.layers.multiplicative`) runs over each
+    An encoder of residual multiplicative blocks (see `arcore.layers.clip_layers`) runs over each
     frame, a convolutional LSTM over the results, and a PixelCNN of such blocks draws the next frame
     given the LSTM's maps. Where the paper masks square kernels, which leaves a blind spot, the
     PixelCNN has two stacks as Gated PixelCNN does: no pixel above is out of sight. Its first

@@ -19,8 +19,7 @@ from arcore.events import Event, Levels, resized
 from arcore.generation import HEADROOM
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.dilated import GatedLayer, Upsampler, delayed
-from arcore.layers.dilated_queue import DilatedQueues
+from arcore.layers.dilated import DilatedQueues, GatedLayer, Upsampler, delayed
 from arcore.layers.heads import HEADS, Head
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import (
@@ -30,8 +29,8 @@ from arcore.primitives.checks import (
     require_one_of,
     require_sizes,
 )
-from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
+from arcore.primitives.precision import at_least_float32
 
 GRAIN = 1024
 UPSAMPLING = ("transposed", "repeat")

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.testing import assert_close
 
+from arcore.distributions.discrete import Softmax
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
 from arcore.distributions.drawing import draw, invert, select
 from arcore.distributions.real_mixture import COMPONENTS, RealMixture
-from arcore.distributions.softmax import Softmax
 from arcore.layers.heads import Head
 from tests.support.statistics import chi_square_p_value
 

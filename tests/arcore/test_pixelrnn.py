@@ -12,8 +12,7 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary, Levels
 from arcore.layers.cursor import ImageCursor
-from arcore.layers.diagonal_lstm import DiagonalLSTMLayer, diagonal_order
-from arcore.layers.row_lstm_layer import RowLSTMLayer
+from arcore.layers.image_lstms import DiagonalLSTMLayer, RowLSTMLayer, diagonal_order
 from arcore.model import AutoregressiveModel
 from tests.support.cases import Case, randomize
 from tests.support.dependence import influence

@@ -11,7 +11,7 @@ from torch.nn.functional import relu
 
 import arcore
 from arcore.layers import residual_conv as room
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv
+from arcore.layers.convolutions import CausalConv2d, pixel_conv
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.models import pixelcnn
 from arcore.primitives.masks import channel_groups

@@ -17,8 +17,7 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary, Gray, Levels, after_frames, from_dict, to_dict
 from arcore.families.video import ClipModel
-from arcore.layers.conv_lstm import ConvLSTM
-from arcore.layers.multiplicative import ResidualMultiplicativeBlock, multiplicative_unit
+from arcore.layers.clip_layers import ConvLSTM, ResidualMultiplicativeBlock, multiplicative_unit
 from arcore.units import nats_to, to_nats
 from tests.arcore.cases.video_pixel_baseline import VIDEO_BASE
 from tests.arcore.cases.video_pixel_network import VIDEO
