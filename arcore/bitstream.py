@@ -82,11 +82,7 @@ def join(header: Header, codes: Sequence[bytes]) -> bytes:
 
 
 def split(data: bytes) -> tuple[Header, list[bytes]]:
-    """Undo `join`, with every checksum of bytes checked.
-
-    Raises:
-        ValueError: for what is no such data, of another format, truncated or damaged.
-    """
+    """Undo `join`, with every checksum of bytes checked."""
     require(isinstance(data, bytes), "data", "bytes", type(data).__name__)
     require(data[:4] == MAGIC, "data", f"coded events, which begin with {MAGIC!r}", data[:4])
     reader = _Reader(data, len(MAGIC))

@@ -25,11 +25,7 @@ class Hyperparameters:
         return {name: value for name, value in found.items() if value is not None}
 
     def require_numbers(self) -> None:
-        """Refuse true and false, which Python counts among the integers, for numbers.
-
-        Raises:
-            ValueError: naming the field.
-        """
+        """Refuse true and false, which Python counts among the integers, for numbers."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             values = value if isinstance(value, tuple) else (value,)
@@ -48,12 +44,7 @@ class Hyperparameters:
 def build_hyperparameters(
     kind: type[Hyperparameters], given: Mapping[str, Any], model: str
 ) -> Hyperparameters:
-    """Build a model's hyperparameters; lists become tuples.
-
-    Raises:
-        ValueError: for a name that the model does not have (with the nearest one), or a value
-            that its hyperparameters refuse.
-    """
+    """Build a model's hyperparameters; lists become tuples."""
     known = [field.name for field in dataclasses.fields(kind)]
     for key in given:
         if key not in known:

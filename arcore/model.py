@@ -20,9 +20,9 @@ from arcore.events import Event, Gray, Levels
 from arcore.generation import GenerativeModel, RecomputingDecoder
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require, require_int, require_seed
-from arcore.primitives.transfer import compile_guard
 from arcore.primitives.precision import require_finite, summed
 from arcore.primitives.row_noise import BatchSlice
+from arcore.primitives.transfer import compile_guard
 
 
 class AutoregressiveModel(GenerativeModel):

@@ -13,11 +13,7 @@ from arcore.primitives.precision import at_least_float32
 
 
 def choose(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Return the indices at which the cumulative probabilities pass `uniform`.
-
-    Returns:
-        int64 indices in [0, n), (*batch,); one of probability zero is never among them.
-    """
+    """Return the indices at which the cumulative probabilities pass `uniform`."""
     cumulative = probabilities.cumsum(-1)
     if probabilities.device.type != "cpu":
         return first_passed(probabilities, cumulative, uniform)
@@ -37,10 +33,7 @@ def first_passed(probabilities: Tensor, cumulative: Tensor, uniform: Tensor) -> 
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:
-    """Return the probabilities softmax(logits / temperature), (*batch, n), in float32 or more.
-
-    Of any temperature above zero they are numbers: as it goes to zero, those of the most probable.
-    """
+    """Return the probabilities softmax(logits / temperature), (*batch, n), in float32 or more."""
     logits = logits.to(at_least_float32(logits.dtype))
     if temperature != 1:
         below = logits - logits.amax(-1, keepdim=True)
@@ -66,11 +59,6 @@ class Bits(Bernoulli):
 
     Arguments:
         logits: ln p(1) - ln p(0), of the batch shape.
-
-    Example:
-        >>> import torch
-        >>> Bits(logits=torch.zeros(2)).log_prob(torch.tensor([0, 1])).tolist()
-        [-0.6931471824645996, -0.6931471824645996]
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -108,10 +96,6 @@ class GrayBernoulli(Bernoulli):
 
     Arguments:
         logits: of p, of the batch shape.
-
-    Example:
-        >>> GrayBernoulli(logits=torch.zeros(2)).log_prob(torch.tensor([0, 51])).tolist()
-        [-0.6931471824645996, -0.6931471824645996]
     """
 
     LAST = 255

@@ -41,12 +41,6 @@ class DiscretizedLogisticMixture(Distribution):
         num_levels: k >= 2.
         log_weights, means, log_scales: (*batch, K); weights need not be normalised, means are in
             units of y, log-scales are held at or above -7.
-
-    Example:
-        >>> zeros = torch.zeros(5, 3)
-        >>> mixture = DiscretizedLogisticMixture(4, zeros, zeros, zeros)
-        >>> mixture.batch_shape, mixture.logits.shape
-        (torch.Size([5]), torch.Size([5, 4]))
     """
 
     arg_constraints: dict[str, torch.distributions.constraints.Constraint] = {}  # noqa: RUF012

@@ -94,13 +94,7 @@ class LatentSampling(AutoregressiveModel):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Latents:
-        """Draw the latents of n events from the prior.
-
-        Arguments:
-            n: number of events.
-            condition: of n rows, for a conditional model.
-            temperature: scales the log-densities by 1 / temperature (> 0).
-        """
+        """Draw the latents of n events from the prior."""
         require_int(n, "n", 0)
         self._check_condition(condition, n)
         self._check_temperature(temperature)

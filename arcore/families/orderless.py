@@ -284,13 +284,6 @@ class OrderlessModel(OrderedModel):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-
-        Example:
-            >>> import arcore
-            >>> model = arcore.create_model("deep_nade", arcore.events.Binary((2,)), hidden=[4])
-            >>> x, left = torch.tensor([[0, 0], [1, 0]]), torch.tensor([True, False])
-            >>> round(model.log_marginal(x, left).exp().sum().item(), 4)
-            1.0
         """
         mask = self._check_observed(x, observed).to(self.device)
         known = torch.where(mask, x.to(self.device), 0)

@@ -71,11 +71,7 @@ class RasterConfig(Hyperparameters):
         require_ints(self, 1, "num_mixtures", "condition_width")
 
     def require_prediction(self) -> None:
-        """Check the size of a linear prediction's kernel, where a model has one.
-
-        Raises:
-            ValueError: if it is even or below 3, or if there are no means that it could move.
-        """
+        """Check the size of a linear prediction's kernel, where a model has one."""
         size = self.linear_prediction
         if size is None:
             return

@@ -22,16 +22,12 @@ from arcore.layers.clip_layers import ConvLSTM, ResidualMultiplicativeBlock, Sta
 from arcore.layers.convolutions import Conv2d
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_ints, require_odd, require_sizes
-from arcore.primitives.transfer import to_device
 from arcore.primitives.precision import summed
+from arcore.primitives.transfer import to_device
 
 
 def clip_shape(event: Event) -> tuple[int, int, int, int]:
-    """Return the event's shape as a clip (T, C, H, W): an image, (H, W) or a vector is one frame.
-
-    Raises:
-        ValueError: for more than four extents.
-    """
+    """Return the event's shape as a clip (T, C, H, W); images, (H, W) and vectors are one frame."""
     extents = event.extents
     require(len(extents) <= 4, "event", "a shape of at most four extents (T, C, H, W)", extents)
     frames, channels, height, width = (1,) * (4 - len(extents)) + extents
@@ -134,13 +130,7 @@ class ClipModel(AutoregressiveModel):
 
     @abc.abstractmethod
     def _decode(self, frames: Tensor, contexts: Tensor, vectors: Tensor | None) -> Distribution:
-        """Return the conditionals of frames (n, C, H, W), of that batch shape.
-
-        Arguments:
-            frames: levels.
-            contexts: (n, recurrent_width, H, W).
-            vectors: (n, num_vectors, 1, 1), or None.
-        """
+        """Return the conditionals of frames (n, C, H, W), of that batch shape."""
 
     @abc.abstractmethod
     def _frame_decoder(self, context: Tensor, vectors: Tensor | None) -> Decoder:
@@ -204,11 +194,7 @@ class ClipModel(AutoregressiveModel):
         return reshape(self._conditionals_from(x, condition, 0), x.shape)
 
     def frame_log_prob(self, x: Tensor, condition: Tensor | None = None, first: int = 0) -> Tensor:
-        """Return ln p(frame t | those before) for t from `first` on, (batch, T - first), in nats.
-
-        Raises:
-            ValueError: as `log_prob`, or unless 0 <= first < T.
-        """
+        """Return ln p(frame t | those before) for t >= first, (batch, T - first), in nats."""
         self._check(x, condition)
         frames = self.clip[0]
         fits = isinstance(first, int) and not isinstance(first, bool) and 0 <= first < frames

@@ -23,10 +23,6 @@ class ConvLSTM(nn.Module):
     Reference:
         Shi et al., "Convolutional LSTM Network: A Machine Learning Approach for Precipitation
         Nowcasting", NIPS 2015, eq. 3, without peepholes.
-
-    Example:
-        >>> ConvLSTM(2, 3, 3)(torch.zeros(1, 4, 2, 5, 5)).shape
-        torch.Size([1, 4, 3, 5, 5])
     """
 
     def __init__(self, inputs: int, width: int, kernel: int) -> None:

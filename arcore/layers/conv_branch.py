@@ -35,14 +35,6 @@ class ConvBranch(nn.Module):
         rate: probability of dropping a hidden unit in training.
         condition_rows: classes of a condition, or the length of a vector that is one, which
             shifts the first layer's channels.
-
-    Example:
-        >>> net = ConvBranch(2, 1, (28, 28), [64, 64, 64, 64], [8, 4, 6, 7])
-        >>> [tuple(layer.weight.shape[1:]) for layer in net.layers][3:5]
-        [(64, 7, 7), (64, 7, 7)]
-        >>> maps = torch.ones(3, 2, 28, 28)
-        >>> torch.allclose(net(maps)[:, :, 5, 9], net.at(maps, 5, 9), atol=1e-6)
-        True
     """
 
     def __init__(
@@ -126,11 +118,7 @@ class ConvBranch(nn.Module):
         return windows
 
     def _cheapest_split(self) -> int:
-        """Return how many valid layers to keep in step with the input, where pixels take turns.
-
-        Those layers compute what a new pixel changes, and the others what the next one reads; both
-        in the mean over pixels.
-        """
+        """Return how many valid layers to keep in step with the input, where pixels take turns."""
         costs = self._costs()
         return costs.index(min(costs))
 

@@ -62,10 +62,6 @@ class CausalConv2d(DerivedBuffers):
         size: rows and columns of the kernel.
         centre: the pixel's own column in the kernel.
         mask: (outputs, inputs, rows, columns) bool, or None for a full kernel.
-
-    Example:
-        >>> CausalConv2d(2, 4, (2, 3), centre=1)(torch.ones(5, 2, 8, 8)).shape
-        torch.Size([5, 4, 8, 8])
     """
 
     def __init__(
@@ -152,10 +148,7 @@ class _ConvState:
             self.canvas[:, row, first : first + n] = x[:, :, 0].transpose(1, 2)
 
     def cover(self, x: Tensor, cursor: ImageCursor) -> Tensor:
-        """Write x at the cursor; return what the kernel sees for it.
-
-        Of one pixel that is (batch, rows, columns, inputs), else (batch, inputs, rows, columns).
-        """
+        """Write x at the cursor; return what the kernel sees for it."""
         if self.size == (1, 1):
             return x
         self.write(x, cursor)
@@ -165,38 +158,21 @@ class _ConvState:
 
 
 def pixel_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int = 1) -> CausalConv2d:
-    """Make a convolution over rows above and pixels to the left: a PixelCNN's masked size x size.
-
-    Arguments:
-        kind: A (without the pixel itself) or B, see `arcore.primitives.masks.causal_kernel_mask`.
-        inputs: the colour of each input map, as `arcore.primitives.masks.channel_groups` shares
-            them out.
-        outputs: the colour of each output map.
-        size: of the square kernel that it stands for, odd.
-    """
+    """Make a PixelCNN's masked size x size, over rows above and pixels to the left; kind A or B."""
     shape, centre = ((size + 1) // 2, size), (size - 1) // 2
     mask = causal_kernel_mask(kind, shape, centre, outputs, inputs)
     return CausalConv2d(len(inputs), len(outputs), shape, centre, mask)
 
 
 def row_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int) -> CausalConv2d:
-    """Make a convolution over the pixel's own row: the horizontal 1 x size, cropped at the pixel.
-
-    Arguments as of `pixel_conv`.
-    """
+    """Make the horizontal 1 x size over the pixel's own row, cropped at the pixel; kind A or B."""
     shape, centre = (1, (size + 1) // 2), (size - 1) // 2
     mask = causal_kernel_mask(kind, shape, centre, outputs, inputs)
     return CausalConv2d(len(inputs), len(outputs), shape, centre, mask)
 
 
 def rows_conv(inputs: int, outputs: int, size: int) -> CausalConv2d:
-    """Make a convolution over the own row and rows above, all columns: a vertical stack's.
-
-    Arguments:
-        inputs: number of maps below.
-        outputs: number of maps.
-        size: of the square kernel whose upper half it is, odd.
-    """
+    """Make a convolution over the own row and rows above, all columns: a vertical stack's."""
     return CausalConv2d(inputs, outputs, ((size + 1) // 2, size), (size - 1) // 2)
 
 

@@ -148,11 +148,7 @@ class BlockStates:
         self.table = runs.width * runs.features
 
     def sums(self, w: Tensor, start: Tensor) -> Tensor:
-        """Activations of every state, from W (width * F, H) and start (batch, H).
-
-        Returns:
-            (states or more, H); the rows after the states are zeros.
-        """
+        """Activations of every state, from W (width * F, H) and start (batch, H)."""
         source = torch.cat([w, start])
         if not self.runs.sparse:
             summands = self._by_row(source[self.row] * self.weight[:, None])

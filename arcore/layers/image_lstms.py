@@ -10,9 +10,9 @@ from torch.nn.functional import pad
 
 from arcore.layers.cursor import ImageCursor
 from arcore.layers.lstm_scan import ScanPlan, lstm_scan, state_weight
-from arcore.primitives.transfer import compile_guard
 from arcore.primitives.gating import lstm_cell
 from arcore.primitives.precision import without_autocast
+from arcore.primitives.transfer import compile_guard
 
 
 @functools.lru_cache(maxsize=16)
@@ -40,10 +40,6 @@ class RowLSTMLayer(nn.Module):
     with o, f, i through a sigmoid and g through tanh. x is the input-to-state part; the kernel K is
     not masked, since the row above is complete. Learned states stand above the first row, zeros to
     the left and right of each.
-
-    Example:
-        >>> RowLSTMLayer(3, 8)(torch.zeros(5, 12, 6, 8)).shape
-        torch.Size([5, 3, 6, 8])
     """
 
     def __init__(self, hidden: int, width: int, kernel: int = 3) -> None:
@@ -92,10 +88,7 @@ class _RowState:
 
 
 def diagonal_order(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Return the pixels (numbered row by row) diagonal by diagonal, each from its top row down.
-
-    Pixel (r, c) lies on diagonal r + c, which is its column once row r is skewed right by r.
-    """
+    """Return the pixels (numbered row by row) diagonal by diagonal, each from its top row down."""
     rows = torch.arange(height, device=device)[:, None]
     columns = torch.arange(width, device=device)
     return ((rows + columns) * height + rows).flatten().argsort()
@@ -138,10 +131,6 @@ class DiagonalLSTMLayer(nn.Module):
     holding skewed rows' padding at the initial state, a step takes only the rows that the diagonal
     meets: a row joins with its initial state and leaves when it is complete. Both directions share
     a step's products. An image of a single row has no second direction.
-
-    Example:
-        >>> DiagonalLSTMLayer(3, (6, 8))(torch.zeros(5, 24, 6, 8)).shape
-        torch.Size([5, 3, 6, 8])
     """
 
     def __init__(self, hidden: int, size: tuple[int, int]) -> None:
@@ -153,10 +142,7 @@ class DiagonalLSTMLayer(nn.Module):
         self.initial_c = nn.Parameter(torch.zeros(self.directions, size[0], hidden))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map both directions' gates' inputs (batch, 8 h, height, width) to states (batch, h, ...).
-
-        An image of one row has (batch, 4 h, 1, width).
-        """
+        """Map (batch, 8 h, height, width), 4 h of one row, to states (batch, h, height, width)."""
         height, width = x.shape[2:]
         maps = x.unflatten(1, (self.directions, -1)).flatten(3).permute(1, 3, 0, 2)
         initial = (self.initial_h, self.initial_c)

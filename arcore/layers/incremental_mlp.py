@@ -37,14 +37,6 @@ class IncrementalMLP(nn.Module):
         rate: probability of dropping a hidden unit in training.
         condition_rows: classes of a condition, or the length of a vector that is one, which
             shifts a and y.
-
-    Example:
-        >>> net = IncrementalMLP(3, 2, 1, [8])
-        >>> net(torch.zeros(5, 3, 2)).shape
-        torch.Size([5, 3, 1])
-        >>> a = net.shown(net.start(5), 0, torch.ones(5, 2))
-        >>> net.output(a, 1).shape
-        torch.Size([5, 1])
     """
 
     def __init__(

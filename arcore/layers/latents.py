@@ -24,10 +24,6 @@ def gaussian(parameters: Tensor, bound: float | None = None) -> Normal:
 
     Reference:
         Gulrajani et al., "PixelVAE", ICLR 2017; the bounds are those of the authors' code.
-
-    Arguments:
-        parameters: means m, then s.
-        bound: the mean is bound * softsign(m / bound); None leaves it m.
     """
     mean, scale = parameters.chunk(2, 1)
     if bound is not None:

@@ -9,8 +9,8 @@ from torch.distributions import Distribution
 from arcore.distributions.discrete import Bits, Softmax
 from arcore.events import Binary, Event, Levels
 from arcore.primitives.checks import require_one_of
-from arcore.primitives.transfer import to_device
 from arcore.primitives.precision import at_least_float32
+from arcore.primitives.transfer import to_device
 
 ENCODINGS = ("scaled", "one_hot")
 
@@ -39,10 +39,6 @@ def encode(
     indicator of its own, which leaves sparse data sparse. Where k differs from dimension to
     dimension, there are indicators for the largest, and `dimensions` says which ones the columns
     of x are, all of them in their order if it is None.
-
-    Example:
-        >>> encode(torch.tensor([[0, 2]]), Levels(3, (2,)), "one_hot", torch.float32).tolist()
-        [[[0.0, 0.0], [0.0, 1.0]]]
     """
     assert isinstance(event, Levels)
     if encoding == "one_hot":
@@ -65,10 +61,7 @@ def _numbers(event: Levels, dimensions: Tensor | None, device: torch.device) -> 
 def impossible(
     event: Event, device: torch.device, dimensions: Tensor | None = None
 ) -> Tensor | None:
-    """Return which of the largest number of levels a dimension does not have, bool (D, k).
-
-    None where all dimensions have the same number.
-    """
+    """Return which of the largest number of levels a dimension does not have, bool (D, k)."""
     assert isinstance(event, Levels)
     if event.uneven is None:
         return None
@@ -83,11 +76,7 @@ def encode_sparsely(
     dtype: torch.dtype,
     dimensions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the one feature of each level that `encode` makes other than zero, and its value.
-
-    Returns:
-        (batch, D) int64 and (batch, D), zero where all features are zero.
-    """
+    """Return the one feature of each level that `encode` makes other than zero, and its value."""
     assert isinstance(event, Levels)
     if encoding == "scaled":
         values = encode(x, event, encoding, dtype, dimensions)[..., 0]

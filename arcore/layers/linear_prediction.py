@@ -28,12 +28,6 @@ class CausalPrediction(CausalConv2d):
     Arguments:
         colours: C.
         size: of the square kernel whose causal part it sees, odd, at least 3.
-
-    Example:
-        >>> y = torch.zeros(1, 1, 2, 2)
-        >>> y[0, 0, 0] = 1.0
-        >>> CausalPrediction(1, 3)(y).tolist()
-        [[[[0.0, 0.75], [0.75, 0.25]]]]
     """
 
     def __init__(self, colours: int, size: int) -> None:

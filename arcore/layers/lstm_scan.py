@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from arcore.primitives.transfer import to_device
 from arcore.primitives.products import multiply
+from arcore.primitives.transfer import to_device
 
 
 def state_weight(*shape: int) -> nn.Parameter:

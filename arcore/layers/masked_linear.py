@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from arcore.primitives.transfer import to_device
 from arcore.primitives.precision import product_dtype
 from arcore.primitives.products import has_fast_onednn, multiply
+from arcore.primitives.transfer import to_device
 
 Reach = tuple[int, int]  # columns that all rows of a group see, and that any does
 
@@ -27,12 +27,6 @@ class MaskedLinear(nn.Module):
         inputs, outputs: widths.
         conditioning: add the weights U, which tell a unit which inputs are visible.
         bias: add b.
-
-    Example:
-        >>> layer = MaskedLinear(2, 2)
-        >>> layer.set_mask(torch.tensor([[False, False], [True, False]]))
-        >>> layer(torch.ones(3, 2)).shape
-        torch.Size([3, 2])
     """
 
     GROUPS = 8

@@ -29,8 +29,8 @@ from arcore.primitives.checks import (
     require_seed,
     require_sizes,
 )
-from arcore.primitives.transfer import to_device
 from arcore.primitives.dropout import dropout
+from arcore.primitives.transfer import to_device
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 

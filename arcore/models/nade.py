@@ -27,9 +27,9 @@ from arcore.layers.hidden_states import (
 from arcore.layers.level_features import condition_weight, shifted
 from arcore.primitives import orderings
 from arcore.primitives.checks import require_ints, require_one_of
-from arcore.primitives.transfer import compile_guard
 from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.progress import Advance
+from arcore.primitives.transfer import compile_guard
 
 ACTIVATIONS = ("sigmoid", "relu")
 

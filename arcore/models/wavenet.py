@@ -29,8 +29,8 @@ from arcore.primitives.checks import (
     require_one_of,
     require_sizes,
 )
-from arcore.primitives.transfer import to_device
 from arcore.primitives.precision import at_least_float32
+from arcore.primitives.transfer import to_device
 
 GRAIN = 1024
 UPSAMPLING = ("transposed", "repeat")
