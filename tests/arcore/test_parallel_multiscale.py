@@ -18,7 +18,7 @@ from arcore.families.raster import RasterModel, image_shape
 from arcore.layers.group_network import GroupNetwork
 from arcore.models.parallel_multiscale import ParallelMultiscale
 from arcore.primitives.pyramids import Group, Pyramid
-from tests.arcore.cases.parallel_multiscale import COARSE
+from tests.arcore.cases.images import COARSE
 from tests.support.cases import randomize
 from tests.support.dependence import influence
 from tests.support.statistics import all_levels

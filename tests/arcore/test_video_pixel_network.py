@@ -19,8 +19,7 @@ from arcore.events import Binary, Gray, Levels, after_frames, from_dict, to_dict
 from arcore.families.video import ClipModel
 from arcore.layers.clip_layers import ConvLSTM, ResidualMultiplicativeBlock, multiplicative_unit
 from arcore.units import nats_to, to_nats
-from tests.arcore.cases.video_pixel_baseline import VIDEO_BASE
-from tests.arcore.cases.video_pixel_network import VIDEO
+from tests.arcore.cases.sequences import VIDEO, VIDEO_BASE
 from tests.support.cases import randomize
 from tests.support.dependence import influence
 from tests.support.events import CLIP

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from arcore.events import Event
 from arcore.model import AutoregressiveModel
-from arcore.primitives.transfer import to_device
 from arcore.primitives.progress import unseen
 from arcore.primitives.row_noise import BatchSlice
+from arcore.primitives.transfer import to_device
 from tests.arcore.cases import cases_where, every_case
 from tests.support.cases import Case
 from tests.support.waits import META, NoWaitingCopies, making_tensors
