@@ -45,12 +45,10 @@ class Header:
 
     Attributes:
         model: SHA-256 of kind, hyperparameters and weights, 32 bytes.
-        num_levels, extents: of an event.
         count, batch: events in all, and events decoded side by side.
         lengths: of the events, where they differ; else none.
         runtime: dtype, kind of device, versions of torch and constriction.
         condition, probe, levels: digests of the condition, of some probabilities, of all levels.
-        chunks: in the order of the rows.
     """
 
     model: bytes

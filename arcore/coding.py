@@ -59,12 +59,11 @@ def compress(
         model: with an exact likelihood over levels and a schedule; no ensemble.
         x: (count, *event.shape) levels, any dtype; padded to one length where the event's is open.
         condition: one row per event. It is not coded: `decompress` needs it.
-        lengths: for an event of open length, of each row, (count,) integers; None for rows that are
-            as long as x. They are coded too; what follows in a row is not, and is 0 when decoded.
-            A batch takes the steps of its longest row: order rows by length.
-        batch: rows that are coded, and will be decoded, side by side; None for as many as keep a
-            batch's probabilities in 128 MiB (of rows of mean length), at most 256. No batch, nor
-            a row alone, has more than 4 GiB of them: a minute of 8 kHz at 256 levels has 1 GiB.
+        lengths: for an event of open length, of each row, (count,) integers; None for rows as long
+            as x. They are coded too; what follows in a row is not, and is 0 when decoded. A batch
+            takes the steps of its longest row: order rows by length.
+        batch: rows coded side by side; None for as many as keep a batch's probabilities in 128 MiB,
+            at most 256. No batch, nor a row alone, has more than 4 GiB of them.
         verify: decode, and compare with x. Without it, a model whose conditionals differ from run
             to run is noticed only when it is too late.
         progress: show a bar, which needs tqdm.
@@ -76,8 +75,7 @@ def compress(
         >>> import arcore
         >>> model = arcore.create_model("nade", arcore.events.Binary((1, 8, 8)))
         >>> x = model.sample(100, generator=torch.Generator().manual_seed(0))
-        >>> data = compress(model, x)
-        >>> torch.equal(decompress(model, data), x)
+        >>> torch.equal(decompress(model, compress(model, x)), x)
         True
     """
     check_model(model)

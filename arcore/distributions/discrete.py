@@ -69,12 +69,8 @@ class Bits(Bernoulli):
 class Softmax(Categorical):
     """A categorical distribution whose masses sum to one whatever the size of its logits.
 
-    ln P(v) = (l_v - max l) - ln sum_u exp(l_u - max l), in one pass, where torch's own subtracts
-    the rounded sum max l + ln sum_u exp(l_u - max l): so two logits of 1e9 have mass 1 each.
-
-    Arguments:
-        logits: (*batch, k), of any finite size; they need not be normalised.
-        validate_args: for torch's signature; ignored.
+    ln P(v) = (l_v - max l) - ln sum_u exp(l_u - max l), in one pass; torch's own subtracts a
+    rounded sum, so that two logits of 1e9 have mass 1 each.
     """
 
     def __init__(self, logits: Tensor, validate_args: bool | None = False) -> None:

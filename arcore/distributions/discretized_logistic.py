@@ -25,14 +25,10 @@ class DiscretizedLogisticMixture(Distribution):
 
         P(v) = sum_j pi_j [sigm((y + w/2 - mu_j) / s_j) - sigm((y - w/2 - mu_j) / s_j)],
 
-    the first bin reaching to minus and the last to plus infinity, so that the levels' masses sum
-    to one (levels out of range, which `log_prob` of a model refuses, score as these). The
-    difference is taken in logarithms without cancellation, since
-    sigm(a) - sigm(b) = sigm(a) sigm(-b) (1 - exp(b - a)); a single formula serves everywhere, where
-    the reference code falls back on the density for small masses.
-
-    Any finite parameters have finite log-masses and gradients: far beyond what any level needs, at
-    the fourth root of the largest number of their type, means and log-scales are held.
+    the first bin reaching to minus and the last to plus infinity. The difference is taken in
+    logarithms without cancellation, sigm(a) - sigm(b) = sigm(a) sigm(-b) (1 - exp(b - a)). Any
+    finite parameters have finite log-masses and gradients: means and log-scales are held at the
+    fourth root of the largest number of their type.
 
     Reference:
         Salimans, Karpathy, Chen and Kingma, "PixelCNN++", ICLR 2017, eq. 2.

@@ -106,15 +106,13 @@ class OrderlessModel(OrderedModel):
 
         J(x) = D / (D - c) sum_{i: m_i = 0} -ln p(x_i | x_m, m),
 
-    with c uniform on {0..D-1} and m uniform among the masks of c ones, drawn for each example from
-    torch's global generator: an unbiased estimate of -ln p(x) averaged over all D! orderings.
-    Different orderings give different joint distributions, and each is exact: `log_prob`,
-    `conditionals` and `sample` follow the model's own ordering, `under(order)` is the model under
-    another, and `ensemble(n)` averages the probabilities of n (EoNADE). Scoring takes D steps.
+    with c uniform on {0..D-1} and m uniform among the masks of c ones, drawn for each example: an
+    unbiased estimate of -ln p(x) averaged over all D! orderings. Each ordering gives a joint
+    distribution: `log_prob`, `conditionals` and `sample` follow the model's own, `under(order)` is
+    the model under another, and `ensemble(n)` averages n (EoNADE). Scoring takes D steps.
 
     Since any set may be observed, `impute` draws the exact posterior of whatever is missing, and
-    `log_marginal` scores any part of an event alone: the observed dimensions come first, whichever
-    they are (each event may have its own), then the missing ones in the model's order.
+    `log_marginal` scores any part of an event alone.
 
     A subclass defines `_logits`, `_observed_state` and `_width`, and calls `_rebuild` when built.
 

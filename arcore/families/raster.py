@@ -113,10 +113,7 @@ class RasterModel(AutoregressiveModel):
 
     A subclass sets `first` (the layers that read the image itself) and writes its network once, in
     terms of `call(layer, x)`: see `arcore.layers.cursor`. Its maps are shared out among `groups` of
-    colours by `self.colours(width)`.
-
-    Attributes:
-        image: (C, H, W) of the image that the network sees; a column ordering transposes it.
+    colours by `self.colours(width)`. A column ordering transposes `image`, (C, H, W).
     """
 
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
@@ -322,9 +319,8 @@ class RasterDecoder(Decoder):
 class TwoStackModel(RasterModel):
     """A raster model of two stacks, which leave no blind spot.
 
-    A vertical stack knows the rows above the pixel, whole; a horizontal one the pixel's own row. A
-    subclass writes both. The image is shifted one row down before it enters the vertical stack, so
-    that row r of it knows the rows above r.
+    A vertical stack knows the rows above the pixel, whole; a horizontal one the pixel's own row.
+    The image is shifted one row down before it enters the vertical stack.
     """
 
     @abc.abstractmethod

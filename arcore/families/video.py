@@ -82,16 +82,11 @@ class ClipModel(AutoregressiveModel):
 
     Every frame is encoded by itself, e_t = blocks(K * x_t); h_t = ConvLSTM(e_1, ..., e_t); and the
     frame t + 1 is decoded given the maps h_t, zero for the first frame. The likelihood of frames
-    from t on given those before, which a protocol of prediction asks for, is part of the chain
-    rule: `log_prob(x, scored=...)` with spans of frames, or `frame_log_prob(x, first=t).sum(1)`.
+    from t on given those before is `log_prob(x, scored=...)` with spans of frames, or
+    `frame_log_prob(x, first=t).sum(1)`.
 
     A subclass decodes: `_decode` all pixels of frames at once, `_frame_decoder` one after the other
     in the order of `_frame_schedule`.
-
-    Attributes:
-        clip: (T, C, H, W).
-        frame_event: what one frame is.
-        num_vectors: length of the vectors that condition each frame, 0 for none.
     """
 
     supports = (Levels, Gray)
@@ -130,7 +125,10 @@ class ClipModel(AutoregressiveModel):
 
     @abc.abstractmethod
     def _decode(self, frames: Tensor, contexts: Tensor, vectors: Tensor | None) -> Distribution:
-        """Return the conditionals of frames (n, C, H, W), of that batch shape."""
+        """Return the conditionals of frames (n, C, H, W), of that batch shape.
+
+        Contexts are (n, recurrent_width, H, W), vectors (n, num_vectors, 1, 1) or None.
+        """
 
     @abc.abstractmethod
     def _frame_decoder(self, context: Tensor, vectors: Tensor | None) -> Decoder:

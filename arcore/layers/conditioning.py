@@ -44,13 +44,8 @@ class ConditionMaps(nn.Module):
 class ConditionProjection(nn.Module):
     """Adds a 1 x 1 projection of condition maps to a layer's maps.
 
-    Arguments:
-        channels: of the condition maps.
-        outputs: of the layer.
-        zero_initialised: begin at zero, so that a network learns what events of all classes
-            have in common as fast as without a condition; random weights are noise to be unlearned.
-            Not for maps that come from a network, which would have no gradient before the second
-            step.
+    `zero_initialised` begins at zero, so that a network learns what all classes have in common as
+    fast as without a condition. Not for maps from a network, which would have no gradient at first.
     """
 
     def __init__(self, channels: int, outputs: int, zero_initialised: bool = False) -> None:

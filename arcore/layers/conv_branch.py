@@ -26,11 +26,9 @@ class ConvBranch(nn.Module):
     becomes n + k - 1. Kernels are cut down to the maps that they meet, so that any map fits.
 
     Arguments:
-        inputs: channels of the map.
-        outputs: channels of the output.
+        inputs, outputs: channels of the map and of the output.
         extents: height and width of the map.
-        channels: of each valid convolution, at least one.
-        kernels: sides of their kernels, as many.
+        channels, kernels: of each valid convolution, at least one, and sides of their kernels.
         activation: relu or tanh, after all but the last layer.
         rate: probability of dropping a hidden unit in training.
         condition_rows: classes of a condition, or the length of a vector that is one, which
@@ -172,11 +170,7 @@ class ShownMaps:
     """The first layers' activations for a map that is shown pixel by pixel; not differentiable.
 
     Showing a pixel changes a window of each layer, and reading one takes a window of each: the
-    first `split` layers are kept in step with what is shown, where that costs less than computing
-    them for what is read.
-
-    Arguments:
-        branch: whose layers; its `rate` must be 0 or the branch in evaluation.
+    first `split` layers are kept in step with what is shown, where that costs less.
     """
 
     def __init__(self, branch: ConvBranch) -> None:

@@ -54,8 +54,7 @@ class CausalConv2d(DerivedBuffers):
 
     y[r, c] = b + sum_{i, j} (W * M)[i, j] x[r - (rows - 1) + i, c - centre + j], zero outside.
 
-    The mask is applied at every forward pass, so no optimiser can revive a masked weight. The
-    kernel holds no rows below the pixel, which a square kernel would hold as zeros.
+    The mask is applied at every forward pass, so no optimiser can revive a masked weight.
 
     Arguments:
         inputs, outputs: numbers of feature maps.
@@ -177,18 +176,13 @@ def rows_conv(inputs: int, outputs: int, size: int) -> CausalConv2d:
 
 
 class PixelSteps:
-    """One causal convolution of a batch of images.
+    """One causal convolution of a batch of images, over buffers that are allocated once.
 
         y[r, c] = base[r, c] + sum_{j <= centre} x[r, c - centre + j] W_j,
 
-    where base[r, c] has the bias, what the rows above give and what is added to all pixels. A pixel
-    writes its input to `slots[c]`; the result is `torch.addmm(bases[c], windows[c], matrix)`.
-
-    Arguments:
-        layer: of which no weight sees pixels to the right on the own row.
-        batch: images side by side.
-        width: pixels of a row.
-        added: (batch, outputs, height or 1, width or 1), what a condition adds, or None.
+    where base[r, c] has the bias, what the rows above give and `added`, (batch, outputs, height or
+    1, width or 1). A pixel writes its input to `slots[c]`; the result is `torch.addmm(bases[c],
+    windows[c], matrix)`. For a few maps, its time is mostly the overhead of operations.
     """
 
     @torch.no_grad()

@@ -21,21 +21,12 @@ def delayed(x: Tensor, steps: int) -> Tensor:
 
 
 class GatedLayer(nn.Module):
-    """One gated layer with its residual connection.
+    """One gated layer with its residual connection (R has no bias, as the next layer has one).
 
         a[t] = sum_j W_j h[t - (k - 1 - j) d] + b + g + V y[t],
         z = tanh(a^f) . sigm(a^g),    h' = h + R z,
 
-    where h is zero before the first step, whatever the layer. R has no bias, as the next layer has
-    one.
-
-    Arguments:
-        width: channels of h.
-        gate_width: channels of z.
-        kernel: taps k.
-        dilation: steps d between taps.
-        local_width: channels of y, 0 without one.
-        is_last: whether nothing reads h'.
+    where h is zero before the first step, k is `kernel`, d `dilation`, and y has `local_width`.
     """
 
     def __init__(
@@ -71,16 +62,9 @@ class GatedLayer(nn.Module):
 class Upsampler(nn.Module):
     """Brings a sequence of symbols or features at a lower rate to one vector per sample.
 
-    `transposed` is a chain of transposed convolutions whose kernels are as long as their strides,
-    y[s f + i] = A_i y[f], so that a sample's vector depends on its own frame and its place in the
-    frame alone, and a window that begins with a frame sees what the whole sequence sees.
-
-    Arguments:
-        num_symbols: symbols in [0, num_symbols), or None for real features.
-        num_features: features per frame, where there are no symbols.
-        width: channels of the vectors.
-        strides: their product is the number of samples per frame.
-        repeat: repeat each frame's vector instead.
+    Unless frames are repeated, a chain of transposed convolutions whose kernels are as long as
+    their `strides`, y[s f + i] = A_i y[f]: a sample's vector depends on its own frame and its place
+    there.
     """
 
     def __init__(
@@ -116,18 +100,14 @@ class Upsampler(nn.Module):
 
 
 class DilatedQueues:
-    """O(layers) per sample, whatever the receptive field.
+    """A stack of dilated convolutions at one sample after the other, O(layers) per sample.
 
     A layer's queue holds, for each of the next (k - 1) d samples (of T at most), what is known of
     its gates' arguments: bias, conditions and the taps that have been seen. A step adds the newest
     tap to the head of the queue, takes it, and puts there what is known of the sample (k - 1) d
-    steps on.
-
-    Weights are arranged once: tanh(f) = 2 sigm(2 f) - 1, so that one sigmoid s serves both gates,
-    with 2 f from doubled weights, and z / 2 = s_f s_g - s_g / 2 is read as two parts, s_f s_g and
-    s_g, by weights that hold the factors; the sum of skips is one product. Both cancel, hence
-    float32 or more. All buffers are allocated here, since small operations cost mostly their
-    overhead.
+    steps on. Weights are arranged once: tanh(f) = 2 sigm(2 f) - 1, so that one sigmoid s serves
+    both gates, and z / 2 = s_f s_g - s_g / 2 is read as two parts. Both cancel, hence float32 or
+    more.
 
     Reference:
         Le Paine et al., "Fast Wavenet Generation Algorithm", 2016.
@@ -136,8 +116,7 @@ class DilatedQueues:
         layers: the stack, of which all but the last have a residual connection.
         head: linear layers that read all z side by side, with a rectifier between them.
         input_bias: (width,), of the first layer's input.
-        batch: sequences side by side.
-        length: of a sequence, T; what a tap would add behind it is left out.
+        batch, length: sequences side by side, and their length T.
         given: (batch, layers, 2 gate_width), what a global condition adds to the gates, or None.
         local: (batch, T, local_width), the local condition, or None.
     """

@@ -33,10 +33,7 @@ class Head:
         Salimans, Karpathy, Chen and Kingma, "PixelCNN++", ICLR 2017, eq. 2 and 3.
 
     Arguments:
-        name: softmax or logistic_mixture.
-        num_levels: k.
         colours: channels C of the image.
-        num_mixtures: components K of a logistic mixture.
         gray: levels are targets of Bernoulli conditionals, see `arcore.events.Gray`.
         spread: half the range of levels in [-1, 1] over which a mixture starts;
             `PREDICTED_SPREAD` where its means are relative to a prediction.

@@ -126,11 +126,7 @@ class DiagonalLSTMLayer(nn.Module):
     with o, f, i through a sigmoid and g through tanh, and learned states h[r, -1], c[r, -1] for
     each row r. The LSTM from the upper right does the same on the mirrored map. Its states know
     pixels to the right on the same row, so they are shifted one row down before both are added.
-
-    All pixels of a diagonal are computed at once, height + width - 1 steps in all. Instead of
-    holding skewed rows' padding at the initial state, a step takes only the rows that the diagonal
-    meets: a row joins with its initial state and leaves when it is complete. Both directions share
-    a step's products. An image of a single row has no second direction.
+    All pixels of a diagonal are computed at once, height + width - 1 steps in all.
     """
 
     def __init__(self, hidden: int, size: tuple[int, int]) -> None:
@@ -173,13 +169,9 @@ class DiagonalLSTMLayer(nn.Module):
 
 
 class _DiagonalState:
-    """The current row's states so far, and the finished rows' above it.
+    """The current row's states so far (initial ones first), and the finished rows' above it.
 
-    Attributes:
-        h, c: states of the first LSTM on this row, (batch, width + 1, h), the initial ones first.
-        above: h of the row above.
-        behind: inputs of the second LSTM on this row.
-        second: states of the second LSTM on the row above.
+    `behind` are inputs of the second LSTM on this row, `second` its states on the row above.
     """
 
     def __init__(self, layer: DiagonalLSTMLayer, x: Tensor, cursor: ImageCursor) -> None:

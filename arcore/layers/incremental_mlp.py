@@ -29,14 +29,11 @@ class IncrementalMLP(nn.Module):
     adds one dimension and `output` computes one y_d, in O(F H + L H^2 + K H).
 
     Arguments:
-        size: D.
-        features: F.
-        outputs: K.
+        size, features, outputs: D, F and K.
         hidden: the widths of the hidden layers, at least one.
         activation: relu or tanh.
         rate: probability of dropping a hidden unit in training.
-        condition_rows: classes of a condition, or the length of a vector that is one, which
-            shifts a and y.
+        condition_rows: classes of a condition, or the length of a vector, that shifts a and y.
     """
 
     def __init__(

@@ -59,13 +59,8 @@ class CausalPrediction(CausalConv2d):
 class GroupPrediction(nn.Module):
     """A prediction of a group's pixels from those of other groups on all sides.
 
-    It starts at the mean of the two or four known ones at a distance of one, zero beyond the edge.
-
-    Arguments:
-        known: the groups that it sees, the lower resolution first.
-        group: whose pixels it predicts.
-        colours: C.
-        size: of the kernel on a group's grid, odd, at least 3.
+    It starts at the mean of the two or four known ones at a distance of one, zero beyond the edge;
+    `size` is of the kernel on a group's grid, odd, at least 3.
     """
 
     def __init__(self, known: list[Group], group: Group, colours: int, size: int) -> None:

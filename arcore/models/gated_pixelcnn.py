@@ -65,9 +65,7 @@ class GatedPixelCNN(TwoStackModel):
         logits = W_o relu(W_b relu(sum of the layers' skips S z)),
 
     where * is a convolution, other products are 1 x 1, and s is the condition, constant or a map.
-    The image is shifted one row down before it enters the vertical stack, so that row r of v knows
-    the rows above r, and later layers may use their own row. No pixel above is out of sight. The
-    link L takes the unconditioned maps from before the gate.
+    No pixel above is out of sight. The link L takes the unconditioned maps from before the gate.
 
     Reference:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional Image
@@ -141,10 +139,8 @@ class GatedPixelCNN(TwoStackModel):
 class _GatedSteps:
     """The horizontal stack and head at one pixel after the other, without new tensors at a pixel.
 
-    Links and conditions are part of what `PixelSteps` adds to a row's products.
-
-    Attributes:
-        one: a layer's gated values, and a column of ones, which biases multiply.
+    Links and conditions are part of what `PixelSteps` adds to a row's products; `one` holds a
+    layer's gated values, and a column of ones, which biases multiply.
     """
 
     def __init__(
@@ -201,11 +197,7 @@ class _GatedSteps:
 
 
 class _GatedLayers(nn.Module):
-    """The weights of one gated layer of both stacks.
-
-    Gates come as [tanh of all colours | sigmoid of all colours], so that halves keep the colours.
-    The last layer feeds the head alone.
-    """
+    """The weights of one gated layer of both stacks; the last layer feeds the head alone."""
 
     def __init__(self, model: GatedPixelCNN, index: int) -> None:
         super().__init__()

@@ -57,11 +57,9 @@ class MultiscalePixelRNN(AutoregressiveModel):
 
         p(x) = p(x_s) prod_{i not in x_s} p(x_i | x_<i, x_s),
 
-    so the likelihood is exact: pixels of x_s are drawn first, by a network of their own, and cost
-    nothing where the second network meets them again in raster order. A convolution, a
-    deconvolution and a convolution bring x_s to the image's size; each layer adds its 1 x 1
-    projection of the result, without a mask, to its input-to-state part. A condition passes to both
-    networks.
+    so the likelihood is exact: pixels of x_s cost nothing where the second network meets them
+    again. A convolution, a deconvolution and a convolution bring x_s to the image's size; each
+    layer adds its 1 x 1 projection of the result. A condition passes to both networks.
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,

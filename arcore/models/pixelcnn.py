@@ -59,13 +59,9 @@ class PixelCNN(RasterModel):
     In bfloat16 on a processor, training runs blocks as `arcore.layers.residual_conv`: maps that a
     forward hook keeps are written over, and hooks of a block's layers are not called.
 
-    By default a pixel sees 8 rows above it (a first kernel of 7 and five of 3), where the paper's
-    fifteen layers for CIFAR-10 see more.
-
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
-        sections 3.3 to 3.5 and table 1; conditions as in "Conditional Image Generation with
-        PixelCNN Decoders", NIPS 2016.
+        sections 3.3 to 3.5 and table 1.
 
     Example:
         >>> import torch, arcore
@@ -117,8 +113,7 @@ class PixelCNN(RasterModel):
 class _ResidualSteps:
     """The network at one pixel after the other, without new tensors at a pixel.
 
-    Attributes:
-        one: values of a block's core maps, and a column of ones, which the bias multiplies.
+    `one` holds a block's core maps, and a column of ones, which the bias multiplies.
     """
 
     def __init__(

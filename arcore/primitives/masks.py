@@ -67,20 +67,11 @@ def channel_groups(channels: int, groups: int) -> Tensor:
 def causal_kernel_mask(
     kind: str, size: tuple[int, int], centre: int, groups_out: Tensor, groups_in: Tensor
 ) -> Tensor:
-    """Mask of a causal convolution kernel whose last row lies on the pixel's own row.
+    """Mask of a causal convolution kernel, (outputs, inputs, rows, columns) bool.
 
-    Rows above are seen whole, the own row left of column `centre`; at the centre, the pixel itself,
-    kind A shows the feature maps of earlier colours only and kind B those of the same colour too.
-
-    Arguments:
-        kind: A or B.
-        size: rows and columns of the kernel.
-        centre: the pixel's own column in the kernel.
-        groups_out: the colour of each output map.
-        groups_in: the colour of each input map.
-
-    Returns:
-        (outputs, inputs, rows, columns) bool.
+    Its last row lies on the pixel's own row. Rows above are seen whole, the own row left of column
+    `centre`; at the centre, the pixel itself, kind A shows the feature maps of earlier colours only
+    and kind B those of the same colour too. Groups are the colours of the maps.
     """
     rows, columns = size
     mask = torch.zeros(len(groups_out), len(groups_in), rows, columns, dtype=torch.bool, device=CPU)
