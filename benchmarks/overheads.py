@@ -104,7 +104,7 @@ def write_shards(case: Case, folder: Path) -> Path:
 
 
 class Alternating:
-    """Runs a bare epoch after each of a worker\'s."""
+    """Runs a bare epoch after each of a worker's."""
 
     def __init__(self, bare: Bare) -> None:
         self._bare = bare
