@@ -75,6 +75,12 @@ class ModelConfig:
         found = [one.get(name) for one in (self.model, *members)]
         return next((value for value in found if value is not None), None)
 
+    def each_asks(self, name: str) -> bool:
+        """Tell whether the model, or every member of a mixture, asks for a condition."""
+        members = self.model.get("members") or (self.model,)
+        assert isinstance(members, list | tuple)
+        return all(one.get(name) is not None for one in members)
+
     @property
     def weights(self) -> Mapping[str, float]:
         """Of a mixture: the weight of each experiment in it."""

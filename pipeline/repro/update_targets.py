@@ -36,7 +36,7 @@ _EPOCH = re.compile(r"epoch \d+/\d+ ")
 
 
 def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
-    """Run what is stale of some targets and of what they need.
+    """Run what is stale of some targets of DVC and of what they need.
 
     A model of an embedded dataset gains little from a second thread, so that trainings of one
     thread side by side end sooner than one after the other.
@@ -99,22 +99,16 @@ def stale_stages(targets: Sequence[str]) -> dict[str, set[str]]:
                 if before & stale.keys() or stage.changed():
                     stale[stage.addressing] = before & stale.keys()
     except DvcException as error:
-        said = one_line(error)
-        hint = "; `dvc config --local core.no_scm true` does without" if "git repo" in said else ""
-        raise UserError(f"dvc: {said}{hint}") from error
+        raise UserError(f"dvc: {one_line(error)}") from error
     return stale
 
 
 def needed_stages(repo: Repo, targets: Sequence[str]) -> list[Stage]:
     """Return the stages of some targets and all that they need, each after what it needs."""
     graph = repo.index.graph
-    named = {stage.addressing: stage for stage in graph}
-    wanted = [
-        stage
-        for target in targets  # DVC finds one by reading its files again, half a second each
-        for stage in ([named[target]] if target in named else repo.stage.collect(target))
-    ]
-    needed = set(wanted).union(*(networkx.descendants(graph, stage) for stage in wanted))
+    named = {stage.addressing: [stage] for stage in graph}  # which DVC would read again
+    needed = {one for name in targets for one in named.get(name) or repo.stage.collect(name)}
+    needed = needed.union(*(networkx.descendants(graph, stage) for stage in needed))
     return [stage for stage in networkx.dfs_postorder_nodes(graph) if stage in needed]
 
 

@@ -10,7 +10,6 @@ passes signals on, and ends with the child's status.
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import json
 import os
@@ -44,22 +43,15 @@ def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
         variables: environment of the server, which decides the threads of torch and what MLflow
             reads when it is imported.
     """
-    with contextlib.ExitStack() as stack:
-        folder = tempfile.TemporaryDirectory(prefix="arcore-", ignore_cleanup_errors=True)
-        address = os.path.join(stack.enter_context(folder), "warm")
-        listening = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        try:
-            listening.bind(address)  # here, so that a stage finds it however late the server is
-        except OSError:  # a TMPDIR too long for such an address
-            yield variables
-            return
-        listening.listen()
-        number = listening.fileno()
-        server = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(number)],
-            env=variables, start_new_session=True, pass_fds=[number], stdin=subprocess.PIPE,
-        )  # fmt: skip
-        listening.close()
+    with tempfile.TemporaryDirectory(prefix="arcore-", ignore_cleanup_errors=True) as folder:
+        address = os.path.join(folder, "warm")
+        # here, so that a stage finds it however late the server is
+        with socket.create_server(address, family=socket.AF_UNIX) as listening:
+            server = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(listening.fileno())],
+                env=variables, start_new_session=True,
+                pass_fds=[listening.fileno()], stdin=subprocess.PIPE,
+            )  # fmt: skip
         try:
             yield variables | {VARIABLE: address}
         finally:
@@ -68,12 +60,7 @@ def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 def forward(module: str, arguments: Sequence[str]) -> int | None:
-    """Have a stage run by the server; return its status, None if there is no server.
-
-    Arguments:
-        module: of the stage, e.g. "stages.train".
-        arguments: of its command line.
-    """
+    """Have a stage (its module) run by the server; return its status, None without a server."""
     address = os.environ.pop(VARIABLE, None)
     if address is None:
         return None
@@ -86,25 +73,19 @@ def forward(module: str, arguments: Sequence[str]) -> int | None:
             socket.send_fds(connection, [b"3"], [0, 1, 2])
             replies = connection.makefile("r")
             connection.sendall(json.dumps(request).encode() + b"\n")
-            child = int(replies.readline() or 0)
-        except OSError:  # the server has ended
+            child = int(replies.readline())
+        except (OSError, ValueError):  # the server has ended
             return None
-        if not child:
-            return None
-        return _status_of_child(child, replies)
+        passed: list[int] = []
 
+        def pass_on(number: int, frame: object) -> None:
+            passed.append(number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
 
-def _status_of_child(child: int, replies: io.TextIOWrapper) -> int:
-    passed: list[int] = []
-
-    def pass_on(number: int, frame: object) -> None:
-        passed.append(number)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
-    status = replies.readline()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, pass_on)
+        status = replies.readline()
     if status:
         return int(status)
     if not passed:  # it could say nothing any more
@@ -120,8 +101,6 @@ def serve(listening: socket.socket) -> None:
         pkgutil.resolve_name(name)
     for name in [name for name in sys.modules if name.partition(".")[0] in _OWN]:
         del sys.modules[name]
-    gc.collect()
-    gc.freeze()  # so that children do not copy what they never touch
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are nobody's to wait for
     while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
         connection, _ = listening.accept()

@@ -114,7 +114,6 @@ def scheduler_of(config: SchedulerConfig, before: Sequence[TrialRecord]) -> Tria
         max_t=10**9,  # a trial's own max_epochs may be part of the space, and ends it
         grace_period=config.grace_epochs,
         reduction_factor=config.reduction_factor,
-        brackets=config.brackets,
     )
     for record in before:
         if record.ended:

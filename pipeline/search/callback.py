@@ -34,7 +34,7 @@ class RayTrial(Protocol):
 
     Attributes:
         status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR.
-        config: what the trial was started with: its number and the drawn values by name.
+        config: its number and the drawn values by name.
         last_result: metrics of the last report.
         error_file: a text on this machine that ends in the last error; None without.
     """
@@ -55,7 +55,6 @@ class TrialRuns:
     """The runs of a search's trials in MLflow, each made when its trial has ended.
 
     Attributes:
-        search: the search.
         parent: the run of the search, under which they are; None for none.
         experiment: name of the MLflow experiment.
         config_hash: of the search.
@@ -100,12 +99,7 @@ class TrialRuns:
 
 
 class TrialLogger(Callback):  # type: ignore[misc]
-    """Keeps and reports trials.
-
-    Arguments:
-        records: of the search's trials, those of an interrupted search among them.
-        runs: of trials in MLflow.
-    """
+    """Keeps and reports trials, those of an interrupted search among them."""
 
     def __init__(self, records: TrialRecords, runs: TrialRuns) -> None:
         self.search, self.records, self.runs = records.search, records, runs

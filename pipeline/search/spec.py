@@ -35,20 +35,17 @@ class SchedulerConfig:
         name: asha or none.
         grace_epochs: no trial is stopped before.
         reduction_factor: at each rung, one in this many trials goes on.
-        brackets: independent halvings, with later first rungs.
     """
 
     name: str = "asha"
     grace_epochs: int = 1
     reduction_factor: float = 3.0
-    brackets: int = 1
 
     def __post_init__(self) -> None:
         require(self.name in SCHEDULERS, "scheduler.name", f"one of {SCHEDULERS}", self.name)
         require(self.grace_epochs >= 1, "scheduler.grace_epochs", ">= 1", self.grace_epochs)
         where = "scheduler.reduction_factor"
         require(self.reduction_factor > 1, where, "> 1", self.reduction_factor)
-        require(self.brackets >= 1, "scheduler.brackets", ">= 1", self.brackets)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -52,11 +52,6 @@ def bundles(config: ClusterConfig) -> list[dict[str, float]]:
 def trial_workers(job: TrainingJob, config: ClusterConfig, session: Session) -> Iterator[None]:
     """Have the other workers of a trial train the same job inside the block.
 
-    Arguments:
-        job: of the trial.
-        config: workers and what each of them has.
-        session: of this process, the first worker.
-
     Raises:
         RuntimeError: saying why another worker was lost, of which this one notices the loss alone.
     """

@@ -90,12 +90,7 @@ class TrialRecord(Record):
 
 
 class TrialRecords:
-    """All records of a search, here and in its folder.
-
-    Arguments:
-        search: the search.
-        place: folder or URI of the search.
-    """
+    """All records of a search, here and in its folder or URI."""
 
     def __init__(self, search: Search, place: str) -> None:
         self.search, self.place = search, place

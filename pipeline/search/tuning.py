@@ -53,12 +53,8 @@ class SearchRun:
     """A search under way, on the driver.
 
     Attributes:
-        search: the search.
-        manifest: of the shards.
         config_hash: of all that decides the search.
         place: folder or URI of its trials, another one for each config hash.
-        mlflow_experiment: name of the MLflow experiment.
-        output: what it leaves.
         run_id: of MLflow, the parent of the trials' runs; None where the store cannot be reached.
     """
 
@@ -81,13 +77,8 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     Ray Tune draws values of the space and runs `trial_run.run_trial` with them, which trains an
     experiment as `pipeline.training` does; its reports after each epoch decide which trials go on.
     `trials` keeps each as a JSON file in the storage, `outcome.write` makes the search's folder of
-    them. A search that was interrupted goes on from those files: trials that ended are kept,
-    running ones continue from their checkpoints.
-
-    Arguments:
-        name: a key of `searches`.
-        overrides: see `load_search`.
-        fresh: forget an unfinished search of this very configuration.
+    them. A search that was interrupted goes on from those files, unless it is to start `fresh`:
+    trials that ended are kept, running ones continue from their checkpoints.
 
     Raises:
         UserError: for one that runs already, a search that cannot be, a cluster too small, an
@@ -156,11 +147,7 @@ def _environment() -> dict[str, str]:
 
 
 def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> None:
-    """Check that all trials ended, or that the time budget did, on the shards that are there.
-
-    Raises:
-        Interrupted: otherwise.
-    """
+    """Check that all trials ended, or that the time budget did, on the shards that are there."""
     search = run.search
     shards = paths.shards(run.manifest.dataset)
     if read_manifest(shards).sha256 != run.manifest.sha256:
@@ -179,11 +166,7 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
 
 
 def _require_no_fault(run: SearchRun, records: Sequence[TrialRecord]) -> None:
-    """Check that no trial failed because of storage, shards, hosts or code.
-
-    Raises:
-        Interrupted: otherwise; a rerun tries them again.
-    """
+    """Check that no trial failed because of storage, shards, hosts or code; a rerun tries those."""
     faults = [record.problem for record in records if record.lost and SITE.search(record.problem)]
     if faults:
         raise Interrupted(

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
@@ -97,11 +98,7 @@ def quiet() -> Iterator[None]:
 
 
 def client(uri: str | None = None) -> MlflowClient:
-    """Return a client of the store and its registry; the SQLite store is created if missing.
-
-    Arguments:
-        uri: the store; None for `tracking_uri()`.
-    """
+    """Return a client of a store and its registry; an SQLite store is created if missing."""
     uri = uri or tracking_uri()
     init_store(uri)
     with quiet():
@@ -144,11 +141,7 @@ def _artifacts(experiment: str = "") -> str:
 
 
 def require_store(uri: str | None = None) -> MlflowClient:
-    """Return a client of a store that answers.
-
-    Raises:
-        UserError: if the store cannot be reached.
-    """
+    """Return a client of a store that answers; a `UserError` if it does not."""
     uri = uri or tracking_uri()
     try:
         store = client(uri)
@@ -191,12 +184,7 @@ def experiment_id(store: MlflowClient, name: str) -> str:
 
 
 def experiment_of(dataset: str) -> str:
-    """Return the name of the MLflow experiment that a dataset's runs are in.
-
-    Example:
-        >>> experiment_of("digits_binary")
-        'arcore-digits_binary'
-    """
+    """Return the name of the MLflow experiment that a dataset's runs are in."""
     return f"arcore-{dataset}"
 
 
@@ -209,20 +197,18 @@ def start_run(
     seconds_ago: float = 0.0,
     fresh: bool = False,
 ) -> str | None:
-    """Start a run on the driver, or go on with the unfinished one of the same key.
+    """Start a run, or go on with the unfinished one of the same key; return its id.
+
+    None, after one warning, if the store cannot be reached.
 
     Arguments:
         experiment: name of the MLflow experiment.
         run_name: what MLflow's pages call the run.
-        key: what makes two runs the same work, mostly a config hash; a run that carries it and has
-            not finished is resumed.
+        key: what makes two runs the same work, mostly a config hash.
         params: logged once; a resumed run keeps those that it has.
         tags: set on every start; of a `commit`, and of the command, MLflow's pages learn.
         seconds_ago: when a new run began.
         fresh: begin again; unfinished runs of the key end as killed.
-
-    Returns:
-        The run's id; None (after one warning) if the store cannot be reached.
     """
     try:
         store = client()
@@ -316,16 +302,11 @@ def fluent(uri: str) -> Iterator[ModuleType]:
     """Point MLflow's module-level functions at a store and its registry for a while."""
     import mlflow
 
-    # MLflow also writes the URIs into the environment, where they would outlive this call.
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    registry = os.environ.get("MLFLOW_REGISTRY_URI")
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    try:
-        yield mlflow
-    finally:
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type, unused-ignore]
-        mlflow.set_registry_uri(None)  # type: ignore[arg-type, unused-ignore]
-        os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which None leaves as it is
-        if registry is not None:
-            os.environ["MLFLOW_REGISTRY_URI"] = registry
+    with mock.patch.dict(os.environ):  # into which MLflow writes the URIs too
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        try:
+            yield mlflow
+        finally:
+            mlflow.set_tracking_uri(None)  # type: ignore[arg-type, unused-ignore]
+            mlflow.set_registry_uri(None)  # type: ignore[arg-type, unused-ignore]

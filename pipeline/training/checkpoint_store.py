@@ -29,11 +29,7 @@ _STOP = "stop"  # a file: "1" once the training is asked to stop
 
 
 class CheckpointStore:
-    """Checkpoints `checkpoint_000001`, ... in a folder, or below the URI of an object store.
-
-    Arguments:
-        place: folder or URI of this training alone.
-    """
+    """Checkpoints `checkpoint_000001`, ... in a folder or URI of one training alone."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -59,10 +55,8 @@ class CheckpointStore:
         """Yield an empty folder that becomes the newest checkpoint; prune the older ones.
 
         On a disk the checkpoint is there whole or not at all, also after a power failure. Of one
-        that an object store has in part the state is missing, since it is copied last.
-
-        Raises:
-            OSError: if it cannot be written.
+        that an object store has in part the state is missing, since it is copied last. An
+        `OSError` says that it cannot be written.
         """
         names = self.names()
         name = f"checkpoint_{(_number(names[0]) if names else 0) + 1:06d}"
@@ -70,7 +64,10 @@ class CheckpointStore:
         if local is None:
             with tempfile.TemporaryDirectory() as temporary:
                 yield Path(temporary)
-                _upload(Path(temporary), storage.join(self.place, name))
+                try:
+                    storage.publish(Path(temporary), storage.join(self.place, name), STATE)
+                except SiteError as error:  # a restart may help
+                    raise OSError(str(error)) from error
         else:
             with _durable(local / name) as folder:
                 yield folder
@@ -97,13 +94,6 @@ class CheckpointStore:
             return storage.read_bytes(storage.join(self.place, _STOP)) == b"1"
         except (OSError, SiteError):
             return False
-
-
-def _upload(folder: Path, location: str) -> None:
-    try:
-        storage.publish(folder, location, STATE)
-    except SiteError as error:  # a restart may help
-        raise OSError(str(error)) from error
 
 
 def _number(name: str) -> int:

@@ -61,11 +61,7 @@ def write(
 
 
 def read_progress(folder: Path) -> Progress:
-    """Read how far the training of a checkpoint had come.
-
-    Raises:
-        UserError: naming a damaged checkpoint.
-    """
+    """Read how far the training of a checkpoint had come; a `UserError` if it is damaged."""
     return _progress(folder, _state(folder))
 
 

@@ -62,9 +62,7 @@ class TrainingRun:
     """A training of an experiment, on the driver.
 
     Attributes:
-        resolved: the experiment with all its hyperparameters.
         place: folder or URI of its checkpoints, another one for each config hash.
-        mlflow_experiment: name of the MLflow experiment.
         run_id: of MLflow; None where the store cannot be reached.
         commit: of the code.
     """
@@ -87,11 +85,7 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     The experiment is resolved against its shards' manifest (`resolve`), becomes a `TrainingJob`
     (`make_job`), and each worker runs `worker.run_job` with it. `_write` makes the model's folder
     from the last checkpoint. A training that was killed goes on from its last checkpoint in the
-    work folder; a finished one leaves nothing there.
-
-    Arguments:
-        config: the experiment.
-        fresh: forget an unfinished training of this very experiment.
+    work folder, unless it is to start `fresh`; a finished one leaves nothing there.
 
     Raises:
         UserError: for another training of the same that runs, missing shards, a model that does not
@@ -188,16 +182,8 @@ def make_job(
 ) -> TrainingJob:
     """Return what a worker must know.
 
-    Where a storage is configured the shards are copied there first, for workers on other hosts.
-
-    Arguments:
-        resolved: the experiment.
-        place: folder or URI of its checkpoints.
-        threads: of each worker.
-        run_id: the MLflow run that rank 0 logs to.
-        quiet: print no line per epoch.
-        shards: where every worker reaches them, where they are copied already.
-        code_sha256: of the driver's code; None for that of this process.
+    Where a storage is configured the shards are copied there first, for workers on other hosts,
+    unless `shards` says where every worker reaches them. None as code is that of this process.
     """
     config, dataset = resolved.experiment, resolved.experiment.dataset["name"]
     if shards is None:

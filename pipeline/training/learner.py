@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import platform
-import shutil
-import sys
 import warnings
 
 import torch
@@ -17,7 +13,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from arcore.model import AutoregressiveModel
 from arcore.primitives.row_noise import BatchSlice
 from pipeline.core import private_apis
-from pipeline.core.errors import UserError
 from pipeline.data.batches import Batch
 from pipeline.training import optimization
 from pipeline.training.collectives import Workers
@@ -113,16 +108,11 @@ class Learner:
         return None if self._average is None else self.evaluated
 
     def wrap(self, restored_step: int) -> None:
-        """Make the training call: compiled and shared among workers, as is asked for.
-
-        Arguments:
-            restored_step: optimiser steps that the weights have behind them.
-        """
+        """Make the training call of weights with so many steps: compiled, shared among workers."""
         if self._average is not None:
             self._average.begun = restored_step > 0
         call: nn.Module = self.model
         if self.trainer.compile:
-            self.workers.run_on_all_ranks(lambda: _require_compiler(self.workers.device))
             call = torch.compile(call)  # type: ignore[assignment]
         if self.workers.world > 1:
             with warnings.catch_warnings():  # torch 2.13 renames the option, 2.7 has the old name
@@ -174,17 +164,3 @@ class Learner:
         torch.default_generator.manual_seed(seed)
         if self.workers.device.type == "cuda":
             torch.cuda.manual_seed_all(seed)
-
-
-def _require_compiler(device: torch.device) -> None:
-    """Check for what torch.compile calls: a C compiler for a GPU (Triton's launcher), else C++."""
-    on_gpu = device.type == "cuda"
-    variable, names = ("CC", ["gcc", "clang"]) if on_gpu else ("CXX", ["g++"])
-    if sys.platform == "darwin":
-        names = ["clang" if on_gpu else "clang++"]
-    chosen = os.environ.get(variable)
-    if not any(shutil.which(name) for name in ([chosen] if chosen else names)):
-        raise UserError(
-            f"trainer.compile: {platform.node()}: expected a compiler ({' or '.join(names)}, or "
-            f"the program that {variable} names), found none"
-        )

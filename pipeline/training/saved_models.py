@@ -29,8 +29,6 @@ class TrainedModel:
     Attributes:
         model: in evaluation mode, on the CPU.
         name: of the model, as `arcore.list_models()` has it.
-        dataset_sha256: of the shards that it was trained on.
-        weights_sha256: of the file model.safetensors.
         content: of config.yaml.
         record: of its training; None where DVC restored the folder from its cache.
     """

@@ -25,15 +25,11 @@ class TrainingJob:
     Attributes:
         config_hash: of all that decides the weights; a checkpoint of another one is refused.
         code_sha256: of the code that trains, likewise; None where its source is not at hand.
-        event: what is modelled.
         model: its name and all its hyperparameters.
-        trainer: how it is trained.
         shards: folder or URI of the shards, as this worker reaches it.
         dataset_sha256: of the shards that the job was made for; others are refused. None for any.
-        tracking_uri: MLflow's store.
         run_id: the MLflow run that rank 0 logs to; None for none.
         checkpoints: folder or URI of this training's checkpoints.
-        threads: of this worker's process.
         checkpoint_seconds: longest time between two checkpoints.
         quiet: print no line an epoch.
     """
@@ -89,10 +85,7 @@ class EpochRecord(Record):
         epoch: from 1.
         step: optimiser steps up to its end.
         seconds: of training up to its end, over all restarts, validation not counted.
-        learning_rate: of its last step.
-        train_nats: mean training loss of an event.
-        valid_nats: mean validation loss of an event; None where the epoch was not validated.
-        valid_bits_per_dim: the same in bits per dimension.
+        train_nats, valid_nats: mean loss of an event; None where the epoch was not validated.
         best_valid_nats: lowest validation nats so far; inf for none.
     """
 
@@ -121,17 +114,12 @@ class Progress:
     """The position of a training. Randomness is a function of (seed, step), so this is all of it.
 
     Attributes:
-        epoch: finished epochs.
-        step: finished optimiser steps.
-        steps_in_epoch: steps of the epoch under way.
-        rows_in_epoch: rows of the epoch under way, over all workers.
-        loss_in_epoch: summed nats of the epoch under way, over all workers.
+        epoch, step: finished ones.
+        steps_in_epoch, rows_in_epoch, loss_in_epoch: of the epoch under way, the loss in summed
+            nats; rows and loss over all workers.
         seconds: time spent training, over all restarts.
-        best_nats: lowest validation nats so far.
-        best_epoch: its epoch (0: none yet).
-        validations_since_best: for early stopping.
+        best_nats, best_epoch: of the lowest validation so far (epoch 0: none yet).
         stopped: early stopping has ended the training.
-        history: one record per finished epoch.
         world: number of workers.
         precision: of the steps; None before the first one.
     """
@@ -196,16 +184,10 @@ class TrainingRecord(Record):
     restored from its cache has none, or one of other weights.
 
     Attributes:
-        experiment: its name.
         run_id: of MLflow; None where the store could not be reached.
-        mlflow_experiment: that the run is in.
-        num_parameters: of the model.
         train_seconds: over all restarts, validation not counted.
-        device: name of the accelerator or processor.
         num_workers: that it ended with.
-        epochs: finished.
         best_epoch: whose weights were kept; 0 where none was validated.
-        commit: of the code.
         epoch_seconds: of training up to the end of each epoch, as long as history.csv.
         weights_sha256: of the file model.safetensors; older records have none.
         precision: of the steps, auto being resolved; older records have none.

@@ -64,7 +64,7 @@ def train_worker(config: dict[str, TrainingJob]) -> TrainingOutcome:
 
 
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
-    """Train in a session; user-fixable errors are returned as `Failed`."""
+    """Train in a session; errors that a user can put right are returned as `Failed`."""
     began = False
     try:
         with flushed_denormals():

@@ -1,4 +1,4 @@
-"""What a training step is made of: averages of weights, its precision and its compiler."""
+"""What a training step is made of: averages of weights, and its precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch.optim import swa_utils
 
 import arcore
-from pipeline.core.errors import UserError
 from pipeline.training import learner
 from pipeline.training.collectives import Workers
 from tests.support.waits import META, NoWaitingCopies
@@ -79,22 +78,3 @@ def test_one_worker_without_decides_for_all(monkeypatch, others: float) -> None:
 @pytest.mark.parametrize("asked", ["float32", "bfloat16", "float64"])
 def test_what_is_asked_for_by_name_is_not_changed(asked: str) -> None:
     assert learner.precision_of_steps(asked, Workers(0, 1, CPU)) == asked
-
-
-@pytest.mark.parametrize(
-    ("device", "variable", "names"), [("cpu", "CXX", r"g\+\+"), ("cuda", "CC", "gcc or clang")]
-)
-def test_compiling_asks_for_a_compiler(
-    monkeypatch: pytest.MonkeyPatch, device: str, variable: str, names: str
-) -> None:
-    monkeypatch.setattr(learner.shutil, "which", lambda name: name if name == "mycc" else None)
-    monkeypatch.setattr(learner.sys, "platform", "linux")
-    monkeypatch.delenv(variable, raising=False)
-    message = f"expected a compiler .{names}, or the program that {variable} names., found none"
-    for chosen in (None, "gcc", "mycc -O2"):  # torch takes one name, without arguments
-        if chosen is not None:
-            monkeypatch.setenv(variable, chosen)
-        with pytest.raises(UserError, match=f"^trainer.compile: .*: {message}"):
-            learner._require_compiler(torch.device(device))
-    monkeypatch.setenv(variable, "mycc")
-    learner._require_compiler(torch.device(device))

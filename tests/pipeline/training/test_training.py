@@ -289,8 +289,6 @@ def test_compiled_training_is_the_same_training(make_worker, monkeypatch, backen
         return compiler(call, backend=backend, **options)
 
     monkeypatch.setattr(torch, "compile", compile_call)
-    if backend != "inductor":
-        monkeypatch.setattr(learner, "_require_compiler", lambda device: None)
     compiled.train(max_epochs=2, compile=True)
     assert len(calls) == 1
     assert compiled.progress.best_nats == pytest.approx(plain.progress.best_nats, rel=1e-4)
