@@ -52,8 +52,7 @@ from pipeline.experiments.schema import TrainerConfig, build
 from pipeline.tracking import mlflow_store
 from pipeline.training import optimization
 from pipeline.training import worker as product
-from pipeline.training.sessions import Session
-from pipeline.training.training_records import EpochRecord, TrainingJob
+from pipeline.training.training_records import EpochRecord, Session, TrainingJob
 
 ROOT = Path(__file__).parents[1]
 DATASET = "binarized_mnist"

@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from pipeline.tracking import mlflow_pages, mlflow_store
+from pipeline.tracking import mlflow_store
 from stages import cli
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     uri = mlflow_store.tracking_uri()
     elsewhere = uri.startswith(("http://", "https://"))
     address = None if elsewhere else f"http://127.0.0.1:{options.port}"
-    print(mlflow_pages.overview(mlflow_store.require_store(uri), address), flush=True)
+    print(mlflow_store.overview(mlflow_store.require_store(uri), address), flush=True)
     if elsewhere or options.print:
         return
     command = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(options.port)]

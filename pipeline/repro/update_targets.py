@@ -8,10 +8,9 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
@@ -122,8 +121,7 @@ class Stages:
 
     def __init__(self, waits_for: Mapping[str, set[str]], environment: Mapping[str, str]) -> None:
         self._order = TopologicalSorter(waits_for)
-        self._total, self._environment = len(waits_for), environment
-        self._seconds: dict[str, float] = {}
+        self._total, self._done, self._environment = len(waits_for), 0, environment
         self._processes: set[subprocess.Popen[str]] = set()
         self._lock, self._log = threading.Lock(), paths.work() / "repro.log"
 
@@ -145,9 +143,7 @@ class Stages:
         except KeyboardInterrupt:
             self.stop()
             raise UserError("interrupted; what is done is kept, rerun to go on") from None
-        finally:
-            with contextlib.suppress(BrokenPipeError):  # which would hide why it ends
-                self._print_summary(time.monotonic() - began)
+        print(f"{time.monotonic() - began:.0f} s in all", flush=True)
 
     def _run_all(self, pool: ThreadPoolExecutor) -> None:
         running: dict[Future[None], str] = {}
@@ -183,9 +179,10 @@ class Stages:
             print(f"{_words(stage)} failed; waiting for running stages to finish", flush=True)
             raise UserError("\n".join([f"{stage} failed (all output: {self._log}):", *last]))
         with self._lock:
-            self._seconds[stage] = time.monotonic() - began
-            number = f"[{len(self._seconds):{len(str(self._total))}}/{self._total}]"
-            print(f"{number} {_words(stage):46} {self._seconds[stage]:6.1f} s", flush=True)
+            self._done += 1
+            number = f"[{self._done:{len(str(self._total))}}/{self._total}]"
+            seconds = time.monotonic() - began
+            print(f"{number} {_words(stage):46} {seconds:6.1f} s", flush=True)
 
     def _followed(self, stage: str, process: subprocess.Popen[str]) -> Sequence[str]:
         """Log what a stage prints, show its warnings and now and then an epoch; return the end."""
@@ -200,13 +197,6 @@ class Stages:
                 shown = time.monotonic()
                 print(f"{'':9}{stage.partition('@')[2]}: {last[-1]}", flush=True)
         return last
-
-    def _print_summary(self, seconds: float) -> None:
-        kinds: dict[str, list[float]] = defaultdict(list)
-        for stage, taken in self._seconds.items():
-            kinds[stage.rpartition(":")[2].partition("@")[0]].append(taken)
-        parts = ", ".join(f"{kind} {sum(all_):.0f} s ({len(all_)})" for kind, all_ in kinds.items())
-        print(textwrap.fill(f"{seconds:.0f} s in all, side by side: {parts}", 120), flush=True)
 
 
 def _end_below(process: subprocess.Popen[str]) -> None:

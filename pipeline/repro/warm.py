@@ -27,12 +27,9 @@ from collections.abc import Iterator, Sequence
 
 VARIABLE = "ARCORE_WARM"
 _OWN = ("arcore", "pipeline", "stages", "reproductions")
-_LIBRARIES = (
-    "fsspec", "hydra", "matplotlib.backends.backend_agg", "matplotlib.figure",
-    "mlflow.store.tracking.sqlalchemy_store", "mlflow.system_metrics.system_metrics_monitor",
-    "PIL.Image", "pyarrow.fs", "pyarrow.parquet", "safetensors.torch", "sklearn.datasets",
-    "torch._dynamo", "yaml",
-)  # fmt: skip
+_LIBRARIES = """fsspec hydra matplotlib.backends.backend_agg matplotlib.figure
+    mlflow.store.tracking.sqlalchemy_store PIL.Image pyarrow.fs pyarrow.parquet
+    safetensors.torch sklearn.datasets torch._dynamo yaml"""
 
 
 @contextlib.contextmanager
@@ -97,7 +94,7 @@ def serve(listening: socket.socket) -> None:
     """Import the libraries, then fork for each stage that connects, until the parent ends."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # as a stage does, which cannot once it is a pipe
-    for name in _LIBRARIES:
+    for name in _LIBRARIES.split():
         pkgutil.resolve_name(name)
     for name in [name for name in sys.modules if name.partition(".")[0] in _OWN]:
         del sys.modules[name]

@@ -22,7 +22,7 @@ from pipeline.artifacts.artifact import Artifact
 from pipeline.artifacts.origin import device_name
 from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import connection, shared_storage
-from pipeline.core import allocator, paths, stage_code, storage
+from pipeline.core import paths, stage_code, storage
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.experiments.schema import ClusterConfig
@@ -31,6 +31,7 @@ from pipeline.search.spec import Search, load_search
 from pipeline.search.trials import TrialRecord, TrialRecords, best
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
+from pipeline.training import driver
 from pipeline.training.training_records import BEST
 
 log = logging.getLogger(__name__)
@@ -140,10 +141,7 @@ def _environment() -> dict[str, str]:
     """Set Ray Tune's variables here; return those of all workers."""
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
-    variables = allocator.VARIABLES | {"MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
-    if "ARCORE_HOME" in os.environ:
-        variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
-    return variables
+    return driver.worker_variables()
 
 
 def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> None:
@@ -217,8 +215,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
 
     from pipeline.search.algorithms import TrialSource, scheduler_of
     from pipeline.search.callback import TrialLogger, TrialRuns, number_of
-    from pipeline.search.trial_run import TrialSetting, run_trial
-    from pipeline.search.trial_workers import bundles
+    from pipeline.search.trial_run import TrialSetting, bundles, run_trial
 
     search, before = run.search, records.all()
     scheduler = scheduler_of(search.plan.scheduler, before)

@@ -47,6 +47,9 @@ _QUIET = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _ARTIFACTS = "mlartifacts"  # folder of a local store
+LOCAL = "http://127.0.0.1:5000"  # where `make ui` listens
+PREFIX = "arcore-"
+_TRAINING = "workflowType=machine_learning"  # else MLflow shows its pages of traces and agents
 _NAME_LENGTH, _PARAM_LENGTH = 250, 6000
 _BATCH = 100
 
@@ -60,8 +63,7 @@ def configure() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     # A failure is reported here, once; MLflow would add a traceback, urllib3 each attempt.
-    for name in ("mlflow.store.db.utils", "mlflow.system_metrics.system_metrics_monitor"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").addFilter(
         lambda record: "/mlflow" not in record.getMessage()
     )
@@ -185,7 +187,7 @@ def experiment_id(store: MlflowClient, name: str) -> str:
 
 def experiment_of(dataset: str) -> str:
     """Return the name of the MLflow experiment that a dataset's runs are in."""
-    return f"arcore-{dataset}"
+    return f"{PREFIX}{dataset}"
 
 
 def start_run(
@@ -310,3 +312,51 @@ def fluent(uri: str) -> Iterator[ModuleType]:
         finally:
             mlflow.set_tracking_uri(None)  # type: ignore[arg-type, unused-ignore]
             mlflow.set_registry_uri(None)  # type: ignore[arg-type, unused-ignore]
+
+
+def server() -> str:
+    """Return the address of the server that MLFLOW_TRACKING_URI names, else that of `make ui`."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    return redacted(uri).rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL
+
+
+def run_page(run_id: str) -> str:
+    """Return the address of a run's page.
+
+    Example:
+        >>> "/#/runs/4d1f" in run_page("4d1f")
+        True
+    """
+    return f"{server()}/#/runs/{run_id}?{_TRAINING}"
+
+
+def models_page() -> str:
+    """Return the address of the page of registered models."""
+    return f"{server()}/#/models?{_TRAINING}"
+
+
+def overview(store: MlflowClient, address: str | None = None) -> str:
+    """List the addresses of every experiment's runs and of the models registered, one a line.
+
+    Arguments:
+        store: to look into.
+        address: of the server; None for `server()`.
+    """
+    base = (address or server()).rstrip("/")
+    with quiet():
+        experiments = store.search_experiments(order_by=["name ASC"])
+        models = store.search_registered_models(order_by=["name ASC"])
+    lines = [
+        (
+            one.name.removeprefix(PREFIX),
+            f"{base}/#/experiments/{one.experiment_id}/runs?{_TRAINING}",
+        )
+        for one in experiments
+        if one.name.startswith(PREFIX)
+    ]
+    if models:
+        lines.append(("models", f"{base}/#/models?{_TRAINING}"))
+    if not lines:
+        return f"no runs yet; MLflow on {base}"
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name.ljust(width)}  {page}" for name, page in lines)

@@ -15,7 +15,6 @@ from pipeline.tracking import mlflow_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 log = logging.getLogger(__name__)
 
@@ -94,28 +93,6 @@ class RunLogger:
             store.set_terminated(run, status, ended)
 
         self._try(end, insist=True)
-
-    @contextlib.contextmanager
-    def system_metrics(self, interval: float = 5.0) -> Iterator[None]:
-        """Record CPU, memory, disk, network (and GPU) use under `system/` while inside."""
-        monitor: SystemMetricsMonitor | None = None
-
-        def start(store: MlflowClient, run: str) -> None:
-            nonlocal monitor
-            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-            store.get_run(run)
-            monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call, unused-ignore]
-                run, sampling_interval=interval, resume_logging=True, tracking_uri=self.uri
-            )
-            monitor.start()
-
-        self._try(start)
-        try:
-            yield
-        finally:
-            if monitor is not None:
-                monitor.finish()
 
     @contextlib.contextmanager
     def flushed(self) -> Iterator[None]:

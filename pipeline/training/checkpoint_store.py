@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from pipeline.training.checkpoints import STATE
 log = logging.getLogger(__name__)
 
 KEPT = 2  # checkpoints
+POLL_SECONDS = 1.0
+REMOTE_POLL_SECONDS = 5.0  # of an object store, which takes its time to answer
 _NAMED = re.compile(r"checkpoint_(\d{6,})")
 _STOP = "stop"  # a file: "1" once the training is asked to stop
 
@@ -33,6 +37,9 @@ class CheckpointStore:
 
     def __init__(self, place: str) -> None:
         self.place = place
+        is_local = storage.local_path(place) is not None
+        self._interval = POLL_SECONDS if is_local else REMOTE_POLL_SECONDS
+        self._stop, self._asked = False, -math.inf
 
     def names(self) -> list[str]:
         """Return the names of the checkpoints, the newest first."""
@@ -86,14 +93,16 @@ class CheckpointStore:
         storage.write_bytes(storage.join(self.place, _STOP), b"1")
 
     def stop_requested(self) -> bool:
-        """Tell whether the training was asked to; a storage that is away says nothing.
+        """Tell whether the training was asked to, by a look now and then; a yes stays one.
 
-        The file is there from the start, since hosts with NFS remember what is not.
+        A storage that is away says nothing. The file is there from the start, since hosts with NFS
+        remember what is not.
         """
-        try:
-            return storage.read_bytes(storage.join(self.place, _STOP)) == b"1"
-        except (OSError, SiteError):
-            return False
+        if not self._stop and time.monotonic() - self._asked >= self._interval:
+            self._asked = time.monotonic()
+            with contextlib.suppress(OSError, SiteError):
+                self._stop = storage.read_bytes(storage.join(self.place, _STOP)) == b"1"
+        return self._stop
 
 
 def _number(name: str) -> int:

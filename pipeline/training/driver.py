@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import logging
+import os
 import shutil
 import signal
 import threading
@@ -26,30 +27,34 @@ from pipeline.cluster.shared_storage import (
     shared_storage,
     storage_of,
 )
-from pipeline.core import paths, stage_code, storage
+from pipeline.core import allocator, paths, private_apis, stage_code, storage
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import flat, write_object
+from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest
-from pipeline.experiments.schema import ExperimentConfig
+from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
-from pipeline.training import checkpoints, ray_trainer
+from pipeline.training import checkpoints
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.resolved import ResolvedConfig, resolve
-from pipeline.training.sessions import Session
 from pipeline.training.training_records import (
     COLUMNS,
     Failed,
     Finished,
+    Session,
     Stopped,
     TrainingJob,
     TrainingOutcome,
     TrainingRecord,
 )
-from pipeline.training.worker import run_job
+from pipeline.training.worker import run_job, train_worker
 
 log = logging.getLogger(__name__)
+FOLDER = "ray"  # next to the checkpoints; Ray finds out there whether all nodes share the storage
+START_SECONDS = 300  # for which Ray Train waits for its workers
+ELASTIC_SECONDS = 10  # where fewer will do; see below
 KEPT = "the last checkpoint is kept, rerun to go on"
 
 
@@ -160,7 +165,7 @@ def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
     cluster = run.config.cluster
     try:
         with connection.on_signal(store.request_stop, signal.SIGTERM, signal.SIGINT):
-            return ray_trainer.fit(cluster, job)
+            return _fit(cluster, job)
     except ray.train.WorkerGroupError as error:
         what = f"training failed after {cluster.max_failures} restarts ({KEPT}): {cause(error)}"
         raise _failed(run, what) from error
@@ -168,6 +173,58 @@ def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
         raise _failed(run, f"training failed ({KEPT}): {cause(error)}") from error
     except RayError as error:
         raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
+
+
+def _fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
+    """Train a job, whose storage every node reaches, with restarts; return how it ended.
+
+    In a thread, since in the main one Ray Train replaces our handler of Ctrl-C.
+    """
+    import ray.train
+
+    from pipeline.cluster.network_interface import ByAddress
+
+    workers, patience = _num_workers(config)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
+    filesystem, path = storage.filesystem(job.checkpoints)
+    variables = worker_variables() | {"OMP_NUM_THREADS": str(job.threads)}
+    trainer = private_apis.torch_trainer()(
+        train_worker,
+        train_loop_config={"job": job},
+        torch_config=ByAddress(),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={"CPU": job.threads} | ({"GPU": 1} if config.use_gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=FOLDER,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            worker_runtime_env={"env_vars": variables},
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    outcome: TrainingOutcome = in_thread(trainer.fit).return_value
+    return outcome
+
+
+def _num_workers(config: ClusterConfig) -> tuple[int | tuple[int, int], int]:
+    """Return the workers that Ray Train starts, or a range of them, and how long it waits."""
+    workers = connection.num_workers(config)
+    if config.min_workers is None or config.min_workers >= workers:
+        return workers, START_SECONDS
+    # Ray counts the workers that fit once, then waits; a node just lost may still have counted.
+    return (config.min_workers, workers), ELASTIC_SECONDS
+
+
+def worker_variables() -> dict[str, str]:
+    """Return the environment variables of each worker's process."""
+    variables = allocator.VARIABLES | {"MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
+    if "ARCORE_HOME" in os.environ:
+        variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
+    return variables
 
 
 def make_job(
@@ -196,7 +253,6 @@ def make_job(
         trainer=config.trainer,
         shards=shards,
         dataset_sha256=resolved.dataset_sha256,
-        tracking_uri=mlflow_store.tracking_uri(),
         run_id=run_id,
         checkpoints=place,
         threads=threads,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
+from pipeline.core.errors import UserError
 from pipeline.core.records import Record, left_out, read_object
 from pipeline.experiments.schema import TrainerConfig, build
 
@@ -41,7 +45,6 @@ class TrainingJob:
     shards: str
     dataset_sha256: str | None = None
     code_sha256: str | None = None
-    tracking_uri: str = ""
     run_id: str | None = None
     checkpoints: str = ""
     threads: int = 1
@@ -107,6 +110,33 @@ class EpochRecord(Record):
 COLUMNS = tuple(  # of history.csv
     field.name for field in dataclasses.fields(EpochRecord) if field.name not in ("seconds", BEST)
 )
+
+
+def never() -> bool:
+    """Request no stop, as of what ends a training by itself."""
+    return False
+
+
+def report_nothing(record: EpochRecord, finished: bool) -> None:
+    """Do nothing: the checkpoint has all of it."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A worker of a training, and what it runs in.
+
+    Attributes:
+        rank: of the worker, of `world` workers: 0 and 1 if alone.
+        device: on which it trains.
+        stop_requested: tells whether the training should save itself and leave.
+        report: takes each finished epoch, and whether it was the last.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+    stop_requested: Callable[[], bool] = never
+    report: Callable[[EpochRecord, bool], None] = report_nothing
 
 
 @dataclass
@@ -225,3 +255,33 @@ class TrainingRecord(Record):
             UserError: naming the file, if there is none, or it is damaged.
         """
         return cls.from_dict(read_object(path), str(path))
+
+
+def read_history(path: Path) -> list[Mapping[str, str]]:
+    """Read a history.csv: each cell a finite number as text, or empty; `epoch` counts from 1.
+
+    Raises:
+        UserError: naming the file, if it is missing or damaged.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines, strict=True, restval=""))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; train the experiment first") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a table of text: {error}") from None
+    for number, row in enumerate(rows, 1):
+        where = f"{path}: row {number}"
+        if None in row or not str(row.get("epoch") or "").isdecimal() or int(row["epoch"]) < 1:
+            raise UserError(f"{where}: expected an epoch and no more cells than columns")
+        for column, cell in row.items():
+            if cell and not _is_number(cell):
+                raise UserError(f"{where}: {column}: expected a finite number, got {cell!r}")
+    return list(rows)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False

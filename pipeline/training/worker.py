@@ -34,7 +34,6 @@ from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
 from pipeline.training.denormals import flushed_denormals
 from pipeline.training.learner import Learner
-from pipeline.training.sessions import Session, StopRequests
 from pipeline.training.training_display import TrainingDisplay
 from pipeline.training.training_records import (
     BEST,
@@ -42,6 +41,7 @@ from pipeline.training.training_records import (
     Failed,
     Finished,
     Progress,
+    Session,
     Stopped,
     TrainingJob,
     TrainingOutcome,
@@ -58,7 +58,7 @@ def train_worker(config: dict[str, TrainingJob]) -> TrainingOutcome:
 
     logging.getLogger().setLevel(logging.WARNING)
     job, context = config["job"], ray.train.get_context()
-    stop = StopRequests(CheckpointStore(job.checkpoints))
+    stop = CheckpointStore(job.checkpoints).stop_requested
     rank, world = context.get_world_rank(), context.get_world_size()
     return run_job(job, Session(rank, world, ray.train.torch.get_device(), stop))
 
@@ -229,11 +229,7 @@ class Worker:
 
     def run(self) -> TrainingOutcome:
         """Train to the last epoch, an early stop, or a request to leave."""
-        with (
-            contextlib.closing(self.display.bar),
-            self.logger.system_metrics(),
-            self.logger.flushed(),
-        ):
+        with contextlib.closing(self.display.bar), self.logger.flushed():
             while self.progress.epoch < self.config.max_epochs and not self.progress.stopped:
                 ended = self._epoch()
                 if ended is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import paths
-from pipeline.training.history import read_history
+from pipeline.training.training_records import read_history
 from reproductions.studies.study_base import (
     Study,
     StudyContext,

@@ -9,8 +9,7 @@ from typing import Any
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import TrainerConfig, build
 from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.sessions import Session
-from pipeline.training.training_records import EpochRecord, TrainingJob, TrainingOutcome
+from pipeline.training.training_records import EpochRecord, Session, TrainingJob, TrainingOutcome
 
 DEFAULT_MODEL = {"name": "made", "hidden": [16]}
 

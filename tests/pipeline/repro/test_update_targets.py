@@ -97,7 +97,7 @@ def test_a_project_is_brought_up_to_date_in_lanes(project: Path) -> None:
     assert (project / "table").read_text() == "made\n" * 3
     lines = done.stdout.splitlines()
     assert "report a" in lines[-2] and lines[-2].startswith("["), lines
-    assert " s in all, side by side: " in lines[-1]
+    assert lines[-1].endswith(" s in all")
     assert max(map(len, lines)) <= 120 and "\x1b" not in done.stdout
     again = repro(project)
     assert (again.returncode, again.stdout) == (0, "up to date\n")

@@ -13,7 +13,7 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.datasets import catalog
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.search import spec, trial_workers, tuning
+from pipeline.search import spec, trial_run, tuning
 from tests.places import ROOT
 
 PARAMS = params_file.read_params(ROOT / "params.yaml")
@@ -294,7 +294,7 @@ def test_a_trial_validates_the_masks_that_the_space_draws(workdir: Path) -> None
 )
 def test_all_workers_of_a_trial_are_reserved_at_once(asked, expected) -> None:
     """So that no trial waits with a part of its workers for those of another one."""
-    assert trial_workers.bundles(tuning.trial_cluster(ClusterConfig(**asked))) == expected
+    assert trial_run.bundles(tuning.trial_cluster(ClusterConfig(**asked))) == expected
 
 
 def test_a_search_changed_by_hand_has_a_name_of_its_own(load) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,7 @@ import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.search import spec
-from pipeline.search.algorithms import Replayed, TrialSource, scheduler_of
-from pipeline.search.draws import Draws
+from pipeline.search.algorithms import Draws, TrialSource, scheduler_of
 from pipeline.search.trials import TrialRecord, TrialRecords
 from pipeline.training.training_records import BEST, TIME, EpochRecord
 
@@ -129,11 +129,9 @@ def test_the_scheduler_compares_with_trials_that_ended_before(load) -> None:
     source = TrialSource(search, before, scheduler := scheduler_of(search.plan.scheduler, before))
     assert source.left == search.total - 3
 
-    class New:
-        trial_id = "new"
-
-    scheduler.on_trial_add(None, New)
-    assert scheduler.on_trial_result(None, New, {TIME: 2, BEST: 8.0}) == "STOP"
+    new = SimpleNamespace(trial_id="new")
+    scheduler.on_trial_add(None, new)
+    assert scheduler.on_trial_result(None, new, {TIME: 2, BEST: 8.0}) == "STOP"
 
 
 def test_the_scheduler_knows_of_failed_trials_what_it_was_told(load) -> None:
@@ -142,7 +140,7 @@ def test_the_scheduler_knows_of_failed_trials_what_it_was_told(load) -> None:
     drawn = Draws(search).draw(1)
     told, before = scheduler_of(search.plan.scheduler, []), []
     for number, (nats, problem) in enumerate([([9.0], ""), ([5.0], "NaN"), ([], "NaN")], 1):
-        trial = Replayed(f"{number}")
+        trial = SimpleNamespace(trial_id=f"{number}")
         told.on_trial_add(None, trial)
         for report in [row.to_dict() for row in epochs(*nats)] + FAILURE * bool(problem):
             told.on_trial_result(None, trial, report)

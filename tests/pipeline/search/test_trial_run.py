@@ -27,10 +27,10 @@ from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.search import spec, trial_run, trial_workers, tuning
+from pipeline.search import spec, trial_run, tuning
 from pipeline.training import driver
 from pipeline.training.resolved import resolve
-from pipeline.training.sessions import Session
+from pipeline.training.training_records import Session
 
 VALUES = {"model.ordering": "raster"}
 ENTRY: dict[str, Any] = {
@@ -107,18 +107,18 @@ def test_a_lost_worker_is_no_fault_of_a_trial(
 ) -> None:
     """The callback then notes that it may be tried again."""
     cause = "ActorDiedError: its node" if lost else None
-    monkeypatch.setattr(trial_workers, "_cause_of_loss", lambda ends: cause)
-    monkeypatch.setattr(trial_workers, "_start", lambda *_: SimpleNamespace(train=Remote()))
-    monkeypatch.setattr(trial_workers, "_process_group", lambda *_: nullcontext())
-    monkeypatch.setattr(trial_workers, "TCPStore", lambda *_, **__: SimpleNamespace(port=1))
-    monkeypatch.setattr(trial_workers.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr("_cause_of_loss", lambda ends: cause)
+    monkeypatch.setattr("_start", lambda *_: SimpleNamespace(train=Remote()))
+    monkeypatch.setattr("_process_group", lambda *_: nullcontext())
+    monkeypatch.setattr("TCPStore", lambda *_, **__: SimpleNamespace(port=1))
+    monkeypatch.setattr(trial_run.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     killed: list[object] = []
-    monkeypatch.setattr(trial_workers.ray, "kill", killed.append)
+    monkeypatch.setattr(trial_run.ray, "kill", killed.append)
     job = driver.make_job(resolve(setting.search.base, setting.manifest), "", threads=1)
     session = Session(0, 3, torch.device("cpu"))
     reason = "^ActorDiedError: its node$" if lost else "^Connection closed by peer$"
     with pytest.raises(RuntimeError, match=reason):
-        with trial_workers.trial_workers(job, setting.resources, session):
+        with trial_run.trial_workers(job, setting.resources, session):
             raise RuntimeError("Connection closed by peer")
     assert len(killed) == 2
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat
-from pipeline.tracking import mlflow_pages, mlflow_store, run_logger
+from pipeline.tracking import mlflow_store, run_logger
 from tests.places import ROOT
 
 DEAD = "http://127.0.0.1:9"
@@ -111,26 +111,15 @@ def test_artifacts_lie_under_the_working_directory(home):
     assert {"artifacts/grid.png", "artifacts/table.json"} <= stored
 
 
-def test_system_metrics(home):
-    run_id = start()
-    logger = run_logger.RunLogger(run_id)
-    key, deadline = "system/cpu_utilization_percentage", time.monotonic() + 30
-    with logger.system_metrics(interval=0.3):
-        while not history(run_id, key) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    assert history(run_id, key)
-
-
 def test_an_unreachable_server_costs_seconds_and_a_warning(home, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, logger="pipeline"):
         assert start() is None
         logger = run_logger.RunLogger("0" * 32)
-        with logger.system_metrics():
-            for step in range(100):
-                logger.metrics({"train_nats": 1.0}, step)
-            logger.artifact(home / "a.png")
+        for step in range(100):
+            logger.metrics({"train_nats": 1.0}, step)
+        logger.artifact(home / "a.png")
         logger.finish()
     assert time.monotonic() - began < 15
     lines = [r.message for r in caplog.records if r.name.startswith("pipeline.")]
@@ -226,7 +215,7 @@ def test_experiments_open_on_runs_and_runs_say_where_they_come_from(home):
     run = store.get_run(start())
     assert run.data.tags["mlflow.source.git.commit"] == "abc"
     experiment = run.info.experiment_id
-    listed = mlflow_pages.overview(store, "http://127.0.0.1:5001")
+    listed = mlflow_store.overview(store, "http://127.0.0.1:5001")
     assert f"http://127.0.0.1:5001/#/experiments/{experiment}/runs?" in listed
     kind = store.get_experiment(experiment).tags["mlflow.experimentKind"]
     assert kind == "custom_model_development"

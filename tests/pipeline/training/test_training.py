@@ -23,8 +23,7 @@ from pipeline.cluster import connection
 from pipeline.core import stage_code
 from pipeline.core.errors import SiteError, UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
-from pipeline.training import checkpoints, learner, resolved, sessions
-from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training import checkpoints, learner, resolved
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
 from pipeline.training.training_records import Finished, Stopped
@@ -479,24 +478,6 @@ def test_what_fails_on_one_worker_fails_on_all(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.undo()
     with pytest.raises(FileNotFoundError):
         Workers(0, 1, torch.device("cpu")).run_on_all_ranks(missing)
-
-
-@pytest.mark.parametrize(
-    ("place", "seconds"),
-    [("/kept", sessions.POLL_SECONDS), ("memory://kept", sessions.REMOTE_POLL_SECONDS)],
-)
-def test_a_request_to_stop_is_asked_for_now_and_then_and_kept(
-    monkeypatch: pytest.MonkeyPatch, place: str, seconds: float
-) -> None:
-    asked = []
-    monkeypatch.setattr(
-        CheckpointStore, "stop_requested", lambda store: asked.append(store.place) or True
-    )
-    stop = sessions.StopRequests(CheckpointStore(place))
-    assert not stop() and asked == []
-    stop._asked -= seconds
-    assert [stop() for _ in range(3)] == [True] * 3
-    assert asked == [place]
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(make_worker) -> None:
