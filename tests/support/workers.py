@@ -42,6 +42,7 @@ class Worker:
         self.checkpoint_seconds = 600.0
         self.code_sha256: str | None = None
         self.progress: Any = None
+        self.outcome: TrainingOutcome | None = None
 
     def report(self, record: EpochRecord, finished: bool) -> None:
         self.reports.append(record)
@@ -75,9 +76,9 @@ class Worker:
         session = Session(self.rank, self.world, self.device, *told)
         self.worker = worker.Worker(job, session)
         self.progress = self.worker.progress
-        outcome = self.worker.run()
+        self.outcome = self.worker.run()
         self._copy("midway")
-        return outcome
+        return self.outcome
 
     def _restart(self) -> None:
         """Empty the store but for the checkpoints of `resume`."""
