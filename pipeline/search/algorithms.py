@@ -98,10 +98,8 @@ class Draws:
 class TrialSource(Searcher):  # type: ignore[misc]
     """Gives Ray Tune its trials: first those that were interrupted, then new ones.
 
-    Arguments:
-        search: the search.
-        before: the trials that there are, of which those that ended enter the draws alone.
-        scheduler: gets the epochs that an interrupted trial reported before.
+    Those that ended `before` enter the draws alone. The scheduler gets the epochs that an
+    interrupted trial reported before.
     """
 
     def __init__(

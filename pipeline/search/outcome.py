@@ -29,14 +29,8 @@ def summarize(search: Search, table: Table, **origin: object) -> dict[str, objec
     `default_trial` has the base experiment's own values. `front` has the trials that none beats in
     both objectives, by rising nats; it is empty for one objective.
 
-    Arguments:
-        search: the search.
-        table: its trials.
-        origin: of the search: run_id and mlflow_experiment of MLflow, seconds since it was last
-            started, command, commit, and device of the process that led it.
-
-    Raises:
-        UserError: if no trial has a finite value.
+    Its origin: run_id and mlflow_experiment of MLflow, seconds since it was last started, command,
+    commit, and device of the process that led it. A `UserError` if no trial has a finite value.
     """
     winner, defaults = best(table), search.defaults()
     default = next((row for row in table if row.values == defaults), None)

@@ -91,7 +91,6 @@ class Search:
 
     Attributes:
         name: its key, or what overrides made of it (`pipeline.experiments.naming.variant`).
-        key: its key.
         entry: dataset, model, base, model_overrides, trainer: what a trial starts from.
         overrides: from the command line, for every trial.
         base: the experiment of the entry as it is.
@@ -209,11 +208,7 @@ class Search:
 
 
 def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
-    """Load a search of params.yaml.
-
-    Arguments:
-        name: a key of `searches`.
-        overrides: of the plan (`num_trials=4`), or as for `experiments.load`.
+    """Load a search of params.yaml, with overrides of its plan (`num_trials=4`) or experiment.
 
     Raises:
         UserError: for an unknown search, key, parameter or kind, and for values that do not fit

@@ -257,12 +257,7 @@ def _describe(
 
 
 def parameter_name(name: str) -> str:
-    """Return a name that MLflow takes for a parameter: without what it refuses, and short enough.
-
-    Example:
-        >>> parameter_name("dataset.levels.weight (kg)")
-        'dataset.levels.weight _kg_'
-    """
+    """Return a name that MLflow takes for a parameter: `weight _kg_` for `weight (kg)`."""
     return re.sub(r"[^\w\-. :]", "_", name)[:_NAME_LENGTH]
 
 
@@ -336,12 +331,7 @@ def models_page() -> str:
 
 
 def overview(store: MlflowClient, address: str | None = None) -> str:
-    """List the addresses of every experiment's runs and of the models registered, one a line.
-
-    Arguments:
-        store: to look into.
-        address: of the server; None for `server()`.
-    """
+    """List the addresses, on a server, of every experiment's runs and of registered models."""
     base = (address or server()).rstrip("/")
     with quiet():
         experiments = store.search_experiments(order_by=["name ASC"])

@@ -30,14 +30,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """The content of a model's config.yaml.
-
-    Attributes:
-        experiment: as composed.
-        model: its name and all hyperparameters, those that were left out included.
-        event: what a row of its dataset is.
-        dataset_sha256: of the shards' content and meaning.
-    """
+    """The content of a model's config.yaml, with all hyperparameters of the model."""
 
     experiment: ExperimentConfig
     model: Mapping[str, object]
@@ -149,11 +142,7 @@ def _other_shards(dataset: Mapping[str, object], key: str, expected: str, got: s
 
 
 def check_frames(config: ExperimentConfig, model: AutoregressiveModel, manifest: Manifest) -> None:
-    """Check that clips of which frames are given have a model that scores the rest of them.
-
-    Raises:
-        UserError: naming the experiment and its model.
-    """
+    """Check that clips of which frames are given have a model that scores the rest of them."""
     if manifest.context_frames and not model.scores_parts:
         raise UserError(
             f"{config.name}: expected a model over clips for {manifest.dataset}, of which "
@@ -162,11 +151,7 @@ def check_frames(config: ExperimentConfig, model: AutoregressiveModel, manifest:
 
 
 def check_condition(model: AutoregressiveModel, manifest: Manifest) -> None:
-    """Check that a dataset's rows come with the condition that a model asks for.
-
-    Raises:
-        UserError: naming the hyperparameter.
-    """
+    """Check that a dataset's rows come with the condition that a model asks for."""
     for name, asked in model.hyperparameters.asked_conditions().items():
         known = manifest.conditions.get(name)
         if asked != known:
