@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.search import outcome, spec
-from pipeline.search.trials import TrialRecord, best, front
+from pipeline.search.trials import TrialRecord, front
 from pipeline.training.training_records import EpochRecord
 
 ENTRY = {
@@ -157,14 +157,6 @@ def test_an_entry_that_failed_has_no_value(workdir) -> None:
     assert summary == {"valid_nats": 9.0}
 
 
-def test_importance_finds_what_matters(search: spec.Search) -> None:
-    shares = outcome.importances(outcome.study_of(search, varied()))
-    assert set(shares) == set(ENTRY["space"])
-    assert max(shares, key=lambda name: shares[name]) == "trainer.optimizer.learning_rate"
-    assert shares["trainer.optimizer.learning_rate"] > 0.7
-    assert sum(shares.values()) <= 1
-
-
 def test_what_two_parameters_do_together_is_neithers_share(search: spec.Search) -> None:
     """Of an exclusive or, neither has any of the variance by itself."""
     table = []
@@ -191,10 +183,6 @@ def test_what_two_parameters_do_together_is_neithers_share(search: spec.Search) 
 )
 def test_importance_of_nothing_is_empty(search: spec.Search, table: list[TrialRecord]) -> None:
     assert outcome.importances(outcome.study_of(search, table)) == {}
-
-
-def test_the_best_is_the_lowest_finite_value() -> None:
-    assert best([trial(1, math.inf), trial(2, 3.0), trial(3, 2.0)]).number == 3
 
 
 @pytest.mark.parametrize("table", [[], [trial(1, math.inf, status="failed", problem="it is NaN")]])

@@ -162,31 +162,27 @@ def test_a_storage_that_is_away_is_no_fault_of_a_trial(
     assert not reports
 
 
-def test_a_full_disk_is_no_fault_of_a_trial(
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left"), torch.OutOfMemoryError("CUDA out of memory.")],
+)
+def test_a_full_disk_is_no_fault_of_a_trial_and_a_full_accelerator_is(
     setting: trial_run.TrialSetting,
     reports: Reports,
     monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     monkeypatch.setattr(trial_run, "_train", full)
-    with pytest.raises(SiteError, match="No space left on device"):
+    if isinstance(error, OSError):
+        with pytest.raises(SiteError, match="No space left"):
+            trial_run.run_trial(DRAWN, setting=setting)
+    else:
         trial_run.run_trial(DRAWN, setting=setting)
-    assert not reports
-
-
-def test_a_trial_too_large_for_its_accelerator_fails_by_itself(
-    setting: trial_run.TrialSetting,
-    reports: Reports,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def large(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr(trial_run, "_train", large)
-    trial_run.run_trial(DRAWN, setting=setting)
-    assert [report["problem"] for report in reports] == ["CUDA out of memory."]
+    told = [] if isinstance(error, OSError) else [str(error)]
+    assert [report["problem"] for report in reports] == told
 
 
 def test_a_host_of_other_code_than_the_drivers_is_no_fault_of_a_trial(

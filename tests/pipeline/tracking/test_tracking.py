@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.records import flat
 from pipeline.tracking import mlflow_store, run_logger
 from tests.places import ROOT
 
@@ -84,13 +83,11 @@ def test_a_fresh_start_is_another_run(home, monkeypatch):
 
 def test_columns_of_any_name_are_parameters(home):
     names = ["weight (kg)", "size %", "name, full", "a/../b", "grö\u00dfe", "x" * 300, "#"]
-    levels = {"dataset": {"levels": dict.fromkeys(names, 3)}}
-    params = flat(levels)
-    run = mlflow_store.start_run("arcore-test", "toy", "key", params, {})
+    params = dict.fromkeys(names, 3)
+    run = start(params, "key")
     kept = mlflow_store.client().get_run(run).data.params
     assert len(kept) == len(names) and set(kept.values()) == {"3"}
-    again = mlflow_store.start_run("arcore-test", "toy", "key", params, {})
-    assert again == run
+    assert start(params, "key") == run
 
 
 def test_failed_runs_are_resumed_and_identities_kept_apart(home):
@@ -130,40 +127,24 @@ def test_an_unreachable_server_costs_seconds_and_a_warning(home, monkeypatch, ca
 
 
 def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
+    """Also of one that begins as the history is looked up."""
     monkeypatch.setattr(run_logger, "PAUSE_SECONDS", 0.0)
-    run_id = start()
+    run_id, store = start(), mlflow_store.client()
     logger = run_logger.RunLogger(run_id)
-    real = mlflow_store.client
+
+    def away(*_):
+        raise OSError("gone")
+
     with monkeypatch.context() as outage, caplog.at_level(logging.WARNING):
-        outage.setattr(mlflow_store, "client", lambda uri=None: real("nonsense://"))
+        outage.setattr(mlflow_store, "client", away)
         logger.metrics({"train_nats": 2.0}, 0)
+        outage.setattr(mlflow_store, "client", lambda uri=None: store)
+        outage.setattr(store, "get_metric_history", away)
         logger.metrics({"train_nats": 1.0}, 1)
+    assert logger.failures == 2
     logger.metrics({"train_nats": 0.0}, 2)
     assert history(run_id, "train_nats") == [(0, 2.0), (1, 1.0), (2, 0.0)]
     assert len([r for r in caplog.records if "going on without" in r.message]) == 1
-
-
-def test_a_look_up_that_fails_loses_no_metric(home, monkeypatch):
-    monkeypatch.setattr(run_logger, "PAUSE_SECONDS", 0.0)
-    run_id = start()
-    logger = run_logger.RunLogger(run_id)
-    store = mlflow_store.client()
-    look_up, failing = store.get_metric_history, ["valid_nats"]
-
-    def fails_once(run, key):
-        if key in failing:
-            failing.remove(key)
-            raise OSError("gone")
-        return look_up(run, key)
-
-    with monkeypatch.context() as outage:
-        outage.setattr(store, "get_metric_history", fails_once)
-        outage.setattr(mlflow_store, "client", lambda uri=None: store)
-        logger.metrics({"train_nats": 2.0, "valid_nats": 3.0}, 1)
-    assert logger.failures == 1 and not failing
-    logger.metrics({"train_nats": 1.0}, 2)
-    assert history(run_id, "train_nats") == [(1, 2.0), (2, 1.0)]
-    assert history(run_id, "valid_nats") == [(1, 3.0)]
 
 
 @pytest.mark.parametrize(
@@ -175,16 +156,6 @@ def test_whatever_ends_the_work_ends_its_run(home, error, status):
     with pytest.raises(type(error)), run_logger.ended_by_errors(run_id, TimeoutError):
         raise error
     assert mlflow_store.client().get_run(run_id).info.status == status
-
-
-def test_options_of_a_store_are_no_part_of_its_file(workdir, migrated, monkeypatch):
-    shutil.copy(migrated, "other.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db?timeout=60")
-    mlflow_store.require_store()
-    run_id = start()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert start() == run_id
-    assert not [path.name for path in workdir.iterdir() if "?" in path.name]
 
 
 @pytest.mark.parametrize("options", ["", "?timeout=60"])

@@ -167,9 +167,6 @@ def test_shards_of_other_options_are_not_trained_on(project: Path) -> None:
         "dataset.components: expected shards made with 8, got those made with 3; "
         "run python -m stages.preprocess digits_pca"
     )
-    overrides = ["dataset.components=5", "dataset.rows_per_shard=9"]
-    with pytest.raises(UserError, match="with 5, got .* with 3; .* components=5 rows_per_shard=9$"):
-        driver.train(compose.load("pca", overrides))
     same = ["dataset.components=3", "dataset.rows_per_shard=9", "model.condition_size=3"]
     manifest = read_manifest(paths.shards("digits_pca"))
     config = compose.load("pca", same)

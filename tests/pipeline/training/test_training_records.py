@@ -4,45 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import arcore
 from pipeline.core.errors import UserError
-from pipeline.experiments.schema import OptimizerConfig, TrainerConfig
 from pipeline.training.training_records import (
     EpochRecord,
-    Failed,
-    Finished,
     Progress,
-    Stopped,
-    TrainingJob,
     TrainingRecord,
 )
 
-JOB = TrainingJob(
-    config_hash="c" * 64,
-    event=arcore.events.Levels(16, (None,)),
-    model={"name": "wavenet", "dilations": [1, 2], "num_classes": None},
-    trainer=TrainerConfig(optimizer=OptimizerConfig(betas=(0.5, 0.9)), clip_norm=1.0),
-    shards="s3://bucket/shards",
-    dataset_sha256="d" * 64,
-    run_id="r",
-    threads=2,
-)
 ROW = EpochRecord(epoch=2, step=20, seconds=1.5, learning_rate=0.1, train_nats=3.0)
 RECORD = TrainingRecord(
     experiment="toy", run_id=None, mlflow_experiment="arcore-toy", num_parameters=1,
     train_seconds=1.0, device="cpu", num_workers=1, epochs=2, best_epoch=0, commit="abc",
 )  # fmt: skip
-
-
-def test_jobs_and_outcomes_reach_another_process_as_they_were() -> None:
-    for sent in (JOB, Finished(7, "cpu", 2, "float32"), Failed("a line"), Stopped(8, 2)):
-        assert pickle.loads(pickle.dumps(sent)) == sent
 
 
 def test_progress_comes_back_with_its_history() -> None:
