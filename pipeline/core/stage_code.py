@@ -27,7 +27,8 @@ import yaml
 from pipeline.core import atomic, paths
 from pipeline.core.errors import SiteError, UserError, unknown_name
 from pipeline.core.import_closure import Checkout
-from pipeline.core.records import flat, read_yaml, value_of
+from pipeline.core.records import flat, value_of
+from pipeline.core.yaml_settings import read_yaml
 
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 PACKAGES = ("arcore", "pipeline", "stages", "reproductions")

@@ -10,12 +10,12 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from arcore.events import Levels
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require
+from pipeline.core.yaml_settings import dump_yaml
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.decoding_parts import PartsFolder, rows_of_a_part
@@ -75,7 +75,7 @@ def add(
         dataset = catalog.get_dataset(config | {"rows_per_shard": rows})
     found = dataset.examine()
     whole = {"name": name, "kind": kind, "path": path} | asdict(dataset.options)
-    text = yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    text = dump_yaml(whole)
     atomic.write_text(target, text)
     return dataset, found
 
@@ -103,7 +103,7 @@ def next_steps(dataset: Dataset) -> str:
             "evaluation": {},
         }
     }
-    lines = yaml.safe_dump(entry, sort_keys=False, default_flow_style=None).splitlines()
+    lines = dump_yaml(entry).splitlines()
     return "\n".join(
         [
             f"next: python -m stages.fetch {dataset.name}",

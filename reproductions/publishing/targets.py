@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import cast
 
 from pipeline.core.errors import UserError, require
-from pipeline.core.records import Record, read_yaml, require_known
+from pipeline.core.records import Record, require_known
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.reporting import tables, wording
 from pipeline.reporting.comparison import Report, Row
 from reproductions.publishing import recorded, rendering, target_curves, use_tables

@@ -37,7 +37,8 @@ from typing import Any, cast
 
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.records import read_yaml, require_known, value_of
+from pipeline.core.records import require_known, value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.reporting import numbers, search_tables, tables, wording
 from pipeline.reporting.tables import value_column
 from reproductions.publishing import (

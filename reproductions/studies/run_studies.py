@@ -13,9 +13,9 @@ from pipeline.artifacts.artifact import Artifact
 from pipeline.artifacts.writer import alone, writing
 from pipeline.core import paths
 from pipeline.core.errors import require, unknown_name
+from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming, schema
-from pipeline.experiments.overlay import overlaid
 from pipeline.experiments.params_file import read_entry
 from reproductions.studies import study_records
 from reproductions.studies.context_frames import ContextFrames
@@ -63,7 +63,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     kind, dataset = (str(_name(entry.pop(key, None), f"{where}.{key}")) for key in KEYS)
     if kind not in KINDS:
         raise unknown_name(f"kind of {where}", kind, KINDS)
-    study = schema.build(STUDY_TYPES[kind], overlaid(entry, overrides, where), where)
+    study = schema.build(STUDY_TYPES[kind], overlaid(entry, parse_overrides(overrides)), where)
     manifest = read_manifest(paths.shards(dataset))
     title = naming.variant(name, overrides) if overrides else name
     output = Artifact(

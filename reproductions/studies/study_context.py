@@ -14,7 +14,8 @@ from arcore.events import Levels, is_levels
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.core.records import read_yaml, require_known
+from pipeline.core.records import require_known
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.data.manifest import Manifest, require_same
 from pipeline.data.shard_reader import Split, read_split
 from pipeline.experiments import compose, naming

@@ -94,8 +94,8 @@ def test_a_trial_needs_no_file_of_its_host(load, monkeypatch: pytest.MonkeyPatch
     ("values", "message"),
     [
         ({"trainer.epochs": 3}, "unknown parameter of trainer 'epochs'"),
-        ({"trainer.max_epochs": "many"}, "trainer.max_epochs: expected int, got 'many'"),
-        ({"trainer.max_epochs.a": 3}, "trainer.max_epochs: expected int, got {"),
+        ({"trainer.max_epochs": "many"}, "trainer.max_epochs: expected an integer, got 'many'"),
+        ({"trainer.max_epochs.a": 3}, "trainer.max_epochs: expected an integer, got {"),
         ({"model.hidden.0": 3}, "^searches.toy: Cannot merge"),
         ({"model.name": "nade"}, "^searches.toy: model.name: expected 'made', .*got 'nade'"),
     ],
@@ -191,7 +191,7 @@ def test_a_grid_multiplies(load) -> None:
     [
         ({"spaces": {}}, "unknown key of searches.toy 'spaces'; did you mean 'space'?"),
         ({"num_trials": 0}, "num_trials: expected >= 1, got 0"),
-        ({"num_trials": 1.5}, "searches.toy.num_trials: expected int, got 1.5"),
+        ({"num_trials": 1.5}, "searches.toy.num_trials: expected an integer, got 1.5"),
         ({"searcher": "grid"}, "searcher: expected one of ('optuna', 'random'), got 'grid'"),
         ({"scheduler": {"name": "pbt"}}, "scheduler.name: expected one of ('asha', 'none')"),
         ({"scheduler": {"grace": 3}}, "unknown parameter of searches.toy.scheduler 'grace'"),

@@ -176,7 +176,7 @@ def test_models_that_a_use_is_not_for_are_refused(
             ("features", "toy-nade", ["num_rows=0"]),
             "num_rows: expected an integer >= 1 or null",
         ),
-        (("inpainting", "toy-nade", ["num_rows=???"]), "num_rows: expected a value, got '???'"),
+        (("inpainting", "toy-nade", ["num_rows=???"]), "num_rows: expected an integer, got '???'"),
         (("inpainting", "toy-nade", ["masks=[lower]", "masks.a=1"]), "uses.toy-nade.uses.inpaint"),
         (("inpainting", "toy-nade", ["masks=["]), "uses.toy-nade.uses.inpainting: "),
         (("inpainting", "toy-nade", ["masks=[up]"]), "unknown mask 'up'"),
