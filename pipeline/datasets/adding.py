@@ -89,51 +89,6 @@ def _row_bytes(dataset: Dataset) -> int:
     return dataset.event.size * of_each + 4 * math.prod(condition)
 
 
-def next_steps(dataset: Dataset) -> str:
-    """Say how the dataset is prepared and trained on."""
-    model, chosen = _suggested(dataset)
-    entry = {
-        f"{dataset.name}-{model}": {
-            "dataset": dataset.name,
-            "model": model,
-            "base": "pipeline/conf/base.yaml",
-            "overrides": [],
-            "model_overrides": chosen,
-            "trainer": {"max_epochs": 20},
-            "evaluation": {},
-        }
-    }
-    lines = dump_yaml(entry).splitlines()
-    return "\n".join(
-        [
-            f"next: python -m stages.fetch {dataset.name}",
-            f"      python -m stages.preprocess {dataset.name}",
-            f"and in params.yaml, {dataset.name} under datasets, and under experiments for one:",
-            *(f"  {line}" for line in lines),
-        ]
-    )
-
-
-def _suggested(dataset: Dataset) -> tuple[str, dict[str, object]]:
-    """A model for a dataset, and its hyperparameters that are not defaults."""
-    told: dict[str, object] = {}
-    if dataset.num_classes:
-        told["num_classes"] = dataset.num_classes
-    if dataset.condition_size:
-        told["condition_size"] = dataset.condition_size
-    if dataset.condition_shape:
-        told["condition_shape"] = list(dataset.condition_shape)
-    if (sound := dataset.sound) is not None:
-        if len(sound.speakers) > 1:
-            told["num_classes"] = len(sound.speakers)
-        if sound.symbols:
-            told["local_classes"] = len(sound.symbols)
-        return "wavenet", told
-    if not isinstance(dataset.event, Levels):
-        return "rnade", told
-    return ("gated_pixelcnn" if len(dataset.event.shape) == 3 else "made"), told
-
-
 def _guess_images(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
     folder = _folder(path)
     files = image_files.find_images(folder)

@@ -21,7 +21,6 @@ ROOMS = (
         "reproductions.study",
         "reproductions.results",
         "reproductions.estimate",
-        "reproductions.study_index",
     ),
     ("reproductions.publishing",),
     ("reproductions.studies",),

@@ -11,6 +11,7 @@ from pipeline.core.errors import UserError
 from pipeline.datasets import adding
 from pipeline.datasets.decoding_parts import PartsFolder
 from pipeline.datasets.user.arrays import open_array
+from pipeline.training import first_experiment
 from tests.support.own_files import write_sound
 
 
@@ -67,7 +68,8 @@ def test_what_sounds_come_with_is_in_the_entry_to_begin_with() -> None:
     rows = "".join(f"{i}.wav,{('ann', 'bob')[i % 2]},abc\n" for i in range(20))
     Path("s/table.csv").write_text(f"file,speaker,text\n{rows}")
     dataset, found = adding.add("wav_folder", "mine", "s", ["test_fraction=0.1"])
-    assert "model_overrides: {num_classes: 2, local_classes: 3}" in adding.next_steps(dataset)
+    told = {"num_classes": 2, "local_classes": 3}
+    assert first_experiment.suggested_model(dataset) == ("wavenet", told)
     assert found[-1] == "left aside: 1 other file: other.txt" and "valid: 2 files" in found
 
 
