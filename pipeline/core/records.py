@@ -30,6 +30,7 @@ _SIGNS = {
     "a valid boolean": "true or false",
     "a valid string": "a text",
     "a valid array": "a list",
+    "an object": "a mapping",
     "valid ": "",
     "greater than or equal to": ">=",
     "less than or equal to": "<=",

@@ -12,8 +12,8 @@ from arcore import saving
 from pipeline.artifacts import reader
 from pipeline.core import paths
 from pipeline.core.allocator import keep_freed_memory
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import value_of
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.experiments import naming

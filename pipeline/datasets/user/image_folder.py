@@ -40,8 +40,8 @@ from typing import Annotated
 import numpy as np
 
 from pipeline.core import paths
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.datasets.base import SPLITS, Dataset, SplitStream
 from pipeline.datasets.decoding_parts import PartsFolder, cut_into_parts, rows_of_a_part
 from pipeline.datasets.formats import image_files

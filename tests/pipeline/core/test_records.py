@@ -65,7 +65,7 @@ def test_inner_records_are_flat_and_defaults_may_be_left_out(tmp_path: Path) -> 
         ({"count": 1.0}, "count: expected an integer, got 1.0"),
         ({"often": None}, "often: expected an integer, got None"),
         ({"sure": 1}, "sure: expected true or false, got 1"),
-        ({"words": [1]}, r"words: expected an object, got \[1\]"),
+        ({"words": [1]}, r"words: expected a mapping, got \[1\]"),
         ({"words": {"a": 3}}, "a: expected a text, got 3"),
         ({"parts": {}}, "parts: expected a list, got {}"),
         ({"parts": [{"low": 1}]}, "missing high"),
