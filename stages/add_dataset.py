@@ -1,4 +1,4 @@
-"""Make a dataset of files of your own: write pipeline/conf/dataset/<name>.yaml, check the files.
+"""Make a dataset of files of your own: write pipeline/conf/dataset/<name>.yaml, read a few rows.
 
 Example: python -m stages.add_dataset flowers --images photos/flowers height=64 width=64
 """
@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.add_dataset",
         description="Write pipeline/conf/dataset/NAME.yaml for files of your own, with what the "
-        "files suggest, check the files, and print what was found. docs/your-data.md",
+        "files suggest, read the first rows, and print what was found. docs/your-data.md",
     )
     parser.add_argument("name", metavar="NAME", help="of the dataset: letters, digits and '_'")
     source = parser.add_mutually_exclusive_group(required=True)

@@ -63,7 +63,7 @@ DATASETS = (
     ("formats",),
     ("base",),
     ("options", "read_transforms", "scaling"),
-    ("decoding_parts", "moving_generator"),
+    ("moving_generator",),
 )
 BLOCKED = (
     "ray", "dvc", "hydra", "omegaconf", "mlflow", "pyarrow", "sklearn", "pandas", "matplotlib",
