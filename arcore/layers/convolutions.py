@@ -1,17 +1,52 @@
-"""Causal convolutions, which also run at one place of an image at a time."""
+"""Convolutions in NHWC order, which processors prefer, and causal ones, also pixel by pixel.
+
+Shapes stay (batch, channels, height, width); the order in memory alone is another, and every
+pointwise layer keeps it.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import conv2d, pad
 
 from arcore.derived_buffers import DerivedBuffers
 from arcore.layers.cursor import ImageCursor
-from arcore.layers.nhwc import conv2d_nhwc
 from arcore.primitives.masks import causal_kernel_mask
+
+
+def conv2d_nhwc(x: Tensor, weight: Tensor, bias: Tensor | None, **options: Any) -> Tensor:
+    """Convolve as `torch.nn.functional.conv2d` does; the result is in NHWC order.
+
+    The weight decides the order, so that maps in another order are converted once, here. A weight
+    of a single channel has both orders, and maps of a single channel are then read as NHWC.
+    """
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    if x.shape[1] == 1 and not x.requires_grad:
+        height, width = x.shape[-2:]
+        x = x.contiguous().as_strided(x.shape, (height * width, 1, width, 1))
+    return conv2d(x, weight, bias, **options)
+
+
+class Conv2d(nn.Conv2d):
+    """torch's convolution, in NHWC order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, in_channels, height, width) to (batch, out_channels, ...)."""
+        options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        return conv2d_nhwc(x, self.weight, self.bias, **options)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """torch's transposed convolution, in NHWC order."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Map (batch, in_channels, height, width) to (batch, out_channels, ...)."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        return super().forward(x, output_size)
 
 
 class CausalConv2d(DerivedBuffers):
@@ -19,18 +54,13 @@ class CausalConv2d(DerivedBuffers):
 
     y[r, c] = b + sum_{i, j} (W * M)[i, j] x[r - (rows - 1) + i, c - centre + j], zero outside.
 
-    The mask is applied at every forward pass, so no optimiser can revive a masked weight. The
-    kernel holds no rows below the pixel, which a square kernel would hold as zeros.
+    The mask is applied at every forward pass, so no optimiser can revive a masked weight.
 
     Arguments:
         inputs, outputs: numbers of feature maps.
         size: rows and columns of the kernel.
         centre: the pixel's own column in the kernel.
         mask: (outputs, inputs, rows, columns) bool, or None for a full kernel.
-
-    Example:
-        >>> CausalConv2d(2, 4, (2, 3), centre=1)(torch.ones(5, 2, 8, 8)).shape
-        torch.Size([5, 4, 8, 8])
     """
 
     def __init__(
@@ -117,10 +147,7 @@ class _ConvState:
             self.canvas[:, row, first : first + n] = x[:, :, 0].transpose(1, 2)
 
     def cover(self, x: Tensor, cursor: ImageCursor) -> Tensor:
-        """Write x at the cursor; return what the kernel sees for it.
-
-        Of one pixel that is (batch, rows, columns, inputs), else (batch, inputs, rows, columns).
-        """
+        """Write x at the cursor; return what the kernel sees for it."""
         if self.size == (1, 1):
             return x
         self.write(x, cursor)
@@ -130,36 +157,84 @@ class _ConvState:
 
 
 def pixel_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int = 1) -> CausalConv2d:
-    """Make a convolution over rows above and pixels to the left: a PixelCNN's masked size x size.
-
-    Arguments:
-        kind: A (without the pixel itself) or B, see `arcore.primitives.masks.causal_kernel_mask`.
-        inputs: the colour of each input map, as `arcore.primitives.masks.channel_groups` shares
-            them out.
-        outputs: the colour of each output map.
-        size: of the square kernel that it stands for, odd.
-    """
+    """Make a PixelCNN's masked size x size, over rows above and pixels to the left; kind A or B."""
     shape, centre = ((size + 1) // 2, size), (size - 1) // 2
     mask = causal_kernel_mask(kind, shape, centre, outputs, inputs)
     return CausalConv2d(len(inputs), len(outputs), shape, centre, mask)
 
 
 def row_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int) -> CausalConv2d:
-    """Make a convolution over the pixel's own row: the horizontal 1 x size, cropped at the pixel.
-
-    Arguments as of `pixel_conv`.
-    """
+    """Make the horizontal 1 x size over the pixel's own row, cropped at the pixel; kind A or B."""
     shape, centre = (1, (size + 1) // 2), (size - 1) // 2
     mask = causal_kernel_mask(kind, shape, centre, outputs, inputs)
     return CausalConv2d(len(inputs), len(outputs), shape, centre, mask)
 
 
 def rows_conv(inputs: int, outputs: int, size: int) -> CausalConv2d:
-    """Make a convolution over the own row and rows above, all columns: a vertical stack's.
-
-    Arguments:
-        inputs: number of maps below.
-        outputs: number of maps.
-        size: of the square kernel whose upper half it is, odd.
-    """
+    """Make a convolution over the own row and rows above, all columns: a vertical stack's."""
     return CausalConv2d(inputs, outputs, ((size + 1) // 2, size), (size - 1) // 2)
+
+
+class PixelSteps:
+    """One causal convolution of a batch of images, over buffers that are allocated once.
+
+        y[r, c] = base[r, c] + sum_{j <= centre} x[r, c - centre + j] W_j,
+
+    where base[r, c] has the bias, what the rows above give and `added`, (batch, outputs, height or
+    1, width or 1). A pixel writes its input to `slots[c]`; the result is `torch.addmm(bases[c],
+    windows[c], matrix)`. For a few maps, its time is mostly the overhead of operations.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, layer: CausalConv2d, batch: int, width: int, added: Tensor | None = None
+    ) -> None:
+        rows, columns = layer.size
+        centre, weight = layer.centre, layer.masked_weight()
+        outputs, inputs = weight.shape[:2]
+        own, self.above = weight[:, :, -1, : centre + 1], weight[:, :, :-1]
+        self.matrix = own.permute(2, 1, 0).reshape(-1, outputs).contiguous()
+        self.added = added
+        self.bias, self.pad = layer.bias, (centre, columns - 1 - centre)
+        canvas = weight.new_zeros(batch, width + centre, inputs)
+        self.base = layer.bias.repeat(batch, width, 1)
+        self.finished = weight.new_zeros(batch, inputs, rows - 1, centre + width + self.pad[1])
+        self.row = canvas[:, centre:]
+        self.slots = self.row.unbind(1)
+        self.bases = self.base.unbind(1)
+        flat = canvas.flatten(1)
+        self.windows = [
+            flat[:, column * inputs : (column + centre + 1) * inputs] for column in range(width)
+        ]
+
+    @torch.no_grad()
+    def start_row(self, row: int, link: Tensor | None = None) -> None:
+        """Take in the row that is complete, and compute what is added to this one's products."""
+        rows, width = self.finished.shape[2], self.row.shape[1]
+        if row and rows:
+            self.finished[:, :, :-1] = self.finished[:, :, 1:].clone()
+            last = self.finished[:, :, -1, self.pad[0] : self.pad[0] + width]
+            last.copy_(self.row.transpose(1, 2))
+            found = conv2d_nhwc(self.finished, self.above, self.bias)
+            self.base.copy_(found[:, :, 0].transpose(1, 2))
+        else:
+            self.base.copy_(self.bias.expand_as(self.base))
+        if self.added is not None:
+            self.base += self.added[:, :, min(row, self.added.shape[2] - 1)].transpose(1, 2)
+        if link is not None:
+            self.base += link[:, :, 0].transpose(1, 2)
+
+    def write(self, x: Tensor, cursor: ImageCursor) -> None:
+        """Write x, (batch, inputs, 1, 1), at the cursor, as layers' states do."""
+        self.slots[cursor.column].copy_(x.flatten(1))
+
+
+def pointwise(layer: CausalConv2d) -> tuple[Tensor, Tensor]:
+    """Return a 1 x 1 convolution's weight, (inputs, outputs), and bias."""
+    return layer.masked_weight()[:, :, 0, 0].t().contiguous(), layer.bias
+
+
+def with_bias(layer: CausalConv2d) -> Tensor:
+    """Return a 1 x 1 convolution's weight and bias, (inputs + 1, outputs): its last input is 1."""
+    weight, bias = pointwise(layer)
+    return torch.cat([weight, bias[None]])
