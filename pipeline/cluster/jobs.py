@@ -201,7 +201,7 @@ def follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
         seen = max(seen, len(log))
         has_ended = info is not None and info.status in ENDED
         failures = failures + 1 if problem and (info is None or has_ended) else 0
-        if has_ended and (not problem or failures > ATTEMPTS):
+        if info is not None and has_ended and (not problem or failures > ATTEMPTS):
             if info.status == "FAILED" and info.driver_exit_code is None:
                 logger.warning("%s never ran: %s", job, one_line(Exception(info.message or "")))
             return exit_code(info)

@@ -236,8 +236,8 @@ def _syntax(node: object) -> object:
 
 def _is_text(node: object) -> bool:
     """Tell whether a statement is a text alone, as a docstring is, which does nothing."""
-    constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return constant and isinstance(node.value.value, str)
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def file_hash(path: Path) -> str:
