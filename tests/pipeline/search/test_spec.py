@@ -96,7 +96,6 @@ def test_a_trial_needs_no_file_of_its_host(load, monkeypatch: pytest.MonkeyPatch
         ({"trainer.epochs": 3}, "unknown parameter of trainer 'epochs'"),
         ({"trainer.max_epochs": "many"}, "trainer.max_epochs: expected an integer, got 'many'"),
         ({"trainer.max_epochs.a": 3}, "trainer.max_epochs: expected an integer, got {"),
-        ({"model.hidden.0": 3}, "^searches.toy: Cannot merge"),
         ({"model.name": "nade"}, "^searches.toy: model.name: expected 'made', .*got 'nade'"),
     ],
 )
