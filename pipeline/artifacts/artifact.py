@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.core import paths
@@ -24,6 +25,8 @@ class Kind:
             it itself.
         origin: the file that DVC ignores, with all that differs from run to run; "" for none.
         hash_key: of the origin: the hash of the main file that it belongs to.
+        recorded: keys of the main file, a JSON object, that name the hash of an input, by the
+            verb of its kind: for an output without a seal.
         logged: files that go to the MLflow run.
         sealed: whether the hash of each file is kept; else the main file has them, or Git does.
     """
@@ -34,6 +37,7 @@ class Kind:
     content_key: str = ""
     origin: str = ""
     hash_key: str = ""
+    recorded: Mapping[str, str] = field(default_factory=dict)
     logged: tuple[str, ...] = ()
     sealed: bool = True
 
@@ -61,9 +65,12 @@ EVALUATION = Kind(
     main="metrics.json",
     origin="timing.json",
     hash_key="metrics_sha256",
+    recorded={"train": "weights_sha256", "preprocess": "dataset_sha256"},
     logged=("samples.png", "learning_curve.png", "metrics.json"),
 )
-FOLDS = replace(EVALUATION, verb="folds", doing="folds of", logged=("metrics.json", "folds.csv"))
+FOLDS = replace(
+    EVALUATION, verb="folds", doing="folds of", recorded={}, logged=("metrics.json", "folds.csv")
+)
 USE = Kind(
     verb="use",
     doing="using",

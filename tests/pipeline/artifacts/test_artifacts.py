@@ -22,7 +22,7 @@ from tests.places import ROOT
 
 KIND = Kind(
     verb="make", doing="making", main="main.json", origin="origin.json", hash_key="main_sha256",
-    logged=("main.json", "none.png"),
+    recorded={"give": "given_sha256"}, logged=("main.json", "none.png"),
 )  # fmt: skip
 GIVEN = Kind(verb="give", doing="giving", main="given.txt")
 
@@ -82,9 +82,12 @@ def test_what_is_missing_or_altered_is_refused(output: Artifact) -> None:
         reader.read(output)
 
 
-def test_what_was_made_of_something_else_is_refused(output: Artifact) -> None:
+@pytest.mark.parametrize("sealed", [True, False])
+def test_what_was_made_of_something_else_is_refused(output: Artifact, sealed: bool) -> None:
     given = Path("given/given.txt")
-    write(output)
+    write(output, json.dumps({"given_sha256": sha256_of(given)}))
+    if not sealed:  # of an older version
+        (output.folder / artifact.SEAL).unlink()
     given.write_text("second")
     with pytest.raises(UserError, match="out/a: expected an output of given as it is .*`make a`"):
         reader.read(output)
