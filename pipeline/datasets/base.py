@@ -198,14 +198,6 @@ class Dataset(abc.ABC):
         """
         return None
 
-    def examine(self) -> list[str]:
-        """Check the files of a dataset of the user's own; return lines that say what was found.
-
-        Raises:
-            UserError: naming the first file that is missing or malformed.
-        """
-        return []
-
     @abc.abstractmethod
     def decode(self, raw_dir: Path) -> Mapping[str, SplitData | SplitStream]:
         """Decode the raw files of a folder into the splits train, valid, test and further tests.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from arcore.events import Levels
 from arcore.primitives.companding import mu_law_decode
 from pipeline.datasets.base import Sound
-from pipeline.datasets.formats.wave_files import wave_bytes
+from pipeline.datasets.formats.sound_files import wave_bytes
 
 MAX_PAIRS = 6
 WINDOW_SECONDS = 0.032

@@ -60,15 +60,7 @@ def load(folder: str | Path) -> arcore.AutoregressiveModel:
 
 
 def check_files(folder: str | Path, expected: Mapping[str, str]) -> None:
-    """Check that files of a folder are those that were registered.
-
-    Arguments:
-        folder: of the artifact.
-        expected: SHA-256 by the name of a file.
-
-    Raises:
-        ValueError: naming the file that differs or is missing.
-    """
+    """Check that files of a folder are those that were registered."""
     for name, sha256 in expected.items():
         path = Path(folder, name)
         got = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
@@ -99,12 +91,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     scalings: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def load_context(self, context: Any) -> None:
-        """Load the model from the artifact folder `model`, whose files must be those on record.
-
-        Raises:
-            ValueError: for files that were changed since, or weights that do not fit or are not
-                finite.
-        """
+        """Load the model from the artifact folder `model`, whose files must be those on record."""
         folder = context.artifacts["model"]
         check_files(folder, (context.model_config or {}).get("sha256") or {})
         self.model = load(folder)
@@ -121,29 +108,6 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         Rows are scored, and clips completed, as many at once as its training's entry says. Of a
         model of standardised values, events and vectors are in the units that they had before, and
         so are nats and samples.
-
-        Arguments:
-            context: MLflow's, unused.
-            model_input: for "score", events: an array or tensor (N, *shape) or flattened (N, D),
-                or a DataFrame with one column per dimension, or one column of flat lists. Levels
-                may be any integers, booleans or floats without a fraction. "sample" ignores them
-                (give an empty array), but for clips of which the protocol gives the first frames:
-                those are kept and the rest of each clip is drawn, `num_samples` is ignored.
-            params: `method` ("score", the default, or "sample"), `num_samples` (16), `seed` (0),
-                `condition`: class labels, one per row, for a conditional model (else empty), of a
-                model with a local condition all rows' integers one after the other; `vectors`: of a
-                model of one vector per frame all rows' numbers one after the other; and `length`
-                (4000): of samples of events of open length.
-
-        Returns:
-            For "score" a DataFrame with columns `nats` (of the whole event, or of the frames after
-            the given ones, as in the report) and `bits_per_dim`, upper bounds where the model is
-            not exact (its version's tag `exact` is False), bits also where levels were
-            dequantised; for "sample" an array
-            (num_samples, *shape) of int64 levels, or reals (float64 where they were standardised).
-
-        Raises:
-            ValueError: for an unknown method, or events or labels that do not fit the model.
         """
         params = params or {}
         method = params.get("method", "score")

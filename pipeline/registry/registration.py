@@ -63,13 +63,7 @@ class Champion:
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What the registry holds of a dataset: the content of `registry/<dataset>/registration.json`.
-
-    Attributes:
-        dataset: whose models are registered.
-        champions: of each registered model, None where no experiment has validation nats.
-        experiments: by name.
-    """
+    """What the registry holds of a dataset: `registry/<dataset>/registration.json`."""
 
     dataset: str
     champions: Mapping[str, Champion | None]
@@ -84,9 +78,6 @@ def register_all(datasets: Sequence[str] = ()) -> None:
     """Register datasets' models; without names, those of all that have results of entries.
 
     One that fails stops no other.
-
-    Raises:
-        UserError: at the end, with what failed.
     """
     from mlflow.exceptions import MlflowException
 
@@ -107,11 +98,7 @@ def register_all(datasets: Sequence[str] = ()) -> None:
 
 
 def write(dataset: str) -> Path:
-    """Register one dataset's models and write `registry/<dataset>/registration.json`.
-
-    Raises:
-        UserError: if nothing is evaluated, or the store cannot be reached.
-    """
+    """Register one dataset's models and write `registry/<dataset>/registration.json`."""
     with alone(artifact.registration(dataset), wait=True):
         return _write(dataset)
 
@@ -141,9 +128,6 @@ def register_dataset(dataset: str) -> Registration:
     wins no title that it does not deserve (it may miss one), and its version's tag `exact` is
     False. The champion stays where it is if an experiment unknown here, on the same data, validates
     better.
-
-    Raises:
-        UserError: if the store cannot be reached, or nothing is evaluated.
     """
     found = candidates(dataset)
     store = mlflow_store.require_store()

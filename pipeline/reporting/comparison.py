@@ -27,15 +27,7 @@ from pipeline.reporting.published import PublishedResult, match, published_for
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One of our results with its published counterpart, if the experiment names one.
-
-    Attributes:
-        evaluated: whose result has the values of the row.
-        num_averaged: above 1, the values are the mean over that number of single models.
-        approximate: whether the values are an importance-weighted estimate.
-        published: the counterpart.
-        published_value: its value in the dataset's unit.
-    """
+    """One of our results with its published counterpart, if the experiment names one."""
 
     evaluated: Evaluated
     num_averaged: int = 1
@@ -103,16 +95,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that a dataset's table says.
-
-    Attributes:
-        event: what is scored.
-        rows: ours, unconditional ones first, each from the best.
-        codecs: general codecs on the same images, or baselines of sounds, best first.
-        context: published rows that none of ours is matched with, and their values in the
-            dataset's unit (None where the metric is another quantity), best first; those that are
-            no valid likelihood of the test split come last.
-    """
+    """Everything that a dataset's table says."""
 
     dataset: str
     published_name: str | None
@@ -153,9 +136,6 @@ def build_report(dataset: str) -> Report:
     an ensemble that of one member, `evaluation.published_member`, which gives it a second row. A
     bound has a second row for its importance-weighted estimate, where one was made. Each test split
     beyond `test` has a row.
-
-    Raises:
-        UserError: for missing or malformed files, or a counterpart that is not published.
     """
     read = read_results(dataset)
     manifest = read_manifest(paths.shards(dataset))
@@ -165,17 +145,7 @@ def build_report(dataset: str) -> Report:
 def compare(
     dataset: str, read: Sequence[Evaluated], published_name: str | None, codecs: list[CodecResult]
 ) -> Report:
-    """Put results next to the published ones.
-
-    Arguments:
-        dataset: its name.
-        read: the results, one at least.
-        published_name: of the dataset in `published_results.yaml`, None where nothing is published.
-        codecs: measured on the same data.
-
-    Raises:
-        UserError: for results that do not go together, or a counterpart that is not published.
-    """
+    """Put results next to the published ones."""
     rows = [Row(evaluated=one) for one in read]
     rows += [
         importance_row(one)
@@ -219,11 +189,7 @@ def _matched(row: Row, published: list[PublishedResult]) -> Row:
 
 
 def member_row(evaluated: Evaluated) -> Row:
-    """Return the row of what a member of an ensemble scores, averaged over them.
-
-    Raises:
-        UserError: for a single model.
-    """
+    """Return the row of what a member of an ensemble scores, averaged over them."""
     result, member = evaluated.result, evaluated.result.member
     if member is None:
         raise UserError(
@@ -251,11 +217,7 @@ def further_row(evaluated: Evaluated, test: FurtherTest) -> Row:
 
 
 def importance_row(evaluated: Evaluated) -> Row:
-    """Return the row of a bound's importance-weighted estimate.
-
-    Raises:
-        UserError: where no estimate was made.
-    """
+    """Return the row of a bound's importance-weighted estimate."""
     result, estimate = evaluated.result, evaluated.result.importance
     if estimate is None:
         raise UserError(

@@ -38,12 +38,7 @@ _FONTS = "system-ui, 'DejaVu Sans', Verdana, sans-serif"
 
 @dataclass(frozen=True)
 class Curve:
-    """An experiment's validation values over processor seconds.
-
-    Arguments:
-        label: its name without the dataset's.
-        seconds, values: of each validated epoch, the values in the dataset's unit.
-    """
+    """An experiment's validation values over processor seconds."""
 
     label: str
     seconds: np.ndarray
@@ -91,13 +86,7 @@ def limits(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) -> Figure:
-    """Draw validation curves over processor seconds, with a legend in the order of their ends.
-
-    Arguments:
-        curves: one at least.
-        unit: of their values.
-        narrow: for a screen of 390 pixels: the legend stands below.
-    """
+    """Draw validation curves over processor seconds, with a legend in the order of their ends."""
     size = 7.5 if narrow else 9
     lines = 1.7 * size / 72 * len(curves)  # of the legend, in inches
     height = 3.2 + lines if narrow else max(4.4, 0.6 + lines)
@@ -130,14 +119,7 @@ def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) ->
 
 @dataclass(frozen=True)
 class Dots:
-    """The test values of a report in one chart.
-
-    Attributes:
-        dots: the values, the best last.
-        omitted: what is not drawn, in words.
-        unit: of the values.
-        entropy: the least value that is possible, where it is known.
-    """
+    """The test values of a report in one chart."""
 
     dots: list[Dot]
     omitted: list[str]
@@ -191,12 +173,7 @@ def _dot(row: Row, report: Report) -> Dot:
 
 
 def comparison(shown: Dots, narrow: bool = False) -> Figure:
-    """Draw test values, the best on top.
-
-    Arguments:
-        shown: what to draw.
-        narrow: for a screen of 390 pixels: names stand above their dots.
-    """
+    """Draw test values, the best on top."""
     height = 0.8 + (0.34 if narrow else 0.25) * len(shown.dots)
     figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
     axes = figure.subplots()

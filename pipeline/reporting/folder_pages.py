@@ -21,11 +21,6 @@ def write_each(above: Path, record: str, write: Callable[[Path], None]) -> list[
     """Write the page of each folder that has a record; return the pages.
 
     A folder that cannot be read is left out, with a warning.
-
-    Arguments:
-        above: the folder that these are in.
-        record: name of their record.
-        write: writes the page of one.
     """
     written = []
     for path in sorted(above.glob(f"[!.]*/{record}")):
@@ -39,17 +34,7 @@ def write_each(above: Path, record: str, write: Callable[[Path], None]) -> list[
 
 
 def save(folder: Path, name: str, content: Sequence[Part], origin: Terms) -> None:
-    """Write a folder's page, which leads back to all reports.
-
-    Arguments:
-        folder: that it is written to.
-        name: its title.
-        content: paragraphs, tables and pictures.
-        origin: where the record comes from.
-
-    Raises:
-        UserError: if the folder is gone.
-    """
+    """Write a folder's page, which leads back to all reports."""
     text = templates.render(templates.FOLDER, title=name, content=content, origin=origin)
     try:
         atomic.write_text(folder / FILE, text)

@@ -107,16 +107,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def read_picture(path: Path, alt: str, caption: str = "") -> Media:
-    """Read a PNG file.
-
-    Arguments:
-        path: of the file.
-        alt: what it shows.
-        caption: below it; `alt` if empty.
-
-    Raises:
-        UserError: naming a file that is missing or damaged.
-    """
+    """Read a PNG file."""
     try:
         with Image.open(path) as opened:
             animated = getattr(opened, "is_animated", False)
@@ -209,11 +200,7 @@ def shows_expected(result: Result) -> bool:
 
 
 def read_sound(path: Path) -> bytes:
-    """Read a WAV file.
-
-    Raises:
-        UserError: naming the file that is none.
-    """
+    """Read a WAV file."""
     content = path.read_bytes()
     try:
         _seconds(content)

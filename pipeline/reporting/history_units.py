@@ -22,15 +22,6 @@ def in_unit(
 
     A history has the bits of events of open length for validation alone: the lengths of the rows
     of training are not recorded.
-
-    Arguments:
-        rows: of a history.csv, that have the column.
-        key: of the column, `train_nats` or `valid_nats`.
-        unit: of the values that are returned.
-        config: of the model.
-
-    Raises:
-        UserError: for bits of events of open length where a row has none.
     """
     nats = [float(row[key]) for row in rows]
     if unit == "nats":

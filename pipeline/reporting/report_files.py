@@ -28,9 +28,6 @@ def write(dataset: str) -> Path:
     """Write `reports/<dataset>/`, then log it to MLflow; an MLflow outage costs a warning.
 
     The index of all reports, `reports/index.html`, is rewritten from the folders that there are.
-
-    Raises:
-        UserError: for missing or malformed results.
     """
     from pipeline.reporting import report_page  # matplotlib takes long to import
 

@@ -29,11 +29,7 @@ def write_all() -> list[Path]:
 
 
 def write(folder: Path) -> None:
-    """Write the page of a search's folder next to its record.
-
-    Raises:
-        UserError: naming the file that is missing or malformed.
-    """
+    """Write the page of a search's folder next to its record."""
     record = search_tables.read_record(folder)
     header, rows = search_tables.trials(folder / "trials.csv", best_first=True)
     content: list[folder_pages.Part] = [

@@ -23,11 +23,7 @@ def value_column(unit: str) -> str:
 
 
 def results(frame: pd.DataFrame) -> list[Texts]:
-    """Return the texts of each experiment and codec; columns that say nothing are left out.
-
-    Arguments:
-        frame: of `numbers`.
-    """
+    """Return the texts of each experiment and codec; columns that say nothing are left out."""
     measured = frame[frame["kind"] != "published"]
     units = measured.loc[measured["quantity"] == numbers.TEST, "unit"].unique()[:2]
     main, other = map(value_column, units)
@@ -44,11 +40,7 @@ def results(frame: pd.DataFrame) -> list[Texts]:
 
 
 def texts(group: pd.DataFrame) -> Texts:
-    """Return the texts of one experiment or codec by column, those that there are.
-
-    Arguments:
-        group: its numbers.
-    """
+    """Return the texts of one experiment or codec by column, those that there are."""
     first = group.iloc[0]
     found = {
         value_column(one["unit"]) if one["quantity"] == numbers.TEST else one["quantity"]:
@@ -150,12 +142,7 @@ def nothing_published(report: Report) -> str:
 
 
 def legend(report: Report, columns: Sequence[str]) -> str:
-    """Say how a table of results is read.
-
-    Arguments:
-        report: that the table is of.
-        columns: that the table has.
-    """
+    """Say how a table of results is read."""
     text = templates.render(
         templates.LEGEND,
         unit=UNITS[report.unit],

@@ -18,14 +18,7 @@ OPTIONAL = ("difference", "members", "published", "condition")  # the first to g
 
 
 def show(datasets: Iterable[str] = ()) -> str:
-    """Return the best rows of existing reports, aligned for a terminal.
-
-    Arguments:
-        datasets: which; all under `reports/` if empty.
-
-    Raises:
-        UserError: if one has no report, or is unknown.
-    """
+    """Return the best rows of existing reports, aligned for a terminal."""
     existing = (paths.root() / "reports").glob("[!.]*/table.csv")
     names = list(datasets) or sorted(path.parent.name for path in existing)
     if not names:

@@ -20,14 +20,7 @@ Made = tuple[UseRecord, Path]
 
 @dataclass(frozen=True, kw_only=True)
 class UseSection:
-    """What a page has of one use.
-
-    Attributes:
-        title, shows: of the use.
-        table: a row for each number, a column for each model.
-        notes: (names of models, what to know of their numbers).
-        shown: (name of a model, its pictures and sounds).
-    """
+    """What a page has of one use."""
 
     title: str
     shows: str
@@ -43,11 +36,7 @@ class UseSection:
 
 
 def sections(dataset: str) -> list[UseSection]:
-    """Return what a page says of the uses in `evaluation/<dataset>/uses`, nothing without any.
-
-    Raises:
-        UserError: naming a record that is malformed.
-    """
+    """Return what a page says of the uses in `evaluation/<dataset>/uses`, nothing without any."""
     made = use_records.read_all(dataset, read_manifest(paths.shards(dataset)).sha256)
     return [
         _section(name, list(group), dataset)

@@ -93,12 +93,7 @@ def short_name(experiment: str, dataset: str) -> str:
 
 
 def members(result: Result, num_averaged: int = 1) -> str:
-    """Say what was scored: one model, an ensemble or a mean, on each fold if there are several.
-
-    Arguments:
-        result: whose members they are.
-        num_averaged: above 1, the values are the mean over that number of single models.
-    """
+    """Say what was scored: one model, an ensemble or a mean, on each fold if there are several."""
     text = "one" if result.num_members == 1 else f"ensemble of {result.num_members}"
     if is_combined(result.model):
         text = result.model

@@ -20,7 +20,8 @@ from arcore.coded_batches import LONGEST
 from arcore.events import Levels
 from arcore.primitives.companding import mu_law_encode
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.datasets.formats import image_files, wave_files
+from pipeline.datasets.formats import image_files, sound_files
+from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.uses.coded_archive import RATES, FileEntry
 
 MODES = {1: ("1", "L"), 3: ("RGB",)}
@@ -62,7 +63,7 @@ def write(entry: FileEntry, levels: np.ndarray, event: Levels, path: Path) -> No
     if entry.kind == "png":
         _write_png(entry, levels[0], event, path)
     elif entry.kind == "wav":
-        path.write_bytes(wave_files.wave_bytes(levels[0], event.num_levels, entry.rate))
+        path.write_bytes(sound_files.wave_bytes(levels[0], event.num_levels, entry.rate))
     else:
         _write_parquet(entry, levels, path)
 
@@ -149,12 +150,12 @@ def _read_wav(path: Path, name: str, event: Levels, quantize: bool) -> tuple[Fil
         reason = str(error) or "it ends in its header"
         raise UserError(f"{path}: expected a WAV file of PCM: {reason}") from None
     require(rate in RATES, str(path), "a rate in [1, 2^31) Hz", rate)
-    amplitudes = wave_files.read_wave(io.BytesIO(data), rate, path)
+    amplitudes = sound_files.read_samples(io.BytesIO(data), Hearing(rate), path)
     count, length = len(amplitudes), event.shape[0]
     require(length in (None, count), str(path), f"{length} samples", count)
     require(count <= LONGEST, str(path), f"{LONGEST:,} samples at most", count)
     levels = mu_law_encode(torch.from_numpy(amplitudes), event.num_levels).numpy()
-    again = wave_files.wave_bytes(levels, event.num_levels, rate)
+    again = sound_files.wave_bytes(levels, event.num_levels, rate)
     with wave.open(io.BytesIO(again), "rb") as file:
         exact = width == 2 and file.readframes(file.getnframes()) == samples
     expected = f"16-bit samples on the model's {event.num_levels} mu-law levels"

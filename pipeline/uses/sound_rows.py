@@ -13,7 +13,7 @@ from torch import Tensor
 from arcore.events import Levels
 from pipeline.data import sound_batches
 from pipeline.datasets.base import Sound, SplitData
-from pipeline.datasets.formats.wave_files import wave_bytes
+from pipeline.datasets.formats.sound_files import wave_bytes
 from pipeline.evaluation import audio_figures
 from pipeline.uses.use_context import UseContext, choose
 from pipeline.uses.use_records import Shown

@@ -16,7 +16,7 @@ import pytest
 from arcore import events
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
-from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats import sound_files
 from pipeline.evaluation import image_figures
 from pipeline.reporting import (
     comparison,
@@ -176,7 +176,7 @@ def test_samples_are_a_row_for_each_model_and_short_sounds_are_repeated(files):
     assert page.count('alt="real test images"') == 1
     assert 'alt="samples of a"' in page
     assert 'alt="samples of b, each given its class: 0, 1, 2, 3' in page
-    short = wave_files.wave_bytes(np.arange(300) % 16, 16, 8000)
+    short = sound_files.wave_bytes(np.arange(300) % 16, 16, 8000)
     with wave.open(io.BytesIO(gallery.repeated(short))) as sound:
         assert 1.5 < sound.getnframes() / 8000 < 4
     Path("cut.wav").write_bytes(short[:20])

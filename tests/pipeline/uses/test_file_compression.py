@@ -24,7 +24,8 @@ from arcore import coding
 from arcore.coded_batches import LONGEST
 from arcore.events import Binary, Event, Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats import sound_files
+from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.uses import coded_archive, file_compression
 from pipeline.uses.file_compression import compress, decompress
 from stages import cli
@@ -61,7 +62,7 @@ def write_png(path: Path, pixels: np.ndarray, mode: str | None = None) -> np.nda
 
 def write_wav(path: Path, length: int, rate: int = 8000, seed: int = 0) -> bytes:
     levels = np.random.default_rng(seed).integers(0, 256, length)
-    path.write_bytes(wave_files.wave_bytes(levels, 256, rate))
+    path.write_bytes(sound_files.wave_bytes(levels, 256, rate))
     return path.read_bytes()
 
 
@@ -109,8 +110,10 @@ def test_pictures(event: Levels, tmp_path: Path) -> None:
 
 def test_every_level_of_a_sound_survives() -> None:
     levels = np.arange(256)
-    data = wave_files.wave_bytes(levels, 256, 8000)
-    assert (wave_files.encode(wave_files.read_wave(io.BytesIO(data), 8000, "")) == levels).all()
+    data = sound_files.wave_bytes(levels, 256, 8000)
+    assert (
+        sound_files.encode(sound_files.read_samples(io.BytesIO(data), Hearing(8000), "")) == levels
+    ).all()
 
 
 def test_sounds_of_several_lengths_and_rates(tmp_path: Path) -> None:
@@ -156,9 +159,9 @@ def test_a_sound_between_levels_is_refused_or_quantised(tmp_path: Path) -> None:
         file.writeframes(np.arange(-500, 500, 7).astype("<i2").tobytes())
     refuses_to_code(path, model, r"a.wav: expected 16-bit samples .*\(--quantize takes")
     out = there_and_back(tmp_path, [path], model, quantize=True)
-    was, now = (wave_files.read_wave(p, 8000, p) for p in (path, out / "a.wav"))
+    was, now = (sound_files.read_samples(p, Hearing(8000), p) for p in (path, out / "a.wav"))
     assert np.abs(was - now).max() < 1e-3
-    assert (wave_files.encode(was) == wave_files.encode(now)).all()
+    assert (sound_files.encode(was) == sound_files.encode(now)).all()
 
 
 @pytest.mark.parametrize("labelled", [False, True])

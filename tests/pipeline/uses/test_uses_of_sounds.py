@@ -15,7 +15,7 @@ import torch
 from arcore.events import Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.embedded import tones
-from pipeline.datasets.formats.wave_files import wave_bytes
+from pipeline.datasets.formats.sound_files import wave_bytes
 from pipeline.evaluation import measuring, scoring
 from pipeline.uses import continuation, paired, speakers, use_context
 from pipeline.uses.continuation import Continuation
