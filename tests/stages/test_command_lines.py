@@ -183,7 +183,7 @@ def test_params(tmp_path, command, text: str | None, message: str) -> None:
 
 
 STAGES = sorted({path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "cli"})
-SAID = {"add_dataset": "docs/your-data.md", "fetch": "datasets:", "preprocess": "datasets:"}
+SAID = {"fetch": "datasets:", "preprocess": "datasets:"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
