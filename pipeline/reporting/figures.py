@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import arcore
+from arcore.units import nats_to
 from pipeline.core import paths
+from pipeline.evaluation.reading import ModelConfig
 from pipeline.evaluation.result_records import Score
 from pipeline.reporting import origins, templates, wording
 from pipeline.reporting.comparison import Report, Row
-from pipeline.reporting.history_units import in_unit
 from pipeline.reporting.wording import UNITS
 from pipeline.training.history import read_history
 
@@ -61,12 +64,25 @@ def curves_of(report: Report) -> list[Curve]:
         ends = record.epoch_seconds if record is not None else []
         if not points or len(ends) < max(int(point["epoch"]) for point in points):
             continue
-        values = in_unit(points, "valid_nats", report.unit, row.evaluated.config)
+        values = in_unit(points, report.unit, row.evaluated.config)
         processors = origins.processors(record)
         seconds = [processors * ends[int(point["epoch"]) - 1] for point in points]
         label = wording.short_name(name, report.dataset)
         curves[name] = Curve(label, np.asarray(seconds), np.asarray(values))
     return sorted(curves.values(), key=lambda curve: float(curve.values[-1]))
+
+
+def in_unit(rows: Sequence[Mapping[str, str]], unit: str, config: ModelConfig) -> list[float]:
+    """Convert the validation nats of a history, of what the model's own loss counts."""
+    if unit == "bits_per_dim" and all(row.get("valid_bits_per_dim") for row in rows):
+        return [float(row["valid_bits_per_dim"]) for row in rows]
+    nats = [float(row["valid_nats"]) for row in rows]
+    if unit == "nats":
+        return nats
+    hyperparameters = {key: value for key, value in config.model.items() if key != "name"}
+    with torch.device("meta"):  # it may count more frames of a clip than the protocol
+        model = arcore.create_model(config.model_name, config.event, **hyperparameters)
+    return [nats_to(unit, value, model.scored_event) for value in nats]
 
 
 def limits(curves: Sequence[Curve]) -> tuple[float, float]:
