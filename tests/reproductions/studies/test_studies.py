@@ -264,7 +264,7 @@ def test_a_record_and_a_copy(
         ("race", ["networks.third=3"], "studies.race.networks.third: expected a mapping, got 3"),
         ("rows", ["rows=[50,50]"], "rows: expected integers that differ, got [50, 50]"),
         ("rows", ["rows=[20,100]"], "rows: expected at least a batch of 50 each, got 20"),
-        ("steps", ["sizes=???"], "sizes: expected a value, got '???'"),
+        ("steps", ["sizes=???"], "sizes: expected a list, got '???'"),
         (
             "fields",
             ["networks.more.num_layers=3"],
