@@ -180,7 +180,7 @@ def test_records_are_read_as_they_were_kept(load, tmp_path: Path) -> None:
          f"values.{RATE}: expected a value of loguniform"),
         ({"values": {"model.ordering": "raster", "trainer.batch_size": 20, RATE: 0.1, "x": 1}},
          "values: expected those of the space, got ['x']"),
-        ({"history": 3}, "history: expected a list of objects"),
+        ({"history": 3}, "history: expected a list"),
         ({"history": [{"epoch": 1}]}, "missing step"),
     ],
 )  # fmt: skip

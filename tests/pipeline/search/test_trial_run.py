@@ -107,10 +107,10 @@ def test_a_lost_worker_is_no_fault_of_a_trial(
 ) -> None:
     """The callback then notes that it may be tried again."""
     cause = "ActorDiedError: its node" if lost else None
-    monkeypatch.setattr("_cause_of_loss", lambda ends: cause)
-    monkeypatch.setattr("_start", lambda *_: SimpleNamespace(train=Remote()))
-    monkeypatch.setattr("_process_group", lambda *_: nullcontext())
-    monkeypatch.setattr("TCPStore", lambda *_, **__: SimpleNamespace(port=1))
+    monkeypatch.setattr(trial_run, "_cause_of_loss", lambda ends: cause)
+    monkeypatch.setattr(trial_run, "_start", lambda *_: SimpleNamespace(train=Remote()))
+    monkeypatch.setattr(trial_run, "_process_group", lambda *_: nullcontext())
+    monkeypatch.setattr(trial_run, "TCPStore", lambda *_, **__: SimpleNamespace(port=1))
     monkeypatch.setattr(trial_run.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     killed: list[object] = []
     monkeypatch.setattr(trial_run.ray, "kill", killed.append)
