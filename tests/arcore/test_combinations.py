@@ -449,21 +449,6 @@ def test_fit_finds_the_weights_of_a_known_source(generator: torch.Generator) -> 
     assert all(after <= before for before, after in zip(nats, nats[1:], strict=False))
 
 
-@every_pool
-def test_fit_is_no_worse_than_other_weights(build: Callable[[], Pool]) -> None:
-    model, generator = build(), torch.Generator().manual_seed(0)
-    x = model.sample(200, given(model, 200), generator)
-    condition = given(model, len(x))
-    weights, nats = fit_pool([(model.member_logits(x, condition), x)])
-    best = -Pool(model.members, weights).log_prob(x, condition).mean().item()
-    assert best == pytest.approx(nats[-1] * model.event.size, abs=1e-9)
-    assert bool((weights >= 0).all())
-    for _ in range(40):
-        other = weights + 0.3 * torch.randn(len(weights), generator=generator, dtype=torch.float64)
-        worse = Pool(model.members, other.clamp_min(0))
-        assert best <= -worse.log_prob(x, condition).mean().item() + 1e-9
-
-
 def test_weights_of_members_that_say_nothing_stay() -> None:
     logits = torch.randn(500, 3, 2, generator=torch.Generator().manual_seed(0))
     logits[..., 1] = 1e6

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
-from arcore.models.wavenet import WaveNet, WaveNetConfig
+from arcore.models.wavenet import WaveNet
 from arcore.primitives.companding import mu_law_decode, mu_law_encode
 from tests.support.cases import randomize
 from tests.support.compiled import compiles_to_the_same
@@ -188,25 +188,6 @@ def test_bad_local_conditions_are_named(condition: Tensor, parts: list[str]) -> 
     refuses(lambda: model.log_prob(X, condition), parts)
 
 
-@pytest.mark.parametrize(
-    ("hyperparameters", "name"),
-    [
-        ({"kernel": 1}, "kernel"),
-        ({"local_strides": []}, "local_strides"),
-        ({"local_classes": 2, "local_size": 2}, "local_classes and local_size"),
-        ({"num_classes": 2, "local_size": 2}, "num_classes and local_size"),
-    ],
-)
-def test_bad_hyperparameters_are_named(hyperparameters: dict, name: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name}: expected"):
-        arcore.create_model("wavenet", OPEN, **hyperparameters)
-
-
-def test_events_with_another_open_dimension_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^event: expected a fixed shape or \(None,\)"):
-        arcore.create_model("wavenet", Levels(4, (None, 2)))
-
-
 # -- companding
 
 
@@ -253,12 +234,6 @@ def test_a_conditional_training_call_compiles_to_the_same() -> None:
     model = arcore.create_model("wavenet", Levels(3, (4,)), **given)
     spans = torch.tensor([[0, 4], [1, 3], [2, 4], [0, 1]])
     compiles_to_the_same(model, torch.tensor([[0, 2, 1], [1, 0, 0], [1, 1, 2], [0, 1, 1]]), spans)
-
-
-def test_a_cycle_of_dilations_is_bounded() -> None:
-    for cycle in (21, 63, 10**9):
-        with pytest.raises(ValueError, match=r"^cycle: expected an integer in 1\.\.20"):
-            WaveNetConfig(cycle=cycle)
 
 
 def test_what_cannot_overflow_is_not_scored_after_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
