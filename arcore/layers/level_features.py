@@ -8,16 +8,8 @@ from torch.distributions import Distribution
 
 from arcore.distributions.discrete import Bits, Softmax
 from arcore.events import Binary, Event, Levels
-from arcore.primitives.checks import require_one_of
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
-
-ENCODINGS = ("scaled", "one_hot")
-
-
-def require_encoding(name: object) -> None:
-    """Raise ValueError unless this is a hyperparameter `inputs`."""
-    require_one_of(name, "inputs", ENCODINGS)
 
 
 def num_features(event: Event, encoding: str) -> int:
