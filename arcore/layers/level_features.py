@@ -19,11 +19,7 @@ def num_features(event: Event, encoding: str) -> int:
 
 
 def encode(
-    x: Tensor,
-    event: Event,
-    encoding: str,
-    dtype: torch.dtype,
-    dimensions: Tensor | None = None,
+    x: Tensor, event: Event, encoding: str, dtype: torch.dtype, dimensions: Tensor | None = None
 ) -> Tensor:
     """Encode levels (batch, D) as features (batch, D, F), all zero exactly where a level is 0.
 
@@ -62,11 +58,7 @@ def impossible(
 
 
 def encode_sparsely(
-    x: Tensor,
-    event: Event,
-    encoding: str,
-    dtype: torch.dtype,
-    dimensions: Tensor | None = None,
+    x: Tensor, event: Event, encoding: str, dtype: torch.dtype, dimensions: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the one feature of each level that `encode` makes other than zero, and its value."""
     assert isinstance(event, Levels)

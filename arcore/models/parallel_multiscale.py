@@ -20,9 +20,7 @@ from arcore.layers.group_network import GroupNetwork
 from arcore.model import AutoregressiveModel
 from arcore.models.gated_pixelcnn import GatedPixelCNN
 from arcore.models.pixelcnn import PixelCNN
-from arcore.primitives.checks import (
-    require,
-)
+from arcore.primitives.checks import require
 from arcore.primitives.precision import summed
 from arcore.primitives.pyramids import Group, Pyramid
 

@@ -149,9 +149,7 @@ def bad_values(field: dataclasses.Field) -> list[object]:
 
 
 @every_model
-def test_a_hyperparameter_of_another_type_or_sign_is_named(
-    kind: type[AutoregressiveModel],
-) -> None:
+def test_a_hyperparameter_of_another_type_or_sign_is_named(kind: type[AutoregressiveModel]) -> None:
     for field in dataclasses.fields(kind.Config):
         for value in bad_values(field):
             with pytest.raises(ValueError, match=f"^{field.name}: expected .*, got "):
