@@ -310,7 +310,7 @@ def test_a_mixture_adds_up_weighted_probabilities() -> None:
 def test_a_member_with_latents_makes_a_bound(
     tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    event, n = events.Binary((1, 2, 2)), 20_000
+    event, n = events.Binary((1, 2, 2)), 4_000
     torch.manual_seed(0)
     vae = arcore.create_model("pixelvae", event, width=4, num_layers=1, latent_size=2).double()
     with torch.no_grad():

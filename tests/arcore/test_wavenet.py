@@ -202,29 +202,18 @@ def test_mu_law_is_undone_at_every_level(levels: int) -> None:
     assert amplitudes[0] == -1 and amplitudes[-1] == 1
 
 
-@pytest.mark.parametrize("levels", [[300], [-1], [0.5]])
-def test_bad_levels_are_named(levels: list[float]) -> None:
-    with pytest.raises(ValueError, match="^levels: expected"):
-        mu_law_decode(torch.tensor(levels))
+def test_bad_sounds_are_named() -> None:
+    for levels in ([300], [-1], [0.5]):
+        refuses(lambda x=levels: mu_law_decode(torch.tensor(x)), ["levels", "expected"])
+    refuses(lambda: mu_law_encode(torch.zeros(2).long()), ["amplitudes", "expected"])
+    refuses(lambda: mu_law_encode(torch.tensor([torch.nan])), ["amplitudes", "expected"])
+    refuses(lambda: mu_law_encode(torch.zeros(2), 1), ["num_levels", "expected"])
 
 
 def test_mu_law_values() -> None:
     # ln(1 + 255 / 2) / ln 256 = 0.875695, hence floor(1.875695 / 2 * 255 + 0.5) = floor(239.65)
     given = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0])
     assert mu_law_encode(given).tolist() == [0, 16, 128, 239, 255]
-
-
-@pytest.mark.parametrize(
-    ("amplitudes", "levels", "name"),
-    [
-        (torch.zeros(2).long(), 256, "amplitudes"),
-        (torch.tensor([torch.nan]), 256, "amplitudes"),
-        (torch.zeros(2), 1, "num_levels"),
-    ],
-)
-def test_bad_amplitudes_are_named(amplitudes: Tensor, levels: int, name: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name}: expected"):
-        mu_law_encode(amplitudes, levels)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler

@@ -15,6 +15,7 @@ from tests.support.refusals import refuses
 BINARY, COLOURS, IMAGE = Binary((4,)), Levels(4, (3, 2, 2)), Levels(256, (3, 32, 32))
 SOUND = Levels(8, (None,))
 RNNS = ("row_lstm", "diagonal_bilstm", "multiscale_pixelrnn")
+MIXTURE = {"head": "logistic_mixture", "linear_prediction": 3}
 CLIPS = ("video_pixel_network", "video_pixel_baseline")
 BAD = [
     ("nad", BINARY, {}, ["name", "made, ", "'nad'", "did you mean 'nade'"]),
@@ -45,6 +46,18 @@ BAD = [
     *((name, COLOURS, {"first_kernel": 4}, ["first_kernel", "odd", "4"]) for name in RNNS),
     *((name, COLOURS, {"head": "sigmoid"}, ["head", "softmax", "'sigmoid'"]) for name in RNNS),
     *((name, COLOURS, {"hidden": 2}, ["hidden", "one map per colour, 3", "2"]) for name in RNNS),
+    ("pixelcnn", COLOURS, MIXTURE | {"linear_prediction": 4}, ["linear_prediction", "odd", "4"]),
+    ("pixelcnn", COLOURS, MIXTURE | {"linear_prediction": 1}, ["linear_prediction", ">= 3", "1"]),
+    ("pixelcnn", COLOURS, {"linear_prediction": 3}, ["linear_prediction", "logistic_mixture"]),
+    ("gated_pixelcnn", COLOURS, MIXTURE | {"inputs": "one_hot"}, ["linear_prediction", "scaled"]),
+    ("gated_pixelcnn", COLOURS, MIXTURE | {"ordering": "random"}, ["ordering", "one of", "random"]),
+    (
+        "parallel_multiscale",
+        COLOURS,
+        {"linear_prediction": 3},
+        ["linear_prediction", "None unless"],
+    ),
+    ("row_lstm", COLOURS, MIXTURE, ["row_lstm", "'linear_prediction'"]),
     ("row_lstm", COLOURS, {"kernel": 2}, ["kernel", "odd", "2"]),
     (RNNS[2], COLOURS, {"core": "made"}, ["core", "diagonal_bilstm, row_lstm", "'made'"]),
     (RNNS[2], COLOURS, {"factor": 1}, ["factor", ">= 2", "1"]),
