@@ -44,7 +44,7 @@ class Hyperparameters:
                 warnings.warn(text, stacklevel=4)  # where the model is created
 
     def require_numbers(self) -> None:
-        """Refuse true and false, which Python counts among the integers, for numbers.
+        """Refuse true and false, which Python counts among the integers, and endless sizes.
 
         Raises:
             ValueError: naming the field.
@@ -55,6 +55,9 @@ class Hyperparameters:
             is_bool = any(isinstance(one, bool) for one in values)
             if is_bool and "bool" not in str(field.type):
                 require(False, field.name, "a number", value)
+            most = 31 if "seed" in field.name else 24
+            fits = all(not isinstance(one, int) or abs(one) < 1 << most for one in values)
+            require(fits, field.name, f"integers below 2^{most}", value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hyperparameters as plain types (tuples become lists)."""

@@ -150,6 +150,8 @@ class LatentSampling(AutoregressiveModel):
         expected = tuple((batch, *shape) for shape in self.latent_shapes)
         got = tuple(tuple(z.shape) for z in latents)
         require(got == expected, "latents", f"shapes {expected}", got)
+        fits = all(bool(z.isfinite().all()) for z in latents)
+        require(fits, "latents", "finite numbers", "NaN or infinity")
         return batch
 
     def _log_ratio(
@@ -265,7 +267,7 @@ class LatentSampling(AutoregressiveModel):
             generator: source of randomness, on the model's device; the shared noise comes first, so
                 that calls from the same state share it.
         """
-        require_int(n, "n", 1)
+        self._check_number(n)
         require(level in self.latent_levels, "level", f"one of {self.latent_levels}", level)
         self._check_condition(condition, n)
         self._check_generator(generator)

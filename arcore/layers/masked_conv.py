@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class CausalConv2d(DerivedBuffers):
         inputs, outputs: numbers of feature maps.
         size: rows and columns of the kernel.
         centre: the pixel's own column in the kernel.
-        mask: (outputs, inputs, rows, columns) bool, or None for a full kernel.
+        mask: makes (outputs, inputs, rows, columns) bool; None for a full kernel.
 
     Example:
         >>> CausalConv2d(2, 4, (2, 3), centre=1)(torch.ones(5, 2, 8, 8)).shape
@@ -39,7 +41,7 @@ class CausalConv2d(DerivedBuffers):
         outputs: int,
         size: tuple[int, int] = (1, 1),
         centre: int = 0,
-        mask: Tensor | None = None,
+        mask: Callable[[], Tensor] | None = None,
     ) -> None:
         super().__init__()
         rows, columns = size
@@ -47,7 +49,8 @@ class CausalConv2d(DerivedBuffers):
         self.padding = (centre, columns - 1 - centre, rows - 1, 0)
         self.weight = nn.Parameter(torch.empty(outputs, inputs, rows, columns))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.pattern = None if mask is None or bool(mask.all()) else mask
+        pattern = None if mask is None else mask()  # after the weight, which may be too large
+        self.pattern = None if pattern is None or bool(pattern.all()) else pattern
         self.mask: Tensor | None
         here = None if self.pattern is None else self.pattern.to(self.weight.device)
         self.register_buffer("mask", here, persistent=False)
@@ -140,7 +143,7 @@ def pixel_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int = 1) -> Cau
         size: of the square kernel that it stands for, odd.
     """
     shape, centre = ((size + 1) // 2, size), (size - 1) // 2
-    mask = causal_kernel_mask(kind, shape, centre, outputs, inputs)
+    mask = partial(causal_kernel_mask, kind, shape, centre, outputs, inputs)
     return CausalConv2d(len(inputs), len(outputs), shape, centre, mask)
 
 
@@ -150,7 +153,7 @@ def row_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int) -> CausalCon
     Arguments as of `pixel_conv`.
     """
     shape, centre = (1, (size + 1) // 2), (size - 1) // 2
-    mask = causal_kernel_mask(kind, shape, centre, outputs, inputs)
+    mask = partial(causal_kernel_mask, kind, shape, centre, outputs, inputs)
     return CausalConv2d(len(inputs), len(outputs), shape, centre, mask)
 
 

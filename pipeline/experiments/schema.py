@@ -18,6 +18,7 @@ from pipeline.datasets.options import NOT_HASHED
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_time", "exponential")
 PRECISIONS = ("float32", "bfloat16", "auto", "float64")
+MOST_SAMPLES = 100_000
 T = TypeVar("T")
 
 
@@ -178,14 +179,14 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "evaluation.batch_size", ">= 1", self.batch_size)
-        require(self.num_samples >= 0, "evaluation.num_samples", ">= 0", self.num_samples)
+        for name in ("num_samples", "importance_samples"):
+            fits = 0 <= (value := getattr(self, name)) <= MOST_SAMPLES
+            require(fits, f"evaluation.{name}", f"0 to {MOST_SAMPLES:,}", value)
         fits = self.num_members is None or self.num_members >= 1
         require(fits, "evaluation.num_members", ">= 1 or null", self.num_members)
         fits = self.num_test_rows is None or self.num_test_rows >= 2
         require(fits, "evaluation.num_test_rows", ">= 2 or null", self.num_test_rows)
         require_seed(self.seed, "evaluation.seed")
-        samples = self.importance_samples
-        require(samples >= 0, "evaluation.importance_samples", ">= 0", samples)
         require(
             self.importance_rows >= 2, "evaluation.importance_rows", ">= 2", self.importance_rows
         )

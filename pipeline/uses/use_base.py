@@ -20,6 +20,7 @@ from pipeline.uses.use_records import Number, Shown
 
 T = TypeVar("T")
 LEAST = "least"
+MOST = 1_000_000  # of any setting but the seed
 
 
 def setting(default: T, words: str, least: float | None = None) -> T:
@@ -62,7 +63,7 @@ class Use(abc.ABC):
     """A use of a trained model; its fields are its settings.
 
     Raises:
-        UserError: for a setting below its least value.
+        UserError: for a setting below its least value, or beyond all sense.
     """
 
     seed: int = setting(0, "of all random choices: rows, noise and draws")
@@ -118,6 +119,7 @@ def _require_least(field: dataclasses.Field[object], value: object) -> None:
         expected += " or null"
     for one in value if isinstance(value, list) else [value]:
         require(one is None or one >= least, field.name, expected, one)
+        require(one is None or one <= MOST, field.name, f"at most {MOST:,}", one)
 
 
 def share_of(name: str, holds: Tensor) -> Number:

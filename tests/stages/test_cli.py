@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException, RestException
 
+from arcore.primitives.checks import WeightsError
 from pipeline.core.errors import UserError
 from stages import cli
 from tests.places import ROOT
@@ -73,18 +74,19 @@ LOCKED = "database is locked\n(Background on this error at ...)"
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MlflowException(LOCKED), r"database is locked \(Background"),
+        (MlflowException(LOCKED), r"MLflow: database is locked \(Background"),
         (
             RestException({"error_code": "INTERNAL_ERROR", "message": LOCKED}),
-            r"INTERNAL_ERROR: database is locked \(Background",
+            r"MLflow: INTERNAL_ERROR: database is locked \(Background",
         ),
+        (WeightsError("weights: expected numbers"), "weights: expected numbers$"),
     ],
 )
-def test_a_store_that_fails_is_one_line(error: Exception, said: str) -> None:
+def test_a_store_or_weights_that_fail_are_one_line(error: Exception, said: str) -> None:
     def main() -> None:
         raise error
 
-    with pytest.raises(SystemExit, match=f"^error: MLflow: {said}"):
+    with pytest.raises(SystemExit, match=f"^error: {said}"):
         cli.run(main)
 
 
