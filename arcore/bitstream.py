@@ -45,12 +45,10 @@ class Header:
 
     Attributes:
         model: SHA-256 of kind, hyperparameters and weights, 32 bytes.
-        num_levels, extents: of an event.
         count, batch: events in all, and events decoded side by side.
         lengths: of the events, where they differ; else none.
         runtime: dtype, kind of device, versions of torch and constriction.
         condition, probe, levels: digests of the condition, of some probabilities, of all levels.
-        chunks: in the order of the rows.
     """
 
     model: bytes
@@ -82,11 +80,7 @@ def join(header: Header, codes: Sequence[bytes]) -> bytes:
 
 
 def split(data: bytes) -> tuple[Header, list[bytes]]:
-    """Undo `join`, with every checksum of bytes checked.
-
-    Raises:
-        ValueError: for what is no such data, of another format, truncated or damaged.
-    """
+    """Undo `join`, with every checksum of bytes checked."""
     require(isinstance(data, bytes), "data", "bytes", type(data).__name__)
     require(data[:4] == MAGIC, "data", f"coded events, which begin with {MAGIC!r}", data[:4])
     reader = _Reader(data, len(MAGIC))

@@ -1,21 +1,18 @@
 """Lossless coding of levels by an exact model; constriction does the entropy coding.
 
-A model's conditionals are floats, and a decoder must find the very same ones again: one unit in
-the last place elsewhere and all that follows is lost. Hence encoder and decoder walk the same
-incremental path (`AutoregressiveModel.decoder`) with the same number of rows side by side, in the
-same precision on the same kind of device, and the coded bytes say so. On the CPU they do with one
-thread, since several cut loops where the last digits of a sigmoid differ; another kind of processor
-may differ too, which a digest of probe probabilities tells.
+Both sides must find the very same probabilities: encoder and decoder walk the same incremental path
+(`AutoregressiveModel.decoder`) with the same number of rows side by side, in the same precision on
+the same kind of device, in one thread of the CPU, and the coded bytes say so. Another kind of
+processor may differ, which a digest of probe probabilities tells.
 
-The coder is ANS, not a range coder. Of bits as sure as those of binarised digits it takes 0.005 %
-more than -log2 p, a range coder of the same precision (24 bits) 0.08 %, which is what is left over
-when its range is divided. ANS is a stack: the encoder keeps the probabilities of one batch and
-codes them backwards, the batches of a chunk last to first, so that the decoder reads forwards and
-all rows of a chunk share one stream.
+The coder is ANS, which takes 0.005 % more than -log2 p of bits as sure as those of binarised digits
+(a range coder 0.08 %). ANS is a stack: the encoder keeps the probabilities of one batch and codes
+them backwards, so that the decoder reads forwards and all rows of a chunk share one stream.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import zlib
 from collections.abc import Iterator
@@ -62,12 +59,11 @@ def compress(
         model: with an exact likelihood over levels and a schedule; no ensemble.
         x: (count, *event.shape) levels, any dtype; padded to one length where the event's is open.
         condition: one row per event. It is not coded: `decompress` needs it.
-        lengths: for an event of open length, of each row, (count,) integers; None for rows that are
-            as long as x. They are coded too; what follows in a row is not, and is 0 when decoded.
-            A batch takes the steps of its longest row: order rows by length.
-        batch: rows that are coded, and will be decoded, side by side; None for as many as keep a
-            batch's probabilities in 128 MiB (of rows of mean length), at most 256. No batch, nor
-            a row alone, has more than 4 GiB of them: a minute of 8 kHz at 256 levels has 1 GiB.
+        lengths: for an event of open length, of each row, (count,) integers; None for rows as long
+            as x. They are coded too; what follows in a row is not, and is 0 when decoded. A batch
+            takes the steps of its longest row: order rows by length.
+        batch: rows coded side by side; None for as many as keep a batch's probabilities in 128 MiB,
+            at most 256. No batch, nor a row alone, has more than 4 GiB of them.
         verify: decode, and compare with x. Without it, a model whose conditionals differ from run
             to run is noticed only when it is too late.
         progress: show a bar, which needs tqdm.
@@ -79,8 +75,7 @@ def compress(
         >>> import arcore
         >>> model = arcore.create_model("nade", arcore.events.Binary((1, 8, 8)))
         >>> x = model.sample(100, generator=torch.Generator().manual_seed(0))
-        >>> data = compress(model, x)
-        >>> torch.equal(decompress(model, data), x)
+        >>> torch.equal(decompress(model, compress(model, x)), x)
         True
     """
     check_model(model)
@@ -103,16 +98,12 @@ def decompress(
 ) -> Tensor:
     """Decode what `compress` coded: int64 levels (count, *extents) on the model's device.
 
-    Arguments:
-        model: the very same.
-        data: from `compress`.
-        condition: the very same.
-        progress: show a bar, which needs tqdm.
+    What is returned is what was encoded. `progress` shows a bar, which needs tqdm.
 
     Raises:
         ValueError: for data that are truncated or damaged, or were coded by another model, event,
             condition, dtype, kind of device or version of torch or constriction, or where the
-            model's probabilities come out differently. What is returned is what was encoded.
+            model's probabilities come out differently.
     """
     check_model(model)
     with same_numbers(model):
@@ -173,8 +164,9 @@ def _compress(
     steps = -(-len(x) // batch) * len(twin.schedule)
     with progress_bar(progress, steps, "coding") as advance:
         probe = _probe(twin, batch, condition)
+        rows = _Rows(twin, condition, lengths, advance)
         for spans in _chunks(len(x), batch, size):
-            codes.append(_encode(twin, flat, condition, lengths, spans, advance))
+            codes.append(_encode(rows, flat, spans))
             crc = zlib.crc32(bytes_of(flat[spans[0].start : spans[-1].stop]))
             chunks.append(Chunk(len(codes[-1]), zlib.crc32(codes[-1]), crc))
     header = Header(
@@ -208,12 +200,11 @@ def _decompress(
     with progress_bar(progress, steps, "decoding") as advance:
         probe = _probe(twin, header.batch, condition)
         _same("model", "the probabilities of encoding (other hardware?)", header.probe, probe)
+        rows = _Rows(twin, condition, lengths, advance)
         for index, spans in enumerate(_chunks(header.count, header.batch, twin.event.size)):
-            levels = _decode(twin, codes[index], condition, lengths, spans, advance)
-            good = levels is not None and zlib.crc32(bytes_of(levels)) == (
-                header.chunks[index].levels_crc
-            )
-            if not good or levels is None:
+            levels = _decode(rows, codes[index], spans)
+            crc = header.chunks[index].levels_crc
+            if levels is None or zlib.crc32(bytes_of(levels)) != crc:
                 raise ValueError(
                     f"data: expected chunk {index} to decode to what was encoded, got other "
                     "levels: the model's probabilities are not those of encoding"
@@ -241,7 +232,6 @@ def check_model(model: AutoregressiveModel) -> None:
 
 
 def _of_extents(model: AutoregressiveModel, extents: tuple[int, ...]) -> AutoregressiveModel:
-    """Return the model for events of these extents, which it takes."""
     return model.of_length(extents[0]) if model.event.is_open else model
 
 
@@ -311,38 +301,41 @@ def _rows_of_chunk(batch: int, size: int) -> int:
 # -- the coder
 
 
-def _steps(
-    decoder: Decoder, lengths: Tensor | None, advance: Advance
-) -> Iterator[tuple[Tensor, Tensor | slice]]:
-    """Yield each block and which of its flat values (rows * block) are coded.
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """What both sides walk: a model, its conditions, where rows end, and the bar."""
 
-    Blocks of an event of open length follow time, so that nothing comes after the last row's end.
-    """
-    for number, block in enumerate(decoder.blocks):
-        coded: Tensor | slice = slice(None)
-        if lengths is not None:
-            coded = (block < lengths[:, None]).flatten().cpu()
-            if not coded.any():
-                advance(len(decoder.blocks) - number)
-                return
-        yield block, coded
-        advance(1)
+    model: AutoregressiveModel
+    condition: Tensor | None
+    lengths: Tensor | None
+    advance: Advance
+
+    def decoder(self, span: slice) -> Decoder:
+        given = None if self.condition is None else self.condition[span]
+        return self.model.decoder(span.stop - span.start, given)
+
+    def steps(self, decoder: Decoder, span: slice) -> Iterator[tuple[Tensor, Tensor | slice]]:
+        """Yield each block and which of its flat values (rows * block) are coded.
+
+        Blocks of an event of open length follow time: nothing comes after the last row's end.
+        """
+        for number, block in enumerate(decoder.blocks):
+            coded: Tensor | slice = slice(None)
+            if self.lengths is not None:
+                coded = (block < self.lengths[span, None]).flatten().cpu()
+                if not coded.any():
+                    self.advance(len(decoder.blocks) - number)
+                    return
+            yield block, coded
+            self.advance(1)
 
 
-def _encode(
-    model: AutoregressiveModel,
-    flat: Tensor,
-    condition: Tensor | None,
-    lengths: Tensor | None,
-    spans: list[slice],
-    advance: Advance,
-) -> bytes:
+def _encode(source: _Rows, flat: Tensor, spans: list[slice]) -> bytes:
     stack, family = coder(None)
     for span in reversed(spans):
         rows, steps = flat[span], []
-        decoder = model.decoder(len(rows), None if condition is None else condition[span])
-        ends = None if lengths is None else lengths[span]
-        for block, coded in _steps(decoder, ends, advance):
+        decoder = source.decoder(span)
+        for block, coded in source.steps(decoder, span):
             levels = rows[:, block]
             table = table_of(decoder.next(), levels)[coded].numpy()
             steps.append((levels.reshape(-1).to("cpu", torch.int32)[coded].numpy(), table))
@@ -352,25 +345,17 @@ def _encode(
     return bytes(stack.get_compressed().astype("<u4").tobytes())
 
 
-def _decode(
-    model: AutoregressiveModel,
-    code: bytes,
-    condition: Tensor | None,
-    lengths: Tensor | None,
-    spans: list[slice],
-    advance: Advance,
-) -> Tensor | None:
+def _decode(source: _Rows, code: bytes, spans: list[slice]) -> Tensor | None:
     """Decode a chunk, (rows, D); None if its bytes do not end where the levels do."""
     stack, family = coder(code)
     if stack is None:
         return None
-    parts = []
+    parts, model = [], source.model
     for span in spans:
         count = span.stop - span.start
-        decoder = model.decoder(count, None if condition is None else condition[span])
+        decoder = source.decoder(span)
         rows = torch.zeros(count, model.event.size, dtype=torch.int64, device=model.device)
-        ends = None if lengths is None else lengths[span]
-        for block, coded in _steps(decoder, ends, advance):
+        for block, coded in source.steps(decoder, span):
             table = table_of(decoder.next(), rows[:, block])[coded].numpy()
             symbols = stack.decode(family, table)
             levels = torch.zeros(count * len(block), dtype=torch.int64, device="cpu")

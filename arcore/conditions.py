@@ -49,11 +49,7 @@ class Condition(abc.ABC):
         return values.reshape(batch, *(-1 if n is None else n for n in self.extents))
 
     def check_shape(self, condition: object, batch: int) -> None:
-        """Check all but values.
-
-        Raises:
-            ValueError: naming what was expected and what came.
-        """
+        """Check all but values."""
         got: object = condition
         if isinstance(condition, Tensor):
             if self._fits(condition, batch):
@@ -194,11 +190,7 @@ def _require_range(values: Tensor, noun: str, count: int) -> None:
 
 
 def condition_from(hyperparameters: Hyperparameters) -> Condition | None:
-    """The condition that hyperparameters ask for by one of the names below.
-
-    Raises:
-        ValueError: for more than one of them, or one that is out of range.
-    """
+    """The condition that hyperparameters ask for by one of the names below."""
     names = ("num_classes", "condition_size", "condition_sequence", "condition_shape")
     given = {n: v for n in names if (v := getattr(hyperparameters, n, None)) is not None}
     if not given:

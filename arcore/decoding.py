@@ -55,10 +55,6 @@ class Decoder(abc.ABC):
         """Fix the next block's values, (batch, len(block)).
 
         What `next` computes of a block enters later ones, so that without it it is computed here.
-
-        Raises:
-            ValueError: for another shape, or at the end. Values are not checked, since reading
-                them would stall an accelerator.
         """
         require(self.position < len(self.blocks), "push", "a block left to decode", "the end")
         block = self.blocks[self.position]

@@ -1,9 +1,10 @@
-"""Modules whose masks and orderings follow from hyperparameters, so that no file holds them."""
+"""Buffers that follow from hyperparameters, so that no file holds them, and views of weights."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -39,3 +40,16 @@ class DerivedBuffers(nn.Module):
                 if isinstance(module, DerivedBuffers):
                     module._rebuild()
         return missing
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def shared(module: Module) -> Module:
+    """Copy a tree of modules, sharing parameters but neither buffers nor whether it is trained."""
+    view = copy.copy(module)
+    view._buffers = dict(module._buffers)
+    view._modules = {
+        name: None if child is None else shared(child) for name, child in module._modules.items()
+    }
+    return view

@@ -50,11 +50,7 @@ class Combination(AutoregressiveModel):
             yield member
 
     def require_member_weights(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """Refuse values of a saved model's weights that members cannot have.
-
-        Raises:
-            ValueError: naming `where`.
-        """
+        """Refuse values of a saved model's weights that members cannot have, naming `where`."""
 
     def _rebuild(self) -> None:
         for member in self.members:
@@ -64,12 +60,10 @@ class Combination(AutoregressiveModel):
 class Ensemble(Combination):
     """The uniform mixture of its members: ln p(x) = logsumexp_k ln p_k(x) - ln K, per example.
 
-    Averaging logits, conditionals or log-likelihoods would not be the likelihood of any model (of
-    members of one schedule, `arcore.Pool` multiplies conditionals and normalises each). Members
-    share an event but no schedule, so there are no joint conditionals and no decoder; a sample is
-    drawn from one member, chosen for each example. Where members' likelihoods are only bounded,
-    `log_prob` is the mean of their bounds, which is a bound since the logarithm is concave; the
-    logsumexp of bounds by draws of latents may lie above.
+    Averaging logits, conditionals or log-likelihoods would not be the likelihood of any model.
+    Members share an event but no schedule, so there are no joint conditionals and no decoder; a
+    sample is drawn from one member, chosen for each example. Where members' likelihoods are only
+    bounded, `log_prob` is the mean of their bounds, a bound too.
 
     Reference:
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014, sec. 4.
@@ -249,9 +243,7 @@ def require_compatible(
 ) -> list[AutoregressiveModel]:
     """Return the members as a list if they model one event, in one dtype on one device.
 
-    Arguments:
-        members: of a combination.
-        same_condition: refuse members without a condition next to members with one.
+    `same_condition` refuses members without a condition next to members with one.
     """
     require(isinstance(members, Iterable), "members", "models", members)
     members = list(members)

@@ -38,11 +38,7 @@ def coder(code: bytes | None) -> tuple[Any, Any]:
 
 
 def libraries() -> tuple[Any, Any]:
-    """Return numpy and constriction.stream.
-
-    Raises:
-        ValueError: if one is missing.
-    """
+    """Return numpy and constriction.stream."""
     try:
         import numpy
         from constriction import stream
@@ -54,11 +50,7 @@ def libraries() -> tuple[Any, Any]:
 
 
 def table_of(conditionals: Distribution, like: Tensor) -> Tensor:
-    """Return the probabilities of all levels, (rows * block, levels) in float64.
-
-    Raises:
-        ValueError: for NaN, which must not reach the coder.
-    """
+    """Return the probabilities of all levels, (rows * block, levels) in float64."""
     logits: Tensor = conditionals.logits.to("cpu").double()  # type: ignore[attr-defined]
     if isinstance(conditionals, Bernoulli):
         table = torch.stack([torch.sigmoid(-logits), torch.sigmoid(logits)], -1)
@@ -73,9 +65,6 @@ def fingerprint(model: AutoregressiveModel) -> bytes:
     """Return the SHA-256 of a model: its kind, hyperparameters, weights and masks, 32 bytes.
 
     It is the same on every device, and for every length of an event.
-
-    Raises:
-        ValueError: for a model that is not over levels.
     """
     require(isinstance(model.event, Levels), "model", "an event of levels", model.event)
     assert isinstance(model.event, Levels)

@@ -43,11 +43,7 @@ class Event:
 
     @property
     def extents(self) -> tuple[int, ...]:
-        """The shape, where every dimension is fixed.
-
-        Raises:
-            ValueError: if a dimension of the shape is open (None).
-        """
+        """The shape; a ValueError if a dimension of it is open (None)."""
         require(None not in self.shape, "shape", "every dimension fixed", self.shape)
         return tuple(extent for extent in self.shape if extent is not None)
 
@@ -63,11 +59,7 @@ class Event:
 
     @property
     def size(self) -> int:
-        """Number of dimensions D, sub-pixels counted apart.
-
-        Raises:
-            ValueError: if a dimension of the shape is open (None).
-        """
+        """Number of dimensions D, sub-pixels counted apart; a ValueError if one is open."""
         return math.prod(self.extents)
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,15 +91,10 @@ class Levels(Event):
     """A discrete event: integers in [0, num_levels).
 
     A list of numbers makes the event a vector, a row of a table say, whose dimension d has integers
-    in [0, num_levels[d]); only a model that `takes_uneven_levels` models it.
-
-    Attributes:
-        num_levels: of a dimension; of a vector with different numbers, the largest.
-        uneven: these numbers where they differ, None where they do not.
+    in [0, num_levels[d]); only a model that `takes_uneven_levels` models it. `num_levels` is then
+    the largest, and `uneven` holds the numbers (None where they do not differ).
 
     Example:
-        >>> Levels(17, (1, 8, 8)).size
-        64
         >>> table = Levels([2, 5, 17])
         >>> table.shape, table.num_levels, table.uneven
         ((3,), 17, (2, 5, 17))
@@ -195,9 +182,8 @@ class Gray(Levels):
 
         -log_prob(x) = -sum_d [z_d ln p_d + (1 - z_d) ln(1 - p_d)]    (nats),
 
-    the published protocol of Moving MNIST. It is no likelihood of gray levels: it is never below
-    `entropy`, and their difference is a divergence from the targets. On x of 0 and 255 alone it is
-    the exact likelihood of bits. Samples are such bits, 0 and 255.
+    the published protocol of Moving MNIST: no likelihood of gray levels, and never below `entropy`.
+    On x of 0 and 255 alone it is the exact likelihood of bits, which are what is drawn.
 
     Reference:
         Kalchbrenner et al., "Video Pixel Networks", ICML 2017, section 5.1.
@@ -280,9 +266,6 @@ def resized(event: Levels, shape: Sequence[int | None]) -> Levels:
 
 def after_frames(event: Event, context: int) -> Event:
     """Return the event that remains of a clip (T, ...) when its first frames are given.
-
-    Raises:
-        ValueError: unless a frame remains.
 
     Example:
         >>> after_frames(Gray((20, 1, 64, 64)), 10).size

@@ -30,8 +30,6 @@ LARGE = 1000.0  # numbers of a condition, which the headroom also holds
 class GenerativeModel(DerivedBuffers, abc.ABC):
     """What draws events block by block: sampling and imputing, given a schedule and a decoder.
 
-    `arcore.model.AutoregressiveModel` adds the likelihood and is what every model extends.
-
     Attributes:
         event: what is modelled.
         scores_in_autocast: whether `log_prob` follows autocast; where not, draws do neither.
@@ -105,12 +103,9 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
             n: number of events, >= 1, of 2^32 dimensions at most.
             condition: of n rows, for a conditional model.
             generator: source of randomness, on the model's device; None uses torch's global one.
-            temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals,
-                whose tempered mixture densities have no closed form.
+            temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals.
             batch: events drawn side by side, which bounds memory; None for as many as have 2^20
-                dimensions. Each batch draws on where the one before ended, so that the same
-                generator gives the same events for the same n and batch, and those of a single
-                pass where n <= batch.
+                dimensions. The same generator gives the same events for the same n and batch.
             progress: show a bar, which needs tqdm.
 
         Example:
@@ -152,15 +147,13 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
     ) -> Tensor:
         """Draw the unobserved dimensions given the observed ones that precede them.
 
-        The draw is from the conditional of each missing dimension given all earlier dimensions
-        in the model's own order. That is the exact posterior where every observed dimension
-        comes first in the schedule; elsewhere later observations do not inform earlier draws.
+        That is the exact posterior where every observed dimension comes first in the schedule;
+        elsewhere later observations do not inform earlier draws.
 
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-            temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals,
-                whose tempered mixture densities have no closed form.
+            condition, generator, temperature: as of `sample`.
 
         Returns:
             (batch, *event.shape) with the observed values as they are in the model's dtype.
@@ -222,10 +215,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         return nullcontext() if self.scores_in_autocast else without_autocast(self.device)
 
     def _require_finite_weights(self) -> None:
-        """Refuse weights that are not finite, whose draws would be levels like any others.
-
-        Once before drawing rather than at each step: one wait for an accelerator in all.
-        """
+        """Refuse weights that are not finite: once, one wait for an accelerator in all."""
         extremes = [torch.stack(weight.aminmax()) for weight in self.parameters() if weight.numel()]
         if extremes and not bool(torch.stack(extremes).isfinite().all()):
             raise ValueError("weights: expected finite numbers, got NaN or infinity")
@@ -233,8 +223,8 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
     def _require_scores(self, x: Tensor, condition: Tensor | None) -> None:
         """Refuse draws from NaN, which look like levels: finite weights may overflow on the way.
 
-        Scored are those of models whose weights are large enough, layer upon layer, that they may,
-        and those given large conditions.
+        Scored are those of models whose weights are large enough that they may, or given large
+        conditions.
         """
         require_scores(not x.is_floating_point() or bool(x.isfinite().all()))
         real = condition is not None and condition.is_floating_point()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from arcore.primitives.checks import require
@@ -25,30 +24,8 @@ class Hyperparameters:
         found = {name: getattr(self, name, None) for name in CONDITION_FIELDS}
         return {name: value for name, value in found.items() if value is not None}
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = {}
-        if getattr(self, "ordering", "random") != "random":
-            found["ordering_seed"] = "ordering: random"
-        if getattr(self, "head", "logistic_mixture") != "logistic_mixture":
-            found["num_mixtures"] = "head: logistic_mixture"
-        return found
-
-    def warn_of_idle(self, given: Collection[str]) -> None:
-        """Warn of what was given, is not the default, and has no effect."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, wanted in self.idle_fields().items():
-            value = getattr(self, name)
-            if name in given and value != defaults[name]:
-                text = f"{name}: {value!r} has no effect without {wanted}"
-                warnings.warn(text, stacklevel=4)  # where the model is created
-
     def require_numbers(self) -> None:
-        """Refuse true and false, which Python counts among the integers, and endless sizes.
-
-        Raises:
-            ValueError: naming the field.
-        """
+        """Refuse true and false, which Python counts among the integers, and endless sizes."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             values = value if isinstance(value, tuple) else (value,)
@@ -70,12 +47,7 @@ class Hyperparameters:
 def build_hyperparameters(
     kind: type[Hyperparameters], given: Mapping[str, Any], model: str
 ) -> Hyperparameters:
-    """Build a model's hyperparameters; lists become tuples. Warns of those without an effect.
-
-    Raises:
-        ValueError: for a name that the model does not have (with the nearest one), or a value
-            that its hyperparameters refuse.
-    """
+    """Build a model's hyperparameters; lists become tuples."""
     known = [field.name for field in dataclasses.fields(kind)]
     for key in given:
         if key not in known:
@@ -87,6 +59,4 @@ def build_hyperparameters(
     plain = {
         key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
     }
-    built = kind(**plain)
-    built.warn_of_idle(plain)
-    return built
+    return kind(**plain)

@@ -45,14 +45,12 @@ class MixtureConfig(Hyperparameters):
 class Mixture(Ensemble):
     """A mixture of models: ln p(x) = logsumexp_k (ln p_k(x) + ln w_k), per example, in nats.
 
-    Members may be of any kind: other orderings, other families, and ensembles of one model's masks
-    or orderings. A member that takes no condition is not given the one that others take. As in any
-    `Ensemble` there is no decoder, and a sample is drawn from a member, here by the weights.
+    Members may be of any kind, and ensembles of one model's masks or orderings. A member that takes
+    no condition is not given the one that others take. As in any `Ensemble` there is no decoder,
+    and a sample is drawn from a member, here by the weights.
 
-    Of a member with latents, p(x | z) p(z) / q(z | x) for one draw of z stands for p_k(x). Its mean
-    is p_k(x), so that `log_prob` is then a bound, as the member's own is: its mean over draws is at
-    most ln p(x), since the logarithm is concave. (The bound itself, an ELBO with the KL in closed
-    form, has no such mean, and a mixture of these could lie above.)
+    Of a member with latents, p(x | z) p(z) / q(z | x) for one draw of z stands for p_k(x), which is
+    its mean: `log_prob` is then a bound. (A mixture of ELBOs could lie above.)
 
     Reference:
         Smyth and Wolpert, "Linearly combining density estimators via stacking", Machine Learning
@@ -60,10 +58,9 @@ class Mixture(Ensemble):
 
     Arguments:
         members: at least one model; all over the same event.
-        weights: (members,) not negative, of sum 1; None for equal ones. They are kept with the
-            model's own weights.
-        num_members: for each member, under how many of its masks or orderings it joins; None for
-            the models themselves.
+        weights: (members,) not negative, of sum 1; None for equal ones. They are saved.
+        num_members: for each member, under how many of its masks or orderings it joins (None: as
+            many as it has); None for the models themselves.
 
     Raises:
         ValueError: for no members, members over different events, given different conditions or of
@@ -138,11 +135,7 @@ class Mixture(Ensemble):
 
 
 def create(event: Event, hyperparameters: Mapping[str, object], create_member: Create) -> Mixture:
-    """Mix new models with equal weights; see `MixtureConfig.members`.
-
-    Raises:
-        ValueError: for members that are no models' names and hyperparameters.
-    """
+    """Mix new models with equal weights; see `MixtureConfig.members`."""
     members, counts = new_members("mixture", event, hyperparameters, create_member)
     return Mixture(members, num_members=counts)
 
@@ -169,14 +162,12 @@ def new_members(
 def fit_weights(
     log_probs: Tensor, tolerance: float = 1e-8, max_iterations: int = 10_000
 ) -> tuple[Tensor, list[float]]:
-    """Fit a mixture's weights to held-out rows by expectation maximisation.
+    """Fit a mixture's weights to held-out rows by expectation maximisation, which is convex.
 
-    Each iteration sets w_k to the mean over rows of w_k p_k(x) / sum_j w_j p_j(x). The likelihood
-    is concave in the weights, so that what it climbs to is the maximum.
+    Each iteration sets w_k to the mean over rows of w_k p_k(x) / sum_j w_j p_j(x).
 
     Reference:
-        Dempster, Laird and Rubin, JRSS B 39, 1977; Smyth and Wolpert, Machine Learning 36, 1999,
-        for densities learned on other rows than the weights.
+        Smyth and Wolpert, Machine Learning 36, 1999.
 
     Arguments:
         log_probs: (rows, members) ln p_k of each row, in nats, finite.

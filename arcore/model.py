@@ -20,9 +20,9 @@ from arcore.events import Event, Gray, Levels, is_levels
 from arcore.generation import GenerativeModel, RecomputingDecoder
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require, require_int, require_scores, require_seed
-from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.precision import require_finite, summed
 from arcore.primitives.row_noise import BatchSlice
+from arcore.primitives.transfer import compile_guard
 
 MOST_MEMBERS = 1024
 
@@ -31,15 +31,14 @@ class AutoregressiveModel(GenerativeModel):
     """An autoregressive density model over one kind of event.
 
     A subclass defines `Config` (its hyperparameters), `supports`, `schedule`, `_conditionals`
-    and, where it can do better than recomputing everything, `decoder`.
+    and, where it can do better than recomputing everything, `_decoder`.
 
     Attributes:
         event: what is modelled.
         hyperparameters: the frozen dataclass that it was built from.
         exact: False where `log_prob` would only be a bound.
         condition_kind: what it is conditioned on, or None for an unconditional model.
-        num_classes: number of classes where that is a class, else None.
-        num_symbols: number of symbols where each frame of an event comes with one, else None.
+        num_classes, num_symbols: of a condition that is a class, or a symbol per frame; else None.
         takes_uneven_levels: whether an event's dimensions may have different numbers of levels.
         hop: steps of an event that one frame of its condition lasts, 1 where there are none.
         changes_by_step: whether training steps differ by more than their rows (`set_step`).
@@ -89,9 +88,8 @@ class AutoregressiveModel(GenerativeModel):
         """Return the training loss of each example, (batch,), in nats: minus `log_prob`.
 
         A model that `changes_by_step` takes the next step at each call in training with gradients,
-        unless `set_step` says which. A model over clips may count some frames alone, see
-        `scored_event`. Of integers only shapes are checked, since looking at values would stall an
-        accelerator; of floats for levels the first event is checked.
+        unless `set_step` says which. Of integers only shapes are checked: values would stall an
+        accelerator. Of floats for levels the first event is checked.
         """
         self._check_shapes(x, condition, scored)
         own = self._begin_step()
@@ -172,8 +170,7 @@ class AutoregressiveModel(GenerativeModel):
         """Return what training watches on held-out rows, (batch,), in nats.
 
         It is minus `log_prob` unless that is too slow or only bounded: orderless models give a
-        masked estimate under fixed masks, latent-variable models a bound under fixed noise. In
-        evaluation it is deterministic; in training, dropout applies.
+        masked estimate under fixed masks, latent-variable models a bound under fixed noise.
         """
         self._check(x, condition)
         self._check_scored(scored, x)
@@ -285,12 +282,7 @@ class AutoregressiveModel(GenerativeModel):
 
         It holds until the next call or `eval()`. Without it the model counts by itself: each
         `forward` in training with gradients is the next of the steps 0, 1, 2, ... of seed 0, and
-        leaves masks as they were, so that `log_prob` scores the same in training as out of it.
-        After `eval()` the count goes on behind the last step that was given.
-
-        Arguments:
-            seed: of the whole training.
-            step: number of the step, from 0.
+        leaves masks as they were. After `eval()` the count goes on behind the last step given.
         """
         require_seed(seed, "seed")
         require_int(step, "step", 0)

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from arcore.decoding import Decoder
-from arcore.distributions.bits import Bits
+from arcore.distributions.discrete import Bits, Softmax
 from arcore.distributions.drawing import DISCRETE, DISCRETE_NAMES
-from arcore.distributions.softmax import Softmax
 from arcore.ensembles import Combination, condition_for, require_compatible
 from arcore.events import Event, Levels
 from arcore.mixtures import (
@@ -35,22 +34,19 @@ class Pool(Combination):
     """A product of conditionals: p(x_d | x_<d) = prod_k p_k(x_d | x_<d)^w_k / Z_d(x_<d).
 
     Members share a schedule, so that each conditional is normalised over its own levels alone, and
-    the pool keeps the whole contract: exact likelihoods, a decoder, the coder. Logits are added up
-    by the weights. The likelihood of a `Mixture` is never above that of its best member for the
-    event; a pool's may be above all of them, since it weighs them again in each dimension.
-
-    Members may be of any kind; one that takes no condition is not given what others take.
+    the pool keeps the whole contract: exact likelihoods, a decoder, the coder. It may score an
+    event above all of its members, where a `Mixture` is never above the best. A member that takes
+    no condition is not given what others take.
 
     Reference:
-        Genest and Zidek, "Combining probability distributions", Statistical Science 1, 1986
-        (logarithmic opinion pools); Klakow, "Log-linear interpolation of language models", ICSLP
-        1998, of conditionals; Hinton, Neural Computation 14, 2002, of products of experts.
+        Genest and Zidek, "Combining probability distributions", Statistical Science 1, 1986;
+        Klakow, "Log-linear interpolation of language models", ICSLP 1998, of conditionals.
 
     Arguments:
-        members: at least one exact model; all over the same event of one length, whose dimensions
-            have the same number of levels, with the same schedule.
+        members: at least one exact model; all over the same levels of one length, with one
+            schedule.
         weights: (members,) finite, not negative, of any sum; None for equal ones of sum 1. They are
-            kept with the model's own weights.
+            saved.
 
     Raises:
         ValueError: as for `Mixture`, and for events without levels, or members of different
@@ -151,11 +147,7 @@ class Pool(Combination):
 
 
 def create(event: Event, hyperparameters: Mapping[str, object], create_member: Create) -> Pool:
-    """Pool new models with equal weights; see `MixtureConfig.members`.
-
-    Raises:
-        ValueError: for members that are no models' names and hyperparameters.
-    """
+    """Pool new models with equal weights; see `MixtureConfig.members`."""
     members, counts = new_members("pool", event, hyperparameters, create_member)
     require(counts == [1] * len(counts), "num_members", "1 for each member of a pool", counts)
     return Pool(members)
@@ -208,8 +200,7 @@ def fit_pool(
 ) -> tuple[Tensor, list[float]]:
     """Fit a pool's weights to held-out rows by Newton's method, none below zero.
 
-    Minus ln p is convex in the weights, its derivatives being those of a logistic regression on the
-    members' ln p_k:
+    Minus ln p is convex in the weights:
 
         d/dw_k = E_p[ln p_k] - ln p_k(x_d),    d2/dw_j dw_k = Cov_p[ln p_j, ln p_k].
 
@@ -223,11 +214,7 @@ def fit_pool(
         max_iterations: ends anyway.
 
     Returns:
-        (members,) float64 weights, and the mean nats of a conditional before each step and at the
-        end.
-
-    Raises:
-        ValueError: for no batches, logits that are not finite, or of other shapes than the rows.
+        (members,) float64 weights, and the mean nats of a conditional before each step and last.
 
     Example:
         >>> logits = torch.tensor([[0.0, 2.0], [0.0, 2.0], [0.0, 2.0]])[..., None]

@@ -51,9 +51,10 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
         folder: to write.
 
     Raises:
-        ValueError: for an ensemble, whose members are to be saved each; for a member or another
-            view of a model, which its hyperparameters do not rebuild; for weights that are not
-            finite; or for a folder with other files.
+        ValueError: for an ensemble, whose members are to be saved each; for another view of a
+            model,
+            which its hyperparameters do not rebuild; for weights that are not finite; or for a
+            folder with other files.
 
     Example:
         >>> import arcore, tempfile
@@ -81,10 +82,7 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
 def write_config(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
     """Write `config.json` alone, for a folder whose `model.safetensors` something else writes.
 
-    Arguments:
-        model: of the event and hyperparameters; its weights are not read, so that it may be on
-            the meta device.
-        folder: that exists.
+    The model's weights are not read, so that it may be on the meta device.
     """
     text = json.dumps(describe(model), indent=2, allow_nan=False) + "\n"
     path = Path(folder, CONFIG)
@@ -94,11 +92,7 @@ def write_config(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> 
 
 
 def describe(model: AutoregressiveModel) -> dict[str, Any]:
-    """Return what `config.json` says: format, name, event, hyperparameters, dtype.
-
-    Raises:
-        ValueError: for what is none of `arcore.list_models()`, such as an ensemble.
-    """
+    """Return what `config.json` says: format, name, event, hyperparameters, dtype."""
     name = _known_name(model)
     for member in model.members if isinstance(model, Combination) else ():
         require(_known_name(member) not in COMBINATIONS, "model", EXPECTED, type(member).__name__)
@@ -128,9 +122,8 @@ def load(
         device: to put it on; None for the CPU.
 
     Raises:
-        ValueError: naming the file: one that is missing, damaged, of another format, of weights of
-            another architecture, shape or dtype, or of weights that are not finite. Or naming
-            the device, if it is not here.
+        ValueError: naming the file that is missing, damaged, of another format, architecture, shape
+            or dtype, or of weights that are not finite; or naming the device, if it is not here.
     """
     folder, place = Path(folder), _present(device)
     config = _read_config(folder / CONFIG)
@@ -142,15 +135,9 @@ def load(
 def create_within(path: str | os.PathLike[str], create: Callable[[], Created]) -> Created:
     """Create a model on the CPU, unless its config says that it is far larger than its weights.
 
-    It is created on the meta device first, so that nothing is allocated for endless sizes. What is
-    a little larger is made, so that `load_weights` can say how it differs.
-
-    Arguments:
-        path: of its safetensors file, of which the header is read.
-        create: returns the model, with any weights.
-
-    Raises:
-        ValueError: for such a model, or naming a damaged file.
+    It is created on the meta device first, which allocates nothing, and counted against the header
+    of the safetensors file at `path`. A little more is let through, so that `load_weights` can say
+    how it differs.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -198,11 +185,7 @@ def _present(device: torch.device | str | int | None) -> torch.device | str | in
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Load a safetensors file into a model of its architecture, in place.
-
-    Arguments:
-        model: or another module, whose parameters have the dtype that the file must have.
-        path: of the file.
+    """Load a safetensors file into a model, or another module, of its architecture and dtype.
 
     Raises:
         ValueError: naming the file, as for `load`.
@@ -255,16 +238,11 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_weights(weights: Mapping[str, Tensor], model: nn.Module, where: str) -> None:
-    """Check that weights are those of an architecture, name by name, and finite.
-
-    Arguments:
-        weights: by name.
-        model: of the architecture.
-        where: what errors call them.
+    """Check that weights, by name, are those of an architecture, and finite.
 
     Raises:
-        ValueError: naming the first weight that is missing, left over, of another shape or dtype,
-            or not finite.
+        ValueError: naming `where` and the first weight that is missing, left over, of another shape
+            or dtype, or not finite.
     """
     wanted = model.state_dict()
     for name in sorted(wanted.keys() | weights.keys()):

@@ -10,9 +10,7 @@ UNITS = ("nats", "bits_per_dim", "nats_per_frame", "nats_per_dim")
 
 
 def nats_to(unit: str, nats: Number, event: Event, *, difference: bool = False) -> Number:
-    """Convert nats per event to a unit.
-
-    The only place in the project where units are converted, with its inverse `to_nats`.
+    """Convert nats per event to a unit; only this module converts units.
 
     Arguments:
         unit: nats (per event), nats_per_frame (of a clip (T, ...): nats / T), nats_per_dim
@@ -25,9 +23,6 @@ def nats_to(unit: str, nats: Number, event: Event, *, difference: bool = False) 
         >>> from arcore.events import Gray
         >>> nats_to("nats_per_frame", 863.0, Gray((10, 1, 64, 64)))
         86.3
-
-    Raises:
-        ValueError: for another unit, or nats_per_frame of what is no clip.
     """
     if unit == "bits_per_dim":
         return nats_to_bits_per_dim(nats, event, difference=difference)
@@ -62,11 +57,8 @@ def nats_to_bits_per_dim(
     into a bound on bits of the levels.
 
     Arguments:
-        nats: per event.
-        event: what was scored.
-        difference: `nats` is a difference or a standard error, which bins do not shift.
-        size: D of an event of open length; of a mean over such events, their mean length, so that
-            the bits are all nats over all dimensions.
+        nats, event, difference: as of `nats_to`.
+        size: D of an event of open length; of a mean over such events, their mean length.
 
     Example:
         >>> from arcore.events import Levels, Real

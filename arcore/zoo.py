@@ -21,13 +21,8 @@ __all__ = ["create_model", "list_models", "model_class"]
 def model_class(name: str) -> type[AutoregressiveModel]:
     """Return the class of a system: of its module in `arcore.models`, or of another package.
 
-    Only that module and what it needs are imported.
-
-    Arguments:
-        name: one of `list_models()`.
-
-    Raises:
-        ValueError: for an unknown name (with the nearest one), or an entry point of no model.
+    Only that module and what it needs are imported. An unknown name raises a ValueError with the
+    nearest one.
 
     Example:
         >>> model_class("nade").__name__

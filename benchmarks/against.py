@@ -5,23 +5,20 @@ the machine's speed meets both. A step is forward, backward and AdamW on one bat
 that params.yaml of 4edf346 and of this checkout name for the model (auto: bfloat16), or in that of
 `--precision`, for processors without bfloat16; a sampling step draws so many images. A commit with
 `pipeline/core/allocator.py` has its settings; one before runs on those of the C library, as a step
-of 4edf346 is for the ratios wanted, or with `--workers` on those of its Ray workers. Only the
-public interface is used, which is the same in both. Columns are milliseconds (minimum and median)
-of the older commit and of this checkout, their ratio (of the minima, and the median of the pairs'
-ratios), above 1 where this checkout is faster, and the ratio wanted. In one thread, milliseconds
-are the processor's, which other processes on the machine do not stretch.
+of 4edf346 is for the ratios wanted. Only the public interface is used, which is the same in both.
+Columns are milliseconds (minimum and median) of the older commit and of this checkout, their ratio
+(of the minima, and the median of the pairs' ratios), above 1 where this checkout is faster, and the
+ratio wanted. In one thread, milliseconds are the processor's.
 
     python benchmarks/against.py <commit> [--pairs 9] [--only pixelcnn ...] [--threads 1]
-                                 [--precision float32] [--workers] [--json FILE]
+                                 [--precision float32] [--json FILE]
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 import os
-import re
 import runpy
 import statistics
 import subprocess
@@ -179,7 +176,9 @@ def serve(threads: int) -> None:
 class Side:
     """A process that runs steps of one source tree."""
 
-    def __init__(self, root: Path, threads: int, workers: bool = False) -> None:
+    def __init__(self, root: Path, threads: int) -> None:
+        allocator = root / ALLOCATOR
+        settings = runpy.run_path(str(allocator))["VARIABLES"] if allocator.exists() else {}
         self.process = subprocess.Popen(
             [sys.executable, __file__, "serve", "--threads", str(threads)],
             stdin=subprocess.PIPE,
@@ -187,7 +186,7 @@ class Side:
             text=True,
             env={
                 **os.environ,
-                **_allocator(root, workers),
+                **settings,
                 "PYTHONPATH": str(root),
                 "PYTHONSAFEPATH": "1",
             },
@@ -208,21 +207,6 @@ class Side:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
-
-
-def _allocator(root: Path, workers: bool) -> dict[str, str]:
-    """Return the environment in which a source tree's steps run."""
-    path = root / ALLOCATOR
-    if path.exists():
-        variables: dict[str, str] = runpy.run_path(str(path))["VARIABLES"]
-        return variables
-    if not workers:
-        return {}
-    path = root / "pipeline" / "cluster.py"
-    if not path.exists():
-        raise SystemExit("error: --workers: expected a commit that has pipeline/cluster.py")
-    found = re.search(r"^MALLOC = ({.*?})$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {} if found is None else dict(ast.literal_eval(found[1]))
 
 
 def extract(commit: str, folder: Path) -> None:
@@ -283,7 +267,6 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS])
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of both sides")
-    parser.add_argument("--workers", action="store_true", help="settings of its workers for it")
     arguments = parser.parse_args()
     rows = [row for row in ROWS if not arguments.only or row.name in arguments.only]
     if arguments.precision:
@@ -297,7 +280,7 @@ def main() -> None:
         measuring.table_head("", *columns)
         results = []
         for row in rows:
-            old = Side(Path(folder), arguments.threads, arguments.workers)
+            old = Side(Path(folder), arguments.threads)
             new = Side(ROOT, arguments.threads)
             results.append(compare(row, old, new, arguments.pairs))
             print(line(results[-1]), flush=True)

@@ -136,12 +136,7 @@ def main() -> None:
         "loader": lambda: loader(arguments.times),
     }
     keys = dict(zip(PARTS, measures, strict=True))
-    found = {keys[part]: measures[keys[part]]() for part in arguments.only}
-    if arguments.json:  # other parts' numbers are kept
-        kept = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-        measured = kept.get("measured", {}) | dict.fromkeys(found, measuring.origin())
-        record = {**kept, **found, "measured": measured}
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+    measuring.write(arguments.json, {keys[part]: measures[keys[part]]() for part in arguments.only})
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ allocator setting of the workers for both. The overhead is the median over pairs
 seconds: validation of ten rows, report, checkpoint, MLflow. It comes once per epoch, so the share
 is that of an epoch of binarised MNIST (50 000 rows). "In all" adds both shares.
 
-*Two workers*: seconds per epoch of `stages.train` with one worker and with two, same global batch,
-in turn; medians of `training.json` without each run's first epoch.
+*Two workers*: seconds per epoch of `stages.train` with one worker and with two, same global batch;
+medians of `training.json` without each run's first epoch.
 
-    python benchmarks/overheads.py [--quick] [--only start loop workers]
+    python benchmarks/overheads.py [--only start loop workers]
 """
 
 from __future__ import annotations
@@ -62,15 +62,7 @@ PARTS = ("start", "loop", "workers")
 
 @dataclass(frozen=True)
 class Case:
-    """A model and how it is trained.
-
-    Attributes:
-        title: its row of the table.
-        model: name and hyperparameters.
-        trainer: batch_size and, if need be, precision.
-        steps: of an epoch here.
-        pairs: epochs of each loop.
-    """
+    """A model, how it is trained, the steps of an epoch, and the epochs of each loop."""
 
     title: str
     model: dict[str, Any]
@@ -111,11 +103,7 @@ def write_shards(case: Case, folder: Path) -> Path:
 
 
 class Alternating:
-    """A session of one worker that runs a bare epoch after each of the worker's.
-
-    Attributes:
-        pairs: processor seconds of the worker's epoch and of the bare one.
-    """
+    """A session of one worker that runs a bare epoch after each of the worker's."""
 
     rank, world = 0, 1
     device = torch.device("cpu")
@@ -189,15 +177,11 @@ def measure_loop(case: Case) -> tuple[float, float, float]:
 
 
 class Project:
-    """A working directory with shards of a case, in which `stages.train` runs as a command.
-
-    Attributes:
-        began, worker_started: of the last training, in seconds since 1970.
-    """
+    """A working directory with shards of a case, in which `stages.train` runs as a command."""
 
     def __init__(self, case: Case, folder: Path) -> None:
         self._case, self.folder = case, folder
-        self.began = self.worker_started = 0.0
+        self.began = self.worker_started = 0.0  # of the last training, in seconds since 1970
         write_shards(case, folder / "data/shards" / DATASET)
         mlflow_store.init_store(self._uri)
 
@@ -284,14 +268,9 @@ def measure_ray(case: Case, folder: Path, epochs: int = 6) -> tuple[float, float
     return statistics.median(seconds[1:]) / case.steps, statistics.median(pauses)
 
 
-def measure_workers(case: Case, folder: Path, repeats: int, epochs: int = 5) -> tuple[float, float]:
-    """Return the median seconds of an epoch with one worker, and with two."""
-    project = Project(case, folder)
-    found: dict[int, list[float]] = {1: [], 2: []}
-    for repeat in range(repeats):
-        for workers, seconds in found.items():
-            seconds += project.train(f"workers-{workers}-{repeat}", epochs, workers)[1:]
-    return statistics.median(found[1]), statistics.median(found[2])
+def measure_workers(case: Case, folder: Path, workers: int, epochs: int = 5) -> float:
+    """Return the median seconds of an epoch with a number of workers."""
+    return statistics.median(Project(case, folder).train(f"workers-{workers}", epochs, workers)[1:])
 
 
 # -- the report
@@ -304,10 +283,10 @@ def report_start(scratch: Path) -> None:
             print(f"| {what} | {seconds:.1f} |", flush=True)
 
 
-def report_loop(scratch: Path, cases: tuple[Case, ...]) -> None:
+def report_loop(scratch: Path) -> None:
     print("\n| | bare, ms/step | worker, ms/step | loop and loader | under Ray, ms/step ", end="")
     print("| between epochs, s | share of an epoch | in all |\n|---|---|---|---|---|---|---|---|")
-    for number, case in enumerate(cases):
+    for number, case in enumerate(CASES):
         bare, ours, overhead = measure_loop(case)
         under_ray, pause = measure_ray(case, scratch / f"ray{number}")
         share = pause / (bare * MNIST_ROWS / case.trainer["batch_size"])
@@ -318,18 +297,16 @@ def report_loop(scratch: Path, cases: tuple[Case, ...]) -> None:
         )
 
 
-def report_workers(scratch: Path, cases: tuple[Case, ...], repeats: int) -> None:
+def report_workers(scratch: Path) -> None:
     print("\n| | one worker, s/epoch | two workers | ratio |\n|---|---|---|---|")
-    for number, case in enumerate(cases):
-        one, two = measure_workers(case, scratch / f"workers{number}", repeats)
+    for number, case in enumerate(TWO):
+        one, two = (measure_workers(case, scratch / f"{number}x{n}", n) for n in (1, 2))
         print(f"| {case.title} | {one:.2f} | {two:.2f} | {one / two:.2f} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="without the larger models")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--repeats", type=int, default=1, help="runs with one worker and with two")
     parser.add_argument("--alternate", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -342,9 +319,9 @@ def main() -> None:
         if "start" in arguments.only:
             report_start(scratch)
         if "loop" in arguments.only:
-            report_loop(scratch, CASES[:2] if arguments.quick else CASES)
+            report_loop(scratch)
         if "workers" in arguments.only:
-            report_workers(scratch, TWO[:1] if arguments.quick else TWO, arguments.repeats)
+            report_workers(scratch)
         print(f"\nload at the end {measuring.load()}")
 
 

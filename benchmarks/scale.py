@@ -7,8 +7,7 @@ bytes in memory. Every 0.1 s the processes of a stage are looked at: the residen
 stage's own process and of the largest worker of Ray, and the processor's seconds of all of them.
 What was written is removed at the end.
 
-    python benchmarks/scale.py --rows 20000 100000 500000 [--work FOLDER] [--json FILE]
-                               [--steps generate add_dataset ...] [--keep] [--plot FILE]
+    python benchmarks/scale.py --rows 20000 100000 500000 [--json FILE]
 """
 
 from __future__ import annotations
@@ -75,27 +74,21 @@ def generate(rows: int, folder: Path) -> None:
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     schema = pa.schema({"image": kind})
     for first in range(0, rows, PER_FILE):
-        path = folder / f"{first // PER_FILE:05d}.parquet"
-        if path.exists():
-            continue
-        partial = path.with_suffix(".partial")
         generator = np.random.default_rng(first)
-        with pq.ParquetWriter(partial, schema) as writer:
+        with pq.ParquetWriter(folder / f"{first // PER_FILE:05d}.parquet", schema) as writer:
             for start in range(first, min(first + PER_FILE, rows), BATCH):
                 count = min(BATCH, rows - start)
                 squares = generator.integers(0, 256, (count, 4, 4, 3), np.uint8)
                 pixels = squares.repeat(8, 1).repeat(8, 2)
                 images = [{"bytes": png(image), "path": None} for image in pixels]
                 writer.write_table(pa.table({"image": pa.array(images, kind)}, schema))
-        os.replace(partial, path)
 
 
 def project(folder: Path) -> None:
     """Put the code and an experiment into a folder."""
     for name in ("arcore", "pipeline", "stages", "reproductions"):
         ignored = shutil.ignore_patterns("__pycache__")
-        # over what is there, which has the dataset that `add_dataset` described
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     content = {"datasets": [NAME], "experiments": {EXPERIMENT: ENTRY}}
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
 
@@ -152,120 +145,46 @@ def size_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
-def measure(rows: int, folder: Path, steps: list[str], keep: Callable[[str, Any], None]) -> None:
+def measure(rows: int, folder: Path, keep: Callable[[str, Any], None]) -> None:
     """Go through the steps with so many rows, keeping what each gives."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()) and not (folder / "params.yaml").is_file():
-        sys.exit(f"error: --work: expected a new folder or an earlier run's, got {folder}")
+    folder.mkdir()
     project(folder)
-    keep("run", {"commit": origin.commit(ROOT), "memory_limit_mb": memory_limit_mb()})
-    if "generate" in steps:
-        began = time.perf_counter()
-        generate(rows, folder / "images")
-        keep("generate", {"seconds": time.perf_counter() - began})
+    began = time.perf_counter()
+    generate(rows, folder / "images")
+    keep("generate", {"seconds": time.perf_counter() - began})
+    for setup in (("init", "--no-scm", "-q"), ("config", "cache.type", "hardlink")):
+        subprocess.run((DVC, *setup), cwd=folder, check=True)
     for name, command in STEPS.items():
-        if name not in steps:
-            continue
-        if name == "dvc" and not (folder / ".dvc").exists():
-            for setup in (("init", "--no-scm", "-q"), ("config", "cache.type", "hardlink")):
-                subprocess.run((DVC, *setup), cwd=folder, check=True)
         keep(name, watched(command, folder))
     sizes = {"images_mb": folder / "images", "shards_mb": folder / f"data/shards/{NAME}"}
     keep("disk", {key: size_mb(place) for key, place in sizes.items()})
-    metrics = folder / f"evaluation/{NAME}/{EXPERIMENT}/metrics.json"
-    if metrics.is_file():
-        result = json.loads(metrics.read_text())
-        keep("result", {key: result[key] for key in ("nats", "nats_stderr", "num_rows")})
-
-
-def plot(record: dict[str, Any], path: Path) -> None:
-    """Draw memory and time over rows."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "arcore"
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import NullFormatter
-
-    figure, (memory, seconds) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    runs = sorted(record["runs"].items(), key=lambda item: int(item[0]))
-    rows = [int(count) for count, _ in runs]
-    for key, label, of in (
-        ("preprocess", "preprocess", "stage_mb"),
-        ("train", "train: a worker", "worker_mb"),
-        ("evaluate", "evaluate", "stage_mb"),
-    ):
-        found = [(n, run[key][of]) for n, (_, run) in zip(rows, runs, strict=True) if key in run]
-        memory.plot(*zip(*found, strict=True), "o-", label=label)
-    memory.plot(rows, [n * 3072 / 2**20 for n in rows], "k:", label="the rows themselves")
-    memory.set(xscale="log", yscale="log", xlabel="rows", ylabel="MB resident, at most")
-    for key in ("generate", *STEPS):
-        found = [
-            (n, run[key].get("cpu_seconds", run[key]["seconds"]))
-            for n, (_, run) in zip(rows, runs, strict=True)
-            if key in run
-        ]
-        if found:
-            seconds.plot(*zip(*found, strict=True), "o-", label=key)
-    steep = [rows[0], rows[-1]]
-    seconds.plot(steep, [3e-4 * n for n in steep], "k:", label="linear")
-    seconds.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds of the processor")
-    for axes in (memory, seconds):
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.legend(fontsize=7)
-        axes.grid(alpha=0.3)
-    figure.savefig(path, metadata={"Date": None})
-
-
-def memory_limit_mb() -> float | None:
-    """Return the limit of this process's control group, None without one below the machine's."""
-    groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    found = [
-        Path("/sys/fs/cgroup") / kind / group.lstrip("/") / name
-        for _, kinds, group in groups
-        for kind, name in (("memory", "memory.limit_in_bytes"), ("", "memory.max"))
-        if kinds == kind
-    ]
-    texts = [path.read_text().strip() for path in found if path.is_file()]
-    limits = [int(text) for text in texts if text.isdigit()]
-    least = min(limits, default=psutil.virtual_memory().total)
-    return least / 2**20 if least < psutil.virtual_memory().total else None
+    result = json.loads((folder / f"evaluation/{NAME}/{EXPERIMENT}/metrics.json").read_text())
+    keep("result", {key: result[key] for key in ("nats", "nats_stderr", "num_rows")})
 
 
 def main() -> None:
     parser = measuring.parser(__doc__)
     parser.add_argument("--rows", nargs="+", type=int, default=[20_000, 100_000, 500_000])
-    parser.add_argument("--steps", nargs="*", choices=("generate", *STEPS))
-    parser.add_argument("--work", type=Path, help="folder for all that is written")
-    parser.add_argument("--keep", action="store_true", help="leave it there, for further steps")
-    parser.add_argument("--plot", type=Path, help="an SVG of the numbers of --json")
     arguments = parser.parse_args()
-    record: dict[str, Any] = {"runs": {}}
-    if arguments.json and arguments.json.exists():
-        record = json.loads(arguments.json.read_text())
-    cores = len(os.sched_getaffinity(0))
-    record |= {
-        "command": "python benchmarks/scale.py --rows N",
+    cores, memory = len(os.sched_getaffinity(0)), psutil.virtual_memory().total / 2**30
+    processor = platform.processor() or platform.machine()
+    record: dict[str, Any] = {
+        "runs": {},
         "commit": origin.commit(ROOT),
-        "hardware": f"{platform.processor() or platform.machine()}, {cores} CPU(s) of the process, "
-        f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "hardware": f"{processor}, {cores} CPU(s) of the process, {memory:.0f} GiB",
     }
     with tempfile.TemporaryDirectory() as temporary:
-        for rows in arguments.rows if arguments.steps != [] else ():
-            folder = (arguments.work or Path(temporary)).resolve() / str(rows)
+        for rows in arguments.rows:
 
             def keep(step: str, found: Any, rows: int = rows) -> None:
                 record["runs"].setdefault(str(rows), {})[step] = found
                 print(rows, step, json.dumps(found), flush=True)
-                if arguments.json:
-                    arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
-            steps = arguments.steps or ["generate", *STEPS]
-            measure(rows, folder, steps, keep)
-            if not arguments.keep:
-                shutil.rmtree(folder)
-    if arguments.plot:
-        plot(record, arguments.plot)
+            folder = Path(temporary).resolve() / str(rows)
+            measure(rows, folder, keep)
+            shutil.rmtree(folder)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

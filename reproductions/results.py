@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.core import paths
-from reproductions.publishing import compared, picture_book, recording, targets, text_tables
+from reproductions.publishing import picture_book, recording, text_tables
 from stages import cli
 
 
@@ -36,8 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--tables",
         action="store_true",
-        help="draw all of results/*.md, the gallery among them, and the marked tables of README.md "
-        "and docs/ anew",
+        help="draw the tables of results/, README.md and docs/, and the gallery, again",
     )
     options = vars(parser.parse_args())
     if not any(options.values()):
@@ -54,7 +53,6 @@ def main() -> None:
         for dataset in recording.recorded_datasets():
             recording.draw_table(dataset)
         changed = [*text_tables.write(paths.root()), picture_book.write(paths.results())]
-        changed += [targets.write(paths.results()), compared.write(paths.results())]
         for path in filter(None, changed):
             print(f"wrote {path}")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 
-from reproductions.studies import kinds
 from stages import cli
 
 
@@ -16,8 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m reproductions.study",
         description="Run a study of params.yaml; write studies/<study>/.",
-        epilog=kinds.text_of(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="The kinds of studies are in docs/pipeline.md.",
     )
     parser.add_argument(
         "study", nargs="?", help="a key of `studies` in params.yaml; none lists them"
@@ -33,7 +31,8 @@ def main() -> None:
         return
     from reproductions.studies import run_studies  # here: --help needs no torch
 
-    run_studies.run(arguments.study, arguments.overrides)
+    folder = run_studies.run(arguments.study, arguments.overrides)
+    print((folder / "table.csv").read_text(encoding="utf-8"), end="")
 
 
 if __name__ == "__main__":

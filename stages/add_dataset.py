@@ -1,4 +1,4 @@
-"""Make a dataset of files of your own: write pipeline/conf/dataset/<name>.yaml, check the files.
+"""Make a dataset of files of your own: write pipeline/conf/dataset/<name>.yaml, read a few rows.
 
 Example: python -m stages.add_dataset flowers --images photos/flowers height=64 width=64
 """
@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.add_dataset",
         description="Write pipeline/conf/dataset/NAME.yaml for files of your own, with what the "
-        "files suggest, check the files, and print what was found. docs/your-data.md",
+        "files suggest, read the first rows, and print what was found. docs/your-data.md",
     )
     parser.add_argument("name", metavar="NAME", help="of the dataset: letters, digits and '_'")
     source = parser.add_mutually_exclusive_group(required=True)
@@ -33,6 +33,14 @@ def main() -> None:
         "overrides", nargs="*", metavar="option=value", help="options of the dataset"
     )
     parser.add_argument("--replace", action="store_true", help="write over a file that is there")
+    parser.add_argument(
+        "--experiment",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="write an experiment into local/params.yaml too, with a model that suits the data, "
+        "or the one named",
+    )
     arguments = parser.parse_intermixed_args()
     from pipeline.datasets import adding  # here: --help needs no torch
 
@@ -43,7 +51,15 @@ def main() -> None:
             )
     print("\n".join(found))
     print(f"wrote pipeline/conf/dataset/{arguments.name}.yaml")
-    print(adding.next_steps(dataset))
+    if arguments.experiment is None:
+        print(f"next: python -m stages.fetch {dataset.name}")
+        print(f"      python -m stages.preprocess {dataset.name}")
+        print("or the same command with --replace --experiment, which writes an experiment too")
+        return
+    from pipeline.training import first_experiment
+
+    chosen = arguments.experiment or None
+    print("\n".join(first_experiment.add(dataset, chosen, arguments.replace)))
 
 
 if __name__ == "__main__":

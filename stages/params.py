@@ -26,25 +26,14 @@ def main() -> None:
         "`dvc exp run -S` can set any parameter and changes no other line, and with a row of "
         "`joins` for each member of each mixture.",
     ).parse_args()
-    from pipeline.core import atomic, paths  # here: --help needs neither this nor YAML
+    from pipeline.core import paths  # here: --help needs neither this nor YAML
     from pipeline.experiments import layout
 
     files = paths.params_files(Path())
     if not files or files[0].parent != Path():
         raise UserError(f"{layout.FILE}: expected a file in {Path.cwd()}, found none")
     for path in files:
-        try:
-            before = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not valid: {error}") from None
-        after = layout.completed(before)
-        if after != before:
-            atomic.write_text(path, after)
-        log.info("%s: %s", path, "as it was" if after == before else "completed")
-        if path.parent != Path():
-            whole = Path("dvc.yaml").read_text(encoding="utf-8")
-            stages = layout.pipeline_of(str(path.parent), whole)
-            atomic.write_text(path.with_name("dvc.yaml"), stages)
+        log.info("%s: %s", path, "completed" if layout.complete(path) else "as it was")
 
 
 if __name__ == "__main__":

@@ -15,23 +15,19 @@ QUICK = {  # seconds in all, in one process
     "products": ["--sizes", "1"],
     "share": ["--steps", "1", "--only", "multiscale_pixelrnn"],
     "accelerator": ["--device", "cpu", "--scale", "1", "--steps", "1", "--only", "nade-sample"],
-    "ensembles": ["--rows", "2", "--orderings", "1", "--threads", "1"],
-    "denormals": ["--steps", "2"],
     "sampling": ["--quick", "--only", "nade"],
-    "direct": ["--seeds", "2", "--epochs", "1"],
     "public": ["--pairs", "1", "--only", "nade"],
 }
 SLOW = {
     "against": ["HEAD", "--pairs", "1", "--only", "nade", "nade-sample"],
     "growth": ["--only", "sampling", "--sizes", "8"],
     "loading": ["--rows", "2000", "--times", "2", "--steps", "5", "--hidden", "8"],
-    "precision": ["--epochs", "1", "--only", "pixelcnn"],
     "wavenet": ["--quick"],
     "scale": ["--rows", "300"],
     "training_speed": ["--pairs", "1"],
 }
 HELPERS = {"page", "public_style", "measuring"}
-MINUTES = {"overheads"}  # even in its quick form
+MINUTES = {"overheads"}
 LIBRARIES = {"training_speed": "nflows"}  # of the extra `benchmarks`
 ONE_AFTER_THE_OTHER = """
 import json, runpy, sys
@@ -49,7 +45,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_page_is_up_to_date() -> None:
-    code = "import page; print(page.page(page.kept()), end='')"
+    code = "import page; print(page.page(), end='')"
     program = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); {code}"
     done = python("-c", program)
     assert done.stdout == (FOLDER / "README.md").read_text(), done.stderr

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid
 
-from arcore.distributions.inversion import choose, tempered
+from arcore.distributions.discrete import choose, tempered
 from arcore.primitives.precision import at_least_float32
 
 MIN_LOG_SCALE = -7.0
@@ -25,14 +25,10 @@ class DiscretizedLogisticMixture(Distribution):
 
         P(v) = sum_j pi_j [sigm((y + w/2 - mu_j) / s_j) - sigm((y - w/2 - mu_j) / s_j)],
 
-    the first bin reaching to minus and the last to plus infinity, so that the levels' masses sum
-    to one (levels out of range, which `log_prob` of a model refuses, score as these). The
-    difference is taken in logarithms without cancellation, since
-    sigm(a) - sigm(b) = sigm(a) sigm(-b) (1 - exp(b - a)); a single formula serves everywhere, where
-    the reference code falls back on the density for small masses.
-
-    Any finite parameters have finite log-masses and gradients: far beyond what any level needs, at
-    the fourth root of the largest number of their type, means and log-scales are held.
+    the first bin reaching to minus and the last to plus infinity. The difference is taken in
+    logarithms without cancellation, sigm(a) - sigm(b) = sigm(a) sigm(-b) (1 - exp(b - a)). Any
+    finite parameters have finite log-masses and gradients: means and log-scales are held at the
+    fourth root of the largest number of their type.
 
     Reference:
         Salimans, Karpathy, Chen and Kingma, "PixelCNN++", ICLR 2017, eq. 2.
@@ -41,12 +37,6 @@ class DiscretizedLogisticMixture(Distribution):
         num_levels: k >= 2.
         log_weights, means, log_scales: (*batch, K); weights need not be normalised, means are in
             units of y, log-scales are held at or above -7.
-
-    Example:
-        >>> zeros = torch.zeros(5, 3)
-        >>> mixture = DiscretizedLogisticMixture(4, zeros, zeros, zeros)
-        >>> mixture.batch_shape, mixture.logits.shape
-        (torch.Size([5]), torch.Size([5, 4]))
     """
 
     arg_constraints: dict[str, torch.distributions.constraints.Constraint] = {}  # noqa: RUF012

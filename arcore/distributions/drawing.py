@@ -13,19 +13,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore.distributions.bits import Bits
+from arcore.distributions.discrete import Bits, Softmax, choose, tempered, tempered_bit
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
-from arcore.distributions.inversion import choose, tempered, tempered_bit
-from arcore.distributions.softmax import Softmax
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
 
 
 def select(conditionals: Distribution, shape: torch.Size, block: Tensor) -> Distribution:
-    """Select the conditionals of a block of flattened indices.
-
-    A distribution without logits brings its own `select(block)`.
-    """
+    """Select the conditionals of a block of flattened indices."""
     if hasattr(conditionals, "select"):
         return cast(Distribution, conditionals.select(block))
     kind = type(conditionals)
@@ -64,9 +59,6 @@ def draw(
 
     A discrete draw inverts the cumulative distribution at one uniform number per dimension
     (`invert`). Mixtures of densities bring their own `draw(generator, temperature)`.
-
-    Returns:
-        int64 levels, or reals, of the distribution's batch shape.
     """
     if hasattr(distribution, "draw"):
         return distribution.draw(generator, temperature)
@@ -82,13 +74,7 @@ def draw(
 
 
 def invert(distribution: Distribution, uniform: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the levels at which a discrete conditional's cumulative distribution passes `uniform`.
-
-    Arguments:
-        distribution: one of `DISCRETE`, or one with its own `invert(uniform, temperature)`.
-        uniform: numbers in [0, 1) of its batch shape.
-        temperature: scales the log-probabilities by 1 / temperature.
-    """
+    """Return the levels at which a discrete conditional's cumulative sum passes `uniform`."""
     if hasattr(distribution, "invert"):
         return distribution.invert(uniform, temperature)
     logits: Tensor = distribution.logits  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore.distributions.inversion import choose
+from arcore.distributions.discrete import choose
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
 
@@ -35,12 +35,6 @@ class RealMixture(Distribution):
         log_weights, means, log_scales: (*batch, K); weights need not be normalised. What is
             computed of them is float32 or wider, what is drawn has their dtype.
         min_log_scale: the floor of ln s, -80 or above.
-
-    Example:
-        >>> zeros = torch.zeros(5, 3)
-        >>> mixture = RealMixture("laplace", zeros, zeros, zeros, min_log_scale=-7.0)
-        >>> mixture.batch_shape, round(mixture.log_prob(torch.zeros(5))[0].item(), 4)  # -ln 2
-        (torch.Size([5]), -0.6931)
     """
 
     arg_constraints: dict[str, torch.distributions.constraints.Constraint] = {}  # noqa: RUF012
@@ -88,12 +82,7 @@ class RealMixture(Distribution):
         return (self.log_weights.exp() * below).sum(-1)
 
     def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
-        """Draw reals, (*batch,), with an explicit generator.
-
-        Raises:
-            ValueError: for another temperature than 1, since a tempered mixture density has no
-                closed form to draw from.
-        """
+        """Draw reals, (*batch,), with an explicit generator."""
         require(temperature == 1, "temperature", "1 for a mixture density over reals", temperature)
         shape, weights = self.batch_shape, self.log_weights.exp()
         options: dict[str, Any] = {"device": weights.device, "dtype": weights.dtype}

@@ -31,32 +31,20 @@ FLOATS_AT_ONCE = 1 << 22  # importance samples are scored in parts whose widest 
 class LatentVariableModel(LatentSampling):
     """Base of models p(x) = int p(x | z) p(z) dz whose p(x | z) is exact and autoregressive.
 
-    The latents z are one or more tensors of Gaussians, z = (z_1, z_2, ...) in the order in which
-    they are drawn: p(z) = prod_l p(z_l | z_<l), q(z | x) = prod_l q(z_l | x). The likelihood is
-    only bounded: with one draw of z from q,
+    The latents z = (z_1, z_2, ...) are tensors of Gaussians in the order in which they are drawn:
+    p(z) = prod_l p(z_l | z_<l), q(z | x) = prod_l q(z_l | x). With one draw of z from q,
 
         ELBO(x) = ln p(x | z) - sum_l KL(q(z_l | x) || p(z_l | z_<l)),
 
-    whose expectation is at most ln p(x). The KLs between Gaussians are exact; where a p(z_l | z_<l)
-    is itself autoregressive, each of its factors' KL is, given the draws before it.
+    whose expectation is at most ln p(x). `log_prob` is this bound under noise that is a function of
+    x alone (`arcore.primitives.row_noise`), the same at every call and in every batch: its mean
+    over rows estimates a lower bound. `importance_weighted` is a tighter estimate. `conditionals`
+    are p(x_d | x_<d, z) at the posterior's mean, which all of x decides: not those of p(x).
+    `conditionals_given` and `decoder(..., latents=z)` are exact for given latents.
 
-    `log_prob` is this bound under noise that is a function of x alone (see
-    `arcore.primitives.row_noise`), so that the number is the same at every call and in every batch.
-    The mean over rows estimates a lower bound; a single row may be above ln p(x) by chance.
-    `importance_weighted` is a tighter estimate, and `bound_terms` reports what each level costs.
-    `conditionals` are p(x_d | x_<d, z) at the posterior's mean: z is inferred from all of x, so
-    that they are not those of p(x).
-
-    Two things keep a level from being given up, and enter no number, the
-    gradient of the KLs alone:
-
-    - warm-up: KL_l is weighted by beta_l = min(1, (t + 1) / warmup_l) at step t (see `set_step`:
-      by itself the model counts its calls in training);
-    - free bits: KL_l has no gradient for an event of which it is below `free_nats[l]`, so that
-      nothing is gained by telling less. (The paper averages over a minibatch before it compares;
-      by event no gradient depends on which others are in the batch.)
-
-    For given latents the model is exact: `conditionals_given` and `decoder(..., latents=z)`.
+    Two things keep a level from being given up, by the gradient of its KL alone: warm-up weighs it
+    by beta_l = min(1, (t + 1) / warmup_l) at step t (see `set_step`); and it has none for an event
+    whose KL_l is below `free_nats[l]` (free bits; the paper compares the mean of a minibatch).
 
     A subclass defines `latent_shapes`, `latent_levels`, `_posterior`, `_prior`, `_from_prior`,
     `_conditionals_given`, `_decoder_given` and `_width`, and passes on what warms up.

@@ -30,21 +30,17 @@ def widened(normal: Normal) -> Normal:
 class LatentSampling(AutoregressiveModel):
     """The parts of a latent-variable model, p(z), q(z | x) and p(x | z), and what they draw.
 
-    `arcore.families.latent.LatentVariableModel` scores with the same parts and says what they are.
-
     `impute` draws by importance sampling, since p(z | x_observed) has no closed form: a completion
     under latents of the prior; then `impute_candidates` latents from q given that completion, each
     with a completion in raster order; of these one is drawn by its weight
 
         p(z) / q(z) prod_{d observed} p(x_d | x_<d, z),
 
-    in which later observations count too. That is the exact posterior in the limit of many
-    candidates, whatever is observed, and an approximation with few.
+    the exact posterior in the limit of many candidates, whatever is observed.
 
     Attributes:
         latent_shapes: of each of the latents of one event.
         latent_levels: names of what `sample_varying` can vary: the latents, then "pixels".
-        impute_candidates: latents among which `impute` chooses for each event.
     """
 
     latent_shapes: tuple[tuple[int, ...], ...]
@@ -94,13 +90,7 @@ class LatentSampling(AutoregressiveModel):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Latents:
-        """Draw the latents of n events from the prior.
-
-        Arguments:
-            n: number of events.
-            condition: of n rows, for a conditional model.
-            temperature: scales the log-densities by 1 / temperature (> 0).
-        """
+        """Draw the latents of n events from the prior."""
         require_int(n, "n", 0)
         self._check_condition(condition, n)
         self._check_temperature(temperature)
@@ -258,14 +248,8 @@ class LatentSampling(AutoregressiveModel):
         """Draw n events that share the noise of every level but one, (n, *event.shape).
 
         The noise is standard normal for latents and uniform for pixels, whose cumulative
-        distribution it inverts.
-
-        Arguments:
-            n: number of events, >= 1.
-            level: which of `latent_levels` varies.
-            condition: of n rows, for a conditional model.
-            generator: source of randomness, on the model's device; the shared noise comes first, so
-                that calls from the same state share it.
+        distribution it inverts. The shared noise is drawn first, so that calls from the same state
+        of the generator share it; `level` is one of `latent_levels`.
         """
         self._check_number(n)
         require(level in self.latent_levels, "level", f"one of {self.latent_levels}", level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import cast
@@ -12,19 +13,84 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution
 
 from arcore.decoding import Decoder
+from arcore.derived_buffers import shared
 from arcore.distributions.drawing import draw
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.families.ordered import OrderedModel
-from arcore.families.orderless_network import ObservedState, OrderlessConfig
+from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
+from arcore.layers.incremental_mlp import ACTIVATIONS
 from arcore.primitives import orderings
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import (
+    require,
+    require_bool,
+    require_dropout,
+    require_int,
+    require_one_of,
+    require_sizes,
+)
 from arcore.primitives.masks import draw_masks
 from arcore.primitives.precision import at_least_float32, summed
 from arcore.primitives.progress import Advance, unseen
 from arcore.primitives.row_noise import for_each_row
-from arcore.primitives.sharing import shared
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OrderlessConfig(Hyperparameters):
+    """Hyperparameters that orderless models share.
+
+    Arguments:
+        hidden: units of each hidden layer of the dense network.
+        activation: relu or tanh.
+        dropout: probability of dropping a hidden unit in training.
+        mask_inputs: tell the network which dimensions are observed, by a second input for each.
+        ordering: a name of `arcore.orderings.ORDERINGS`, under which the model scores and samples
+            (training takes all orderings alike); `ordering_seed` serves `random` and the members.
+        num_orderings: orderings whose mixture is scored where an evaluation asks for all.
+        inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
+        num_classes: classes of an optional condition, which shifts the first hidden layer and
+            the outputs.
+        condition_size: length of a vector that is the condition instead.
+    """
+
+    hidden: tuple[int, ...] = (500, 500)
+    activation: str = "relu"
+    dropout: float = 0.0
+    mask_inputs: bool = True
+    ordering: str = "random"
+    ordering_seed: int = 0
+    num_orderings: int = 1
+    inputs: str = "scaled"
+    num_classes: int | None = None
+    condition_size: int | None = None
+
+    @property
+    def condition_rows(self) -> int | None:
+        """Numbers of a condition: classes, or the length of a vector; None without one."""
+        return self.num_classes or self.condition_size
+
+    def __post_init__(self) -> None:
+        require_sizes(self.hidden, "hidden", empty=True)
+        require_one_of(self.activation, "activation", ACTIVATIONS)
+        require_dropout(self.dropout)
+        require_bool(self.mask_inputs, "mask_inputs")
+        orderings.require_ordering(self.ordering, self.ordering_seed)
+        require_int(self.num_orderings, "num_orderings", 1)
+        level_features.require_encoding(self.inputs)
+
+
+class ObservedState(abc.ABC):
+    """What an orderless model keeps of the observed dimensions, so that one more is cheap."""
+
+    @abc.abstractmethod
+    def observe(self, dimension: int, inputs: Tensor) -> None:
+        """Observe one dimension, its inputs (batch, features); zeros leave it missing."""
+
+    @abc.abstractmethod
+    def logits(self, dimension: int) -> Tensor:
+        """Return the logits of one dimension given those observed, (batch, logits)."""
+
 
 VALIDATION_MASKS = 4  # masks per row of `validation_loss`
 # Rows are scored in parts whose widest layer is no larger: by what a processor's cache holds, or by
@@ -40,15 +106,13 @@ class OrderlessModel(OrderedModel):
 
         J(x) = D / (D - c) sum_{i: m_i = 0} -ln p(x_i | x_m, m),
 
-    with c uniform on {0..D-1} and m uniform among the masks of c ones, drawn for each example from
-    torch's global generator: an unbiased estimate of -ln p(x) averaged over all D! orderings.
-    Different orderings give different joint distributions, and each is exact: `log_prob`,
-    `conditionals` and `sample` follow the model's own ordering, `under(order)` is the model under
-    another, and `ensemble(n)` averages the probabilities of n (EoNADE). Scoring takes D steps.
+    with c uniform on {0..D-1} and m uniform among the masks of c ones, drawn for each example: an
+    unbiased estimate of -ln p(x) averaged over all D! orderings. Each ordering gives a joint
+    distribution: `log_prob`, `conditionals` and `sample` follow the model's own, `under(order)` is
+    the model under another, and `ensemble(n)` averages n (EoNADE). Scoring takes D steps.
 
     Since any set may be observed, `impute` draws the exact posterior of whatever is missing, and
-    `log_marginal` scores any part of an event alone: the observed dimensions come first, whichever
-    they are (each event may have its own), then the missing ones in the model's order.
+    `log_marginal` scores any part of an event alone.
 
     A subclass defines `_logits`, `_observed_state` and `_width`, and calls `_rebuild` when built.
 
@@ -218,13 +282,6 @@ class OrderlessModel(OrderedModel):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-
-        Example:
-            >>> import arcore
-            >>> model = arcore.create_model("deep_nade", arcore.events.Binary((2,)), hidden=[4])
-            >>> x, left = torch.tensor([[0, 0], [1, 0]]), torch.tensor([True, False])
-            >>> round(model.log_marginal(x, left).exp().sum().item(), 4)
-            1.0
         """
         mask = self._check_observed(x, observed).to(self.device)
         known = torch.where(mask, x.to(self.device), 0)

@@ -13,9 +13,9 @@ from torch.nn.functional import relu
 from arcore.events import Event
 from arcore.families.raster import RasterConfig, RasterModel
 from arcore.layers.conditioning import ConditionProjection
+from arcore.layers.convolutions import CausalConv2d, pixel_conv
 from arcore.layers.cursor import LayerCall
 from arcore.layers.lstm_scan import open_forget_gate
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.primitives.checks import require_bool, require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 
@@ -61,16 +61,8 @@ class PixelRNN(RasterModel):
     where conv_A sees the pixels above and to the left and earlier colours of the pixel itself, W_l
     (the input-to-state part, * its convolution) and all 1 x 1 products but V also maps of the same
     colour, and s is the condition, constant or a map. Without `residual`, u <- E_l h_l; without
-    `skip`, v = u. States are of earlier pixels, whose colours are complete, so no mask lies between
-    them.
-
-    A subclass gives the LSTMs by `_lstm`. Biases of forget gates begin at 1, of which the paper
-    says nothing.
-
-    Arguments:
-        event, hyperparameters: as of every model.
-        num_maps: channels of condition maps that a caller makes and gives to the network; 0 leaves
-            them to the model's own condition, if any.
+    `skip`, v = u. Biases of forget gates begin at 1. A subclass gives the LSTMs by `_lstm`.
+    `num_maps` counts condition maps that a caller makes and gives to the network.
     """
 
     hyperparameters: PixelRNNConfig

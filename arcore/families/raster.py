@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.nn.functional import pad
 
 from arcore.conditions import Classes
 from arcore.decoding import Decoder
@@ -17,10 +18,10 @@ from arcore.events import Binary, Event, Gray, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
+from arcore.layers.convolutions import CausalConv2d
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.heads import HEADS, PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
-from arcore.layers.masked_conv import CausalConv2d
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_ints, require_odd, require_one_of
 from arcore.primitives.masks import channel_groups
@@ -69,19 +70,8 @@ class RasterConfig(Hyperparameters):
         level_features.require_encoding(self.inputs)
         require_ints(self, 1, "num_mixtures", "condition_width")
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.condition_shape is None:
-            found["condition_width"] = "condition_shape"
-        return found
-
     def require_prediction(self) -> None:
-        """Check the size of a linear prediction's kernel, where a model has one.
-
-        Raises:
-            ValueError: if it is even or below 3, or if there are no means that it could move.
-        """
+        """Check the size of a linear prediction's kernel, where a model has one."""
         size = self.linear_prediction
         if size is None:
             return
@@ -123,10 +113,7 @@ class RasterModel(AutoregressiveModel):
 
     A subclass sets `first` (the layers that read the image itself) and writes its network once, in
     terms of `call(layer, x)`: see `arcore.layers.cursor`. Its maps are shared out among `groups` of
-    colours by `self.colours(width)`.
-
-    Attributes:
-        image: (C, H, W) of the image that the network sees; a column ordering transposes it.
+    colours by `self.colours(width)`. A column ordering transposes `image`, (C, H, W).
     """
 
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
@@ -327,3 +314,42 @@ class RasterDecoder(Decoder):
             self.position += 1
             advance(1)
         return list(drawn.long().unbind())
+
+
+class TwoStackModel(RasterModel):
+    """A raster model of two stacks, which leave no blind spot.
+
+    A vertical stack knows the rows above the pixel, whole; a horizontal one the pixel's own row.
+    The image is shifted one row down before it enters the vertical stack.
+    """
+
+    @abc.abstractmethod
+    def _vertical(self, above: Tensor, maps: Tensor | None, call: LayerCall) -> list[Tensor]:
+        """Return what the vertical stack passes on to each horizontal layer."""
+
+    @abc.abstractmethod
+    def _horizontal(
+        self, h: Tensor, links: list[Tensor], maps: Tensor | None, call: LayerCall
+    ) -> Tensor:
+        """Return the head's maps for features h and what the vertical stack passes on."""
+
+    def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
+        above = pad(features, (0, 0, 1, -1))
+        return self._horizontal(features, self._vertical(above, maps, call), maps, call)
+
+    def _row_links(
+        self, features: Tensor, maps: Tensor | None, cursor: ImageCursor
+    ) -> list[Tensor]:
+        """Evaluate the vertical stack on the cursor's whole row."""
+        row, column = cursor.row, cursor.column
+        above = features[:, :, row - 1 : row] if row else torch.zeros_like(features[:, :, :1])
+        links = self._vertical(above, maps, cursor.at(row, 0, cursor.width))
+        cursor.at(row, column)
+        return links
+
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
+        column, links = cursor.column, cursor.state(self, list[Tensor])
+        if column == 0:
+            links[:] = self._row_links(features, maps, cursor)
+        here = [link[..., column : column + 1] for link in links]
+        return self._horizontal(cursor.piece(features), here, maps, cursor)

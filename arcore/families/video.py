@@ -18,9 +18,8 @@ from arcore.distributions.drawing import reshape
 from arcore.events import Event, Gray, Levels, after_frames, resized
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.conv_lstm import ConvLSTM, State
-from arcore.layers.multiplicative import ResidualMultiplicativeBlock
-from arcore.layers.nhwc import Conv2d
+from arcore.layers.clip_layers import ConvLSTM, ResidualMultiplicativeBlock, State
+from arcore.layers.convolutions import Conv2d
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_ints, require_odd, require_sizes
 from arcore.primitives.precision import summed
@@ -28,11 +27,7 @@ from arcore.primitives.transfer import to_device
 
 
 def clip_shape(event: Event) -> tuple[int, int, int, int]:
-    """Return the event's shape as a clip (T, C, H, W): an image, (H, W) or a vector is one frame.
-
-    Raises:
-        ValueError: for more than four extents.
-    """
+    """Return the event's shape as a clip (T, C, H, W); images, (H, W) and vectors are one frame."""
     extents = event.extents
     require(len(extents) <= 4, "event", "a shape of at most four extents (T, C, H, W)", extents)
     frames, channels, height, width = (1,) * (4 - len(extents)) + extents
@@ -87,16 +82,11 @@ class ClipModel(AutoregressiveModel):
 
     Every frame is encoded by itself, e_t = blocks(K * x_t); h_t = ConvLSTM(e_1, ..., e_t); and the
     frame t + 1 is decoded given the maps h_t, zero for the first frame. The likelihood of frames
-    from t on given those before, which a protocol of prediction asks for, is part of the chain
-    rule: `log_prob(x, scored=...)` with spans of frames, or `frame_log_prob(x, first=t).sum(1)`.
+    from t on given those before is `log_prob(x, scored=...)` with spans of frames, or
+    `frame_log_prob(x, first=t).sum(1)`.
 
     A subclass decodes: `_decode` all pixels of frames at once, `_frame_decoder` one after the other
     in the order of `_frame_schedule`.
-
-    Attributes:
-        clip: (T, C, H, W).
-        frame_event: what one frame is.
-        num_vectors: length of the vectors that condition each frame, 0 for none.
     """
 
     supports = (Levels, Gray)
@@ -137,10 +127,7 @@ class ClipModel(AutoregressiveModel):
     def _decode(self, frames: Tensor, contexts: Tensor, vectors: Tensor | None) -> Distribution:
         """Return the conditionals of frames (n, C, H, W), of that batch shape.
 
-        Arguments:
-            frames: levels.
-            contexts: (n, recurrent_width, H, W).
-            vectors: (n, num_vectors, 1, 1), or None.
+        Contexts are (n, recurrent_width, H, W), vectors (n, num_vectors, 1, 1) or None.
         """
 
     @abc.abstractmethod
@@ -205,11 +192,7 @@ class ClipModel(AutoregressiveModel):
         return reshape(self._conditionals_from(x, condition, 0), x.shape)
 
     def frame_log_prob(self, x: Tensor, condition: Tensor | None = None, first: int = 0) -> Tensor:
-        """Return ln p(frame t | those before) for t from `first` on, (batch, T - first), in nats.
-
-        Raises:
-            ValueError: as `log_prob`, or unless 0 <= first < T.
-        """
+        """Return ln p(frame t | those before) for t >= first, (batch, T - first), in nats."""
         self._check(x, condition)
         frames = self.clip[0]
         fits = isinstance(first, int) and not isinstance(first, bool) and 0 <= first < frames

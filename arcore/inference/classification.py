@@ -14,10 +14,7 @@ from arcore.primitives.checks import require, require_int
 
 @torch.no_grad()
 def class_log_likelihoods(model: AutoregressiveModel, x: Tensor) -> Tensor:
-    """Return ln p(x | c) for every class c, (batch, classes), in nats.
-
-    Raises:
-        ValueError: for a model without classes.
+    """Return ln p(x | c) for every class c of a conditional model, (batch, classes), in nats.
 
     Example:
         >>> import arcore
@@ -37,11 +34,9 @@ def class_log_likelihoods(model: AutoregressiveModel, x: Tensor) -> Tensor:
 def class_posterior(log_likelihoods: Tensor, prior: Tensor | None = None) -> Tensor:
     """Return ln p(c | x) by Bayes' rule, (batch, classes).
 
-        p(c | x) = p(x | c) p(c) / sum_c' p(x | c') p(c').
+        p(c | x) = p(x | c) p(c) / sum_c' p(x | c') p(c'),
 
-    Arguments:
-        log_likelihoods: ln p(x | c), as `class_log_likelihoods` returns.
-        prior: p(c), (classes,); None for the uniform one.
+    from ln p(x | c), as `class_log_likelihoods` returns, and p(c), (classes,); None is uniform.
 
     Example:
         >>> class_posterior(torch.tensor([[0.0, 0.0]])).exp().tolist()
@@ -58,12 +53,7 @@ def class_posterior(log_likelihoods: Tensor, prior: Tensor | None = None) -> Ten
 def class_information(log_likelihoods: Tensor, labels: Tensor) -> Tensor:
     """Return ln p(x | c) - ln mean_c' p(x | c'), (batch,): what the class says of x, in nats.
 
-    Arguments:
-        log_likelihoods: ln p(x | c), as `class_log_likelihoods` returns.
-        labels: (batch,) int64, the true classes.
-
-    Raises:
-        ValueError: for labels of another shape, type or range.
+    `labels` are (batch,) int64, the true classes.
 
     Example:
         >>> class_information(torch.tensor([[0.0, -torch.inf]]), torch.tensor([0])).exp().tolist()
@@ -93,9 +83,6 @@ def calibration_error(log_posterior: Tensor, labels: Tensor, bins: int = 15) -> 
         log_posterior: ln p(c | x), (batch, classes).
         labels: (batch,) int64.
         bins: of [0, 1].
-
-    Raises:
-        ValueError: for labels of another shape, type or range, or no rows.
 
     Reference:
         Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.

@@ -17,19 +17,13 @@ from arcore.primitives.precision import summed
 def observed_first(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveModel | None:
     """Return a model in whose schedule all observed dimensions come before the missing ones.
 
-    That is an orderless model under another order, and any other exact model itself if its order
-    is of that kind: then `impute` draws from the posterior. Within a block, dimensions are
-    independent given the earlier blocks, so that a block may hold both.
-
-    MADE serves any order where each step of its training had another one (`order_agnostic` with
-    `num_masks` 0). One that was trained for a few orders is poor under others (`MADE.under`).
+    `impute` then draws from the posterior. That is an orderless model under another order, MADE
+    where each step of its training had another one (`order_agnostic` with `num_masks` 0), and any
+    other exact model itself if its order is of that kind; a block may hold both. The model shares
+    its weights; None where its order is another, it is an ensemble or only bounded.
 
     Arguments:
-        model: not an ensemble.
         observed: bool, of the event's shape.
-
-    Returns:
-        The model, sharing its weights; None where its order is another, or it is only bounded.
     """
     mask = _checked(model, observed)
     if isinstance(model, Ensemble) or not model.exact:
@@ -54,12 +48,8 @@ def log_prob_missing(
 
         ln p(x_m | x_o) = sum over missing d of ln p(x_d | x_o, x_<d),
 
-    in an order that has the observed dimensions first (`observed_first`).
-
-    Arguments:
-        model: exact.
-        x: (batch, *event.shape), whole events.
-        observed: bool, of the event's shape.
+    in an order that has the observed dimensions first (`observed_first`), of whole events x and a
+    bool `observed` of the event's shape.
 
     Raises:
         ValueError: for a model whose order is another; `arcore.inference.posterior` estimates it.
@@ -86,15 +76,8 @@ def log_prob_missing(
 def reordered(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveModel | None:
     """Return a model under an order that has the observed dimensions first, trained for it or not.
 
-    NADE's weights belong to dimensions, whatever the order (`NADE.under`): its distribution under
-    another is not that of its own `log_prob`, but sums to 1, and completes in one pass.
-
-    Arguments:
-        model: not an ensemble.
-        observed: bool, of the event's shape.
-
-    Returns:
-        `observed_first`, or NADE under another order; None where neither is possible.
+    It is `observed_first`, or NADE under another order (`NADE.under`), whose distribution is not
+    that of its own `log_prob`, but sums to 1; None where neither is possible.
 
     Example:
         >>> import arcore

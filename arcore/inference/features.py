@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from arcore.layers import level_features
-from arcore.layers.conditioning import shifted
+from arcore.layers.level_features import shifted
 from arcore.model import AutoregressiveModel
 from arcore.models.deep_nade import DeepNADE
 from arcore.models.made import MADE
@@ -22,13 +22,10 @@ def has_features(model: AutoregressiveModel) -> bool:
 def hidden_features(
     model: AutoregressiveModel, x: Tensor, condition: Tensor | None = None
 ) -> Tensor:
-    """Return the units of the last hidden layer, (batch, hidden).
+    """Return the units of the last hidden layer of NADE or MADE, (batch, hidden).
 
     Of NADE these are g(c + sum_d W_d phi(x_d)), after the last dimension. Of MADE, a unit of
     degree m has seen the first m dimensions of the order.
-
-    Raises:
-        ValueError: for another model.
 
     Example:
         >>> import arcore
@@ -55,12 +52,10 @@ def hidden_features(
 
 
 def first_layer(model: AutoregressiveModel) -> Tensor | None:
-    """Return the weights from each dimension to each unit of the first hidden layer.
+    """Return the weights from each dimension to the first hidden units, (units, *event.shape).
 
-    Returns:
-        (units, *event.shape), of the highest level where levels have weights of their own, and of
-        DeepNADE's observed values, not of its masks; None for models other than NADE, MADE and
-        DeepNADE.
+    They are of the highest level where levels have weights of their own, and of DeepNADE's observed
+    values, not of its masks; None for models other than NADE, MADE and DeepNADE.
 
     Example:
         >>> import arcore

@@ -15,15 +15,9 @@ from arcore.primitives.precision import at_least_float32
 
 
 def between(first: Tensor, second: Tensor, num_steps: int) -> Tensor:
-    """Return equally spaced points of the lines from `first` to `second`, both included.
+    """Return equally spaced points of the lines from `first` to `second`, (batch, steps, ...).
 
-    Arguments:
-        first: (batch, ...), floating-point.
-        second: the same.
-        num_steps: >= 2.
-
-    Returns:
-        (batch, steps, ...).
+    Both ends, floating-point (batch, ...), are included; `num_steps` is at least 2.
 
     Example:
         >>> between(torch.tensor([[0.0, 4.0]]), torch.tensor([[2.0, 0.0]]), 3).tolist()
@@ -55,8 +49,7 @@ def walk(
 
     Arguments:
         model: over levels, conditioned on a vector (`condition_size`).
-        first: h, (batch, size).
-        second: h', the same.
+        first, second: h and h', (batch, size).
         num_steps: >= 2, both ends included.
         generator: source of the noise, on the model's device.
 

@@ -18,10 +18,8 @@ from arcore.primitives.checks import require, require_int
 def bound_terms(model: AutoregressiveModel, x: Tensor, condition: Tensor | None = None) -> Tensor:
     """Return the nats of each of `model.latent_levels`, (batch, levels): KLs, then pixels.
 
-    Their sum is minus `log_prob`, the bound.
-
-    Raises:
-        ValueError: for a model without latents.
+    Their sum is minus `log_prob`, the bound. A model without latents raises a ValueError, here and
+    in the functions below.
 
     Example:
         >>> import arcore
@@ -43,15 +41,7 @@ def active_units(
     """Return for each level of latents how many units are in use, and how many there are.
 
     A unit is in use if the posterior's mean differs between events: Var_x(E_q(z|x)[z]) > threshold.
-
-    Arguments:
-        model: with latents.
-        x: (batch, *event.shape), of two events or more.
-        threshold: of the variance.
-        batch_size: events that the encoder sees at once.
-
-    Raises:
-        ValueError: for a model without latents.
+    x has two events or more, of which the encoder sees `batch_size` at once.
 
     Reference:
         Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
@@ -69,11 +59,7 @@ def active_units(
 def posterior_means(
     model: AutoregressiveModel, x: Tensor, condition: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    """Return E_q(z|x)[z] of each level of latents, (batch, units) float64 on the CPU.
-
-    Raises:
-        ValueError: for a model without latents.
-    """
+    """Return E_q(z|x)[z] of each level of latents, (batch, units) float64 on the CPU."""
     posterior = _with_latents(model).posterior(x, condition)
     return tuple(q.mean.double().flatten(1).cpu() for q in posterior)
 
@@ -99,19 +85,13 @@ def walk(
 
     x_i ~ p(x | z_i),  z_i = (1 - t_i) z + t_i z',  t_i = i / (steps - 1),
 
-    with z and z' the means of q(z | first) and q(z | second), and the same noise of the pixels all
-    the way, so that what changes is due to the latents. Where levels hang on each other, all of
-    them go along the line.
+    with z and z' the means of q(z | first) and q(z | second), at all levels, and the same noise of
+    the pixels all the way, so that what changes is due to the latents.
 
     Arguments:
-        model: with latents.
-        first: (batch, *event.shape).
-        second: the same.
+        first, second: (batch, *event.shape).
         num_steps: >= 2, both ends included.
         generator: source of the noise, on the model's device.
-
-    Raises:
-        ValueError: for a model without latents.
 
     Example:
         >>> import arcore

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution
 from torch.nn.functional import logsigmoid
 
-from arcore.distributions.inversion import choose
+from arcore.distributions.discrete import choose
 from arcore.ensembles import Ensemble
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
@@ -32,8 +32,7 @@ class Particles:
     Attributes:
         x: (batch, particles, *event.shape) int64.
         weights: (batch, particles), of sum 1 in each row.
-        log_evidence: (batch,), the estimate of ln p(observations) in nats; its exponential has
-            the right mean.
+        log_evidence: (batch,), the estimate of ln p(y) in nats; its exponential is unbiased.
     """
 
     x: Tensor
@@ -53,18 +52,12 @@ class Particles:
 
 
 def observation(x: Tensor, observed: Tensor, num_levels: int) -> Tensor:
-    """Return ln p(y | x) of dimensions that are seen as they are or not at all.
+    """Return ln p(y | x) of dimensions that are seen as they are or not at all, (batch, *shape, K).
 
     Arguments:
         x: (batch, *shape) levels; ignored where `observed` is False.
         observed: bool, of x's shape or of an event's.
         num_levels: K.
-
-    Returns:
-        (batch, *shape, K): 0 for the levels that are possible, -inf for others.
-
-    Raises:
-        ValueError: for `observed` of another shape or type, or values observed that are no levels.
 
     Example:
         >>> observation(torch.tensor([[1, 0]]), torch.tensor([True, False]), 2).tolist()
@@ -79,17 +72,10 @@ def observation(x: Tensor, observed: Tensor, num_levels: int) -> Tensor:
 
 
 def replacement_noise(y: Tensor, probability: float, num_levels: int) -> Tensor:
-    """Return ln p(y | x) where each dimension is replaced with a probability, independently.
+    """Return ln p(y | x), (batch, *shape, K), where another level replaces each with a probability.
 
-    What replaces it is uniform among the other levels: of bits these are flips.
-
-    Arguments:
-        y: (batch, *shape) noisy levels in [0, K).
-        probability: q in (0, 1).
-        num_levels: K >= 2.
-
-    Returns:
-        (batch, *shape, K): ln(1 - q) for the level seen, ln(q / (K - 1)) for the others.
+    It is ln(1 - q) for the level seen in y (batch, *shape), ln(q / (K - 1)) for the others, with q
+    in (0, 1) and K >= 2; of bits these are flips.
 
     Example:
         >>> replacement_noise(torch.tensor([[1]]), 0.25, 2).exp().tolist()
@@ -103,15 +89,7 @@ def replacement_noise(y: Tensor, probability: float, num_levels: int) -> Tensor:
 
 
 def gaussian_noise(y: Tensor, deviation: float, num_levels: int) -> Tensor:
-    """Return ln p(y | x), of densities, where y = x + deviation * N(0, 1) in levels.
-
-    Arguments:
-        y: (batch, *shape) reals.
-        deviation: > 0, in levels.
-        num_levels: K.
-
-    Returns:
-        (batch, *shape, K).
+    """Return ln p(y | x), (batch, *shape, K), of densities y = x + deviation * N(0, 1) in levels.
 
     Example:
         >>> gaussian_noise(torch.tensor([[0.5]]), 1.0, 2).diff().item()
@@ -141,10 +119,9 @@ def posterior(
         w *= sum_k p(k | x_<t) p(y_t | k),  x_t ~ p(k | x_<t) p(y_t | k) / that sum,
 
     where particles are resampled by their weights as soon as the effective number of one row,
-    1 / sum w^2, is below a share of them. The draws are exact as `num_particles` grows, and for any
-    number of particles where the observed dimensions come first in the schedule and are seen as
-    they are. Where particles are resampled, the decoder takes in the earlier values again: the cost
-    is that of `num_particles` samples a row, times the number of such steps.
+    1 / sum w^2, is below a share of them; then the decoder takes in the earlier values again. The
+    draws are exact as `num_particles` grows, and for any number where the observed dimensions come
+    first in the schedule and are seen as they are.
 
     Arguments:
         model: exact, over levels.
@@ -158,8 +135,7 @@ def posterior(
         ValueError: for an ensemble, a bound, reals, other shapes, NaN or an impossible observation.
 
     Reference:
-        Pitt and Shephard, "Filtering via Simulation: Auxiliary Particle Filters", JASA 1999;
-        Doucet and Johansen, "A Tutorial on Particle Filtering and Smoothing", 2009.
+        Pitt and Shephard, "Filtering via Simulation: Auxiliary Particle Filters", JASA 1999.
 
     Example:
         >>> import arcore
@@ -209,11 +185,7 @@ def posterior(
 def _ancestors(
     log_weights: Tensor, below: float, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor] | None:
-    """Draw particles of rows by their weights, systematically, if one row needs it.
-
-    Returns:
-        The new log-weights, and the particle (of all rows') that each is a copy of.
-    """
+    """Draw new log-weights and ancestors among all particles, systematically, if a row needs it."""
     rows, count = log_weights.shape
     weights = log_weights.softmax(1)
     effective = 1 / (weights**2).sum(1) / count

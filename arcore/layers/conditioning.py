@@ -7,30 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, one_hot, relu
 
 from arcore.conditions import Classes, Condition, Map, Vector
+from arcore.layers.convolutions import Conv2d
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
-from arcore.layers.nhwc import Conv2d
-
-
-def embedded(weight: Tensor, condition: Tensor) -> Tensor:
-    """Look classes (batch,) up in the rows of a weight, or multiply vectors (batch, rows) by it.
-
-    A class is the vector that has one 1. In the weight's own precision, autocast or not.
-    """
-    if not condition.is_floating_point():
-        return weight[condition]
-    with torch.autocast(weight.device.type, enabled=False):
-        shift: Tensor = torch.tensordot(condition.to(weight.dtype), weight, 1)
-    return shift
-
-
-def condition_weight(rows: int | None, *shape: int) -> nn.Parameter | None:
-    """Make the weight of a condition of `rows` classes or numbers, zero at first; None of none."""
-    return None if rows is None else nn.Parameter(torch.zeros(rows, *shape))
-
-
-def shifted(x: Tensor, weight: Tensor | None, condition: Tensor | None) -> Tensor:
-    """Add the embedding of each event's condition to x, if there is a condition."""
-    return x if condition is None or weight is None else x + embedded(weight, condition)
 
 
 class ConditionMaps(nn.Module):
@@ -66,13 +44,8 @@ class ConditionMaps(nn.Module):
 class ConditionProjection(nn.Module):
     """Adds a 1 x 1 projection of condition maps to a layer's maps.
 
-    Arguments:
-        channels: of the condition maps.
-        outputs: of the layer.
-        zero_initialised: begin at zero, so that a network learns what events of all classes
-            have in common as fast as without a condition; random weights are noise to be unlearned.
-            Not for maps that come from a network, which would have no gradient before the second
-            step.
+    `zero_initialised` begins at zero, so that a network learns what all classes have in common as
+    fast as without a condition. Not for maps from a network, which would have no gradient at first.
     """
 
     def __init__(self, channels: int, outputs: int, zero_initialised: bool = False) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from arcore.layers.conditioning import condition_weight, embedded
+from arcore.layers.convolutions import conv2d_nhwc
 from arcore.layers.incremental_mlp import activate
-from arcore.layers.nhwc import conv2d_nhwc
+from arcore.layers.level_features import condition_weight, embedded
 from arcore.primitives.dropout import dropout
 
 Window = tuple[int, int, int, int]  # first row, end of rows, first column, end of columns
@@ -26,23 +26,13 @@ class ConvBranch(nn.Module):
     becomes n + k - 1. Kernels are cut down to the maps that they meet, so that any map fits.
 
     Arguments:
-        inputs: channels of the map.
-        outputs: channels of the output.
+        inputs, outputs: channels of the map and of the output.
         extents: height and width of the map.
-        channels: of each valid convolution, at least one.
-        kernels: sides of their kernels, as many.
+        channels, kernels: of each valid convolution, at least one, and sides of their kernels.
         activation: relu or tanh, after all but the last layer.
         rate: probability of dropping a hidden unit in training.
         condition_rows: classes of a condition, or the length of a vector that is one, which
             shifts the first layer's channels.
-
-    Example:
-        >>> net = ConvBranch(2, 1, (28, 28), [64, 64, 64, 64], [8, 4, 6, 7])
-        >>> [tuple(layer.weight.shape[1:]) for layer in net.layers][3:5]
-        [(64, 7, 7), (64, 7, 7)]
-        >>> maps = torch.ones(3, 2, 28, 28)
-        >>> torch.allclose(net(maps)[:, :, 5, 9], net.at(maps, 5, 9), atol=1e-6)
-        True
     """
 
     def __init__(
@@ -126,11 +116,7 @@ class ConvBranch(nn.Module):
         return windows
 
     def _cheapest_split(self) -> int:
-        """Return how many valid layers to keep in step with the input, where pixels take turns.
-
-        Those layers compute what a new pixel changes, and the others what the next one reads; both
-        in the mean over pixels.
-        """
+        """Return how many valid layers to keep in step with the input, where pixels take turns."""
         costs = self._costs()
         return costs.index(min(costs))
 
@@ -184,11 +170,7 @@ class ShownMaps:
     """The first layers' activations for a map that is shown pixel by pixel; not differentiable.
 
     Showing a pixel changes a window of each layer, and reading one takes a window of each: the
-    first `split` layers are kept in step with what is shown, where that costs less than computing
-    them for what is read.
-
-    Arguments:
-        branch: whose layers; its `rate` must be 0 or the branch in evaluation.
+    first `split` layers are kept in step with what is shown, where that costs less.
     """
 
     def __init__(self, branch: ConvBranch) -> None:

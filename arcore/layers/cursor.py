@@ -31,13 +31,8 @@ def full_image(layer: nn.Module, x: Tensor) -> Tensor:
 class ImageCursor:
     """A place in a batch of images, and the states of the layers that were evaluated there.
 
-    Rows come in order, and in each row pixels or the whole row. The same place may be evaluated
-    again with another input (the next colour of a pixel), which replaces what it left before.
-
-    Attributes:
-        height, width: of the image.
-        row, column: the place.
-        span: the number of columns from there on that are evaluated at once: 1 or the width.
+    Rows come in order, and in each row pixels or the whole row (`span` is 1 or the width). The same
+    place may be evaluated again with another input, which replaces what it left before.
     """
 
     def __init__(self, height: int, width: int) -> None:

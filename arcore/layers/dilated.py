@@ -1,7 +1,8 @@
-"""A stack of dilated causal convolutions with gated units, over sequences (batch, T, channels)."""
+"""A stack of dilated causal convolutions, over sequences (batch, T, channels) or by queues."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from arcore.primitives.gating import gated
-from arcore.primitives.precision import product_dtype
+from arcore.primitives.precision import at_least_float32, product_dtype
+from arcore.primitives.products import scored_linear
 
 
 def delayed(x: Tensor, steps: int) -> Tensor:
@@ -19,21 +21,12 @@ def delayed(x: Tensor, steps: int) -> Tensor:
 
 
 class GatedLayer(nn.Module):
-    """One gated layer with its residual connection.
+    """One gated layer with its residual connection (R has no bias, as the next layer has one).
 
         a[t] = sum_j W_j h[t - (k - 1 - j) d] + b + g + V y[t],
         z = tanh(a^f) . sigm(a^g),    h' = h + R z,
 
-    where h is zero before the first step, whatever the layer. R has no bias, as the next layer has
-    one.
-
-    Arguments:
-        width: channels of h.
-        gate_width: channels of z.
-        kernel: taps k.
-        dilation: steps d between taps.
-        local_width: channels of y, 0 without one.
-        is_last: whether nothing reads h'.
+    where h is zero before the first step, k is `kernel`, d `dilation`, and y has `local_width`.
     """
 
     def __init__(
@@ -69,16 +62,9 @@ class GatedLayer(nn.Module):
 class Upsampler(nn.Module):
     """Brings a sequence of symbols or features at a lower rate to one vector per sample.
 
-    `transposed` is a chain of transposed convolutions whose kernels are as long as their strides,
-    y[s f + i] = A_i y[f], so that a sample's vector depends on its own frame and its place in the
-    frame alone, and a window that begins with a frame sees what the whole sequence sees.
-
-    Arguments:
-        num_symbols: symbols in [0, num_symbols), or None for real features.
-        num_features: features per frame, where there are no symbols.
-        width: channels of the vectors.
-        strides: their product is the number of samples per frame.
-        repeat: repeat each frame's vector instead.
+    Unless frames are repeated, a chain of transposed convolutions whose kernels are as long as
+    their `strides`, y[s f + i] = A_i y[f]: a sample's vector depends on its own frame and its place
+    there.
     """
 
     def __init__(
@@ -111,3 +97,126 @@ class Upsampler(nn.Module):
             else:
                 y = self.stages[number](y).unflatten(-1, (stride, self.width)).flatten(1, 2)
         return y[:, :length]
+
+
+class DilatedQueues:
+    """A stack of dilated convolutions at one sample after the other, O(layers) per sample.
+
+    A layer's queue holds, for each of the next (k - 1) d samples (of T at most), what is known of
+    its gates' arguments: bias, conditions and the taps that have been seen. A step adds the newest
+    tap to the head of the queue, takes it, and puts there what is known of the sample (k - 1) d
+    steps on. Weights are arranged once: tanh(f) = 2 sigm(2 f) - 1, so that one sigmoid s serves
+    both gates, and z / 2 = s_f s_g - s_g / 2 is read as two parts. Both cancel, hence float32 or
+    more.
+
+    Reference:
+        Le Paine et al., "Fast Wavenet Generation Algorithm", 2016.
+
+    Arguments:
+        layers: the stack, of which all but the last have a residual connection.
+        head: linear layers that read all z side by side, with a rectifier between them.
+        input_bias: (width,), of the first layer's input.
+        batch, length: sequences side by side, and their length T.
+        given: (batch, layers, 2 gate_width), what a global condition adds to the gates, or None.
+        local: (batch, T, local_width), the local condition, or None.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        layers: Sequence[GatedLayer],
+        head: Sequence[nn.Linear],
+        input_bias: Tensor,
+        batch: int,
+        length: int,
+        given: Tensor | None,
+        local: Tensor | None,
+    ) -> None:
+        self.kernel, self.time, self.ready = layers[0].kernel, 0, False
+        gate_width = layers[0].taps.out_features // 2
+        bias = input_bias.to(at_least_float32(input_bias.dtype)).expand(batch, -1)
+        self.local = None if local is None else local.to(bias.dtype)
+        self.h, self.bias = bias.clone(), bias.clone()
+        self.pending = [bias.clone() for _ in range(self.kernel)]
+        factors = bias.new_ones(2 * gate_width)
+        factors[:gate_width] = 2
+        self.gates = bias.new_zeros(batch, len(layers), 2 * gate_width)  # [s_f s_g | s_g]
+        self.z = bias.new_zeros(batch, len(layers), gate_width)
+        self.local_now = bias.new_zeros(batch, len(layers) * 2 * gate_width)
+        local_now = self.local_now.chunk(len(layers), 1)
+        if self.local is not None:
+            weights = [cast(nn.Linear, layer.local).weight.t() * factors for layer in layers]
+            self.local_weight = torch.cat(weights, 1)
+        self.queues = []
+        for number, (layer, gates) in enumerate(zip(layers, self.gates.unbind(1), strict=True)):
+            base = layer.taps.bias.expand(batch, -1)
+            if given is not None:
+                base = base + given[:, number]
+            base = (base * factors).contiguous()
+            taps = [
+                (tap.t() * factors).contiguous() for tap in layer.taps.weight.chunk(self.kernel, 1)
+            ]
+            size = min((self.kernel - 1) * layer.dilation, length)
+            middle = [
+                (j * layer.dilation, taps[self.kernel - 1 - j])
+                for j in range(1, self.kernel - 1)
+                if j * layer.dilation < length
+            ]
+            slots = base.repeat(size, 1, 1).unbind()
+            residual = None
+            if layer.residual is not None:
+                weight = layer.residual.weight.t().to(bias.dtype)
+                residual = torch.cat([2 * weight, -weight])
+            local_gates = None if self.local is None else local_now[number]
+            f, g = gates.chunk(2, 1)
+            newest, oldest = taps[-1], taps[0]
+            queue = (
+                slots, size, base, newest, oldest, middle, residual, gates, f, g, local_gates,
+            )  # fmt: skip
+            self.queues.append(queue)
+        self.head = [
+            (layer.weight.t().to(bias.dtype).contiguous().t(), layer.bias.to(bias.dtype))
+            for layer in head  # columns in a run: what both libraries are fastest with
+        ]
+        self.head[0] = (self.head[0][0] * 2, self.head[0][1])
+
+    def _advance(self) -> None:
+        """Evaluate the layers at the next sample."""
+        t, h = self.time, self.h
+        pending = self.pending[t % self.kernel]
+        h.copy_(pending)
+        pending.copy_(self.bias)
+        if self.local is not None:
+            torch.mm(self.local[:, t], self.local_weight, out=self.local_now)
+        for slots, size, base, newest, oldest, middle, residual, gates, f, g, local in self.queues:
+            a = slots[t % size]
+            a.addmm_(h, newest)
+            if local is not None:
+                a.add_(local)
+            torch.sigmoid(a, out=gates)
+            f.mul_(g)
+            for steps, tap in middle:
+                slots[(t + steps) % size].addmm_(h, tap)
+            torch.addmm(base, h, oldest, out=a)
+            if residual is not None:
+                h.addmm_(gates, residual)
+        torch.sub(*self.gates.chunk(2, 2), alpha=0.5, out=self.z)
+        self.ready = True
+
+    def outputs(self) -> Tensor:
+        """Return the head's outputs for the next sample, (batch, num_outputs)."""
+        if not self.ready:
+            self._advance()
+        out = self.z.flatten(1)
+        for number, (weight, bias) in enumerate(self.head):
+            out = scored_linear(out if number == 0 else out.relu_(), weight, bias)
+        return out
+
+    def push(self, taps: Sequence[Tensor]) -> None:
+        """Take in the next sample: what each tap of the first convolution adds, (batch, width)."""
+        if not self.ready:
+            self._advance()
+        for steps, tap in enumerate(taps, start=1):
+            self.pending[(self.time + steps) % self.kernel].add_(tap)
+        self.time += 1
+        self.ready = False

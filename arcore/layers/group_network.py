@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 from arcore.layers.conditioning import ConditionProjection, conditioned
+from arcore.layers.convolutions import CausalConv2d, Conv2d, pixel_conv
 from arcore.layers.cursor import LayerCall, full_image
 from arcore.layers.heads import Head
 from arcore.layers.linear_prediction import GroupPrediction
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.layers.nhwc import Conv2d
 from arcore.primitives.dropout import dropout
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.pyramids import Group
@@ -67,12 +66,7 @@ class GroupNetwork(nn.Module):
         features: feature maps of the whole image, as `arcore.layers.level_features` encodes it.
         head: of the conditionals.
         make_projection: makes the projection of the condition for a layer of a number of maps.
-        width, num_blocks, kernel: maps, residual blocks and (odd) kernel of the ResNet.
-        head_width: maps of the layers that follow the ResNet.
         patch_grid: patch_grid x patch_grid patches at most; None for patches of one pixel.
-        patch_blocks, patch_kernel: residual blocks and (odd) kernel of the PixelCNN.
-        dropout: probability of dropping a value inside a block in training.
-        linear_prediction: size of the (odd) kernel of a linear prediction of the means, or None.
     """
 
     def __init__(

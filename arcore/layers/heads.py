@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from arcore.distributions.discrete import GrayBernoulli
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
-from arcore.distributions.gray import GrayBernoulli
 from arcore.layers import level_features
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
@@ -33,10 +33,7 @@ class Head:
         Salimans, Karpathy, Chen and Kingma, "PixelCNN++", ICLR 2017, eq. 2 and 3.
 
     Arguments:
-        name: softmax or logistic_mixture.
-        num_levels: k.
         colours: channels C of the image.
-        num_mixtures: components K of a logistic mixture.
         gray: levels are targets of Bernoulli conditionals, see `arcore.events.Gray`.
         spread: half the range of levels in [-1, 1] over which a mixture starts;
             `PREDICTED_SPREAD` where its means are relative to a prediction.
@@ -70,10 +67,7 @@ class Head:
         return self.colours * (self.colours - 1) // 2
 
     def initial_bias(self) -> Tensor:
-        """Return the output bias to start from, (num_outputs,).
-
-        The means of a mixture are spread evenly over [-spread, spread]; its scales are 1 / K.
-        """
+        """Return the output bias to start from, (num_outputs,)."""
         bias = torch.zeros(self.num_outputs)
         if self.name == "logistic_mixture":
             k, c = self.num_mixtures, self.colours
@@ -90,13 +84,7 @@ class Head:
         return outputs
 
     def distribution(self, outputs: Tensor, image: Tensor, shape: Sequence[int]) -> Distribution:
-        """Turn maps into conditionals.
-
-        Arguments:
-            outputs: (batch, num_outputs, height, width).
-            image: (batch, colours, height, width) levels; a colour is read by later ones only.
-            shape: of the conditionals, as many as `image` has elements.
-        """
+        """Turn maps into conditionals."""
         if self.name == "softmax":
             logits = outputs.unflatten(1, (self.colours, -1)).movedim(2, -1)
             return self.softmax(logits.reshape(*shape, logits.shape[-1]))
@@ -106,10 +94,7 @@ class Head:
         return DiscretizedLogisticMixture(self.num_levels, *stacked)
 
     def colour_distribution(self, outputs: Tensor, image: Tensor, colour: int) -> Distribution:
-        """Turn maps into the conditionals of one colour alone, (batch, height * width).
-
-        Arguments as of `distribution`; no colour but earlier ones is read.
-        """
+        """Turn maps into the conditionals of one colour alone, (batch, height * width)."""
         if self.name == "softmax":
             logits = outputs.unflatten(1, (self.colours, -1))[:, colour]
             return self.softmax(logits.flatten(2).movedim(1, -1))

@@ -65,11 +65,8 @@ class HiddenStates:
 
     An input is active where its weight is not zero, or everywhere: see `skips_zeros`. In each
     block, a row's first state stands for the row's activations at the block's start, and each later
-    one for one more active input, so that a row with n active inputs has n + 1 states. They are
-    numbered by row and dimension.
-
-    A state is a sum over a list of its own (the start, then active inputs), never a row of a
-    matrix product: the rounding of a product depends on its number of rows, which the data decide.
+    one for one more active input. A state is a sum over a list of its own, never a row of a matrix
+    product: the rounding of a product depends on its number of rows, which the data decide.
 
     Arguments:
         columns: which of a dimension's F weights its value selects, (batch, D) int64.
@@ -148,11 +145,7 @@ class BlockStates:
         self.table = runs.width * runs.features
 
     def sums(self, w: Tensor, start: Tensor) -> Tensor:
-        """Activations of every state, from W (width * F, H) and start (batch, H).
-
-        Returns:
-            (states or more, H); the rows after the states are zeros.
-        """
+        """Activations of every state, from W (width * F, H) and start (batch, H)."""
         source = torch.cat([w, start])
         if not self.runs.sparse:
             summands = self._by_row(source[self.row] * self.weight[:, None])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from arcore.layers.conditioning import condition_weight, shifted
+from arcore.layers.level_features import condition_weight, shifted
 from arcore.primitives.dropout import dropout
 from arcore.primitives.products import scored_linear
 
@@ -29,22 +29,11 @@ class IncrementalMLP(nn.Module):
     adds one dimension and `output` computes one y_d, in O(F H + L H^2 + K H).
 
     Arguments:
-        size: D.
-        features: F.
-        outputs: K.
+        size, features, outputs: D, F and K.
         hidden: the widths of the hidden layers, at least one.
         activation: relu or tanh.
         rate: probability of dropping a hidden unit in training.
-        condition_rows: classes of a condition, or the length of a vector that is one, which
-            shifts a and y.
-
-    Example:
-        >>> net = IncrementalMLP(3, 2, 1, [8])
-        >>> net(torch.zeros(5, 3, 2)).shape
-        torch.Size([5, 3, 1])
-        >>> a = net.shown(net.start(5), 0, torch.ones(5, 2))
-        >>> net.output(a, 1).shape
-        torch.Size([5, 1])
+        condition_rows: classes of a condition, or the length of a vector, that shifts a and y.
     """
 
     def __init__(

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import elu, softsign
 
+from arcore.layers.convolutions import Conv2d, conv2d_nhwc, pixel_conv
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
-from arcore.layers.masked_conv import pixel_conv
-from arcore.layers.nhwc import Conv2d, conv2d_nhwc
 from arcore.primitives.masks import channel_groups
 
 MIN_SCALE = 1e-4
@@ -25,10 +24,6 @@ def gaussian(parameters: Tensor, bound: float | None = None) -> Normal:
 
     Reference:
         Gulrajani et al., "PixelVAE", ICLR 2017; the bounds are those of the authors' code.
-
-    Arguments:
-        parameters: means m, then s.
-        bound: the mean is bound * softsign(m / bound); None leaves it m.
     """
     mean, scale = parameters.chunk(2, 1)
     if bound is not None:

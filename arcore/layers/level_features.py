@@ -1,13 +1,12 @@
-"""How levels enter a network and how its outputs become distributions over levels."""
+"""How levels and conditions enter a network, and how its outputs become distributions."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from arcore.distributions.bits import Bits
-from arcore.distributions.softmax import Softmax
+from arcore.distributions.discrete import Bits, Softmax
 from arcore.events import Binary, Event, Levels
 from arcore.primitives.checks import require_one_of
 from arcore.primitives.precision import at_least_float32
@@ -40,10 +39,6 @@ def encode(
     indicator of its own, which leaves sparse data sparse. Where k differs from dimension to
     dimension, there are indicators for the largest, and `dimensions` says which ones the columns
     of x are, all of them in their order if it is None.
-
-    Example:
-        >>> encode(torch.tensor([[0, 2]]), Levels(3, (2,)), "one_hot", torch.float32).tolist()
-        [[[0.0, 0.0], [0.0, 1.0]]]
     """
     assert isinstance(event, Levels)
     if encoding == "one_hot":
@@ -66,10 +61,7 @@ def _numbers(event: Levels, dimensions: Tensor | None, device: torch.device) -> 
 def impossible(
     event: Event, device: torch.device, dimensions: Tensor | None = None
 ) -> Tensor | None:
-    """Return which of the largest number of levels a dimension does not have, bool (D, k).
-
-    None where all dimensions have the same number.
-    """
+    """Return which of the largest number of levels a dimension does not have, bool (D, k)."""
     assert isinstance(event, Levels)
     if event.uneven is None:
         return None
@@ -84,11 +76,7 @@ def encode_sparsely(
     dtype: torch.dtype,
     dimensions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the one feature of each level that `encode` makes other than zero, and its value.
-
-    Returns:
-        (batch, D) int64 and (batch, D), zero where all features are zero.
-    """
+    """Return the one feature of each level that `encode` makes other than zero, and its value."""
     assert isinstance(event, Levels)
     if encoding == "scaled":
         values = encode(x, event, encoding, dtype, dimensions)[..., 0]
@@ -124,3 +112,25 @@ def encode_image(image: Tensor, event: Event, encoding: str, dtype: torch.dtype)
     if encoding == "scaled":
         features = 2 * features - 1
     return features.movedim(-1, 2).flatten(1, 2)
+
+
+def embedded(weight: Tensor, condition: Tensor) -> Tensor:
+    """Look classes (batch,) up in the rows of a weight, or multiply vectors (batch, rows) by it.
+
+    A class is the vector that has one 1. In the weight's own precision, autocast or not.
+    """
+    if not condition.is_floating_point():
+        return weight[condition]
+    with torch.autocast(weight.device.type, enabled=False):
+        shift: Tensor = torch.tensordot(condition.to(weight.dtype), weight, 1)
+    return shift
+
+
+def condition_weight(rows: int | None, *shape: int) -> nn.Parameter | None:
+    """Make the weight of a condition of `rows` classes or numbers, zero at first; None of none."""
+    return None if rows is None else nn.Parameter(torch.zeros(rows, *shape))
+
+
+def shifted(x: Tensor, weight: Tensor | None, condition: Tensor | None) -> Tensor:
+    """Add the embedding of each event's condition to x, if there is a condition."""
+    return x if condition is None or weight is None else x + embedded(weight, condition)

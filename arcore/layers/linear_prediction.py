@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from arcore.layers.convolutions import CausalConv2d
 from arcore.layers.cursor import ImageCursor
-from arcore.layers.masked_conv import CausalConv2d
 from arcore.primitives.masks import causal_kernel_mask, channel_groups
 from arcore.primitives.pyramids import Group
 
@@ -30,12 +30,6 @@ class CausalPrediction(CausalConv2d):
     Arguments:
         colours: C.
         size: of the square kernel whose causal part it sees, odd, at least 3.
-
-    Example:
-        >>> y = torch.zeros(1, 1, 2, 2)
-        >>> y[0, 0, 0] = 1.0
-        >>> CausalPrediction(1, 3)(y).tolist()
-        [[[[0.0, 0.75], [0.75, 0.25]]]]
     """
 
     def __init__(self, colours: int, size: int) -> None:
@@ -67,13 +61,8 @@ class CausalPrediction(CausalConv2d):
 class GroupPrediction(nn.Module):
     """A prediction of a group's pixels from those of other groups on all sides.
 
-    It starts at the mean of the two or four known ones at a distance of one, zero beyond the edge.
-
-    Arguments:
-        known: the groups that it sees, the lower resolution first.
-        group: whose pixels it predicts.
-        colours: C.
-        size: of the kernel on a group's grid, odd, at least 3.
+    It starts at the mean of the two or four known ones at a distance of one, zero beyond the edge;
+    `size` is of the kernel on a group's grid, odd, at least 3.
     """
 
     def __init__(self, known: list[Group], group: Group, colours: int, size: int) -> None:

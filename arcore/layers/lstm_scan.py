@@ -44,14 +44,6 @@ class ScanPlan:
         initial_steps, initial_slots: before which step each initial state enters, and at which of
             the slots that it reads.
         delay: the output of direction d is moved on by d * delay pixels.
-
-    Attributes:
-        num_kept: slots of all planes that are kept.
-        old, new: where the states before and after each step's first pixel are kept.
-        before: where the state before each pixel is kept, in order of computation, (pixels,).
-        places: where each pixel's state is kept, (directions, pixels).
-        starts: where the initial states are kept.
-        inverse: of `order`.
     """
 
     def __init__(
@@ -124,22 +116,17 @@ def lstm_scan(
     make_plan: Callable[[int, int, torch.device], ScanPlan],
     size: tuple[int, int],
 ) -> Tensor:
-    """Run LSTMs over the pixels of an image, each step's pixels at once.
+    """Run LSTMs over the pixels of an image, each step's pixels at once; (pixels, batch, h).
 
-    Only the recurrence is computed, one product per step and offset of the kernel; backward
-    passes are written out, since what automatic differentiation keeps and copies for that many
+    Backward passes are written out: what automatic differentiation keeps and copies for that many
     small steps costs more than they do.
 
     Arguments:
         x: gates' inputs, (directions, pixels, batch, 4 h) with [o | f | i | g].
         weight: (offsets, directions, h, 4 h).
-        initial_h: (directions, initial states, h).
-        initial_c: (directions, initial states, h).
+        initial_h, initial_c: (directions, initial states, h).
         make_plan: gives order and places for a height, a width and a device; it keeps plans.
         size: height and width.
-
-    Returns:
-        h of each pixel, directions added up, (pixels, batch, h).
     """
     with torch.inference_mode(False):
         plan = make_plan(*size, x.device)
@@ -151,9 +138,8 @@ def lstm_scan(
 class _Scan(torch.autograd.Function):
     """Gates are kept as their values, in the order of computation; states by planes and slots.
 
-    All lie as (directions, rows, values), rows being pixels or slots of the whole batch, so that a
-    step's part is one slice. A tanh is computed as 2 sigm(2 x) - 1, since torch's tanh takes
-    several times as long.
+    All lie as (directions, rows, values), so that a step's part is one slice. A tanh is computed as
+    2 sigm(2 x) - 1, since torch's tanh takes several times as long.
     """
 
     @staticmethod

@@ -22,17 +22,6 @@ class MaskedLinear(nn.Module):
     The mask is applied at every forward pass, so no optimiser can revive a masked weight. A mask
     whose rows see growing prefixes of the inputs is split into groups of rows, each multiplied
     with the columns that it sees only: little more than half the work of a full product.
-
-    Arguments:
-        inputs, outputs: widths.
-        conditioning: add the weights U, which tell a unit which inputs are visible.
-        bias: add b.
-
-    Example:
-        >>> layer = MaskedLinear(2, 2)
-        >>> layer.set_mask(torch.tensor([[False, False], [True, False]]))
-        >>> layer(torch.ones(3, 2)).shape
-        torch.Size([3, 2])
     """
 
     GROUPS = 8
@@ -98,9 +87,7 @@ class MaskedLinear(nn.Module):
 class _MaskedProduct(torch.autograd.Function):
     """x (W * M)', each group of rows with the columns that it reaches.
 
-    Columns that all rows of a group see need no mask: they are multiplied where they lie in W, and
-    only those of the band between its shortest and its longest row are masked. Automatic
-    differentiation would fill a gradient of W for each group and add them up.
+    Columns that all rows of a group see need no mask: they are multiplied where they lie in W.
     """
 
     @staticmethod

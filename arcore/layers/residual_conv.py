@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from arcore.layers.masked_conv import CausalConv2d
+from arcore.layers.convolutions import CausalConv2d
 
 
 def has_residual_conv(u: Tensor) -> bool:
@@ -34,15 +34,6 @@ def residual_conv(
 
     That is what the layers give one by one, but the last sum is rounded once. Gradients have no
     gradients of their own, and hooks of the three layers are not called.
-
-    Arguments:
-        u: (batch, maps, height, width) bfloat16, for which `has_residual_conv` is true.
-        reduce: 1 x 1, from the maps to fewer.
-        core: rows x columns, with as many columns to the left of the pixel as to the right.
-        expand: 1 x 1, back to the maps.
-
-    Raises:
-        ValueError: when the core sees more columns on one side.
     """
     columns, right, above, _ = core.padding
     if columns != right:

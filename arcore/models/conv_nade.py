@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from arcore.events import Event
-from arcore.families.orderless import OrderlessModel
-from arcore.families.orderless_network import ObservedState, OrderlessConfig
+from arcore.families.orderless import ObservedState, OrderlessConfig, OrderlessModel
 from arcore.layers.conv_branch import ConvBranch
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.models.deep_nade import DenseState
@@ -47,8 +46,7 @@ class ConvNADE(OrderlessModel):
     Both see the image and its mask, [x * m; m], as further channels of the convolutions; the
     objective and the orderings are those of `OrderlessModel`. A vector (D,) counts as an image of
     one row, and axes before the last two as channels. Scoring takes D steps, in each of which the
-    convolutions compute the one pixel that is asked for, of the upper layers what that sees, and of
-    the lower ones what the pixel before has changed (without gradients; else what is seen, too).
+    convolutions compute the one pixel that is asked for, from what has changed.
 
     Reference:
         Uria, Cote, Gregor, Murray and Larochelle, "Neural Autoregressive Distribution Estimation",

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from arcore.events import Event
-from arcore.families.orderless import OrderlessModel
-from arcore.families.orderless_network import ObservedState, OrderlessConfig
+from arcore.families.orderless import ObservedState, OrderlessConfig, OrderlessModel
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.primitives.checks import require_sizes
 
@@ -32,11 +31,8 @@ class DeepNADE(OrderlessModel):
         p(x_i | x_m, m) = softmax(c_i + V_i h_L) for all i with m_i = 0,
 
     where a level enters as `inputs` says and the softmax is a sigmoid for binary events. Training
-    (`OrderlessModel`) costs one pass of the network. Scoring an ordering costs O(D L H^2): the
-    first layer is a running sum, and each step computes the outputs of one dimension alone.
-
-    All layers are trained at once, where the paper first trains networks of fewer layers, one more
-    at a time.
+    (`OrderlessModel`) costs one pass of the network, of all layers at once; scoring an ordering
+    O(D L H^2): each step computes the outputs of one dimension alone.
 
     Reference:
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
@@ -47,8 +43,6 @@ class DeepNADE(OrderlessModel):
         >>> x = torch.zeros(2, 1, 3, 3)
         >>> model(x).shape, model.ensemble(4).log_prob(x).shape  # nats
         (torch.Size([2]), torch.Size([2]))
-        >>> model.impute(x, torch.tensor([[True, False, True]] * 3)[None]).shape
-        torch.Size([2, 1, 3, 3])
     """
 
     Config = DeepNADEConfig

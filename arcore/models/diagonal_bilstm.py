@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 from arcore.families.pixelrnn import PixelRNN, PixelRNNConfig
+from arcore.layers.convolutions import CausalConv2d, pixel_conv
 from arcore.layers.cursor import ImageCursor
-from arcore.layers.diagonal_lstm import DiagonalLSTMLayer, num_directions
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv
+from arcore.layers.image_lstms import DiagonalLSTMLayer, num_directions
 from arcore.primitives.masks import causal_kernel_mask
 
 
@@ -24,14 +24,10 @@ class DiagonalBiLSTMConfig(PixelRNNConfig):
 class DiagonalBiLSTM(PixelRNN):
     """Recurrent network over images whose LSTMs see everything above and to the left.
 
-    A layer is `arcore.layers.diagonal_lstm.DiagonalLSTMLayer`: one LSTM from the upper left corner,
-    and one from the upper right that stays a row behind. The network around it is
-    `arcore.families.pixelrnn`'s; the input-to-state part is 1 x 1.
-
-    The masks hide a pixel from the first layer's input at that pixel, so that the last pixel of the
-    row above would be out of sight of pixels far to its left, although the second LSTM passes it.
-    Being a row behind, the first layer's second LSTM may see the pixel itself, and here it does, by
-    one more 1 x 1 input: no pixel above is out of sight.
+    A layer is `arcore.layers.image_lstms.DiagonalLSTMLayer`, the network around it
+    `arcore.families.pixelrnn`'s; the input-to-state part is 1 x 1. The masks hide a pixel from the
+    first layer's input at that pixel. Being a row behind, the first layer's second LSTM may see it,
+    and here it does, by one more 1 x 1 input: no pixel above is out of sight.
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,

@@ -10,12 +10,18 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from arcore.events import Event
-from arcore.families.raster import OrderedRasterConfig
-from arcore.families.two_stack import TwoStackModel
+from arcore.families.raster import OrderedRasterConfig, TwoStackModel
 from arcore.layers.conditioning import conditioned
+from arcore.layers.convolutions import (
+    CausalConv2d,
+    PixelSteps,
+    pixel_conv,
+    pointwise,
+    row_conv,
+    rows_conv,
+    with_bias,
+)
 from arcore.layers.cursor import ImageCursor, LayerCall
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
-from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
 from arcore.primitives.checks import require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 from arcore.primitives.gating import gated
@@ -47,13 +53,6 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
         require_odd(self.kernel, "kernel")
         require_dropout(self.dropout)
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.num_layers == 1:
-            found["kernel"] = "num_layers >= 2"
-        return found
-
 
 class GatedPixelCNN(TwoStackModel):
     """Gated convolutional network over images, conditional on a class, a vector or a map.
@@ -66,9 +65,7 @@ class GatedPixelCNN(TwoStackModel):
         logits = W_o relu(W_b relu(sum of the layers' skips S z)),
 
     where * is a convolution, other products are 1 x 1, and s is the condition, constant or a map.
-    The image is shifted one row down before it enters the vertical stack, so that row r of v knows
-    the rows above r, and later layers may use their own row. No pixel above is out of sight. The
-    link L takes the unconditioned maps from before the gate.
+    No pixel above is out of sight. The link L takes the unconditioned maps from before the gate.
 
     Reference:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional Image
@@ -142,10 +139,8 @@ class GatedPixelCNN(TwoStackModel):
 class _GatedSteps:
     """The horizontal stack and head at one pixel after the other, without new tensors at a pixel.
 
-    Links and conditions are part of what `PixelSteps` adds to a row's products.
-
-    Attributes:
-        one: a layer's gated values, and a column of ones, which biases multiply.
+    Links and conditions are part of what `PixelSteps` adds to a row's products; `one` holds a
+    layer's gated values, and a column of ones, which biases multiply.
     """
 
     def __init__(
@@ -202,11 +197,7 @@ class _GatedSteps:
 
 
 class _GatedLayers(nn.Module):
-    """The weights of one gated layer of both stacks.
-
-    Gates come as [tanh of all colours | sigmoid of all colours], so that halves keep the colours.
-    The last layer feeds the head alone.
-    """
+    """The weights of one gated layer of both stacks; the last layer feeds the head alone."""
 
     def __init__(self, model: GatedPixelCNN, index: int) -> None:
         super().__init__()

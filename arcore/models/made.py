@@ -11,11 +11,12 @@ from torch.distributions import Distribution
 from torch.nn.functional import linear
 
 from arcore.decoding import Decoder
+from arcore.derived_buffers import shared
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.conditioning import condition_weight, shifted
+from arcore.layers.level_features import condition_weight, shifted
 from arcore.layers.masked_linear import MaskedLinear, Reach
 from arcore.model import AutoregressiveModel
 from arcore.primitives import masks, orderings
@@ -29,7 +30,6 @@ from arcore.primitives.checks import (
     require_sizes,
 )
 from arcore.primitives.dropout import dropout
-from arcore.primitives.sharing import shared
 from arcore.primitives.transfer import to_device
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
@@ -90,14 +90,6 @@ class MADEConfig(Hyperparameters):
         elif self.order_agnostic:
             require(False, "num_masks", "0 or > 1 with order_agnostic", self.num_masks)
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.num_masks == 1:
-            names = ("mask_seed", "connectivity_agnostic")
-            found |= dict.fromkeys(names, "several masks")
-        return found
-
 
 @dataclasses.dataclass(frozen=True)
 class _Masks:
@@ -123,16 +115,13 @@ class MADE(AutoregressiveModel):
     `ensemble(n)` averages the probabilities of n members. The model itself scores and samples under
     mask 0. One that was trained order-agnostically serves any ordering, `under(order)`.
 
-    Weights begin as Glorot's uniform ones, where the paper's best networks have orthogonal ones.
-
     Reference:
         Germain, Gregor, Murray and Larochelle, "MADE: Masked Autoencoder for Distribution
-        Estimation", ICML 2015, eq. 8-13 and section 4.
+        Estimation", ICML 2015, eq. 8-13 and section 4 (with orthogonal initial weights).
 
     Example:
         >>> import torch, arcore
-        >>> event = arcore.events.Binary((6,))
-        >>> model = arcore.create_model("made", event, hidden=[8, 8], num_masks=4)
+        >>> model = arcore.create_model("made", arcore.events.Binary((6,)), hidden=[8], num_masks=4)
         >>> model.ensemble(4).log_prob(torch.zeros(2, 6)).shape  # nats
         torch.Size([2])
     """
@@ -198,10 +187,6 @@ class MADE(AutoregressiveModel):
         under its own ordering. Every ordering gives a distribution that sums to 1, but one that no
         mask had in training a poor one where masks were few: with 8 of them, 106 and 114 nats of
         digits instead of 92. With fresh masks (num_masks 0) all orderings are alike.
-
-        Raises:
-            ValueError: for another shape, or a model of a single ordering, whose weights know
-                nothing of others.
         """
         what = "True, for a model that serves any ordering"
         is_agnostic = self.hyperparameters.order_agnostic

@@ -14,8 +14,8 @@ from arcore.events import Event, Levels, resized
 from arcore.families.pixelrnn import PixelRNN
 from arcore.families.raster import RasterDecoder, image_shape
 from arcore.layers.conditioning import ConditionMaps
+from arcore.layers.convolutions import Conv2d, ConvTranspose2d
 from arcore.layers.cursor import full_image
-from arcore.layers.nhwc import Conv2d, ConvTranspose2d
 from arcore.model import AutoregressiveModel
 from arcore.models.diagonal_bilstm import DiagonalBiLSTM
 from arcore.models.row_lstm import RowLSTM, RowLSTMConfig
@@ -49,14 +49,6 @@ class MultiscalePixelRNNConfig(RowLSTMConfig):
         require_ints(self, 2, "factor")
         require_ints(self, 1, "base_hidden", "base_num_layers")
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        found.pop("condition_width", None)  # the small image's maps have it
-        if self.core != "row_lstm":
-            found["kernel"] = "core: row_lstm"
-        return found
-
 
 class MultiscalePixelRNN(AutoregressiveModel):
     """PixelRNN over a small image, and one over the whole image that is conditional on it.
@@ -65,11 +57,9 @@ class MultiscalePixelRNN(AutoregressiveModel):
 
         p(x) = p(x_s) prod_{i not in x_s} p(x_i | x_<i, x_s),
 
-    so the likelihood is exact: pixels of x_s are drawn first, by a network of their own, and cost
-    nothing where the second network meets them again in raster order. A convolution, a
-    deconvolution and a convolution bring x_s to the image's size; each layer adds its 1 x 1
-    projection of the result, without a mask, to its input-to-state part. A condition passes to both
-    networks.
+    so the likelihood is exact: pixels of x_s cost nothing where the second network meets them
+    again. A convolution, a deconvolution and a convolution bring x_s to the image's size; each
+    layer adds its 1 x 1 projection of the result. A condition passes to both networks.
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,

@@ -17,7 +17,6 @@ from arcore.events import Binary, Event, Levels
 from arcore.families.ordered import OrderedModel
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.conditioning import condition_weight, shifted
 from arcore.layers.hidden_states import (
     HiddenStates,
     activate_,
@@ -25,11 +24,12 @@ from arcore.layers.hidden_states import (
     block_size,
     padded,
 )
+from arcore.layers.level_features import condition_weight, shifted
 from arcore.primitives import orderings
 from arcore.primitives.checks import require_ints, require_one_of
-from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.progress import Advance
+from arcore.primitives.transfer import compile_guard
 
 ACTIVATIONS = ("sigmoid", "relu")
 
@@ -73,11 +73,9 @@ class NADE(OrderedModel):
         a_{d+1} = a_d + W[:, od] phi(x_od),
 
     where phi encodes a level (zero for level 0) and the softmax is a sigmoid for binary events.
-    `under(order)` is the model under another ordering.
-    Scoring and its gradient take O(D H) per datum and store the activations of every `block`-th
-    dimension only; the backward pass computes the others again. Since level 0 leaves a unchanged,
-    g is evaluated once for each run of zeros (on an accelerator for each dimension, see
-    `arcore.layers.hidden_states.skips_zeros`).
+    `under(order)` is the model under another ordering. Scoring and its gradient take O(D H) per
+    datum and store the activations of every `block`-th dimension only. Since level 0 leaves a
+    unchanged, g is evaluated once for each run of zeros (on an accelerator for each dimension).
 
     Reference:
         Larochelle and Murray, "The Neural Autoregressive Distribution Estimator", AISTATS 2011,
@@ -137,11 +135,8 @@ class NADE(OrderedModel):
     def under(self, order: Tensor) -> NADE:
         """Return the model under another ordering, (D,) int64, with copies of W, V and b.
 
-        Its hidden bias, and that of classes, are the model's own parameters.
-
         W and V belong to dimensions, not to places in the ordering, so that any ordering gives a
-        distribution that sums to 1. It was not trained for it: what W says of a dimension that was
-        last, or V of one that was first, nothing has taught.
+        distribution that sums to 1, but the model was not trained for it.
         """
         orderings.require_permutation(order, self.event.size)
         view, places = copy.copy(self), self.position[order.long().to(self.device)]

@@ -80,14 +80,6 @@ class ParallelMultiscaleConfig(RasterConfig):
         require_dropout(self.dropout)
         self.require_prediction()
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.upscaling == "A":
-            names = ("patch_grid", "patch_blocks", "patch_kernel")
-            found |= dict.fromkeys(names, "upscaling: B")
-        return found
-
     def make_base(self, event: Event) -> RasterModel:
         """Make the model of the lowest resolution."""
         names = [field.name for field in dataclasses.fields(RasterConfig)]
@@ -104,31 +96,25 @@ class ParallelMultiscaleConfig(RasterConfig):
 class ParallelMultiscale(AutoregressiveModel):
     """Images drawn from coarse to fine in O(log N) network evaluations.
 
-    Of each resolution's 2 x 2 groups, the upper left one is the resolution below, so that
+    Of each resolution's 2 x 2 groups, the upper left one, g1 = x[::2, ::2], is the resolution
+    below:
 
-        p(x) = p(x_base) prod_scales p(g2 | g1) p(g3 | g1, g2) p(g4 | g1, g2, g3),
+        p(x) = p(x_base) prod_scales p(g2 | g1) p(g3 | g1, g2) p(g4 | g1, g2, g3).
 
-    where g1 = x[::2, ::2] is no average: each pixel is scored once. The base is a PixelCNN. Every
-    other group at every scale has its own network: a ResNet on the grid of g1, with the groups so
-    far as its channels, which sees them to all sides (in the paper's type A they are interleaved,
-    columns and then rows, and the grid grows). In type A, 1 x 1 layers give the logits of all
-    pixels of the group from its maps, a colour seeing the pixel's earlier ones by masks. In type B
-    the maps are split into contiguous patches, and one shallow PixelCNN goes through all patches
-    side by side. With a logistic mixture one evaluation serves a pixel's colours.
+    The base is a PixelCNN. Every other group at every scale has its own network: a ResNet on the
+    grid of g1, with the groups so far as its channels (in the paper's type A they are interleaved,
+    and the grid grows). In type A, 1 x 1 layers give the logits of all pixels of the group from its
+    maps, a colour seeing the pixel's earlier ones by masks. In type B the maps are split into
+    contiguous patches, and one shallow PixelCNN goes through all patches side by side.
 
     Reference:
         Reed, van den Oord, Kalchbrenner, Gomez Colmenarejo, Wang, Chen, Belov and de Freitas,
         "Parallel Multiscale Autoregressive Density Estimation", ICML 2017, section 3.
 
-    Attributes:
-        base: the model of the lowest resolution.
-        pyramid: the groups.
-
     Example:
         >>> import arcore
         >>> event = arcore.events.Levels(256, (3, 32, 32))
-        >>> model = arcore.create_model("parallel_multiscale", event)
-        >>> model.num_evaluations  # to draw 3072 sub-pixels
+        >>> arcore.create_model("parallel_multiscale", event).num_evaluations  # of 3072 sub-pixels
         75
     """
 
@@ -153,8 +139,8 @@ class ParallelMultiscale(AutoregressiveModel):
     def num_evaluations(self) -> int:
         """How many network evaluations a sample takes.
 
-        One per sub-pixel of the base, and one per colour of a group, or of a position in its
-        patches in type B; with a logistic mixture colours do not count.
+        One per sub-pixel of the base, and one per colour (but of a logistic mixture) of a group, or
+        of a position in its patches.
         """
         evaluations = self.base.event.size // self.image[0]
         for scale in self._scales():

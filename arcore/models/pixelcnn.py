@@ -11,9 +11,8 @@ from torch.nn.functional import relu
 
 from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, RasterModel
+from arcore.layers.convolutions import CausalConv2d, PixelSteps, pixel_conv, pointwise, with_bias
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.primitives.checks import require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
@@ -46,13 +45,6 @@ class PixelCNNConfig(OrderedRasterConfig):
         require_odd(self.kernel, "kernel")
         require_dropout(self.dropout)
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.num_blocks == 0:
-            found["kernel"] = "num_blocks >= 1"
-        return found
-
 
 class PixelCNN(RasterModel):
     """Masked convolutional network over images of k levels and any number of colours.
@@ -67,13 +59,9 @@ class PixelCNN(RasterModel):
     In bfloat16 on a processor, training runs blocks as `arcore.layers.residual_conv`: maps that a
     forward hook keeps are written over, and hooks of a block's layers are not called.
 
-    By default a pixel sees 8 rows above it (a first kernel of 7 and five of 3), where the paper's
-    fifteen layers for CIFAR-10 see more.
-
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
-        sections 3.3 to 3.5 and table 1; conditions as in "Conditional Image Generation with
-        PixelCNN Decoders", NIPS 2016.
+        sections 3.3 to 3.5 and table 1.
 
     Example:
         >>> import torch, arcore
@@ -125,8 +113,7 @@ class PixelCNN(RasterModel):
 class _ResidualSteps:
     """The network at one pixel after the other, without new tensors at a pixel.
 
-    Attributes:
-        one: values of a block's core maps, and a column of ones, which the bias multiplies.
+    `one` holds a block's core maps, and a column of ones, which the bias multiplies.
     """
 
     def __init__(

@@ -18,8 +18,8 @@ from arcore.families.latent_sampling import Latents
 from arcore.families.raster import RasterDecoder, image_shape
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
+from arcore.layers.convolutions import Conv2d
 from arcore.layers.latents import Encoder, GaussianPixelCNN, gaussian
-from arcore.layers.nhwc import Conv2d
 from arcore.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from arcore.primitives.checks import require, require_bool, require_ints, require_sizes
 
@@ -82,16 +82,6 @@ class PixelVAEConfig(Hyperparameters):
         require(fits, "upsample", "true for two levels, whose z1 is a map", self.upsample)
         self.pixels()
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.num_levels == 1:
-            names = ("latent_channels", "prior_width", "prior_blocks")
-            found |= dict.fromkeys(names, "num_levels: 2")
-        if not self.upsample:
-            found["condition_width"] = "upsample"
-        return found
-
     def pixels(self, **condition: Any) -> GatedPixelCNNConfig:
         """Return the hyperparameters of p(x | z), which checks its own."""
         shared = {field.name for field in dataclasses.fields(GatedPixelCNNConfig)}
@@ -112,16 +102,11 @@ class PixelVAE(LatentVariableModel):
         p(x) = int p(x | z1) p(z1 | z2) p(z2) dz1 dz2,  z2 ~ N(0, I),          two levels,
 
     where z and z2 are vectors, and p(z1 | z2) is autoregressive over the locations of a map (see
-    `GaussianPixelCNN`). The latents enter every gate of the decoder. Posteriors are diagonal
-    Gaussians, q(z | x) or q(z1 | h) q(z2 | h), both read from the same features h of x. The paper's
-    networks with upsampling concatenate its maps with those of x before the PixelCNN's layers, and
-    multiply the upper level's KL weight by the lower's while they warm up; here each level has its
-    own. What brings the latents to the image's resolution is shallow, a linear layer and the
-    upsampling of `arcore.layers.conditioning.ConditionMaps`, where the paper has a deep network.
-    Posterior means have no bounds here, nor the prior's sigma a floor while KLs warm up, as in the
-    authors' code.
-
-    Latents come as tuples in the order in which they are drawn: (z,) or (z2, z1).
+    `GaussianPixelCNN`). The latents enter every gate of the decoder, as a vector or as maps that a
+    linear layer and an upsampling bring to the image's resolution (a deep network in the paper,
+    which concatenates them with the maps of x). Posteriors are diagonal Gaussians, q(z | x) or
+    q(z1 | h) q(z2 | h), read from the same features h of x, without bounds on their means. Latents
+    come as tuples in the order in which they are drawn: (z,) or (z2, z1).
 
     Reference:
         Gulrajani, Kumar, Ahmed, Taiga, Visin, Vazquez and Courville, "PixelVAE: A Latent Variable

@@ -17,7 +17,7 @@ from arcore.distributions.real_mixture import COMPONENTS, LEAST_LOG_SCALE, RealM
 from arcore.events import Event, Real
 from arcore.families.ordered import OrderedModel
 from arcore.hyperparameters import Hyperparameters
-from arcore.layers.conditioning import condition_weight, shifted
+from arcore.layers.level_features import condition_weight, shifted
 from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_bool, require_ints, require_one_of
 
@@ -89,17 +89,12 @@ class RNADE(OrderedModel):
         a_1 = c,  h_d = relu(rho_d a_d),  a_{d+1} = a_d + W[:, od] x_od,
         (z, mu, ln s) = V_od h_d + b_od,  p(x_od | x_o<d) = sum_j softmax(z)_j N(x_od; mu_j, s_j),
 
-    or Laplacians in place of N. rho_d is a learned scalar of each dimension, 1 at first. Biases
-    begin with equal weights, means evenly spaced over `mean_range` and s the spacing, or the floor
-    that is above it. Scoring and its gradient take O(D H K) per datum; activations are cumulative
-    sums over `block` dimensions, which the backward pass computes again, one block at a time.
+    or Laplacians in place of N. rho_d is a learned scalar of each dimension, 1 at first. Scoring
+    and its gradient take O(D H K) per datum; activations are cumulative sums over `block`
+    dimensions, which the backward pass computes again, one block at a time.
 
-    A scale never falls below exp(min_log_scale), when scoring and when sampling; one that is held
-    there has no gradient. Since a tempered mixture density has no closed form, `sample` and
-    `impute` refuse a temperature other than 1.
-
-    Where s is small, mu's gradient is large; `sigma_preconditioner` multiplies the gradient that
-    reaches mu's own V and b by s, as the authors do, without a trace in the loss.
+    A scale never falls below exp(min_log_scale), when scoring and when sampling. Since a tempered
+    mixture density has no closed form, `sample` and `impute` refuse a temperature other than 1.
 
     Reference:
         Uria, Murray and Larochelle, "RNADE: The real-valued neural autoregressive
@@ -170,11 +165,7 @@ class RNADE(OrderedModel):
         self, a: Tensor, x: Tensor, w: Tensor, rho: Tensor, mean_v: Tensor, mean_b: Tensor,
         shape_v: Tensor, shape_b: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Outputs of dimensions that follow each other, (batch, width, K or 2 K), and the next a.
-
-        `a` (batch, H) are the activations before the first of them, `x` (batch, width) their
-        values, the others their rows of the parameters.
-        """
+        """Outputs of a block's dimensions, (batch, width, K or 2 K), and the next a."""
         steps = torch.cat([a[:, None], x[..., None] * w], 1).cumsum(1)
         h = torch.relu(rho[:, None] * steps[:, :-1]).transpose(0, 1)
         shapes = torch.baddbmm(shape_b[:, None], h, shape_v.transpose(1, 2))
@@ -223,11 +214,7 @@ def _bin_width(event: Event) -> float | None:
 
 
 class _PreconditionedMeans(torch.autograd.Function):
-    """mu = V h + b; backward multiplies the gradients of V and b by each component's scale.
-
-    The gradient of h stays as it is, which is the scope of the authors' code for orderless models;
-    their gradient of a fixed ordering, written by hand, lets the product flow into h as well.
-    """
+    """mu = V h + b; backward multiplies the gradients of V and b, not of h, by the scales."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, v: Tensor, b: Tensor, scales: Tensor) -> Tensor:

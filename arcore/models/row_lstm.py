@@ -7,8 +7,8 @@ import dataclasses
 from torch import Tensor, nn
 
 from arcore.families.pixelrnn import PixelRNN, PixelRNNConfig
-from arcore.layers.masked_conv import CausalConv2d, row_conv
-from arcore.layers.row_lstm_layer import RowLSTMLayer
+from arcore.layers.convolutions import CausalConv2d, row_conv
+from arcore.layers.image_lstms import RowLSTMLayer
 from arcore.primitives.checks import require_odd
 
 
@@ -30,11 +30,10 @@ class RowLSTMConfig(PixelRNNConfig):
 class RowLSTM(PixelRNN):
     """Recurrent network over images whose LSTMs compute a row at once from the row above.
 
-    A layer is `arcore.layers.row_lstm_layer.RowLSTMLayer`, the network around it
-    `arcore.families.pixelrnn`'s. The input-to-state part is a convolution along the row, masked to
-    the pixel and those left of it. The context above a pixel is a triangle, kernel // 2 pixels
-    wider with each row: pixels outside of it and of the first convolution are never seen
-    (`diagonal_bilstm` sees all).
+    A layer is `arcore.layers.image_lstms.RowLSTMLayer`, the network around it
+    `arcore.families.pixelrnn`'s; the input-to-state part is a masked convolution along the row. The
+    context above a pixel is a triangle, kernel // 2 pixels wider with each row (`diagonal_bilstm`
+    sees all).
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,

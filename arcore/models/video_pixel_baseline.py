@@ -13,9 +13,9 @@ from arcore.decoding import Decoder
 from arcore.distributions.drawing import reshape
 from arcore.events import Event, Gray
 from arcore.families.video import ClipConfig, ClipModel
+from arcore.layers.clip_layers import ResidualMultiplicativeBlock
+from arcore.layers.convolutions import Conv2d
 from arcore.layers.heads import Head
-from arcore.layers.multiplicative import ResidualMultiplicativeBlock
-from arcore.layers.nhwc import Conv2d
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,8 @@ class VideoPixelBaseline(ClipModel):
 
         p(x) = prod_t prod_{i,c} p(x_{t,i,c} | x_{<t})
 
-    Encoder and LSTM are those of `video_pixel_network`; its decoder of residual multiplicative
-    blocks has no masks and reads only the LSTM's maps. All pixels and colours of a frame are drawn
-    at once, each by itself.
+    Its decoder of residual multiplicative blocks reads only the LSTM's maps: all pixels and colours
+    of a frame are drawn at once, each by itself.
 
     Reference:
         Kalchbrenner et al., "Video Pixel Networks", ICML 2017, section 4.4.
@@ -38,8 +37,7 @@ class VideoPixelBaseline(ClipModel):
     Example:
         >>> import torch, arcore
         >>> event = arcore.events.Binary((4, 1, 8, 8))
-        >>> model = arcore.create_model("video_pixel_baseline", event)
-        >>> len(model.schedule)  # one block per frame
+        >>> len(arcore.create_model("video_pixel_baseline", event).schedule)  # one block per frame
         4
     """
 

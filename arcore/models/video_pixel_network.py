@@ -12,13 +12,12 @@ from torch.nn.functional import relu
 
 from arcore.decoding import Decoder
 from arcore.events import Event, Gray, Levels
-from arcore.families.raster import RasterConfig, RasterDecoder
-from arcore.families.two_stack import TwoStackModel
+from arcore.families.raster import RasterConfig, RasterDecoder, TwoStackModel
 from arcore.families.video import ClipConfig, ClipModel
+from arcore.layers.clip_layers import multiplicative_unit
 from arcore.layers.conditioning import ConditionProjection
+from arcore.layers.convolutions import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.layers.cursor import LayerCall
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
-from arcore.layers.multiplicative import multiplicative_unit
 from arcore.primitives.checks import require_odd
 
 
@@ -53,21 +52,15 @@ class VideoPixelNetwork(ClipModel):
 
         p(x) = prod_t prod_i p(x_{t,i,B} | x_{<t}, x_{t,<i}, x_{t,i,R}, x_{t,i,G}) ...
 
-    An encoder of residual multiplicative blocks (see `arcore.layers.multiplicative`) runs over each
-    frame, a convolutional LSTM over the results, and a PixelCNN of such blocks draws the next frame
-    given the LSTM's maps. Where the paper masks square kernels, which leaves a blind spot, the
-    PixelCNN has two stacks as Gated PixelCNN does: no pixel above is out of sight. Its first
-    convolution leaves out the pixel itself, so that the units, which multiply by their own input,
-    see earlier pixels and colours alone. The LSTM's maps enter it without a mask.
-
-    Each unit adds a 1 x 1 projection of a condition: a class, a vector, or a vector for each frame
-    (actions and states).
+    An encoder of residual multiplicative blocks (`arcore.layers.clip_layers`) runs over each frame,
+    a convolutional LSTM over the results, and a PixelCNN of such blocks draws the next frame given
+    the LSTM's maps. It has two stacks as Gated PixelCNN does, where the paper's masks leave a blind
+    spot; its first convolution leaves out the pixel itself, since units multiply by their input.
+    Each unit adds a 1 x 1 projection of a condition.
 
     Reference:
         Kalchbrenner, van den Oord, Simonyan, Danihelka, Vinyals, Graves and Kavukcuoglu, "Video
-        Pixel Networks", ICML 2017. Its size: `width=128, encoder_blocks=8, dilations=[1, 2, 4, 8],
-        recurrent_width=256, decoder_blocks=12` (35 million parameters; a training step of one clip
-        of 20 frames of 64 x 64 needs 10 GiB in bfloat16).
+        Pixel Networks", ICML 2017.
 
     Example:
         >>> import torch, arcore
@@ -131,13 +124,8 @@ class FrameDecoder(TwoStackModel):
 
         K' * z + L (K * w) + P a
 
-    for the units' inputs z in the horizontal and w in the vertical stack; L is 1 x 1.
-
-    Arguments:
-        event: a frame.
-        hyperparameters: as above.
-        num_maps: channels of s, without the vectors'.
-        num_vectors: length of the vectors a, the last channels of the maps.
+    for the units' inputs z in the horizontal and w in the vertical stack; L is 1 x 1. The maps
+    given are `num_maps` channels of s, then `num_vectors` of a.
     """
 
     Config = FrameDecoderConfig
@@ -207,10 +195,7 @@ class FrameDecoder(TwoStackModel):
 
 
 class _MultiplicativeBlock(nn.Module):
-    """A residual multiplicative block in both stacks; the last one's vertical half feeds links.
-
-    Gates come as [g1 of all colours | g2 | g3 | u], so that quarters keep the colours.
-    """
+    """A residual multiplicative block in both stacks; the last one's vertical half feeds links."""
 
     def __init__(self, model: FrameDecoder, is_last: bool) -> None:
         super().__init__()

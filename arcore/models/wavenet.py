@@ -19,8 +19,7 @@ from arcore.events import Event, Levels, resized
 from arcore.generation import HEADROOM
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.dilated import GatedLayer, Upsampler, delayed
-from arcore.layers.dilated_queue import DilatedQueues
+from arcore.layers.dilated import DilatedQueues, GatedLayer, Upsampler, delayed
 from arcore.layers.heads import HEADS, Head
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import (
@@ -97,35 +96,23 @@ class WaveNetConfig(Hyperparameters):
         fits = len(given) < 2 or given == ["num_classes", "local_classes"]
         require(fits, " and ".join(given), "one of them, or num_classes and local_classes", given)
 
-    def idle_fields(self) -> dict[str, str]:
-        """Return the fields that have no effect as the others are, and what would give them one."""
-        found = super().idle_fields()
-        if self.local_classes is None and self.local_size is None:
-            names = ("local_strides", "local_width", "upsampling")
-            found |= dict.fromkeys(names, "local_classes or local_size")
-        return found
-
 
 class WaveNet(AutoregressiveModel):
     """Dilated causal convolutional network over a sequence, conditional on speaker and text.
 
     With u[t] the encoded sample x[t - 1], layers l of dilation d and conditions g, y:
 
-        h_0 = W * u + b,
+        h_0 = W * u + b,    h_(l+1) = h_l + R_l z_l,
         z_l = tanh(W_l^f *_d h_l + V_l^f g + U_l^f y) . sigm(W_l^g *_d h_l + V_l^g g + U_l^g y),
-        h_(l+1) = h_l + R_l z_l,
         logits = W_2 relu(W_1 relu(sum_l S_l z_l)).
 
     A global condition g is the same at all samples; a local one is a sequence at a lower rate that
-    is upsampled to y. Before the first sample every layer's input is zero, in training, scoring and
-    generation alike. Events of more dimensions are flattened.
+    is upsampled to y. Before the first sample every layer's input is zero. Events of more
+    dimensions are flattened. The paper's context stacks are left out.
 
     An event's length may be open, `Levels(256, (None,))`: such a model scores sequences of any
     length, batches of several lengths or windows of them by `scored`, and `of_length` gives the
     same model for one length, which samples.
-
-    The paper's context stacks, networks that run over a longer past at a lower rate and condition
-    this one, are left out.
 
     Reference:
         van den Oord et al., "WaveNet: A Generative Model for Raw Audio", 2016, eq. 2 and 3; its
@@ -138,15 +125,9 @@ class WaveNet(AutoregressiveModel):
 
     Example:
         >>> import torch, arcore
-        >>> event = arcore.events.Levels(256, (None,))
-        >>> model = arcore.create_model("wavenet", event, num_classes=6)
-        >>> model.receptive_field
-        512
-        >>> x, speakers = torch.zeros(2, 100), torch.tensor([0, 5])
-        >>> model.log_prob(x, speakers, torch.tensor([[0, 100], [0, 60]])).shape  # nats
-        torch.Size([2])
-        >>> model.of_length(50).sample(2, speakers).shape
-        torch.Size([2, 50])
+        >>> model = arcore.create_model("wavenet", arcore.events.Levels(256, (None,)))
+        >>> model.log_prob(torch.zeros(2, 100)).shape, model.of_length(50).sample(2).shape  # nats
+        (torch.Size([2]), torch.Size([2, 50]))
     """
 
     Config = WaveNetConfig
@@ -245,9 +226,8 @@ class WaveNet(AutoregressiveModel):
     def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
         """Spans are of steps of the first dimension; the head is evaluated at what counts alone.
 
-        Rows of a batch of several lengths are padded at their end with any levels. A window of a
-        longer sequence is exact if it begins with the sequence, or `receptive_field` samples or
-        more before the first that counts; with a local condition, where a frame begins.
+        A window of a longer sequence is exact if it begins with the sequence, or `receptive_field`
+        samples or more before the first that counts; with a local condition, where a frame begins.
         """
         flat, spans = x.flatten(1).long(), scored.cpu() * math.prod(x.shape[2:])
         time = torch.arange(flat.shape[1], device=spans.device)

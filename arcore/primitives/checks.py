@@ -9,11 +9,7 @@ LONGEST = 160  # characters of a value in an error
 
 
 def require(holds: bool, name: str, expected: str, got: object) -> None:
-    """Raise the library's one form of error unless `holds`.
-
-    Raises:
-        ValueError: "<name>: expected <expected>, got <got>".
-    """
+    """Raise the library's one form of error unless `holds`."""
     if not holds:
         text = " ".join(repr(got).split())  # of a tensor it has many lines
         text = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

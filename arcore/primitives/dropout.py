@@ -16,13 +16,9 @@ INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of as many bytes 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """Return x with each value zero with probability `rate`, else divided by 1 - `rate`.
 
-    On a processor torch draws a number for each value, which takes a tenth of a training step;
-    here one number of 64 bits is drawn for four values, so that the rate is met to 2^-17, and the
-    mask is made of floats' bits, without comparing or converting, which are slow.
-
-    Reference:
-        Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: A Simple Way to
-        Prevent Neural Networks from Overfitting", JMLR 2014, section 4.
+    On a processor torch draws a number for each value, which takes a tenth of a training step; here
+    one number of 64 bits serves four values, so that the rate is met to 2^-17, and the mask is made
+    of floats' bits, without comparing or converting, which are slow.
     """
     kept = round((1 - rate) * (1 << 16))
     own = x.device.type == "cpu" and x.numel() > SMALL and not torch.compiler.is_compiling()

@@ -43,15 +43,7 @@ def multiplicative(h: Tensor, gates: Tensor) -> Tensor:
 
 
 def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Advance a cell: c' = f c + i tanh(g), h' = o tanh(c'), gates o, f, i through a sigmoid.
-
-    Arguments:
-        gates: (..., 4 w), as [o | f | i | g].
-        c: (..., w).
-
-    Returns:
-        h' and c', (..., w), of the dtypes of the gates and of c.
-    """
+    """Advance a cell: c' = f c + i tanh(g), h' = o tanh(c'), gates o, f, i through a sigmoid."""
     if torch.compiler.is_compiling() or gates.numel() <= SMALL:
         width = c.shape[-1]
         o, f, i = torch.sigmoid(gates[..., : 3 * width]).split(width, -1)
@@ -185,10 +177,7 @@ def _squashed(part: Tensor, number: int, tanh: int) -> Tensor:
 
 
 def _back(grad: Tensor, t: Tensor, s: Tensor, da: Tensor, db: Tensor) -> None:
-    """Write the gradients of a and b, given that of t s with t = tanh(a) and s = sigm(b).
-
-    da may be grad itself.
-    """
+    """Write the gradients of a and b, given that of t s with t = tanh(a) and s = sigm(b)."""
     by_s = grad * s
     both = by_s * t
     torch.addcmul(both, both, s, value=-1, out=db)

@@ -18,15 +18,6 @@ def hidden_degrees(
     A unit of degree m may see the first m inputs in the ordering. Degrees are integers in
     [min_k' m_{l-1}(k'), D - 1] (Germain et al. 2015, eq. 12): 0 would make a constant and D a unit
     that feeds no output. Only for D = 1, where no other choice exists, are they 0.
-
-    Arguments:
-        size: number of inputs D.
-        widths: units of each hidden layer.
-        generator: draw uniformly; None spreads the degrees evenly and sorts them.
-
-    Example:
-        >>> [m.tolist() for m in hidden_degrees(3, [4])]
-        [[1, 1, 2, 2]]
     """
     degrees: list[Tensor] = []
     low = min(1, size - 1)
@@ -61,12 +52,6 @@ def draw_masks(
     Each row has a random ordering, that of uniform numbers u_i, and a random dimension j; observed
     are the i with u_i < u_j. So their number is uniform on {0..size-1}, and they are uniform among
     the subsets of that size, without sorting. The draws do not depend on the model's dtype.
-
-    Arguments:
-        batch: number of rows.
-        size: number of dimensions.
-        generator: source of randomness, on `device`; None uses torch's global one.
-        device: where to draw.
     """
     device = device if generator is None else generator.device
     u = torch.rand(batch, size, generator=generator, device=device, dtype=torch.float64)
@@ -75,37 +60,18 @@ def draw_masks(
 
 
 def channel_groups(channels: int, groups: int) -> Tensor:
-    """Share feature maps out among colours: contiguous runs, as even as can be.
-
-    Example:
-        >>> channel_groups(7, 3).tolist()
-        [0, 0, 0, 1, 1, 2, 2]
-    """
+    """Share feature maps out among colours: contiguous runs, as even as can be."""
     return torch.arange(channels, device=CPU) * groups // channels
 
 
 def causal_kernel_mask(
     kind: str, size: tuple[int, int], centre: int, groups_out: Tensor, groups_in: Tensor
 ) -> Tensor:
-    """Mask of a causal convolution kernel whose last row lies on the pixel's own row.
+    """Mask of a causal convolution kernel, (outputs, inputs, rows, columns) bool.
 
-    Rows above are seen whole, the own row left of column `centre`; at the centre, the pixel itself,
-    kind A shows the feature maps of earlier colours only and kind B those of the same colour too.
-
-    Arguments:
-        kind: A or B.
-        size: rows and columns of the kernel.
-        centre: the pixel's own column in the kernel.
-        groups_out: the colour of each output map.
-        groups_in: the colour of each input map.
-
-    Returns:
-        (outputs, inputs, rows, columns) bool.
-
-    Example:
-        >>> one = torch.zeros(1).long()
-        >>> causal_kernel_mask("A", (2, 3), 1, one, one)[0, 0].int().tolist()
-        [[1, 1, 1], [1, 0, 0]]
+    Its last row lies on the pixel's own row. Rows above are seen whole, the own row left of column
+    `centre`; at the centre, the pixel itself, kind A shows the feature maps of earlier colours only
+    and kind B those of the same colour too. Groups are the colours of the maps.
     """
     rows, columns = size
     mask = torch.zeros(len(groups_out), len(groups_in), rows, columns, dtype=torch.bool, device=CPU)

@@ -49,13 +49,6 @@ def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
     Returns:
         (D,) int64: a permutation of range(D).
-
-    Raises:
-        ValueError: for an unknown name, an empty shape or a bad extent or seed.
-
-    Example:
-        >>> make_ordering("snake", (1, 2, 3)).tolist()
-        [0, 1, 2, 5, 4, 3]
     """
     require_ordering(name, seed)
     require_sizes(tuple(shape) if isinstance(shape, list) else shape, "shape")

@@ -18,12 +18,6 @@ def multiply(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
 
     For float32 torch takes MKL, which on AMD's processors leaves half of AVX-512 unused. oneDNN,
     which torch takes for bfloat16, is twice as fast there (`python benchmarks/products.py`).
-
-    Arguments:
-        a: (m, k).
-        b: (k, n).
-        out: (m, n), all of one type.
-        add: to `out`.
     """
     if _goes_to_onednn(a):
         product = _onednn(a, b.t())
@@ -35,10 +29,7 @@ def multiply(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
 
 
 def scored_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return x weight' + bias, as `multiply` computes it where no gradient is asked for.
-
-    Small products are left to torch.
-    """
+    """Return x weight' + bias, as `multiply` computes it where no gradient is asked for."""
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
     if recorded or x.numel() * len(weight) < _LEAST:
         return linear(x, weight, bias)

@@ -14,11 +14,7 @@ def unseen(count: int) -> None:
 
 @contextmanager
 def progress_bar(shown: bool, total: int, label: str) -> Iterator[Advance]:
-    """Yield what is to be called with each number of steps done, of `total`.
-
-    Raises:
-        ValueError: if a bar is asked for without tqdm, which nothing else needs.
-    """
+    """Yield what is to be called with each number of steps done, of `total`."""
     if not shown:
         yield unseen
         return

@@ -12,14 +12,7 @@ SEED = 20170424
 
 
 def for_each_row(x: Tensor, draw_row: Callable[[torch.Generator], Tensor]) -> Tensor:
-    """Draw for each event by a generator that its levels seed; return the draws, stacked.
-
-    Example:
-        >>> x = torch.tensor([[0, 1], [1, 1], [0, 1]])
-        >>> a, b, c = for_each_row(x, lambda g: torch.rand((), generator=g)).tolist()
-        >>> a == c, a == b
-        (True, False)
-    """
+    """Draw for each event by a generator that its levels seed; return the draws, stacked."""
     generator = torch.Generator().manual_seed(SEED)
     shape = x[:1].flatten(1).shape[1:]
     factors = torch.randint(1 << 31, shape, generator=generator, device=generator.device)
@@ -34,10 +27,6 @@ class BatchSlice:
 
     What belongs to a row is drawn for the whole batch on every worker, who keeps its own part, so
     that workers draw together what one alone would.
-
-    Example:
-        >>> BatchSlice(rows=2, batch_rows=5, rank=1, world_size=2).draw(torch.arange)
-        tensor([1, 3])
     """
 
     rows: int

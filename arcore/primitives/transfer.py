@@ -1,6 +1,9 @@
-"""Copies from the host to a device, which the host does not wait for."""
+"""Copies that the host does not wait for, and functions that torch.compile leaves as they are."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,3 +19,15 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and not torch.compiler.is_compiling():
         values = values.contiguous().pin_memory()
     return values.to(device, non_blocking=True)
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compile_guard(function: Function) -> Function:
+    """Return a function that a compiled model calls as it is written.
+
+    That is for what a compiler cannot follow (a backward pass inside a forward pass), or would
+    unroll (a recurrence). It loads torch's compiler, a second, so wrap when a layer is built.
+    """
+    return cast(Function, torch.compiler.disable(function))

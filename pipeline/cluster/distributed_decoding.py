@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.cluster.worker_pool import pool
 from pipeline.core.stage_code import check_host, stage_sha256
-from pipeline.datasets import decoding_parts
+from pipeline.datasets.formats import image_files
 from pipeline.experiments.schema import ClusterConfig
 
 PIECES = 4  # for each worker, of a part
@@ -73,5 +73,5 @@ def decoding_on_workers(config: ClusterConfig, name: str) -> Iterator[None]:
             ]
             return np.concatenate(workers.map(pieces))
 
-        with decoding_parts.decoding_by(decode):
+        with image_files.decoding_by(decode):
             yield

@@ -15,7 +15,6 @@ from pipeline.data.scalings import write_scalings
 from pipeline.data.shard_reader import shards_folder
 from pipeline.data.shard_writer import write_split
 from pipeline.datasets.base import Dataset, SplitData, SplitStream
-from pipeline.datasets.decoding_parts import remove_parts
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +38,6 @@ def preprocess(dataset: Dataset) -> Path:
 def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folder: Path) -> Path:
     """Write shards and manifest; `folder` appears, or is replaced, only when they are whole.
 
-    Then the parts that wait decoded for this dataset, with whatever options, are removed.
-
     Arguments:
         dataset: describes the rows.
         splits: train, valid, test and further tests; of a stream, the rows of a shard are in
@@ -58,5 +55,4 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
         }
         write_manifest(dataset, infos, partial)
         write_scalings(splits["train"].scalings, partial)
-    remove_parts(dataset.name)
     return folder

@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError, unknown_name
 
 PLACES = ("path", "folder")  # options that say where files are
 # Options that decide neither rows nor their order: where files are, what is refused.
-NOT_HASHED = {*PLACES, "any_rendering", "max_megapixels", "max_seconds"}
+NOT_HASHED = {*PLACES, "any_rendering"}
 NOT_AFFECTING_ROWS = {*NOT_HASHED, "rows_per_shard"}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -59,3 +61,44 @@ class Scaling:
         if not fits or not (np.isfinite(deviation) & (deviation > 0)).all():
             raise ValueError(f"expected finite means and deviations > 0 of shape {shape}")
         return cls(mean, deviation)
+
+
+def fit_scaling(
+    parts: Callable[[], Iterable[np.ndarray]], where: str, columns: Sequence[str] = ()
+) -> Scaling:
+    """Find what brings values to mean 0 and variance 1.
+
+    Arguments:
+        parts: gives the training rows part by part, float64; called twice.
+        where: what an error calls them.
+        columns: their names, if they have some.
+
+    Raises:
+        UserError: for a number that is the same in all rows, or whose square is not finite.
+    """
+    total, count = np.zeros(()), 0
+    low, high = np.array(np.inf), np.array(-np.inf)
+    for rows in parts():
+        total, count = total + rows.sum(0), count + len(rows)
+        low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
+    mean = total / count
+    square = np.zeros_like(mean)
+    with np.errstate(over="ignore", invalid="ignore"):  # which is refused below
+        for rows in parts():
+            square = square + np.square(rows - mean).sum(0)
+    deviation = np.sqrt(square / count)
+    for place in np.ndindex(mean.shape):
+        at = f"column {columns[place[0]]!r}" if columns else name_place(place)
+        if low[place] == high[place]:
+            raise UserError(
+                f"{where}: {at}: expected different values, got {low[place]:g} in all training "
+                f"rows; leave it out"
+            )
+        if not (np.isfinite(deviation[place]) and deviation[place] > 0):
+            raise UserError(f"{where}: {at}: expected numbers whose squares are finite and differ")
+    return Scaling(mean, deviation)
+
+
+def name_place(place: Sequence[int]) -> str:
+    """Say where in a row a value is."""
+    return f"column {place[0]}" if len(place) == 1 else f"place {tuple(map(int, place))}"

@@ -23,11 +23,6 @@ TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the wei
 def check(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -> None:
     """Check that a model was trained as its experiment is described now.
 
-    Arguments:
-        config: of the experiment.
-        trained: its model.
-        manifest: of its shards.
-
     Raises:
         UserError: naming the key that differs and the stage that makes the model anew, or the
             member of a mixture that was trained again since.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,11 +20,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
+from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
 
 FILE = "params.yaml"
 SECTIONS = ("experiments", "searches")
 JOINS = "joins"
+EMPTY = "datasets: []\nexperiments: {}\n"
 MADE = "# Written by `python -m stages.params` of the stages of dvc.yaml; not by hand.\n"
 WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks lines of more than 80
 
@@ -62,6 +65,33 @@ def completed(text: str) -> str:
     stream = io.StringIO()
     _yaml().dump(params, stream)
     return stream.getvalue()
+
+
+def with_experiment(text: str, dataset: str, name: str, entry: Mapping[str, Any]) -> str:
+    """Return a params.yaml with one more experiment, and its dataset; comments stay."""
+    params = _yaml().load(text)
+    datasets, experiments = params.get("datasets") or [], params.get("experiments") or {}
+    params["datasets"] = datasets if dataset in datasets else [*datasets, dataset]
+    params["experiments"] = experiments
+    experiments[name] = entry
+    stream = io.StringIO()
+    _yaml().dump(params, stream)
+    return completed(stream.getvalue())
+
+
+def complete(path: Path) -> bool:
+    """Complete a params.yaml, and write the dvc.yaml of one in a folder; whether it changed."""
+    try:
+        before = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid: {error}") from None
+    after = completed(before)
+    if after != before:
+        atomic.write_text(path, after)
+    if path.parent != Path():
+        whole = Path("dvc.yaml").read_text(encoding="utf-8")
+        atomic.write_text(path.with_name("dvc.yaml"), pipeline_of(str(path.parent), whole))
+    return after != before
 
 
 def pipeline_of(folder: str, text: str) -> str:

@@ -27,13 +27,7 @@ _VOLATILE = ("cluster", "evaluation")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOrigin(Record):
-    """Where a training was logged: what the registry needs of `training.json`.
-
-    Attributes:
-        run_id: of the training's MLflow run, None where the store could not be reached.
-        mlflow_experiment: that the run is in.
-        commit: of the code.
-    """
+    """Where a training was logged: what the registry needs of `training.json`."""
 
     run_id: str | None = None
     mlflow_experiment: str | None = None
@@ -42,16 +36,7 @@ class TrainingOrigin(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """An evaluated experiment that is to be registered.
-
-    Attributes:
-        evaluated: its test results, and its config.
-        folder: `models/<experiment>`.
-        origin: of the training.
-        weights_sha256: of the weights that were evaluated; older results have none, and mean the
-            file model.safetensors that is there.
-        sha256: of the weights, the config without volatile keys, and the test and validation nats.
-    """
+    """An evaluated experiment that is to be registered."""
 
     evaluated: Evaluated
     folder: Path
@@ -65,11 +50,20 @@ class Candidate:
         return self.evaluated.result
 
     @property
+    def given(self) -> list[str]:
+        """The hyperparameters by which the model, or any of its members, asks for conditions."""
+        config = self.evaluated.config
+        return [name for name in CONDITION_FIELDS if config.asked(name) is not None]
+
+    @property
     def registered_name(self) -> str:
         """The registered model of which it is a version."""
-        config = self.evaluated.config
-        given = [name for name in CONDITION_FIELDS if config.asked(name) is not None]
-        return registered_name(self.result.dataset, given)
+        return registered_name(self.result.dataset, self.given)
+
+    @property
+    def competes(self) -> bool:
+        """Whether it may be champion: all its members are given what any of them is."""
+        return all(map(self.evaluated.config.each_asks, self.given))
 
     @property
     def name(self) -> str:
@@ -81,10 +75,6 @@ def registered_name(dataset: str, given: Iterable[str] = ()) -> str:
     """Return the name of a registered model: one for each dataset and what its rows come with.
 
     Models that are told the class of a row are compared with no others, and called differently.
-
-    Arguments:
-        dataset: its name.
-        given: the hyperparameters by which a model asks for conditions.
 
     Example:
         >>> registered_name("digits_binary"), registered_name("digits", ["num_classes"])
@@ -119,11 +109,7 @@ def content_hash(weights_sha256: str, config: Mapping[str, object], result: Resu
 
 
 def candidates(dataset: str) -> list[Candidate]:
-    """Return every evaluated experiment of a dataset, by name; outcomes over folds have no model.
-
-    Raises:
-        UserError: if none is evaluated, or a model's files are missing or malformed.
-    """
+    """Return the evaluated experiments of a dataset, by name, but those over folds."""
     return [_candidate(one) for one in read_results(dataset) if one.result.num_folds == 1]
 
 

@@ -45,23 +45,6 @@ def log_exported_model(
     Weights travel as safetensors, the config as YAML, the code (`pipeline/registry/pyfunc.py` and
     the arcore package) as source; no pickle. The run is not started again, so that it keeps the
     duration of its training.
-
-    Arguments:
-        run_id: an existing run.
-        model_folder: holds `config.yaml` and `model.safetensors`.
-        num_members: above 1 the model is exported as an ensemble of so many members.
-        context_frames: frames of a clip that are given, and not scored.
-        uri: the store; None for `tracking.tracking_uri()`.
-        metrics: that the model's page shows; the run's own are not copied.
-        weights_sha256: of the weights that are meant; None for those that are there.
-        scalings: how the values that it was trained on were standardised: the exported model takes
-            and gives them as they were before.
-
-    Returns:
-        The model's URI, `models:/m-...`.
-
-    Raises:
-        UserError: if the folder has other weights, before anything is logged.
     """
     from mlflow.entities import LoggedModelOutput, Metric
 

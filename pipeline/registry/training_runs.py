@@ -27,11 +27,7 @@ _CONTEXTS = {"train": "training", "valid": "validation", "test": "testing"}
 
 
 def run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
-    """Return the id of a training's run; where the store has lost it, of a rebuilt one.
-
-    Raises:
-        UserError: if the store stops answering, or not all of a rebuilt run can be logged.
-    """
+    """Return the id of a training's run; where the store has lost it, of a rebuilt one."""
     from mlflow.exceptions import MlflowException
 
     origin = candidate.origin
@@ -81,17 +77,7 @@ def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
 def _complete(
     store: MlflowClient, run_id: str, candidate: Candidate, ended: int | None = None
 ) -> None:
-    """Log what a run lacks of its training, and end it.
-
-    Arguments:
-        store: that has it.
-        run_id: of the run.
-        candidate: whose training it is of.
-        ended: when that was over, in milliseconds since 1970; None for now.
-
-    Raises:
-        UserError: if not all can be logged.
-    """
+    """Log what a run lacks of its training, and end it."""
     logger = run_logger.RunLogger(run_id, str(store.tracking_uri))
     _log_again(logger, candidate)
     if not logger.failures:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from arcore.events import Event
 from arcore.units import nats_to, nats_to_bits_per_dim
@@ -24,18 +25,12 @@ from pipeline.evaluation.result_records import CodecResult, FurtherTest, Result,
 from pipeline.reporting import wording
 from pipeline.reporting.published import PublishedResult, match, published_for
 
+_FIRST_ALONE = ("excess", "member", "bound", "coded", "valid_nats", "published")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One of our results with its published counterpart, if the experiment names one.
-
-    Attributes:
-        evaluated: whose result has the values of the row.
-        num_averaged: above 1, the values are the mean over that number of single models.
-        approximate: whether the values are an importance-weighted estimate.
-        published: the counterpart.
-        published_value: its value in the dataset's unit.
-    """
+    """One of our results with its published counterpart, if the experiment names one."""
 
     evaluated: Evaluated
     num_averaged: int = 1
@@ -103,19 +98,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that a dataset's table says.
-
-    Attributes:
-        event: what is scored.
-        rows: ours, unconditional ones first, each from the best.
-        codecs: general codecs on the same images, or baselines of sounds, best first.
-        context: published rows that none of ours is matched with, and their values in the
-            dataset's unit (None where the metric is another quantity), best first; those that are
-            no valid likelihood of the test split come last.
-    """
+    """Everything that a dataset's table says."""
 
     dataset: str
-    published_name: str | None
     unit: str
     event: Event
     rows: tuple[Row, ...]
@@ -153,9 +138,6 @@ def build_report(dataset: str) -> Report:
     an ensemble that of one member, `evaluation.published_member`, which gives it a second row. A
     bound has a second row for its importance-weighted estimate, where one was made. Each test split
     beyond `test` has a row.
-
-    Raises:
-        UserError: for missing or malformed files, or a counterpart that is not published.
     """
     read = read_results(dataset)
     manifest = read_manifest(paths.shards(dataset))
@@ -165,17 +147,7 @@ def build_report(dataset: str) -> Report:
 def compare(
     dataset: str, read: Sequence[Evaluated], published_name: str | None, codecs: list[CodecResult]
 ) -> Report:
-    """Put results next to the published ones.
-
-    Arguments:
-        dataset: its name.
-        read: the results, one at least.
-        published_name: of the dataset in `published_results.yaml`, None where nothing is published.
-        codecs: measured on the same data.
-
-    Raises:
-        UserError: for results that do not go together, or a counterpart that is not published.
-    """
+    """Put results next to the published ones."""
     rows = [Row(evaluated=one) for one in read]
     rows += [
         importance_row(one)
@@ -200,7 +172,6 @@ def compare(
     )
     return Report(
         dataset=dataset,
-        published_name=published_name,
         unit=unit,
         event=event,
         rows=tuple(rows),
@@ -219,11 +190,7 @@ def _matched(row: Row, published: list[PublishedResult]) -> Row:
 
 
 def member_row(evaluated: Evaluated) -> Row:
-    """Return the row of what a member of an ensemble scores, averaged over them.
-
-    Raises:
-        UserError: for a single model.
-    """
+    """Return the row of what a member of an ensemble scores, averaged over them."""
     result, member = evaluated.result, evaluated.result.member
     if member is None:
         raise UserError(
@@ -231,31 +198,21 @@ def member_row(evaluated: Evaluated) -> Row:
             f"num_members {result.num_members}"
         )
     score = _score(evaluated, member.member_nats, member.member_nats_stderr)
-    changed = dataclasses.replace(
-        _bare(result, "a member", score), num_members=1, published=result.published_member
+    known = {"num_members": 1, "published": result.published_member}
+    return Row(
+        evaluated=_scored(evaluated, "a member", score, known), num_averaged=result.num_members
     )
-    scored = dataclasses.replace(evaluated, result=changed)
-    return Row(evaluated=scored, num_averaged=result.num_members)
 
 
 def further_row(evaluated: Evaluated, test: FurtherTest) -> Row:
     """Return the row of what a test split beyond `test` scores."""
-    changed = dataclasses.replace(
-        _bare(evaluated.result, test.split, test.score),
-        split=test.split,
-        mean_size=test.mean_size,
-        num_rows=test.num_rows,
-        num_split_rows=test.num_split_rows,
-    )
-    return Row(evaluated=dataclasses.replace(evaluated, result=changed))
+    names = ("split", "mean_size", "num_rows", "num_split_rows")
+    known = {name: getattr(test, name) for name in names}
+    return Row(evaluated=_scored(evaluated, test.split, test.score, known))
 
 
 def importance_row(evaluated: Evaluated) -> Row:
-    """Return the row of a bound's importance-weighted estimate.
-
-    Raises:
-        UserError: where no estimate was made.
-    """
+    """Return the row of a bound's importance-weighted estimate."""
     result, estimate = evaluated.result, evaluated.result.importance
     if estimate is None:
         raise UserError(
@@ -265,29 +222,18 @@ def importance_row(evaluated: Evaluated) -> Row:
     score = _score(
         evaluated, estimate.nats_importance_weighted, estimate.nats_importance_weighted_stderr
     )
-    changed = dataclasses.replace(
-        _bare(result, f"{estimate.importance_samples:,} importance samples", score),
-        num_rows=estimate.importance_rows,
-        published=result.published_importance,
-    )
-    return Row(evaluated=dataclasses.replace(evaluated, result=changed), approximate=True)
+    known = {"num_rows": estimate.importance_rows, "published": result.published_importance}
+    what = f"{estimate.importance_samples:,} importance samples"
+    return Row(evaluated=_scored(evaluated, what, score, known), approximate=True)
 
 
 def _score(evaluated: Evaluated, nats: float, stderr: float) -> Score:
     return Score.from_nats(nats, stderr, evaluated.event, evaluated.result.mean_size)
 
 
-def _bare(result: Result, what: str, score: Score) -> Result:
-    """Return the result of a further row: a score, without what was measured of the first alone."""
-    return dataclasses.replace(
-        result,
-        experiment=f"{result.experiment} ({what})",
-        score=score,
-        excess=None,
-        member=None,
-        bound=None,
-        coded=None,
-        further_tests=(),
-        valid_nats=None,
-        published=None,
-    )
+def _scored(evaluated: Evaluated, what: str, score: Score, known: dict[str, Any]) -> Evaluated:
+    """Return a further score of an experiment, without what was measured of the first alone."""
+    result = evaluated.result
+    bare: dict[str, Any] = dict.fromkeys(_FIRST_ALONE) | {"further_tests": ()}
+    changed = bare | {"experiment": f"{result.experiment} ({what})", "score": score} | known
+    return dataclasses.replace(evaluated, result=dataclasses.replace(result, **changed))

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import arcore
+from arcore.units import nats_to
 from pipeline.core import paths
+from pipeline.evaluation.reading import ModelConfig
 from pipeline.evaluation.result_records import Score
 from pipeline.reporting import origins, templates, wording
 from pipeline.reporting.comparison import Report, Row
-from pipeline.reporting.history_units import in_unit
 from pipeline.reporting.wording import UNITS
 from pipeline.training.history import read_history
 
@@ -38,12 +41,7 @@ _FONTS = "system-ui, 'DejaVu Sans', Verdana, sans-serif"
 
 @dataclass(frozen=True)
 class Curve:
-    """An experiment's validation values over processor seconds.
-
-    Arguments:
-        label: its name without the dataset's.
-        seconds, values: of each validated epoch, the values in the dataset's unit.
-    """
+    """An experiment's validation values over processor seconds."""
 
     label: str
     seconds: np.ndarray
@@ -66,12 +64,25 @@ def curves_of(report: Report) -> list[Curve]:
         ends = record.epoch_seconds if record is not None else []
         if not points or len(ends) < max(int(point["epoch"]) for point in points):
             continue
-        values = in_unit(points, "valid_nats", report.unit, row.evaluated.config)
+        values = in_unit(points, report.unit, row.evaluated.config)
         processors = origins.processors(record)
         seconds = [processors * ends[int(point["epoch"]) - 1] for point in points]
         label = wording.short_name(name, report.dataset)
         curves[name] = Curve(label, np.asarray(seconds), np.asarray(values))
     return sorted(curves.values(), key=lambda curve: float(curve.values[-1]))
+
+
+def in_unit(rows: Sequence[Mapping[str, str]], unit: str, config: ModelConfig) -> list[float]:
+    """Convert the validation nats of a history, of what the model's own loss counts."""
+    if unit == "bits_per_dim" and all(row.get("valid_bits_per_dim") for row in rows):
+        return [float(row["valid_bits_per_dim"]) for row in rows]
+    nats = [float(row["valid_nats"]) for row in rows]
+    if unit == "nats":
+        return nats
+    hyperparameters = {key: value for key, value in config.model.items() if key != "name"}
+    with torch.device("meta"):  # it may count more frames of a clip than the protocol
+        model = arcore.create_model(config.model_name, config.event, **hyperparameters)
+    return [nats_to(unit, value, model.scored_event) for value in nats]
 
 
 def limits(curves: Sequence[Curve]) -> tuple[float, float]:
@@ -91,13 +102,7 @@ def limits(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) -> Figure:
-    """Draw validation curves over processor seconds, with a legend in the order of their ends.
-
-    Arguments:
-        curves: one at least.
-        unit: of their values.
-        narrow: for a screen of 390 pixels: the legend stands below.
-    """
+    """Draw validation curves over processor seconds, with a legend in the order of their ends."""
     size = 7.5 if narrow else 9
     lines = 1.7 * size / 72 * len(curves)  # of the legend, in inches
     height = 3.2 + lines if narrow else max(4.4, 0.6 + lines)
@@ -130,14 +135,7 @@ def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) ->
 
 @dataclass(frozen=True)
 class Dots:
-    """The test values of a report in one chart.
-
-    Attributes:
-        dots: the values, the best last.
-        omitted: what is not drawn, in words.
-        unit: of the values.
-        entropy: the least value that is possible, where it is known.
-    """
+    """The test values of a report in one chart."""
 
     dots: list[Dot]
     omitted: list[str]
@@ -191,12 +189,7 @@ def _dot(row: Row, report: Report) -> Dot:
 
 
 def comparison(shown: Dots, narrow: bool = False) -> Figure:
-    """Draw test values, the best on top.
-
-    Arguments:
-        shown: what to draw.
-        narrow: for a screen of 390 pixels: names stand above their dots.
-    """
+    """Draw test values, the best on top."""
     height = 0.8 + (0.34 if narrow else 0.25) * len(shown.dots)
     figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
     axes = figure.subplots()

@@ -24,21 +24,7 @@ _NEGATED = {"below": "above", "above": "below"}
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
 class PublishedResult:
-    """One published number.
-
-    Attributes:
-        model: e.g. "MADE"; with `variant`, e.g. "2hl, 32 masks", unique in a dataset's split.
-        metric: the unit of `value`: one of `arcore.units.UNITS`, or one that is not convertible.
-        value: as printed.
-        verified: where it was checked; "memory" is not checked and prints as "unconfirmed".
-        relation: of the true number to the printed one.
-        sense: "ll" for a printed log-likelihood, where higher is better.
-        kind: "published", or who else ran it.
-        note: what a reader must know, e.g. that a likelihood is invalid.
-
-    Raises:
-        ValueError: for a value out of the choices, or of another type.
-    """
+    """One published number."""
 
     model: Text
     variant: Text
@@ -118,15 +104,7 @@ class PublishedResult:
         return "INVALID" not in (self.note or "") and self.split == "test"
 
     def nll(self, unit: str, event: Event) -> float | None:
-        """Return the number as a negative log-likelihood, lower is better.
-
-        Arguments:
-            unit: one of `arcore.units.UNITS`.
-            event: what the dataset holds, for the conversion.
-
-        Returns:
-            None where the metric is another kind of quantity.
-        """
+        """Return the number as a negative log-likelihood, lower is better."""
         if self.metric not in UNITS:
             return None
         value = -self.value if self.sense == "ll" else float(self.value)
@@ -137,11 +115,7 @@ class PublishedResult:
 
 @functools.cache
 def load_published(path: Path = DEFAULT) -> tuple[PublishedResult, ...]:
-    """Read and check every row; rows with a null value (known to exist, not recalled) are skipped.
-
-    Raises:
-        UserError: naming the file and the row that is malformed, or given twice.
-    """
+    """Read and check every row; those with a null value (known to exist, not recalled) are left."""
     found: dict[tuple[str, ...], PublishedResult] = {}
     for number, row in enumerate(value_of(read_yaml(path), "results", list, str(path)), 1):
         where = f"{path}: row {number}"
@@ -173,11 +147,7 @@ def _read(row: object, where: str) -> PublishedResult | None:
 
 @functools.cache
 def load_addresses(path: Path = DEFAULT) -> dict[str, str]:
-    """Read where sources are: addresses by what the sources' texts contain.
-
-    Raises:
-        UserError: naming the file, if they are no texts.
-    """
+    """Read where sources are: addresses by what the sources' texts contain."""
     found = value_of(read_yaml(path), "addresses", dict, str(path))
     return {str(name): value_of(found, name, str, f"{path}: addresses") for name in found}
 
@@ -188,17 +158,7 @@ def published_for(dataset: str | None) -> list[PublishedResult]:
 
 
 def match(rows: list[PublishedResult], wanted: Counterpart, where: str) -> PublishedResult:
-    """Find the row that an experiment names as its counterpart.
-
-    Arguments:
-        rows: of the experiment's dataset.
-        wanted: `{model, variant, split}`; variant "-" if left out, and without a split the test
-            row, or the only one.
-        where: what to call the setting in an error.
-
-    Raises:
-        UserError: if there is none, with the nearest, or none that is meant by name.
-    """
+    """Find the row that an experiment names as its counterpart."""
     known = {"model", "variant", "split"}
     if not isinstance(wanted, Mapping) or not {"model"} <= set(wanted) <= known:
         raise UserError(f"{where}: expected {{model, variant, split}} or null, got {wanted!r}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core.errors import UserError, one_line
+import pandas as pd
+
+from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import Record, read_object
 from pipeline.experiments import naming
 from pipeline.reporting import wording
@@ -18,7 +18,7 @@ from pipeline.reporting import wording
 RECORD = "search.json"
 SEED, SECONDS, NATS = "trainer.seed", "sampling_seconds", "best_valid_nats"
 TIMED = "seconds for 16"
-Table = tuple[list[str], list[list[str]]]
+Table = tuple[list[str], list[list[str]]]  # a header and rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,120 +40,69 @@ class SearchFacts(Record):
     command: str = ""
 
 
-@dataclass(frozen=True)
-class TrialGroup:
-    """Trials that differ in their seed alone.
-
-    Attributes:
-        settings: what they had, by parameter, as text.
-        nats: the best validation nats of each.
-        seconds: of sampling, "" where the search has one objective.
-    """
-
-    settings: Mapping[str, str]
-    nats: Sequence[float]
-    seconds: str
-
-    @property
-    def mean(self) -> float:
-        """Mean of the nats."""
-        return statistics.fmean(self.nats)
-
-    @property
-    def text(self) -> str:
-        """The mean, with its standard error if there are several."""
-        if len(self.nats) == 1:
-            return wording.rounded(self.mean, 2)
-        return wording.with_error(
-            self.mean, statistics.stdev(self.nats) / math.sqrt(len(self.nats))
-        )
-
-
 def command_of(record: Mapping[str, object], name: str) -> str:
-    """Return the command of a search's record; of an older one that of its name.
-
-    Empty for an older one with overrides.
-    """
+    """Return the command of a search's record; of an older one that of its name, if it has one."""
     plain = "" if naming.is_variant(name) else f"python -m stages.tune {name}"
     return str(record.get("command") or plain)
 
 
-def groups(path: Path) -> list[TrialGroup]:
-    """Read a trials.csv of a search, in the order of the trials.
-
-    Trials without a value are left out (`read_finished`), and of two objectives all but those that
-    none beats in both, which come by rising nats. Where any was stopped early, the settings say
-    after how many epochs each ended.
-
-    Raises:
-        UserError: naming the file, if it is missing or malformed, or a trial that has no value.
-    """
-    found = read_finished(path)
-    if found and SECONDS in found[0]:
-        found = [row for row in found if row.get("front") == "yes"]
-        found.sort(key=lambda row: numbers_of([row], path))
-    names = [name for name in found[0] if "." in name and name != SEED] if found else []
-    stopped = any(row.get("status") == "stopped" for row in found)
-    together: defaultdict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
-    for row in found:
-        together[(*(row[name] for name in names), *([_ended(row)] if stopped else []))].append(row)
-    names += ["epochs"] if stopped else []
-    return [
-        TrialGroup(
-            dict(zip(names, values, strict=True)),
-            numbers_of(rows, path),
-            rows[0].get(SECONDS, ""),
-        )
-        for values, rows in together.items()
-    ]
-
-
-def _ended(row: Mapping[str, str]) -> str:
-    return row.get("epochs", "?") + (", stopped" if row.get("status") == "stopped" else "")
-
-
 def trials(path: Path, best_first: bool = False) -> Table:
-    """Return a row for each group of trials: what they had, and their validation nats.
+    """Return a row for each group of trials that differ in their seed alone, with its mean nats.
 
-    Arguments:
-        path: of a trials.csv.
-        best_first: sort by nats, and print numbers with three digits.
-
-    Raises:
-        UserError: as `groups`.
+    Trials without a value are left out, and of two objectives all but those that none beats in
+    both, which come by rising nats. Numbers have three digits where the best comes first.
     """
-    found = groups(path)
+    found = _with_values(path)
+    timed, seeded = SECONDS in found, SEED in found
+    if timed:
+        found = found[found["front"] == "yes"].sort_values(NATS, kind="stable")
+    names = [name for name in found.columns if "." in name and name != SEED]
+    require(bool(names), str(path), "a parameter that trials differ in", list(found))
+    if "status" in found and (stopped := found["status"] == "stopped").any():
+        found["epochs"] += stopped.map({True: ", stopped", False: ""})
+        names.append("epochs")
+    printed: Callable[[str], str] = setting if best_first else str
+    lines = []
+    for values, group in found.groupby(names, sort=False):
+        nats = group[NATS].tolist()
+        seconds = [printed(group[SECONDS].iloc[0])] if timed else []
+        seeds = [str(len(nats))] if seeded else []
+        cells = [*(printed(str(value)) for value in values), *seeds, _mean(nats), *seconds]
+        lines.append((statistics.fmean(nats), cells))
     if best_first:
-        found.sort(key=lambda group: group.mean)
-    printed = setting if best_first else str
-    seeds = SEED in read_rows(path)[0]
-    timed = any(group.seconds for group in found)
-    header = [title(name) for name in found[0].settings] if found else []
-    header += [*(["seeds"] if seeds else []), "validation nats"]
-    header += [TIMED] if timed else []
-    return header, [
-        [
-            *map(printed, group.settings.values()),
-            *([str(len(group.nats))] if seeds else []),
-            group.text,
-            *([printed(group.seconds)] if timed else []),
-        ]
-        for group in found
-    ]
+        lines.sort(key=lambda line: line[0])
+    header = [title(name) for name in names] + ["seeds"] * seeded + ["validation nats"]
+    return header + [TIMED] * timed, [cells for _, cells in lines]
+
+
+def _with_values(path: Path) -> pd.DataFrame:
+    found = read_table(path)
+    try:
+        if "status" in found:
+            valued = found[NATS] != ""
+            found = found[(found["status"] == "finished") | (found["status"] != "failed") & valued]
+        return found.assign(**{NATS: found[NATS].map(float)})
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: {NATS}: expected a number for each trial, got {error}") from None
+
+
+def _mean(nats: Sequence[float]) -> str:
+    """Print the mean, with its standard error if there are several."""
+    mean = statistics.fmean(nats)
+    if len(nats) == 1:
+        return wording.rounded(mean, 2)
+    return wording.with_error(mean, statistics.stdev(nats) / math.sqrt(len(nats)))
 
 
 def shares(folder: Path, best: int) -> Table:
     """Read what a search's best trial had, and each parameter's own share in the variance.
 
-    A column of shares for each objective; no rows where there are none, as of fewer than four
-    trials or two parameters, or of trials that came out alike.
-
-    Raises:
-        UserError: naming the file that is missing or malformed.
+    A column of shares for each objective; no rows of fewer than four trials or two parameters, or
+    of trials that came out alike.
     """
     path = folder / "importance.csv"
-    values, found = trial(folder, best), _rows(path)
-    names = [name for name in found[0] if name != "parameter"] if found else []
+    values, found = trial(folder, best), read_table(path)
+    names = [name for name in found.columns if name != "parameter"]
     try:
         rows = [
             [
@@ -161,24 +110,25 @@ def shares(folder: Path, best: int) -> Table:
                 setting(values[row["parameter"]]),
                 *(wording.rounded(float(row[name]), 2) for name in names),
             ]
-            for row in found
+            for _, row in found.iterrows()
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path}: expected shares in the variance, got {one_line(error)}") from None
-    return ["parameter", "best trial", *(title(name) for name in names)], rows
+    return ["parameter", "best trial", *map(title, names)], rows
 
 
 def trial(folder: Path, number: int) -> dict[str, str]:
-    """Read one trial of a search.
-
-    Raises:
-        UserError: if there is none of that number.
-    """
-    for row in read_rows(folder / "trials.csv"):
-        if row["trial"] == str(number):
-            return row
+    """Read one trial of a search."""
+    found = read_table(folder / "trials.csv")
+    for row in found[found["trial"] == str(number)].to_dict("records"):
+        return {str(key): value for key, value in row.items()}
     expected = f"expected the record of a search, got '{number}' as its best"
     raise UserError(f"{folder / RECORD}: {expected}")
+
+
+def settings(values: Mapping[str, str]) -> list[list[str]]:
+    """Return the parameters of a trial and what it had."""
+    return [[title(name), setting(value)] for name, value in values.items() if "." in name]
 
 
 def setting(value: str) -> str:
@@ -195,26 +145,17 @@ def setting(value: str) -> str:
 
 
 def title(parameter: str) -> str:
-    """Return a parameter's name without what it belongs to.
-
-    Example:
-        >>> title("model.num_blocks")
-        'num blocks'
-    """
+    """Return a parameter's name without what it belongs to: "num blocks" of model.num_blocks."""
     return parameter.rpartition(".")[2].replace("_", " ")
 
 
 def read_record(folder: Path) -> SearchFacts:
-    """Read a search's record, which must be of its trials: `dvc checkout` may leave another run's.
-
-    Raises:
-        UserError: naming the record.
-    """
-    where = str(folder / RECORD)
-    record = SearchFacts.from_dict(read_object(folder / RECORD), where)
+    """Read a search's record, which must be of its trials: `dvc checkout` may leave another's."""
+    where = folder / RECORD
+    record = SearchFacts.from_dict(read_object(where), str(where))
     best, value = str(record.best_trial), f"{record.best_valid_nats:.6f}"
-    rows = read_rows(folder / "trials.csv")
-    if not any((row.get("trial"), row.get(NATS)) == (best, value) for row in rows):
+    found = read_table(folder / "trials.csv")
+    if not ((found["trial"] == best) & (found.get(NATS) == value)).any():
         raise UserError(
             f"{where}: expected the record of trials.csv, got one of another run, whose best is "
             f"trial {best} with {value}; run the search again"
@@ -222,41 +163,9 @@ def read_record(folder: Path) -> SearchFacts:
     return record
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a table of a search; raise a `UserError` that names a file which is none."""
-    found = _rows(path)
-    if not found:
-        raise UserError(f"{path}: expected a table of {path.stem}, got no row")
-    return found
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV file of texts; raise a `UserError` that names a file which is none."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
-        if any(None in row or None in row.values() for row in rows):
-            raise csv.Error("rows of other lengths than its header")
-        return rows
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a table of {path.stem}, got {one_line(error)}") from None
-
-
-def read_finished(path: Path) -> list[dict[str, str]]:
-    """Read the trials of a search that have a value; raises as `read_rows`.
-
-    Invalid combinations have none, nor has what was stopped before its first validation.
-    """
-    return [row for row in read_rows(path) if not _has_none(row)]
-
-
-def _has_none(row: Mapping[str, str]) -> bool:
-    status, nats = row.get("status"), row.get(NATS)
-    return status == "failed" or (status == "stopped" and nats == "")
-
-
-def numbers_of(rows: Sequence[Mapping[str, str]], path: Path) -> list[float]:
-    """Return the best validation nats of trials; raise a `UserError` that names the file."""
-    try:
-        return [float(row[NATS]) for row in rows]
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: {NATS}: expected a number for each trial, got {error}") from None

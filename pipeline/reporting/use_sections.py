@@ -20,34 +20,17 @@ Made = tuple[UseRecord, Path]
 
 @dataclass(frozen=True, kw_only=True)
 class UseSection:
-    """What a page has of one use.
-
-    Attributes:
-        title, shows: of the use.
-        table: a row for each number, a column for each model.
-        notes: (names of models, what to know of their numbers).
-        shown: (name of a model, its pictures and sounds).
-    """
+    """What a page has of one use."""
 
     title: str
     shows: str
     table: HtmlTable
     notes: list[tuple[str, str]]
     shown: list[tuple[str, list[Media]]]
-    heard_seconds: float = gallery.HEARD_SECONDS
-
-    @property
-    def has_sounds(self) -> bool:
-        """Whether there is anything to hear."""
-        return any(one.is_sound for _, shown in self.shown for one in shown)
 
 
 def sections(dataset: str) -> list[UseSection]:
-    """Return what a page says of the uses in `evaluation/<dataset>/uses`, nothing without any.
-
-    Raises:
-        UserError: naming a record that is malformed.
-    """
+    """Return what a page says of the uses in `evaluation/<dataset>/uses`, nothing without any."""
     made = use_records.read_all(dataset, read_manifest(paths.shards(dataset)).sha256)
     return [
         _section(name, list(group), dataset)
@@ -94,8 +77,6 @@ def text_of(number: Number) -> str:
     Example:
         >>> text_of(Number(name="accuracy", value=0.95)), text_of(Number(name="a", value=12.0))
         ('0.950', '12.0')
-        >>> text_of(Number(name="accuracy of all", value=1.0, stderr=0.0))
-        '1.000'
     """
     if number.stderr:
         return wording.with_error(number.value, number.stderr, number.sign)
@@ -107,8 +88,7 @@ def _shown(record: UseRecord, folder: Path, shown: Shown) -> Media:
     path, caption = folder / shown.file, templates.sentence(shown.caption)
     if path.suffix != ".wav":
         return gallery.read_picture(path, f"{record.experiment}: {shown.caption}", caption)
-    content = gallery.repeated(gallery.read_sound(path))
-    return Media(content=content, alt=shown.caption, caption=caption, is_sound=True)
+    return Media(content=path.read_bytes(), alt=shown.caption, caption=caption, is_sound=True)
 
 
 def _notes(one: Made) -> str:

@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
-from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats import sound_files
+from pipeline.datasets.formats.sound_files import Hearing, Utterance
 from pipeline.datasets.options import Options, parse_options
 from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_packages, read_files
 from reproductions.datasets.recorded_content import check_content
@@ -81,18 +81,14 @@ class OpsoundMusic(Dataset):
         """Decode the pieces, and check rows and labels."""
         path = raw_dir / FILE.name
         pieces = {PurePosixPath(name).stem: data for name, data in read_files(path, (".wav",))}
-        found: dict[str, list[wave_files.Utterance]] = {split: [] for split in SPLITS}
+        found: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
         for number, piece in enumerate(PIECES):
-            if piece not in pieces:
-                raise UserError(f"{path}: expected the piece {piece} in it, found none")
-            amplitudes = wave_files.read_wave(io.BytesIO(pieces[piece]), RATE, f"{path}: {piece}")
-            rows = [
-                wave_files.Utterance(wave_files.encode(x), number) for x in segments(amplitudes)
-            ]
+            amplitudes = sound_files.read_samples(io.BytesIO(pieces[piece]), Hearing(RATE), piece)
+            rows = [Utterance(sound_files.encode(x), number) for x in segments(amplitudes)]
             of_split = {"train": range(len(rows))} if piece in OF_LOOPS else blocks(len(rows))
             for split, places in of_split.items():
                 found[split] += [rows[place] for place in places]
-        splits = {split: wave_files.rows(found[split], SOUND) for split in SPLITS}
+        splits = {split: sound_files.rows(found[split], SOUND) for split in SPLITS}
         check_content(self.name, splits.values(), CONTENT_SHA256, f"numpy {np.__version__}")
         return splits
 
@@ -102,13 +98,13 @@ def build(config: Mapping[str, object]) -> Dataset:
     return OpsoundMusic(
         name="opsound_music",
         family="opsound_music",
-        event=Levels(wave_files.NUM_LEVELS, (None,)),
+        event=Levels(sound_files.NUM_LEVELS, (None,)),
         unit="bits_per_dim",
         files=(FILE,),
         provenance=(
             "Debian's asterisk-moh-opsound-wav 2.03-1.1 (CC BY-SA 3.0: Paul Shuler (Macroform), "
             f"Manolo Camp, Reno Project): segments of {SECONDS} s of five pieces; mu-law, "
-            f"{wave_files.NUM_LEVELS} levels; two pieces of loops train alone, of the others the "
+            f"{sound_files.NUM_LEVELS} levels; two pieces of loops train alone, of the others the "
             f"last {TEST_SHARE} test and before it {VALID_SHARE} valid, a segment dropped between"
         ),
         options=parse_options(Options, "opsound_music", config),

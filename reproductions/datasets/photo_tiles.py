@@ -2,8 +2,8 @@
 
 Photographs are reduced to a shorter side of 320 pixels and cut into tiles side by side. The split
 is by photograph, so that no two splits share a scene: the recorded lists in photo_tiles_split.json,
-of each package's photographs by name in the permutation of seed 0 the first for test, the next for
-valid. Drawings and composites of the packages are left out.
+of each package's photographs by name in the permutation of seed 0 the first 2 for test, the next 2
+(1 of the last two packages) for valid. Drawings and composites of the packages are left out.
 
 Tiles of a photograph are alike, so that a standard error over tiles is too small for the question
 how well a model does on other photographs.
@@ -14,29 +14,23 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import features
+from PIL import Image, features
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, SplitData
-from pipeline.datasets.decoding_parts import available_cores
 from pipeline.datasets.formats import image_files
-from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.options import Options, parse_options
-from pipeline.datasets.read_transforms import permute_rows
 from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_packages, read_files
 from reproductions.datasets.recorded_content import check_content
 
 SPLIT_FILE = Path(__file__).with_name("photo_tiles_split.json")
 SHORTER_SIDE = 320
-NUM_TEST, NUM_VALID = (2, 2, 2), (2, 1, 1)  # of each package
 _PACKAGES = raw_packages("photo_tiles")
 _FOLDERS = ("budgie", "", "mate/nature")  # below usr/share/backgrounds, of each package
 _LEFT_OUT = (
@@ -68,42 +62,36 @@ def photographs(raw_dir: Path) -> list[dict[str, bytes]]:
     return packages
 
 
-def write_split(raw_dir: Path, path: Path = SPLIT_FILE) -> None:
-    """Write which photographs are train, valid and test, as JSON."""
-    recorded: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for found, num_test, num_valid in zip(photographs(raw_dir), NUM_TEST, NUM_VALID, strict=True):
-        names = sorted(found)
-        order = [names[i] for i in permute_rows(len(names), 0)]
-        recorded["test"] += sorted(order[:num_test])
-        recorded["valid"] += sorted(order[num_test : num_test + num_valid])
-        recorded["train"] += sorted(order[num_test + num_valid :])
-    path.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
-
-
 @dataclass(frozen=True, kw_only=True)
 class PhotoTiles(Dataset):
     """Tiles of photographs, split by photograph."""
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        """Decode the photographs by several threads, and check the pixels."""
+        """Decode the photographs, and check the pixels."""
         found = {name: data for one in photographs(raw_dir) for name, data in one.items()}
         recorded = json.loads(SPLIT_FILE.read_text(encoding="utf-8"))
         size = self.event.extents[-1]
-        frame = Frame(size, size, fit="tiles", shorter_side=SHORTER_SIDE)
-
-        def read(name: str) -> np.ndarray:
-            return image_files.read_rows(io.BytesIO(found[name]), frame, name)
-
         splits = {}
-        with ThreadPoolExecutor(available_cores()) as pool:
+        with image_files.decoder() as decode:
             for split in SPLITS:
-                missing = [name for name in recorded[split] if name not in found]
-                if missing:
-                    raise UserError(f"{raw_dir}: expected the photograph {missing[0]}, found none")
-                splits[split] = SplitData(np.concatenate(list(pool.map(read, recorded[split]))))
+                columns = [recorded[split], [found[name] for name in recorded[split]]]
+                splits[split] = SplitData(decode(partial(_read_tiles, size), columns))
         by = f"Pillow {PIL.__version__}, libjpeg-turbo {features.version_feature('libjpeg_turbo')}"
         check_content(self.name, splits.values(), CONTENT_SHA256[size], by)
         return splits
+
+
+def _read_tiles(size: int, name: str, content: bytes) -> np.ndarray:
+    """Cut a reduced photograph into (rows, 3, size, size) around its middle, row by row."""
+    image = image_files.decode_upright(io.BytesIO(content), False, name)
+    scale = min(1, SHORTER_SIDE / min(image.size))
+    image = image.resize([round(scale * side) for side in image.size], Image.Resampling.BICUBIC)
+    down, across = image.height // size, image.width // size
+    top, left = (image.height - down * size) // 2, (image.width - across * size) // 2
+    pixels = image_files.channels_first(image)
+    middle = pixels[:, top : top + down * size, left : left + across * size]
+    cut = middle.reshape(3, down, size, across, size)
+    return cut.transpose(1, 3, 0, 2, 4).reshape(-1, 3, size, size)
 
 
 def _build(size: int, config: Mapping[str, object]) -> Dataset:

@@ -5,19 +5,14 @@ are given; each frame comes with the action before it and, while given, its stat
 test sets: `test`, of objects that training clips have too, and `novel`, of objects that are in no
 other split. pybullet's own split of these objects is kept: names that end in 0 are novel.
 
-A clip is a function of (seed, split, its number), see `pushing_simulator`. They are made by a
-process a core, a part of `PART_CLIPS` at a time; parts wait in `data/decoded/`, so that a killed
-run goes on.
+A clip is a function of (seed, split, its number), see `pushing_simulator`. A process for each core
+makes `PART_CLIPS` at a time.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import platform
-import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import metadata
@@ -25,13 +20,13 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import Dataset, SplitData, SplitStream
+from pipeline.datasets.base import Dataset, SplitData, joined
 from pipeline.datasets.clips.robotic_pushing import CONTEXT_FRAMES, NUM_FRAMES, SIDE, PushingClip
-from pipeline.datasets.decoding_parts import PartsFolder, available_cores
 from pipeline.datasets.options import Options, between, parse_options
 from reproductions.datasets.pushing_simulator import MISSING, Simulator
 from reproductions.datasets.recorded_content import check_content
@@ -94,29 +89,33 @@ class SimulatedOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedPushing(Dataset):
-    """The clips, made where they have not been made yet, then streamed part by part."""
+    """The clips, made when they are decoded."""
 
-    def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
-        """Make the clips and check them; they are read again when the stream is."""
+    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
+        """Make the clips and compare them with those on record, if these numbers of clips are."""
         options = self.options
         assert isinstance(options, SimulatedOptions)
-        kept = parts_folder(options)
-        _make(options, kept)
-        _check(options, kept)
+        if _version() is None:
+            raise UserError(f"{NAME}: {MISSING}")
+        parts = [
+            rows_of(clips, options.num_levels) for clips in _render(options.seed, options.parts)
+        ]
+        expected = CONTENT_SHA256.get((options.seed, options.num_levels, *options.rows.values()))
+        if expected is not None and not options.any_rendering:
+            by = (
+                f"pybullet {_version()}, numpy {np.__version__}, {platform.machine()}, "
+                f"{' '.join(platform.libc_ver())}: another processor or C library may round the "
+                "physics otherwise, and then the kept results are of other clips; to go on with "
+                "these: any_rendering=true"
+            )
+            check_content(NAME, parts, expected, by)
+        places = [split for split, _, _ in options.parts]
         return {
-            split: SplitStream(rows, _stream(options, split, kept))
-            for split, rows in options.rows.items()
+            split: joined(
+                [part for part, place in zip(parts, places, strict=True) if place == split]
+            )
+            for split in options.rows
         }
-
-
-def parts_folder(options: SimulatedOptions) -> PartsFolder:
-    """Return the folder where parts wait; another seed or pybullet has another."""
-    return PartsFolder(NAME, [options.seed, _version(), CLIP.descr])
-
-
-def part_name(split: str, first: int, stop: int) -> str:
-    """The name of a part in that folder."""
-    return f"{split}-{first:07d}-{stop:07d}"
 
 
 def render_part(seed: int, split: str, first: int, stop: int) -> np.ndarray:
@@ -135,98 +134,17 @@ def render_part(seed: int, split: str, first: int, stop: int) -> np.ndarray:
     return clips
 
 
-def _render_into(kept: PartsFolder, seed: int, split: str, first: int, stop: int) -> int:
-    """Make a part in a process of its own; return how many clips it has."""
-    return len(
-        kept.part(part_name(split, first, stop), lambda: render_part(seed, split, first, stop))
-    )
-
-
-def _make(options: SimulatedOptions, kept: PartsFolder) -> None:
-    """Make the parts that are missing by a process a core."""
-    missing = [part for part in options.parts if not _is_made(kept, *part)]
-    if not missing:
-        return
-    if _version() is None:
-        raise UserError(f"{NAME}: {MISSING}")
-    total = sum(options.rows.values())
-    waiting = sum(stop - first for _, first, stop in missing)
-    bar = tqdm(
-        total=total,
-        initial=total - waiting,
-        desc="simulating",
-        unit="clip",
-        leave=False,
-        disable=None,
-    )
-    workers = min(available_cores(), len(missing))
-    context = multiprocessing.get_context("spawn")  # threads of this process do not come along
-    with (
-        bar,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool,
-    ):
-        jobs = [pool.submit(_render_into, kept, options.seed, *part) for part in missing]
-        try:
-            for job in as_completed(jobs):
-                bar.update(job.result())
-        except BrokenProcessPool:
-            raise UserError(
-                f"{NAME}: a process that rendered clips died; run the stage again, which goes on"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, in whatever way."""
-    parent = multiprocessing.parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _is_made(kept: PartsFolder, split: str, first: int, stop: int) -> bool:
-    return (kept.folder / f"{part_name(split, first, stop)}.npy").is_file()
-
-
-def _read(kept: PartsFolder, split: str, first: int, stop: int) -> np.ndarray:
-    """Read a part that was made."""
-    path = kept.folder / f"{part_name(split, first, stop)}.npy"
+def _render(seed: int, parts: list[tuple[str, int, int]]) -> list[np.ndarray]:
+    """Make parts by a process for each core."""
+    jobs = (delayed(render_part)(seed, *part) for part in parts)
+    made = Parallel(n_jobs=-1, return_as="generator")(jobs)
+    bar = tqdm(made, desc="simulating", total=len(parts), unit="part", leave=False, disable=None)
     try:
-        clips: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: missing or damaged, remove it: {error}") from None
-    if clips.dtype != CLIP or clips.shape != (stop - first,):
+        return list(bar)
+    except BrokenProcessPool:
         raise UserError(
-            f"{path}: expected {stop - first} clips, got {clips.dtype} of shape {clips.shape}; "
-            "remove it"
-        )
-    return clips
-
-
-def _check(options: SimulatedOptions, kept: PartsFolder) -> None:
-    """Compare the clips with those on record, if these numbers of clips are."""
-    expected = CONTENT_SHA256.get((options.seed, options.num_levels, *options.rows.values()))
-    if expected is None or options.any_rendering:
-        return
-    rows = (rows_of(_read(kept, *part), options.num_levels) for part in options.parts)
-    by = (
-        f"pybullet {_version()}, numpy {np.__version__}, {platform.machine()}, "
-        f"{' '.join(platform.libc_ver())}: another processor or C library may round the physics "
-        "otherwise, and then the kept results are of other clips; to go on with these, which need "
-        "not be made again: any_rendering=true"
-    )
-    check_content(NAME, rows, expected, by)
-
-
-def _stream(options: SimulatedOptions, split: str, kept: PartsFolder) -> Iterator[SplitData]:
-    for part in options.parts:
-        if part[0] == split:
-            yield rows_of(_read(kept, *part), options.num_levels)
+            f"{NAME}: a process that rendered clips died; run the stage again"
+        ) from None
 
 
 def rows_of(clips: np.ndarray, num_levels: int) -> SplitData:

@@ -20,7 +20,8 @@ import numpy as np
 
 from arcore.events import Levels
 from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
-from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats import sound_files
+from pipeline.datasets.formats.sound_files import Hearing, Utterance
 from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import permute_rows
 from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_packages, read_files
@@ -76,7 +77,7 @@ class TelephonePrompts(Dataset):
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the prompts, and check rows and labels."""
-        found: dict[tuple[str, int], wave_files.Utterance] = {}
+        found: dict[tuple[str, int], Utterance] = {}
         for voice, (sounds, texts) in enumerate(zip(FILES[::2], FILES[1::2], strict=True)):
             found |= _utterances(raw_dir / sounds.name, raw_dir / texts.name, voice)
         names = sorted({name for name, _ in found})
@@ -88,14 +89,12 @@ class TelephonePrompts(Dataset):
         splits = {}
         for split in SPLITS:
             keys = sorted(key for key in found if of_name[key[0]] == split)
-            splits[split] = wave_files.rows([found[key] for key in keys], SOUND)
+            splits[split] = sound_files.rows([found[key] for key in keys], SOUND)
         check_content(self.name, splits.values(), CONTENT_SHA256, f"numpy {np.__version__}")
         return splits
 
 
-def _utterances(
-    sounds: Path, lists: Path, voice: int
-) -> dict[tuple[str, int], wave_files.Utterance]:
+def _utterances(sounds: Path, lists: Path, voice: int) -> dict[tuple[str, int], Utterance]:
     """The prompts of one voice by their names."""
     listed = [gzip.decompress(content) for _, content in read_files(lists, (".txt.gz",))]
     texts = read_texts(listed[0].decode("utf-8-sig"))
@@ -105,12 +104,10 @@ def _utterances(
         text = texts.get(name, "")
         if not 0 < len(text) <= MAX_SYMBOLS:
             continue
-        where = f"{sounds}: {path}"
-        count = wave_files.count_samples(io.BytesIO(content), RATE, where)
-        if count <= SOUND.max_length:
-            samples = wave_files.read_wave(io.BytesIO(content), RATE, where)
+        samples = sound_files.read_samples(io.BytesIO(content), Hearing(RATE), path)
+        if len(samples) <= SOUND.max_length:
             symbols = tuple(SYMBOLS.index(one) for one in text)
-            found[name, voice] = wave_files.Utterance(wave_files.encode(samples), voice, symbols)
+            found[name, voice] = Utterance(sound_files.encode(samples), voice, symbols)
     return found
 
 
@@ -119,13 +116,13 @@ def build(config: Mapping[str, object]) -> Dataset:
     return TelephonePrompts(
         name="telephone_prompts",
         family="telephone_prompts",
-        event=Levels(wave_files.NUM_LEVELS, (None,)),
+        event=Levels(sound_files.NUM_LEVELS, (None,)),
         unit="bits_per_dim",
         files=FILES,
         provenance=(
             "Debian's asterisk-core-sounds-{en,es,fr,it,ru}-wav 1.6.1-1 and their texts (CC BY-SA "
             f"3.0): prompts of at most {MAX_SECONDS} s and {MAX_SYMBOLS} characters; mu-law, "
-            f"{wave_files.NUM_LEVELS} levels; split by prompt over all languages, {TEST_SHARE} "
+            f"{sound_files.NUM_LEVELS} levels; split by prompt over all languages, {TEST_SHARE} "
             f"test and {VALID_SHARE} valid, by seed 0"
         ),
         options=parse_options(Options, "telephone_prompts", config),

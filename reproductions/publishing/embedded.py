@@ -19,27 +19,16 @@ FILE = "embedded.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedLine:
-    """A result on embedded data.
-
-    Attributes:
-        dataset: embedded one.
-        experiment: its name, or the label of a codec.
-        members: what was scored, in words.
-        sign: of the value: nothing, <= or ~.
-        value, stderr: in the dataset's unit; the error of old records may be missing.
-        unit: one of `arcore.units.UNITS`.
-        above: how far the value is above the least that is possible, with its error, as text.
-        commit: of the training, empty where it is not known; for a codec of the record.
-    """
+    """A result on embedded data, or of a codec by its label."""
 
     dataset: str
     experiment: str
     members: str
     sign: str = ""
-    value: float
+    value: float  # in `unit`, as is `stderr`, which old records lack
     stderr: float | None = None
     unit: str
-    above: str = ""
+    above: str = ""  # the least that is possible, by how much
     commit: str = ""
 
     @property
@@ -52,17 +41,13 @@ class EmbeddedLine:
         return f"{text}, {self.above} above the bound" if self.above else text
 
 
-_COLUMNS = [field.name for field in dataclasses.fields(EmbeddedLine)]
-
-
 def lines_of(frame: pd.DataFrame) -> list[EmbeddedLine]:
     """Return the lines of a report's numbers, in their order."""
-    here = origin.commit()
     measured = frame[frame["kind"] != "published"]
-    return [_line(group, here) for _, group in measured.groupby("experiment", sort=False)]
+    return [_line(group) for _, group in measured.groupby("experiment", sort=False)]
 
 
-def _line(group: pd.DataFrame, here: str) -> EmbeddedLine:
+def _line(group: pd.DataFrame) -> EmbeddedLine:
     first, ours = group.iloc[0], group["kind"].iloc[0] == "ours"
     given = f", given {first['condition']}" if first["condition"] else ""
     return EmbeddedLine(
@@ -74,22 +59,17 @@ def _line(group: pd.DataFrame, here: str) -> EmbeddedLine:
         stderr=float(first["error"]),
         unit=first["unit"],
         above=tables.texts(group).get(numbers.ABOVE, ""),
-        commit=first["commit"] if ours else here,
+        commit=first["commit"] if ours else origin.commit(),
     )
 
 
 def csv_text(lines: Iterable[EmbeddedLine]) -> str:
     """Render lines as CSV."""
-    table = pd.DataFrame(map(dataclasses.asdict, lines), columns=_COLUMNS)
-    return str(table.to_csv(index=False, lineterminator="\n"))
+    return str(pd.DataFrame(map(vars, lines)).to_csv(index=False, lineterminator="\n"))
 
 
 def read(path: Path) -> list[EmbeddedLine]:
-    """Read what `csv_text` rendered.
-
-    Raises:
-        UserError: naming the file and line, if it is missing or malformed.
-    """
+    """Read what `csv_text` rendered."""
     if not path.is_file():
         again = "run `python -m reproductions.results --embedded <datasets>`"
         raise UserError(f"{path}: missing; {again}")
@@ -99,11 +79,9 @@ def read(path: Path) -> list[EmbeddedLine]:
 
 
 def _parsed(row: dict[str, str], where: str) -> EmbeddedLine:
-    if set(row) != set(_COLUMNS):
-        raise UserError(f"{where}: expected the columns {', '.join(_COLUMNS)}, got {list(row)}")
-    words = {key: row[key] for key in _COLUMNS if key not in ("value", "stderr")}
     try:
-        stderr = float(row["stderr"]) if row["stderr"] else None
-        return EmbeddedLine(value=float(row["value"]), stderr=stderr, **words)
-    except ValueError as error:
+        words = {field.name: row[field.name] for field in dataclasses.fields(EmbeddedLine)}
+        value, stderr = float(words.pop("value")), words.pop("stderr")
+        return EmbeddedLine(value=value, stderr=float(stderr) if stderr else None, **words)
+    except (KeyError, ValueError) as error:
         raise UserError(f"{where}: expected numbers, got {error}") from None

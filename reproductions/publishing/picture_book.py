@@ -6,6 +6,7 @@ of which weights; a part is a use, or `samples`. `results/gallery.md` is drawn f
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import shutil
@@ -21,22 +22,21 @@ from pipeline.artifacts.artifact import USE
 from pipeline.artifacts.origin import commit
 from pipeline.artifacts.reader import check_files
 from pipeline.artifacts.writer import writing
-from pipeline.core import paths
+from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.evaluation import result_files
-from pipeline.reporting import gallery
+from pipeline.reporting import gallery, templates, use_sections, wording
 from pipeline.uses import use_records
 from pipeline.uses.use_descriptions import USES
-from pipeline.uses.use_records import Number, Shown, UseTiming
-from reproductions.publishing import rendering
+from pipeline.uses.use_records import Number, Shown, UseRecord, UseTiming
 
 GRAY_NOTE = (
     "Targets are gray, draws black or white, and a frame is drawn given the drawn ones before it: "
     "frames that no training clip has, so that what is drawn drifts from the true clip."
 )
 log = logging.getLogger(__name__)
-PAGE = "gallery.md"
+PAGE, TEMPLATE = "gallery.md", "gallery.md.j2"
 SAMPLES = "samples"
 MOST_BYTES = 150_000
 COLOURS = 256
@@ -46,25 +46,9 @@ QUALITY = 80
 
 @dataclass(frozen=True, kw_only=True)
 class GalleryPart(Record):
-    """Pictures of one model that belong together.
+    """Pictures of one model that belong together: what they show, and what made them."""
 
-    Attributes:
-        part: a use, or `samples`.
-        experiment: whose model it is.
-        dataset: that the model was trained on.
-        command: that makes the pictures.
-        commit: of the code that made them, or that was there when they were copied.
-        weights_sha256: of the model's weights.
-        notes: what to know of the numbers.
-        numbers: that were measured with them.
-        shown: the pictures, whose files are beside the record.
-        others: hashes of the weights of other experiments that it was compared with, by name;
-            None for none.
-        device, seconds: that made them, and how long it took; samples, whose
-            evaluation is another record, and older uses have neither.
-    """
-
-    part: str
+    part: str  # a use, or `samples`
     experiment: str
     dataset: str
     command: str
@@ -73,9 +57,15 @@ class GalleryPart(Record):
     notes: str
     numbers: tuple[Number, ...]
     shown: tuple[Shown, ...]
-    others: dict[str, str] | None = left_out(None)
-    device: str = left_out("")
+    others: dict[str, str] | None = left_out(None)  # hashes of weights compared with, by experiment
+    device: str = left_out("")  # samples, which an evaluation drew, and old uses have neither
     seconds: float | None = left_out(None)
+
+    @classmethod
+    def read(cls, results: Path, experiment: str, part: str) -> GalleryPart:
+        """Read the record of a part."""
+        path = results / "gallery" / experiment / f"{part}.json"
+        return cls.from_dict(read_object(path), str(path))
 
 
 def record(experiment: str) -> Path:
@@ -83,10 +73,6 @@ def record(experiment: str) -> Path:
 
     Pictures above 150 kB are made smaller, and clips become WebP. Parts of an earlier time that are
     not in `evaluation/` now stay if they are of the same weights; others go, with a warning.
-
-    Raises:
-        UserError: if there are none, naming what to run, or they are of other weights than the
-            numbers in `results/<experiment>`.
     """
     found = [*_samples(experiment), *_uses(experiment)]
     numbers = paths.results() / experiment
@@ -104,19 +90,22 @@ def record(experiment: str) -> Path:
     with writing(artifact.record(folder)) as temporary:
         for part, source in found:
             check_files(source, f"run `{part.command}`")
-            shown = []
-            for one in part.shown:
-                if one.file.endswith(".png"):
-                    content, suffix = smaller((source / one.file).read_bytes())
-                    stem = Path(one.file).stem
-                    name = stem if part.part == SAMPLES else f"{part.part}-{stem}"
-                    (temporary / f"{name}{suffix}").write_bytes(content)
-                    shown.append(Shown(file=f"{name}{suffix}", caption=one.caption))
-            kept = part.to_dict() | {"shown": [one.to_dict() for one in shown]}
-            write_object(temporary / f"{part.part}.json", kept)
+            shown = tuple(_copied(part, source, temporary))
+            kept = dataclasses.replace(part, shown=shown)
+            write_object(temporary / f"{part.part}.json", kept.to_dict())
         _carry_over(folder, temporary, {part.weights_sha256 for part, _ in found})
     log.info("wrote %s", folder)
     return folder
+
+
+def _copied(part: GalleryPart, source: Path, folder: Path) -> Iterator[Shown]:
+    for one in part.shown:
+        if one.file.endswith(".png"):
+            content, suffix = smaller((source / one.file).read_bytes())
+            prefix = "" if part.part == SAMPLES else f"{part.part}-"
+            name = f"{prefix}{Path(one.file).stem}{suffix}"
+            (folder / name).write_bytes(content)
+            yield Shown(file=name, caption=one.caption)
 
 
 def _carry_over(before: Path, after: Path, weights: Container[str]) -> None:
@@ -137,67 +126,37 @@ def _samples(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
         result = result_files.read(path.parent)
         caption = "Samples beside test rows"
         if result.context_frames:
-            expected = ""
-            if gallery.shows_expected(result):
-                expected = "what the model expects of each frame given the true ones before it, "
+            expected = "what the model expects of each frame given the true ones before it, "
             caption = (
-                f"Clips, one a column: the true one, {expected}and what it draws after the first "
-                f"{result.context_frames} frames"
+                f"Clips, one a column: the true one, {expected * gallery.shows_expected(result)}"
+                f"and what it draws after the first {result.context_frames} frames"
             )
-        yield (
-            GalleryPart(
-                part=SAMPLES,
-                experiment=experiment,
-                dataset=result.dataset,
-                command=f"python -m stages.evaluate {experiment}",
-                commit=commit(),
-                weights_sha256=result.weights_sha256 or "unknown",
-                notes=GRAY_NOTE if result.context_frames and result.excess else "",
-                numbers=(),
-                shown=(Shown(file=path.name, caption=caption),),
-            ),
-            path.parent,
+        part = GalleryPart(
+            part=SAMPLES,
+            experiment=experiment,
+            dataset=result.dataset,
+            command=f"python -m stages.evaluate {experiment}",
+            commit=commit(),
+            weights_sha256=result.weights_sha256 or "unknown",
+            notes=GRAY_NOTE if result.context_frames and result.excess else "",
+            numbers=(),
+            shown=(Shown(file=path.name, caption=caption),),
         )
+        yield part, path.parent
 
 
 def _uses(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
-    """Yield what the uses of an experiment drew, in the order of `USES`."""
-    files = (paths.root() / "evaluation").glob(f"*/uses/{experiment}/[!.]*/{USE.main}")
-    found = [(use_records.read(path.parent), path.parent) for path in files]
-    order = list(USES)
-    for one, folder in found:
-        require(one.use in USES, f"{folder}: use", f"one of {order}", one.use)
-    for one, folder in sorted(found, key=lambda pair: order.index(pair[0].use)):
-        origin = UseTiming.of(folder)
-        yield (
-            GalleryPart(
-                part=one.use,
-                experiment=experiment,
-                dataset=one.dataset,
-                command=f"python -m stages.use {one.use} {experiment}",
-                commit=commit() if origin is None else origin.commit,
-                weights_sha256=one.weights_sha256,
-                notes=one.notes,
-                numbers=one.numbers,
-                shown=one.shown,
-                others=one.others,
-                device="" if origin is None else origin.device,
-                seconds=None if origin is None else origin.seconds,
-            ),
-            folder,
-        )
+    """Yield what the uses of an experiment drew."""
+    for path in sorted((paths.root() / "evaluation").glob(f"*/uses/{experiment}/[!.]*/{USE.main}")):
+        one, origin = use_records.read(path.parent), UseTiming.of(path.parent)
+        same = {key: vars(one)[key] for key in GalleryPart.keys() & UseRecord.keys()}
+        ran = {"commit": commit()} if origin is None else vars(origin)
+        command = f"python -m stages.use {one.use} {experiment}"
+        yield GalleryPart(part=one.use, command=command, **same, **ran), path.parent
 
 
 def smaller(content: bytes) -> tuple[bytes, str]:
-    """Return a PNG as a file of at most 150 kB and its suffix: PNG, or WebP of an animated one.
-
-    Example:
-        >>> buffer = io.BytesIO()
-        >>> Image.new("RGB", (40, 20), "white").save(buffer, format="PNG")
-        >>> small, suffix = smaller(buffer.getvalue())
-        >>> suffix, len(small) < MOST_BYTES
-        ('.png', True)
-    """
+    """Return a PNG as a file of at most 150 kB and its suffix: PNG, or WebP of an animated one."""
     with Image.open(io.BytesIO(content)) as picture:
         frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
         times = int(picture.info.get("duration", 0))
@@ -237,27 +196,26 @@ def _animated(frames: Sequence[Image.Image], milliseconds: int) -> bytes:
 
 def write(results: Path) -> Path | None:
     """Draw `gallery.md` of a folder of records; return it if it changed."""
-    if not (results / "gallery").is_dir():
+    path, text = results / PAGE, drawn(results)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
         return None
-    return rendering.write_if_changed(results / PAGE, drawn(results))
+    atomic.write_text(path, text)
+    return path
 
 
 def drawn(results: Path) -> str:
-    """Return the page of what is kept: a section for each part, in it one for each model.
-
-    Raises:
-        UserError: naming the record that is malformed.
-    """
+    """Return the page of what is kept: a section for each part, in it one for each model."""
     order = [SAMPLES, *USES]
-    found = [
-        (GalleryPart.from_dict(read_object(path), str(path)), path.parent)
-        for path in sorted((results / "gallery").glob("[!.]*/*.json"))
-    ]
-    for part, folder in found:
-        require(part.part in order, f"{folder}: part", f"one of {order}", part.part)
-    found.sort(key=lambda one: (order.index(one[0].part), one[0].dataset, one[0].experiment))
-    sections = [
-        (USES.get(name), [(part, folder.name) for part, folder in group])
-        for name, group in groupby(found, key=lambda one: one[0].part)
-    ]
-    return rendering.render(rendering.GALLERY, sections=sections).rstrip() + "\n"
+    files = (results / "gallery").glob("[!.]*/*.json")
+    found = [GalleryPart.read(results, path.parent.name, path.stem) for path in files]
+    for part in found:
+        require(part.part in order, f"{part.experiment}: part", f"one of {order}", part.part)
+    found.sort(key=lambda one: (order.index(one.part), one.dataset, one.experiment))
+    sections = [(USES.get(name), list(group)) for name, group in groupby(found, key=_part)]
+    template = templates.environment(Path(__file__).parent, ".html.j2").get_template(TEMPLATE)
+    shown = {"duration": wording.duration, "number": use_sections.text_of}
+    return template.render(sections=sections, **shown).rstrip() + "\n"
+
+
+def _part(one: GalleryPart) -> str:
+    return one.part

@@ -19,12 +19,7 @@ from pipeline.reporting.numbers import numbers
 
 @dataclass(frozen=True)
 class Recorded:
-    """The records of a dataset.
-
-    Attributes:
-        report: our rows and codecs, with their published counterparts.
-        frame: the numbers of the report.
-    """
+    """The records of a dataset."""
 
     report: Report
     frame: pd.DataFrame
@@ -47,17 +42,8 @@ def reader(records: Path) -> Reader:
     return functools.cache(functools.partial(read, records=records))
 
 
-def read(dataset: str, records: Path) -> Recorded:
-    """Read what is kept of a dataset.
-
-    Arguments:
-        dataset: its name.
-        records: a folder of `<dataset>-*` folders with `metrics.json` and `config.yaml`, and of
-            `codecs/<dataset>.json`.
-
-    Raises:
-        UserError: for missing or malformed files, or a counterpart that is not published.
-    """
+def read(dataset: str, records: Path, codecs: Path | None = None) -> Recorded:
+    """Read what is kept of a dataset; its codecs from another file where one is given."""
     kept = sorted(path.parent for path in records.glob(f"{dataset}-*/metrics.json"))
     if not kept:
         raise UserError(f"{records}/{dataset}-*: no record of an experiment")
@@ -68,7 +54,7 @@ def read(dataset: str, records: Path) -> Recorded:
         raise UserError(f"{kept[0] / 'config.yaml'}: dataset: expected a mapping, got {described}")
     # Nothing is published of data of the user's own, whose files may be elsewhere.
     published_name = None if "kind" in described else catalog.get_dataset(described).published_name
-    path = records / "codecs" / f"{dataset}.json"
-    codecs = read_kept_codecs(path, found[0].event, config.dataset_sha256)
-    report = comparison.compare(dataset, found, published_name, codecs)
+    path = codecs or records / "codecs" / f"{dataset}.json"
+    kept_codecs = read_kept_codecs(path, found[0].event, config.dataset_sha256)
+    report = comparison.compare(dataset, found, published_name, kept_codecs)
     return Recorded(report, numbers(report))

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.artifacts import artifact, reader
+from pipeline.artifacts.artifact import STUDY
 from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
@@ -16,7 +17,6 @@ from pipeline.experiments import naming
 from pipeline.reporting import comparison, numbers, search_tables
 from pipeline.training.training_records import TrainingRecord
 from reproductions.publishing import embedded, picture_book, recorded
-from reproductions.studies import study_records
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,6 @@ def record_experiment(name: str) -> Path:
 
     Weights of at most 8 MB come with them, so that `arcore.load` reads the folder and
     `python -m stages.rescore` scores it.
-
-    Raises:
-        UserError: naming the file that is missing, or if other weights were evaluated.
     """
     model = paths.model(name)
     evaluation = _evaluation(name)
@@ -59,9 +56,6 @@ def record_folds(name: str) -> Path:
     """Copy an outcome over folds to `results/<name>-folds`, each fold's model in a folder.
 
     Models come with it if their weights have at most 8 MB together.
-
-    Raises:
-        UserError: naming the file that is missing.
     """
     title = naming.over_folds(name)
     found = _evaluation(title)
@@ -72,11 +66,7 @@ def record_folds(name: str) -> Path:
 
 
 def record_search(name: str) -> Path:
-    """Copy a search's outcome, trials and plot to `results/searches/<name>`.
-
-    Raises:
-        UserError: naming the file that is missing, or a record of another run than the trials.
-    """
+    """Copy a search's outcome, trials and plot to `results/searches/<name>`."""
     search = paths.search(name)
     files = [search / file for file in SEARCH_FILES]
     search_tables.read_record(search)
@@ -85,37 +75,24 @@ def record_search(name: str) -> Path:
 
 
 def record_study(name: str) -> Path:
-    """Copy a study's record, table and pictures to `results/studies/<name>`.
-
-    Raises:
-        UserError: naming the file that is missing, or a record of another run than the table.
-    """
+    """Copy a study's record, table and pictures to `results/studies/<name>`."""
     study = paths.study(name)
-    study_records.read(study)
-    files = [study / file for file in (study_records.FILE, study_records.TABLE)]
+    files = [study / file for file in (STUDY.origin, STUDY.main)]
+    if reader.read_origin(study, STUDY) is None:
+        again = f"run `python -m reproductions.study {name}`"
+        raise UserError(f"{files[0]}: expected the record of {files[1].name}, got none; {again}")
     return _record(paths.results() / "studies" / name, [*files, *sorted(study.glob("*.png"))])
 
 
 def record_table(dataset: str) -> Path:
-    """Copy what codecs need to `results/codecs/`, and draw `results/<dataset>.md` from the records.
-
-    Raises:
-        UserError: for missing or malformed records.
-    """
+    """Copy what codecs need to `results/codecs/`, and draw `results/<dataset>.md`."""
     measured = paths.codecs(dataset)
-    kept = paths.results() / "codecs" / measured.name
-    before = kept.read_text(encoding="utf-8") if kept.is_file() else None
-    if not measured.is_file():
-        return draw_table(dataset)
-    try:
+    if measured.is_file():
+        kept = paths.results() / "codecs" / measured.name
+        read = recorded.read(dataset, paths.results(), measured)  # codecs of other shards are none
         _write(kept, measured.read_text(encoding="utf-8"))
-        return draw_table(dataset)
-    except BaseException:  # e.g. codecs of other shards
-        if before is not None:
-            _write(kept, before)
-        else:
-            kept.unlink(missing_ok=True)
-        raise
+        return _write(paths.results() / f"{dataset}.md", read.markdown)
+    return draw_table(dataset)
 
 
 def draw_table(dataset: str) -> Path:
@@ -135,20 +112,11 @@ def dataset_table(dataset: str) -> str:
 
 
 def record_embedded(datasets: Iterable[str]) -> Path:
-    """Keep the numbers of embedded data as `results/embedded.csv`, a line for each result.
-
-    Lines of other datasets stay as they are, and where they are.
-
-    Arguments:
-        datasets: that `make repro` evaluated.
-
-    Raises:
-        UserError: for missing or malformed results.
-    """
+    """Keep the numbers of embedded data in `results/embedded.csv`; others' lines stay in place."""
     path = paths.results() / embedded.FILE
     before = embedded.read(path) if path.is_file() else []
     lines = {
-        line.dataset: [one for one in before if one.dataset == line.dataset] for line in before
+        one.dataset: [other for other in before if other.dataset == one.dataset] for one in before
     }
     for dataset in datasets:
         lines[dataset] = embedded.lines_of(numbers.numbers(comparison.build_report(dataset)))
@@ -177,11 +145,7 @@ def _measured(evaluation: Path) -> list[Path]:
 
 
 def _record(folder: Path, files: Iterable[Path]) -> Path:
-    """Copy files into a folder; those of a fold's model into a folder of the same name.
-
-    Raises:
-        UserError: for a file that is missing, or a folder of which one was altered.
-    """
+    """Copy files into a folder; those of a fold's model into a folder of the same name."""
     files = list(files)
     for source in {file.parent for file in files}:
         reader.check_files(source, "make it again")

@@ -13,25 +13,20 @@ from pipeline.core.errors import UserError, require
 from pipeline.evaluation import scoring
 from reproductions.studies.study_base import (
     Study,
+    StudyContext,
     StudyOutcome,
     device_of,
     require_counts,
     require_networks,
     with_error,
 )
-from reproductions.studies.study_context import StudyContext
 
 BATCH = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContextFrames(Study):
-    """Networks trained and scored after given frames of clips.
-
-    Arguments:
-        networks: by title, as experiments without a dataset; models with `context_frames`.
-        frames: numbers of given frames, for each of which each network is trained, and scored.
-    """
+    """Networks trained and scored after given frames of clips."""
 
     networks: dict[str, Any] = field(default_factory=dict)
     frames: list[int] = field(default_factory=list)
@@ -52,7 +47,7 @@ class ContextFrames(Study):
             for given in self.frames
             for title, network in self.networks.items()
         }
-        test, rows, records = context.split("test"), [], []
+        test, rows, trainings = context.split("test"), [], []
         if is_gray(event):
             clips = np.arange(len(test))
             bounds = [
@@ -68,11 +63,11 @@ class ContextFrames(Study):
                 for after in self.frames
             ]
             rows.append([str(given), title, *map(with_error, nats)])
-            records.append(trained.record)
+            trainings.append(trained)
         header = ["trained after", "nats/frame of"]
         header += [f"frames {given + 1} to {end}" for given in self.frames]
         notes = (
             f"Nats a frame of {len(test):,} test clips, each frame given the true ones before it, "
             "by networks that learned the frames after so many."
         )
-        return StudyOutcome(header, rows, notes, device_of(records))
+        return StudyOutcome(header, rows, notes, device_of(trainings))

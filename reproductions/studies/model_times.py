@@ -17,20 +17,14 @@ from pipeline.artifacts import origin
 from pipeline.core.errors import require, unknown_name
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from reproductions.studies.study_base import Study, StudyOutcome, require_counts
-from reproductions.studies.study_context import StudyContext
+from reproductions.studies.study_base import Study, StudyContext, StudyOutcome, require_counts
 
 FILE = "sampling_time.png"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimedModels(Study):
-    """Untrained networks of their default sizes.
-
-    Arguments:
-        models: their names.
-        sizes: sides of the images, in pixels.
-    """
+    """Untrained networks of their default sizes."""
 
     models: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -53,12 +47,7 @@ class TimedModels(Study):
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingTime(TimedModels):
-    """Time of drawing images: O(log N) evaluations of a network against O(N).
-
-    Arguments:
-        num_samples: drawn at once.
-        most_evaluations: images that need more of them are left out.
-    """
+    """Time of drawing images: O(log N) evaluations of a network against O(N)."""
 
     num_samples: int = 4
     most_evaluations: int = 65_536
@@ -114,11 +103,7 @@ def _figure(lines: Mapping[str, Sequence[tuple[int, int, float]]], titles: Seque
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime(TimedModels):
-    """Time of a training step.
-
-    Arguments:
-        batch_size: images of a step.
-    """
+    """Time of a training step."""
 
     batch_size: int = 4
 
@@ -145,13 +130,7 @@ class StepTime(TimedModels):
 
 
 def seconds_of(action: Callable[[], object], device: torch.device, least: float = 1.0) -> float:
-    """Return the shortest of three or more runs, after one that is not counted.
-
-    Arguments:
-        action: what is timed.
-        device: that it computes on, and that is waited for.
-        least: seconds that the runs take together.
-    """
+    """Return the shortest of three or more runs, after one that is not counted."""
     runs: list[float] = []
     _timed(action, device)
     while len(runs) < 3 or sum(runs) < least:

@@ -11,25 +11,19 @@ from pipeline.core.errors import require
 from pipeline.evaluation import scoring
 from reproductions.studies.study_base import (
     Study,
+    StudyContext,
     StudyOutcome,
     device_of,
     require_counts,
     with_error,
 )
-from reproductions.studies.study_context import StudyContext
 
 BATCH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumMasks(Study):
-    """One network with more and more masks or orderings.
-
-    Arguments:
-        networks: one by title, as an experiment without a dataset; a model with `num_masks` and
-            `order_agnostic`.
-        masks: numbers of them, a training each for masks of one ordering and for one ordering each.
-    """
+    """One network with more and more masks or orderings."""
 
     networks: dict[str, Any] = field(default_factory=dict)
     masks: list[int] = field(default_factory=list)
@@ -48,7 +42,7 @@ class NumMasks(Study):
             overrides = [f"model.order_agnostic={str(own).lower()}"]
             overrides += [f"{k}={count}" for k in ("model.num_masks", "trainer.validate_members")]
             configs[own, count] = context.compose(title, network, overrides)
-        test, rows, records = context.split("test"), [], []
+        test, rows, trainings = context.split("test"), [], []
         for (own, count), config in configs.items():
             trained = context.train(config)
             ensemble = trained.load(context.device).ensemble(count)
@@ -56,11 +50,11 @@ class NumMasks(Study):
             orderings = "one each" if own else "the same"
             nats = (with_error(each.mean(1)), with_error(scoring.mixture(each)))
             rows.append([str(count), orderings, *nats])
-            records.append(trained.record)
+            trainings.append(trained)
         notes = (
             f"Nats of {len(test):,} test rows; masks are drawn before training, and one network "
             "has them all. Orderings that are the same: masks differ in connectivity alone. Of one "
             "of them: the mean over the members."
         )
         header = ["masks", "orderings", "one of them", "their mixture"]
-        return StudyOutcome(header, rows, notes, device_of(records))
+        return StudyOutcome(header, rows, notes, device_of(trainings))

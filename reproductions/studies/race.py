@@ -9,24 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import paths
-from pipeline.core.errors import require
 from pipeline.training.history import read_history
-from reproductions.studies.study_base import Study, StudyOutcome, device_of
-from reproductions.studies.study_context import StudyContext, Trained
+from reproductions.studies.study_base import (
+    Study,
+    StudyContext,
+    StudyOutcome,
+    Trained,
+    device_of,
+    require_networks,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Race(Study):
-    """Trainings that are timed until each is as good as the slowest one's best.
-
-    Arguments:
-        networks: by title, as experiments without a dataset; all are validated every epoch.
-    """
+    """Trainings that are timed until each is as good as the slowest one's best."""
 
     networks: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(len(self.networks) >= 2, "networks", "two or more", self.networks)
+        require_networks(self.networks, least=2)
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
         """Train the networks anew, and say when each was as good as the slowest one's best."""
@@ -34,25 +35,17 @@ class Race(Study):
             title: context.compose(title, network, ["trainer.validate_every=1"])
             for title, network in self.networks.items()
         }
-        trained = {title: context.train(config, anew=True) for title, config in configs.items()}
+        trained = {title: context.train(config, fresh=True) for title, config in configs.items()}
         header, rows = table({title: _run(one) for title, one in trained.items()})
         notes = (
             "One training each; an epoch counts as the shortest of its training, validation apart."
         )
-        return StudyOutcome(
-            header, rows, notes, device_of([one.record for one in trained.values()])
-        )
+        return StudyOutcome(header, rows, notes, device_of(trained.values()))
 
 
 @dataclass(frozen=True)
 class RaceRun:
-    """A training.
-
-    Attributes:
-        nats: of validation, after each epoch.
-        epoch_seconds: of the shortest epoch; what else ran beside can only add to it.
-        num_parameters: of the network.
-    """
+    """A training."""
 
     nats: list[float]
     epoch_seconds: float

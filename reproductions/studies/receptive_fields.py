@@ -19,8 +19,7 @@ from pipeline.artifacts import origin
 from pipeline.core.errors import UserError, require
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from reproductions.studies.study_base import Study, StudyOutcome, require_networks
-from reproductions.studies.study_context import StudyContext
+from reproductions.studies.study_base import Study, StudyContext, StudyOutcome, require_networks
 
 ROUNDING = 1e-9  # relative: another place in the batch may round otherwise
 SEEN, MIDDLE = (0.05, 0.49, 0.49), (0.83, 0.45, 0.16)  # teal and orange
@@ -31,12 +30,7 @@ FILE = "receptive_fields.png"
 
 @dataclass(frozen=True, kw_only=True)
 class ReceptiveFields(Study):
-    """Receptive fields of networks with random weights.
-
-    Arguments:
-        networks: by title, {name: model, ...hyperparameters} each; of raster order.
-        side: of the images, in pixels.
-    """
+    """Receptive fields of networks with random weights."""
 
     networks: dict[str, Any] = field(default_factory=dict)
     side: int = 21

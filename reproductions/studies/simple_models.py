@@ -13,20 +13,14 @@ from torch import Tensor
 from pipeline.artifacts import origin
 from pipeline.core.errors import require, require_seed
 from pipeline.evaluation import scoring
-from reproductions.studies.study_base import Study, StudyOutcome, with_error
-from reproductions.studies.study_context import StudyContext
+from reproductions.studies.study_base import Study, StudyContext, StudyOutcome, with_error
 
 LEAST = 1e-5  # of a shrinkage: below, covariances of few rows have no Cholesky factor
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimpleModels(Study):
-    """Levels, histograms and a Gaussian, scored on colour images.
-
-    Arguments:
-        shrinkages: of the Gaussian's covariance towards its diagonal; validation rows choose.
-        seed: of the noise that makes levels real.
-    """
+    """Levels, histograms and a Gaussian, scored on colour images."""
 
     shrinkages: list[float] = field(
         default_factory=lambda: [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]

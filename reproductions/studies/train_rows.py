@@ -15,27 +15,20 @@ from pipeline.uses import pictures
 from pipeline.uses.use_context import rows_at_once
 from reproductions.studies.study_base import (
     Study,
+    StudyContext,
     StudyOutcome,
     device_of,
     require_counts,
     require_networks,
     with_error,
 )
-from reproductions.studies.study_context import StudyContext
 
 FILE = "train_rows.png"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRows(Study):
-    """Networks trained on more and more rows.
-
-    Arguments:
-        networks: by title, as experiments without a dataset.
-        rows: of the training set, its first ones each.
-        passes: over the largest of these; over fewer rows as many more, so that all trainings have
-            about the same number of steps.
-    """
+    """Networks trained on more and more rows."""
 
     networks: dict[str, Any] = field(default_factory=dict)
     rows: list[int] = field(default_factory=list)
@@ -65,7 +58,7 @@ class TrainRows(Study):
                 where = f"{context.where(title)}.trainer.patience"
                 require(stops is None, where, "null, so that all take as many steps", stops)
                 configs[title, count] = config
-        test, rows, records = context.split("test"), [], []
+        test, rows, trainings = context.split("test"), [], []
         lines: dict[str, list[float]] = {}
         for (title, count), config in configs.items():
             trained = context.train(config)
@@ -73,7 +66,7 @@ class TrainRows(Study):
             bits = scoring.scores(model, test, rows_at_once(context.images)) / per_dim
             rows.append([title, f"{count:,}", str(trained.record.epochs), with_error(bits)])
             lines.setdefault(title, []).append(float(bits.mean()))
-            records.append(trained.record)
+            trainings.append(trained)
         notes = (
             f"Bits/dim of {len(test):,} test images, one training each, of the epoch with the "
             "lowest validation value. All have about the same number of steps."
@@ -81,7 +74,7 @@ class TrainRows(Study):
         caption = "Test bits/dim over the number of images learned from"
         shown = [pictures.show(_figure(lines, self.rows), folder / FILE, caption)]
         header = ["network", "rows learned from", "epochs", "test bits/dim"]
-        return StudyOutcome(header, rows, notes, device_of(records), shown)
+        return StudyOutcome(header, rows, notes, device_of(trainings), shown)
 
 
 def _figure(lines: dict[str, list[float]], counts: list[int]) -> Figure:

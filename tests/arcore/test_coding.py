@@ -16,7 +16,6 @@ from torch import Tensor
 import arcore
 from arcore import bitstream, coding, entropy
 from arcore.coding import compress, decompress
-from arcore.entropy import fingerprint
 from arcore.events import Binary, Gray, Levels, Real
 from tests.arcore.cases import CASES, cases_where
 from tests.support.cases import Case, randomize
@@ -63,48 +62,6 @@ def test_every_exact_model_codes_in_minus_log2_p(case: Case) -> None:
     assert ideal - 8 < len(data) < ideal * 1.005 + HEADER_BYTES
 
 
-@pytest.mark.parametrize(
-    ("event", "rows", "name", "hyperparameters"),
-    [
-        (Binary((1, 8, 8)), 2000, "made", {"hidden": [64]}),
-        (Levels(17, (1, 4, 4)), 300, "nade", {"hidden": 16, "inputs": "one_hot"}),
-        (Levels(256, (1, 4, 4)), 500, "gated_pixelcnn", {"width": 8, "num_layers": 2}),
-        (Levels(9, (3, 2, 2)), 2000, "pixelcnn", {"hidden": 6, "head": "logistic_mixture"}),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_the_code_is_as_long_as_minus_log2_p(
-    event: Levels, rows: int, name: str, hyperparameters: dict[str, object]
-) -> None:
-    """On the model's own samples; the bound on 0.1 % leaves the header aside."""
-    model = randomize(arcore.create_model(name, event, **hyperparameters)).eval()
-    x = model.sample(rows, generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        ideal = -model.double().log_prob(x).sum().item() / math.log(2) / 8
-    data = compress(model, x, verify=False)
-    assert torch.equal(decompress(model, data), x)
-    assert ideal > 1_000
-    assert ideal - 8 < len(data) < ideal * 1.001 + HEADER_BYTES
-
-
-def test_rows_share_one_stream() -> None:
-    """117 bits a picture would cost 128 where each ended at a word, and more with a header each."""
-    model = small_model()
-    x = some_levels(model, 1000)
-    ideal = -model.log_prob(x).sum().item() / math.log(2) / 8
-    assert len(compress(model, x, batch=10)) < ideal + HEADER_BYTES
-
-
-def test_several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coding, "CHUNK_DIMENSIONS", 24)
-    model = small_model()
-    x = some_levels(model, 21)
-    data = compress(model, x, batch=2)
-    header, codes = bitstream.split(data)
-    assert len(codes) == 6 and header.count == 21 and header.batch == 2
-    assert torch.equal(decompress(model, data), x)
-
-
 def test_a_training_model_is_coded_in_evaluation_and_stays_in_training() -> None:
     event = Binary((6,))
     options = {"hidden": [8], "dropout": 0.5, "num_masks": 3}
@@ -116,22 +73,6 @@ def test_a_training_model_is_coded_in_evaluation_and_stays_in_training() -> None
     assert model._step_is_given and model._next_step == 2
     assert not torch.equal(model.member(0).output.mask, mask), "the step's are others"
     assert torch.equal(decompress(model.eval(), data), x)
-
-
-def test_a_model_that_coded_in_inference_mode_trains() -> None:
-    model = small_model().train()
-    with torch.inference_mode():
-        compress(model, some_levels(model))
-    model(some_levels(model)).mean().backward()
-
-
-def test_any_dtype_of_levels_and_a_generator_that_stays() -> None:
-    model = small_model()
-    x = some_levels(model)
-    state = torch.get_rng_state()
-    datas = {compress(model, x.to(dtype)) for dtype in (torch.int64, torch.uint8, torch.float32)}
-    assert len(datas) == 1
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_sounds_of_an_open_length() -> None:
@@ -317,21 +258,6 @@ def test_probabilities_that_differ_are_refused(monkeypatch: pytest.MonkeyPatch) 
         decompress(model, data)
 
 
-def test_encoding_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model whose probabilities are others each time is found out before bytes are returned."""
-    model = small_model()
-    table, calls = coding.table_of, []
-
-    def unsteady(*arguments: object) -> object:
-        calls.append(0)
-        return table(*arguments) + len(calls) * 1e-3
-
-    monkeypatch.setattr(coding, "table_of", unsteady)
-    with pytest.raises(ValueError, match="probabilities of encoding"):
-        compress(model, some_levels(model))
-    assert compress(model, some_levels(model), verify=False)
-
-
 def test_encoding_is_verified_by_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probabilities that change after both probes are found out by what is decoded."""
     model = small_model()
@@ -487,11 +413,6 @@ def test_a_batch_of_more_than_memory_holds_is_refused_before_it_is_coded() -> No
         compress(model, x)
     with pytest.raises(ValueError, match=r"^batch: expected .*, got '2, of 536,871,936'"):
         compress(model, x, lengths=torch.tensor([1 << 19, 1, 1]), batch=2)
-
-
-def test_only_what_codes_has_a_fingerprint() -> None:
-    with pytest.raises(ValueError, match="model: expected an event of levels"):
-        fingerprint(arcore.create_model("rnade", Real((3,))))
 
 
 def test_a_header_is_read_as_it_was_written() -> None:

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical
 
+from arcore.distributions.discrete import GrayBernoulli, choose, first_passed, tempered
 from arcore.distributions.drawing import draw
-from arcore.distributions.gray import GrayBernoulli
-from arcore.distributions.inversion import choose, first_passed, tempered
 
 
 def test_draw_never_takes_a_level_of_probability_zero(generator: torch.Generator) -> None:

@@ -11,7 +11,6 @@ from torch.testing import assert_close
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
 from arcore.distributions.drawing import draw, invert, select
 from arcore.distributions.real_mixture import COMPONENTS, RealMixture
-from arcore.distributions.softmax import Softmax
 from arcore.layers.heads import Head
 from tests.support.statistics import chi_square_p_value
 
@@ -153,12 +152,6 @@ def test_the_table_is_log_prob_of_each_level(dtype: torch.dtype) -> None:
     assert torch.equal(conditionals.logits, torch.stack(scores, -1))
 
 
-def test_a_table_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = mixture(7, 0.0, 0.3, 4).logits
-    monkeypatch.setattr("arcore.distributions.discretized_logistic.FLOATS_AT_ONCE", 24)
-    assert torch.equal(mixture(7, 0.0, 0.3, 4).logits, whole)
-
-
 @pytest.mark.parametrize("log_scale", [29.0, 30.0, 31.0, 80.0, 88.0, 100.0, 1e4])
 def test_wide_components_spread_over_the_interior(log_scale: float) -> None:
     """For s far above the bin's width w, an interior mass is w / (4 s), whatever float holds."""
@@ -199,10 +192,3 @@ def test_levels_of_a_dtype_without_the_last_one(num_levels: int, dtype: torch.dt
     wanted = head.distribution(outputs, image, image.shape).log_prob(image)
     narrow = image.to(dtype)
     assert_close(head.distribution(outputs, narrow, image.shape).log_prob(narrow), wanted)
-
-
-def test_a_softmax_expands() -> None:
-    given = Softmax(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
-    wide = given.expand((3, 2))
-    assert isinstance(wide, Softmax) and wide.batch_shape == (3, 2)
-    assert_close(wide.log_prob(torch.ones(3, 2)), given.log_prob(torch.ones(2)).expand(3, 2))

@@ -185,17 +185,6 @@ def test_particles_are_from_what_scores_whatever_autocast() -> None:
     assert torch.equal(*found)
 
 
-def test_evidence_has_the_right_mean_with_few_particles() -> None:
-    model = model_of("nade", BITS, hidden=4)
-    seen = likelihoods(BITS)["missing"]
-    expected = exact_posterior(model, seen)[1].exp()
-    many = seen.repeat_interleave(4000, 0)
-    found = posterior(model, many, 2, generator=torch.Generator().manual_seed(5), resample_below=1)
-    drawn = found.log_evidence.exp().view(2, -1)
-    error = drawn.std(1) / math.sqrt(drawn.shape[1])
-    assert bool(((drawn.mean(1) - expected).abs() < 4 * error + 1e-9).all())
-
-
 def test_a_prefix_is_exact_with_one_particle() -> None:
     model, x = model_of("nade", BITS, hidden=4), all_events(BITS)
     found = posterior(model, observation(x, PREFIX, 2), 1)
@@ -260,18 +249,6 @@ def test_walks_between_vectors_share_their_noise() -> None:
     assert float((frequencies - expected).abs().sum()) / 2 < 0.06, "draws are from p(x | h)"
 
 
-def test_walks_between_gray_clips_have_their_levels() -> None:
-    event = arcore.events.Gray((2, 1, 2, 2))
-    model = model_of("video_pixel_network", event, width=4, condition_size=2)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(0.1)  # about as many of both
-    walk = interpolation.walk(model, torch.zeros(20, 2).double(), torch.ones(20, 2).double(), 3)
-    assert walk.unique().tolist() == [0, 255]
-    x = torch.zeros(1, *event.shape)
-    assert set(model.conditionals(x, torch.zeros(1, 2)).sample().unique().tolist()) <= {0.0, 255.0}
-
-
 def test_labels_of_particles_are_of_their_rows() -> None:
     model = model_of("nade", BITS, hidden=3, num_classes=2)
     seen = torch.zeros(2, *BITS.extents, 2)
@@ -321,12 +298,6 @@ def test_filters_are_the_change_of_a_units_input() -> None:
                 filters[:, 0, 1, 1], layer.masked(layer.weight)[:, 4 * 2 + 1].detach()
             )
     assert features.first_layer(arcore.create_model("pixelcnn", event)) is None
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32])
-def test_noise_takes_levels_of_any_dtype(dtype: torch.dtype) -> None:
-    y = torch.tensor([[0, 100, 255]])
-    assert torch.equal(replacement_noise(y.to(dtype), 0.1, 256), replacement_noise(y, 0.1, 256))
 
 
 @pytest.mark.parametrize("mask_inputs", [True, False])

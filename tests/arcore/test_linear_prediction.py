@@ -13,7 +13,7 @@ from arcore.events import Levels
 from arcore.families import raster
 from arcore.layers.cursor import ImageCursor
 from arcore.layers.linear_prediction import CausalPrediction, GroupPrediction
-from arcore.primitives.pyramids import Group, Pyramid
+from arcore.primitives.pyramids import Pyramid
 
 IMAGE = Levels(256, (3, 4, 4))
 MIXTURE = {"head": "logistic_mixture", "linear_prediction": 3}
@@ -48,11 +48,6 @@ def test_groups_start_at_the_mean_of_what_touches_them() -> None:
     assert touching == [2, 2, 4] * 2
 
 
-def test_a_row_of_pixels_has_neighbours_on_two_sides() -> None:
-    group = GroupPrediction([Group(0, 0, 2)], Group(0, 1, 2), 1, 3)
-    assert_close(group.weight[0, 0, 1], torch.tensor([0.0, 0.5, 0.5]))
-
-
 def test_half_precision_leaves_a_prediction_alone() -> None:
     layer, y = CausalPrediction(3, 5), torch.rand(2, 3, 4, 4)
     expected, cursor = layer(y), ImageCursor(4, 4)
@@ -64,16 +59,6 @@ def test_half_precision_leaves_a_prediction_alone() -> None:
                 found = here(layer, here.piece(y))
                 assert found.dtype == torch.float32
                 assert_close(found[..., 0, 0], expected[..., row, column])
-
-
-def test_a_mixture_that_says_nothing_is_around_the_prediction() -> None:
-    model = arcore.create_model("gated_pixelcnn", IMAGE, **MIXTURE, num_mixtures=1)
-    with torch.no_grad():
-        model.output.weight.zero_()
-    x = torch.randint(256, (2, 3, 4, 4))
-    conditionals = model.conditionals(x)
-    predicted = model.prediction(x / 127.5 - 1)
-    assert_close(conditionals.means[:, 0, ..., 0], predicted[:, 0])
 
 
 @pytest.mark.parametrize("name", ["pixelcnn", "gated_pixelcnn", "parallel_multiscale"])

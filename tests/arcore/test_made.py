@@ -118,21 +118,7 @@ def test_outputs_see_exactly_what_the_masks_let_through(case: Case) -> None:
     assert torch.equal(influence(model, x, condition), reach)
 
 
-@every_made
-def test_decoder_computes_each_hidden_unit_once(case: Case) -> None:
-    model = case.build()
-    decoder = model.decoder(2, case.condition(2))
-    for units, width in zip(decoder.units, model.hyperparameters.hidden, strict=True):
-        assert sorted(torch.cat(units).tolist()) == list(range(width))
-
-
 # -- masks of a step
-
-
-def test_one_mask_stays() -> None:
-    model, fresh = made(), made()
-    model.set_step(seed=3, step=17)
-    assert same_masks(model, fresh)
 
 
 @pytest.mark.parametrize("num_masks", [0, 3])
@@ -187,17 +173,6 @@ def test_a_model_that_was_evaluated_in_inference_mode_trains(num_masks: int) -> 
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_fresh_masks_differ_by_step_and_seed() -> None:
-    model = made(num_masks=0)
-    drawn = []
-    for seed, step in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        model.set_step(seed, step)
-        drawn.append([mask.clone() for mask in masks_of(model)])
-    for i, first in enumerate(drawn):
-        for second in drawn[:i]:
-            assert not all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
 @pytest.mark.parametrize(
     ("order_agnostic", "connectivity_agnostic"), [(True, True), (True, False), (False, True)]
 )
@@ -224,11 +199,6 @@ def test_evaluation_by_member_0_does_not_depend_on_the_last_step(num_masks: int)
     assert torch.equal(model.member(0).log_prob(X), expected)
     model.set_step(seed=5, step=4)
     assert torch.equal(model.member(0).log_prob(X), expected)
-
-
-def test_mask_seed_selects_the_list() -> None:
-    one, two = (made(num_masks=3, mask_seed=seed) for seed in (0, 1))
-    assert not same_masks(one, two)
 
 
 def test_members_share_weights_and_keep_their_masks() -> None:
@@ -270,56 +240,6 @@ def test_an_ordering_without_masks_for_it_is_refused() -> None:
     for bad in (torch.zeros(9).long(), torch.arange(5), [0, 1]):
         with pytest.raises(ValueError, match="order: expected a permutation"):
             model.under(bad)
-
-
-def test_members_follow_a_change_of_dtype_and_loaded_weights() -> None:
-    model = made(num_masks=2)
-    member = model.member(1)
-    model.load_state_dict(randomize(made(num_masks=2), seed=4).state_dict())
-    assert torch.equal(
-        member.log_prob(X), randomize(made(num_masks=2), seed=4).member(1).log_prob(X)
-    )
-
-
-@pytest.mark.parametrize("num_masks", [1, 3])
-@pytest.mark.parametrize("index", [-1, "last", 0.0])
-def test_members_outside_the_list_are_refused(num_masks: int, index: object) -> None:
-    model = made(num_masks=num_masks)
-    index = num_masks if index == "last" else index
-    with pytest.raises(ValueError, match=f"^index: expected a mask in .*, got {index!r}"):
-        model.member(index)
-
-
-def test_masked_weights_do_not_matter_even_when_an_optimiser_moves_them() -> None:
-    model = made(ordering="spiral")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
-    for _ in range(3):
-        optimizer.zero_grad()
-        model(X).mean().backward()
-        optimizer.step()
-    seen = influence(model, X, None)
-    assert not (seen & ~torch.ones_like(seen).tril(-1)).any()
-
-
-def test_dropout_acts_in_training_only() -> None:
-    model = made(dropout=0.5)
-    assert not torch.equal(model.train()(X), model(X))
-    assert torch.equal(model.eval()(X), made().eval()(X))
-
-
-def test_evaluation_restores_the_models_own_mask() -> None:
-    event = Binary((6,))
-    model = arcore.create_model("made", event, hidden=[12], num_masks=4, order_agnostic=True)
-    x = torch.randint(0, 2, (5, 6), generator=torch.Generator().manual_seed(0))
-    before, member = model.log_prob(x), model.member(2)
-    of_member = member.log_prob(x)
-    model.train()
-    model.set_step(0, 3)
-    assert not torch.equal(model.log_prob(x), before)
-    model.eval()
-    member.eval()
-    assert torch.equal(model.log_prob(x), before)
-    assert torch.equal(member.log_prob(x), of_member)
 
 
 # -- steps that nobody counts

@@ -23,13 +23,6 @@ def test_degrees_stay_in_range(size: int, widths: tuple[int, ...], drawn: bool) 
             low = int(layer.min())
 
 
-def test_even_degrees_are_sorted_and_use_every_value() -> None:
-    for layer in hidden_degrees(6, [5, 12, 31]):
-        assert (layer.diff() >= 0).all()
-        counts = torch.bincount(layer, minlength=6)[1:]
-        assert counts.min() >= 1 and counts.max() - counts.min() <= 1
-
-
 def test_drawn_degrees_are_uniform(generator: torch.Generator) -> None:
     (layer,) = hidden_degrees(4, [30_000], generator)
     counts = torch.bincount(layer, minlength=4)[1:]
@@ -92,12 +85,3 @@ def test_groups_of_rows_give_the_full_product(
     if bias:
         expected = expected + layer.bias
     torch.testing.assert_close(plain, expected)
-
-
-def test_masked_weights_get_no_gradient() -> None:
-    layer = MaskedLinear(3, 2, conditioning=True)
-    mask = torch.tensor([[True, False, False], [True, True, False]])
-    layer.set_mask(mask)
-    layer(torch.randn(4, 3)).sum().backward()
-    for weight in (layer.weight, layer.conditioning):
-        assert not weight.grad[~mask].any() and weight.grad[mask].all()

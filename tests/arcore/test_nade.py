@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import arcore
-from arcore.events import Binary, Levels
+from arcore.events import Binary
 from arcore.layers import hidden_states
 from tests.arcore.cases import cases_where
-from tests.support.cases import Case, randomize
+from tests.support.cases import Case
 from tests.support.events import CUBE
 from tests.support.references import shift
 
@@ -101,19 +101,6 @@ def test_backward_is_the_numerical_gradient(block: int, inputs: str, activation:
     assert torch.autograd.gradcheck(loss, values)
 
 
-@pytest.mark.parametrize("pattern", ["zeros", "ones", "sparse"])
-def test_block_size_changes_nothing(pattern: str, generator: torch.Generator) -> None:
-    event = Binary((23,))
-    rate = {"zeros": 0.0, "ones": 1.0, "sparse": 0.1}[pattern]
-    x = (torch.rand(6, 23, generator=generator) < rate).long()
-    losses = [
-        randomize(arcore.create_model("nade", event, hidden=7, block=block).double())(x)
-        for block in (1, 2, 5, 22, 23, 24, 1000)
-    ]
-    for loss in losses[1:]:
-        assert_close(loss, losses[0], **TIGHT)
-
-
 @pytest.mark.parametrize("hidden", [5, 12, 500])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("threads", [1, 3])
@@ -166,27 +153,6 @@ def test_memory_a_datum_grows_with_blocks_not_with_dimensions() -> None:
     allowed = 4 * (math.ceil(size / block) * hidden + 16 * size)
     assert 4 * size * hidden > 6 * allowed, "the setting would not tell the two apart"
     assert 0 < a_datum <= allowed
-
-
-@pytest.mark.parametrize("skips", [True, False], ids=["cpu", "accelerator"])
-def test_no_rows_have_no_loss(skips: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hidden_states, "skips_zeros", lambda device: skips)
-    model = arcore.create_model("nade", Binary((23,)), hidden=7, block=5)
-    loss = model(torch.zeros(0, 23))
-    loss.sum().backward()
-    assert loss.shape == (0,) and not any(p.grad.any() for p in model.parameters())
-
-
-def test_level_zero_adds_nothing_and_one_hot_weights_are_a_levels_own() -> None:
-    event = Levels(4, (2,))
-    model = randomize(arcore.create_model("nade", event, hidden=3, inputs="one_hot").double())
-    before = model.conditionals(torch.tensor([[0, 0], [2, 0]])).logits.detach()
-    model.input_weight.data[0, [0, 2]] += 1  # the weights of levels 1 and 3
-    after = model.conditionals(torch.tensor([[0, 0], [2, 0]])).logits.detach()
-    assert torch.equal(before, after)
-    model.input_weight.data[0, 1] += 1
-    moved = model.conditionals(torch.tensor([[0, 0], [2, 0]])).logits
-    assert torch.equal(moved[0], after[0]) and not torch.equal(moved[1, 1], after[1, 1])
 
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid"])

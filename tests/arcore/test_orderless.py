@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 
@@ -91,16 +90,6 @@ def test_forward_is_the_objective_under_masks_of_the_global_generator(name: str)
 
 
 @every_name
-def test_draws_of_the_objective_approach_the_average_over_orderings(name: str) -> None:
-    model, x = build(name), all_levels(FOUR)
-    orders = [torch.tensor(order) for order in itertools.permutations(range(4))]
-    with torch.no_grad():
-        exact = -torch.stack([model.under(order).log_prob(x) for order in orders]).mean()
-        losses = loss_of(model, x.repeat(1000, 1, 1), None)
-    assert abs(losses.mean() - exact) < 5 * losses.std() / math.sqrt(len(losses))
-
-
-@every_name
 def test_validation_loss_estimates_the_objective(name: str) -> None:
     model, x = build(name, CUBE), all_levels(CUBE)
     with torch.no_grad():
@@ -134,16 +123,6 @@ def test_the_objective_alone_learns_what_the_exact_score_shows(name: str) -> Non
         for member in model.ensemble(3):
             nats = -member.log_prob(x).mean().item()
             assert entropy - 0.1 < nats < entropy + 0.1 < 6 * math.log(2)
-
-
-@every_name
-def test_validation_loss_does_not_depend_on_what_was_drawn_before(name: str) -> None:
-    model, x = build(name, CUBE), all_levels(CUBE)[::700]
-    torch.manual_seed(1)
-    first = model.validation_loss(x)
-    torch.rand(3)
-    assert torch.equal(model.validation_loss(x), first)
-    assert torch.equal(model.member(1).validation_loss(x), first), "no ordering enters"
 
 
 # -- exact scores
@@ -250,15 +229,6 @@ def test_as_many_layers_follow_as_cost_least() -> None:
     assert wide.split == costs.index(min(costs)) and min(costs) < 0.7 * costs[0]
 
 
-def test_the_papers_network_has_the_papers_sides() -> None:
-    """28-21-18-13-7-13-18-21-28; channels 64 throughout."""
-    net = ConvBranch(2, 1, (28, 28), [64] * 4, [8, 4, 6, 7])
-    assert [side for side, _ in net._sides[:-1]] == [28, 21, 18, 13, 7, 13, 18, 21]
-    assert [layer.out_channels for layer in net.layers] == [64] * 7 + [1]
-    assert [layer.kernel_size[0] for layer in net.layers] == [8, 4, 6, 7, 7, 6, 4, 8]
-    assert [padding[0] for padding in net.paddings] == [0, 0, 0, 0, 6, 5, 3, 7]
-
-
 def test_a_pixel_is_computed_from_its_surroundings_alone() -> None:
     """Four layers of kernel 3 see 4 pixels to each side; nothing else is even read."""
     net = ConvBranch(1, 1, (28, 28), [4, 4], [3, 3])
@@ -287,28 +257,6 @@ def test_members_share_weights_and_differ_in_ordering(name: str) -> None:
     assert torch.equal(model.member(2).order, members[2].order)
     other = build(name, NINE, ordering_seed=1).member(1)
     assert not torch.equal(other.order, members[1].order)
-
-
-@every_name
-def test_ensembles_of_orderings_average_probabilities(name: str) -> None:
-    model = build(name, Binary((1, 2, 3)))
-    ensemble, x = model.ensemble(4), all_levels(model.event)
-    scores = torch.stack([member.log_prob(x) for member in ensemble])
-    assert ensemble.log_prob(x).exp().sum().item() == pytest.approx(1, abs=1e-9)
-    assert_close(ensemble.log_prob(x), scores.exp().mean(0).log(), **TIGHT)
-    logits = torch.stack([member.conditionals(x).logits for member in ensemble]).mean(0)
-    of_logits = torch.distributions.Bernoulli(logits=logits).log_prob(x.double()).flatten(1).sum(1)
-    for wrong in (of_logits, scores.mean(0)):
-        assert abs(wrong.exp().sum().item() - 1) > 1e-4
-    assert len(list(copy.deepcopy(ensemble).parameters())) == len(list(model.parameters()))
-
-
-@every_name
-def test_samples_of_an_ensemble_fit_it(name: str, generator: torch.Generator) -> None:
-    ensemble = build(name).ensemble(3)
-    drawn = ensemble.sample(6000, generator=generator)
-    probabilities = ensemble.log_prob(all_levels(FOUR)).detach().exp()
-    assert chi_square_p_value(state_of(drawn, FOUR), probabilities) > 1e-4
 
 
 # -- what is observed
@@ -389,16 +337,6 @@ def test_an_ensemble_imputes_from_the_posterior_of_the_mixture(
     joint[~same[6]] = 0
     completed = ensemble.impute(states[6].expand(n, 2, 2), mask, generator=generator)
     assert chi_square_p_value(state_of(completed, FOUR), joint / joint.sum()) > 1e-4
-
-
-@every_name
-def test_an_ensemble_imputes_without_dropout_in_training_too(name: str) -> None:
-    ensemble, states = build(name, dropout=0.5).ensemble(8), all_levels(FOUR).repeat(20, 1, 1)
-    drawn = []
-    for one in (ensemble.train(), ensemble.eval()):
-        generator = torch.Generator().manual_seed(0)
-        drawn.append(one.impute(states, LAST.view(2, 2), generator=generator))
-    assert torch.equal(*drawn)
 
 
 # -- bad arguments

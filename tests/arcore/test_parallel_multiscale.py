@@ -14,11 +14,11 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
-from arcore.families.raster import RasterModel, image_shape
+from arcore.families.raster import image_shape
 from arcore.layers.group_network import GroupNetwork
 from arcore.models.parallel_multiscale import ParallelMultiscale
-from arcore.primitives.pyramids import Group, Pyramid
-from tests.arcore.cases.parallel_multiscale import COARSE
+from arcore.primitives.pyramids import Pyramid
+from tests.arcore.cases.images import COARSE
 from tests.support.cases import randomize
 from tests.support.dependence import influence
 from tests.support.statistics import all_levels
@@ -72,23 +72,6 @@ def test_each_scale_is_every_other_row_and_column_of_the_next(
     assert all(side >= min(whole, base_size) for side, whole in zip(image.shape, size, strict=True))
     halved = [-(-side // 2) for side in image.shape if side > 1]
     assert not halved or min(halved) < base_size
-
-
-@pytest.mark.parametrize(
-    ("size", "base"),
-    [((32, 32), (4, 4)), ((28, 28), (4, 4)), ((8, 8), (4, 4)), ((7, 7), (4, 4)), ((6, 6), (6, 6)),
-     ((1, 100), (1, 4)), ((3, 64), (3, 64)), ((16, 64), (4, 16)), ((1, 1), (1, 1))],
-)  # fmt: skip
-def test_base_is_as_small_as_its_sides_allow(size: tuple[int, int], base: tuple[int, int]) -> None:
-    assert Pyramid(size, 4).base.extents(size) == base
-
-
-def test_adjacent_pixels_never_share_a_group() -> None:
-    for size in SIZES:
-        pyramid = Pyramid(size, 2)
-        for group in (group for scale in pyramid.scales for group in scale):
-            assert group.stride >= 2
-    assert Group(0, 1, 2).of(torch.arange(5)[None]).tolist() == [[1, 3]]
 
 
 # -- which index may see which
@@ -216,15 +199,6 @@ def test_lower_resolution_is_a_sample_of_the_base() -> None:
     assert torch.equal(whole[..., ::2, ::2], base)
 
 
-def test_frames_of_a_clip_count_as_colours(generator: torch.Generator) -> None:
-    clip, image = Levels(4, (2, 1, 6, 5)), Levels(4, (2, 6, 5))
-    given = {**TINY, "base_size": 3}
-    a, b = (randomize(create(event, **given).double()) for event in (clip, image))
-    x = torch.randint(4, (3, *clip.shape), generator=generator)
-    assert torch.equal(a.log_prob(x), b.log_prob(x[:, :, 0]))
-    assert a.sample(2).shape == (2, *clip.shape)
-
-
 # -- cost
 
 
@@ -265,37 +239,6 @@ def test_a_sample_takes_the_evaluations_that_the_paper_counts(
         decoder.push(torch.zeros(1, len(block)).long())
     assert calls["base"] + calls["head"] == expected
     assert calls["context"] == sum(len(scale) - 1 for scale in model.pyramid.scales)
-
-
-def test_scoring_takes_one_pass_over_each_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = create(Levels(4, (3, 8, 8)), **{**COARSE, "base_size": 2})
-    calls = []
-    for kind, method in ((type(model.base), "_network"), (GroupNetwork, "forward")):
-        inner = getattr(kind, method)
-
-        def counted(*arguments: Any, inner: Any = inner) -> Any:
-            calls.append(arguments[0])
-            return inner(*arguments)
-
-        monkeypatch.setattr(kind, method, counted)
-    model.log_prob(torch.zeros(2, 3, 8, 8))
-    assert len(calls) == len({id(network) for network in calls}) == 1 + 2 * 3
-
-
-def test_scales_share_no_weights() -> None:
-    model = create(Levels(4, (3, 16, 16)), **{**COARSE, "base_size": 4})
-    owners = [{id(p) for p in scale.parameters()} for scale in model.scales]
-    assert len(owners) == 2 and not owners[0] & owners[1]
-
-
-@pytest.mark.parametrize("base", ["pixelcnn", "gated_pixelcnn"])
-def test_base_is_a_raster_model_with_the_same_condition(base: str) -> None:
-    model = create(IMAGE, base=base, num_classes=7, inputs="one_hot", head="logistic_mixture")
-    assert isinstance(model.base, RasterModel) and type(model.base).__name__.lower() == (
-        base.replace("_", "")
-    )
-    assert model.base.num_classes == 7 and model.base.hyperparameters.inputs == "one_hot"
-    assert model.base.head.name == "logistic_mixture"
 
 
 # -- bad arguments

@@ -12,8 +12,7 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary, Levels
 from arcore.layers.cursor import ImageCursor
-from arcore.layers.diagonal_lstm import DiagonalLSTMLayer, diagonal_order
-from arcore.layers.row_lstm_layer import RowLSTMLayer
+from arcore.layers.image_lstms import DiagonalLSTMLayer, RowLSTMLayer
 from arcore.model import AutoregressiveModel
 from tests.support.cases import Case, randomize
 from tests.support.dependence import influence
@@ -180,44 +179,6 @@ def test_a_diagonal_bilstm_sees_everything_before_a_pixel_and_nothing_after(
     assert torch.equal(seen, torch.ones_like(seen).tril(-1))
 
 
-def test_diagonals_take_each_pixel_once() -> None:
-    for height, width in SIZES:
-        order = diagonal_order(height, width)
-        assert sorted(order.tolist()) == list(range(height * width))
-        diagonal = order // width + order % width
-        assert (diagonal.diff() >= 0).all()
-
-
-def test_initial_states_are_learned() -> None:
-    for name, event in (("row_lstm", Binary((1, 3, 4))), ("diagonal_bilstm", Binary((1, 3, 4)))):
-        model = arcore.create_model(name, event, num_layers=1, hidden=2)
-        lstm = model.layers[0].lstm
-        wanted = (1, 4, 2) if name == "row_lstm" else (2, 3, 2)
-        assert lstm.initial_h.shape == lstm.initial_c.shape == wanted
-
-
-def test_residual_and_skip_connections_are_options() -> None:
-    event = Binary((1, 3, 3))
-    x = torch.randint(2, (5, 1, 3, 3), generator=torch.Generator().manual_seed(0))
-    scores = []
-    for residual in (False, True):
-        for skip in (False, True):
-            options = {"residual": residual, "skip": skip, "num_layers": 3}
-            model = randomize(arcore.create_model("diagonal_bilstm", event, **options).double())
-            names = [name for name, _ in model.named_parameters()]
-            # the last layer feeds the head in any case
-            assert sum(".skip.weight" in name for name in names) == (2 if skip else 0)
-            scores.append(model.log_prob(x))
-    for i, a in enumerate(scores):
-        assert all(not torch.equal(a, b) for b in scores[:i])
-
-
-def test_states_keep_their_precision_under_autocast() -> None:
-    layer = RowLSTMLayer(3, 4)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert layer(torch.zeros(2, 12, 4, 4, dtype=torch.bfloat16)).dtype == torch.float32
-
-
 @pytest.mark.parametrize("make", [RowLSTMLayer, lambda *_: DiagonalLSTMLayer(4, (4, 5))])
 def test_layers_pixel_by_pixel_are_as_fine_as_at_once_under_autocast(make: Callable) -> None:
     layer = filled(make(3, 5)).float()
@@ -287,26 +248,6 @@ def test_the_small_image_comes_first_and_knows_nothing_else() -> None:
     before, after = (model.conditionals(v).logits[..., ::2, ::2, :] for v in (x, other))
     assert torch.equal(before, after)
     assert_close(before, model.base.conditionals(x[..., ::2, ::2]).logits, rtol=0, atol=0)
-
-
-def test_one_pixel_has_no_second_scale() -> None:
-    model = scales((3, 1, 1))
-    assert model.detail is None
-    x = torch.randint(3, (6, 3, 1, 1), generator=torch.Generator().manual_seed(0))
-    assert_close(model.log_prob(x), model.base.log_prob(x), rtol=0, atol=0)
-
-
-def test_next_may_be_asked_twice() -> None:
-    for name in ("row_lstm", "diagonal_bilstm", "multiscale_pixelrnn"):
-        event = Levels(3, (2, 2, 3))
-        model = randomize(arcore.create_model(name, event, hidden=4).double())
-        x = torch.randint(3, (5, 12), generator=torch.Generator().manual_seed(0))
-        once, twice = model.decoder(5), model.decoder(5)
-        for block in once.blocks:
-            twice.next()
-            assert_close(twice.next().logits, once.next().logits, rtol=0, atol=0)
-            once.push(x[:, block])
-            twice.push(x[:, block])
 
 
 # -- bad arguments

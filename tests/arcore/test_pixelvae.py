@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 
@@ -16,7 +15,6 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary, Levels
 from arcore.families.latent import LatentVariableModel
-from arcore.generation import RecomputingDecoder
 from arcore.inference import latent_levels
 from arcore.layers.latents import GaussianPixelCNN, Halving, gaussian
 from tests.arcore.cases import cases_where
@@ -108,32 +106,6 @@ def test_bound_is_below_the_estimate_is_below_the_integral(
     assert many.exp().sum().item() == pytest.approx(1, abs=0.05)
 
 
-@tiny
-def test_gap_of_the_bound_is_the_divergence_from_the_true_posterior(
-    case: Case, generator: torch.Generator
-) -> None:
-    """ln p(x) - ELBO = E_q[ln q(z) - ln p(z | x)], where p(z | x) = p(x | z) p(z) / p(x)."""
-    model, x = build(case), case.values(3)
-    condition = label(case, 3)
-    exact = integrated(model, x, condition)
-    n = 5000
-    wide, labels = repeated(x, condition, n)
-    with torch.no_grad():
-        q = model.posterior(wide, labels)
-        latents = tuple(
-            d.mean + d.stddev * torch.randn(d.mean.shape, generator=generator).double() for d in q
-        )
-        score = model.conditionals_given(wide, latents, labels).log_prob(wide.double())
-        joint = score.flatten(1).sum(1)
-        for p, z in zip(model.prior(latents, labels), latents, strict=True):
-            joint = joint + p.log_prob(z).flatten(1).sum(1)
-        entropy = sum(d.log_prob(z).flatten(1).sum(1) for d, z in zip(q, latents, strict=True))
-        gap = (entropy - joint).view(3, n) + exact[:, None]
-        bounds = model.elbo(wide, labels, generator).view(3, n)
-    error = (gap.std(1) + bounds.std(1)) / n**0.5
-    assert ((exact - bounds.mean(1) - gap.mean(1)).abs() <= 4 * error).all()
-
-
 def test_divergence_of_one_level_is_that_of_gaussians(generator: torch.Generator) -> None:
     model, x = build(ONE), all_levels(ONE.event)
     (q,) = model.posterior(x)
@@ -143,24 +115,6 @@ def test_divergence_of_one_level_is_that_of_gaussians(generator: torch.Generator
     expected = (density.log_prob(line).exp() * ratio).sum(0) * (line[1] - line[0])
     (found,) = model._terms(x, None, model._noise(len(x), generator))[1].unbind(1)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_divergence_of_a_map_averages_to_the_joint_one(generator: torch.Generator) -> None:
-    """Location by location given draws, against E[ln q(z1, z2) - ln p(z1 | z2) p(z2)]."""
-    case = Case("pixelvae", Binary((1, 3, 4)), {**MAPS, **MAP_PRIOR, "latent_channels": 2})
-    model, n = build(case), 10_000
-    assert model.latent_shapes == ((1,), (2, 2, 2))
-    wide, _ = repeated(case.values(1), None, n)
-    with torch.no_grad():
-        divergence = model._terms(wide, None, model._noise(n, generator))[1].sum(1)
-        q = model.posterior(wide)
-        latents = tuple(
-            d.mean + d.stddev * e for d, e in zip(q, model._noise(n, generator), strict=True)
-        )
-        joint = -model._log_ratio(latents, q, None)
-    error = (divergence.std() + joint.std()) / n**0.5
-    assert abs(divergence.mean() - joint.mean()) < 4 * error
-    assert divergence.std() < joint.std()
 
 
 @every_latent_case
@@ -315,20 +269,6 @@ def test_a_plain_loop_warms_up() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(early, first, strict=True))
 
 
-@every_latent_case
-def test_one_importance_sample_is_a_single_ratio(case: Case, generator: torch.Generator) -> None:
-    model, x, condition = case.build(), case.values(5), case.condition(5)
-    assert isinstance(model, LatentVariableModel)
-    one = model.importance_weighted(x, 1, condition, torch.Generator().manual_seed(3))
-    q = model.posterior(x, condition)
-    noise = model._noise(5, torch.Generator().manual_seed(3))
-    latents = tuple(d.mean + d.stddev * e for d, e in zip(q, noise, strict=True))
-    expected = model._log_likelihood(x, latents, condition) + model._log_ratio(
-        latents, q, condition
-    )
-    assert_close(one, expected)
-
-
 def test_importance_samples_in_parts_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = build(ONE), ONE.values(3)
     whole = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
@@ -407,28 +347,12 @@ def test_given_latents_probabilities_sum_to_one_and_decoders_agree(
     assert_close(total, scores)
 
 
-def test_conditionals_are_at_the_mean_of_the_posterior() -> None:
-    model, x = TWO.build(), TWO.values(4)
-    means = tuple(q.mean for q in model.posterior(x))
-    given = model.conditionals_given(x, means)
-    assert torch.equal(model.conditionals(x).logits, given.logits)
-
-
 @tiny
 def test_sampled_frequencies_fit_the_integral(case: Case, generator: torch.Generator) -> None:
     model, states = build(case), all_levels(case.event)
     exact = integrated(model, states, label(case, len(states))).exp()
     drawn = state_of(model.sample(4000, label(case, 4000), generator), case.event)
     assert chi_square_p_value(drawn, exact) > 1e-4
-
-
-@tiny
-def test_decoder_without_latents_draws_them_from_the_prior(case: Case) -> None:
-    model, condition = case.build(), label(case, 3)
-    seed = torch.Generator().manual_seed(5)
-    latents = model.draw_latents(3, condition, torch.Generator().manual_seed(5))
-    first = model.decoder(3, condition, generator=seed).next().logits
-    assert torch.equal(first, model.decoder(3, condition, latents).next().logits)
 
 
 @tiny
@@ -466,14 +390,6 @@ def test_what_a_row_is_drawn_from_does_not_depend_on_others() -> None:
         assert bool((together.flatten(1)[3:, 0] == 0).all())
 
 
-def test_low_temperature_sharpens_latents_and_pixels(generator: torch.Generator) -> None:
-    model = build(TWO)
-    cold = model.draw_latents(2000, None, generator, 0.25)
-    assert cold[0].std().item() == pytest.approx(0.5, abs=0.05)
-    frozen = model.sample(50, None, generator, 1e-9)
-    assert (frozen == frozen[:1]).all()
-
-
 # -- the prior over a map
 
 
@@ -497,16 +413,6 @@ def test_prior_over_a_map_is_autoregressive_over_locations(generator: torch.Gene
     assert (prior(z, top + 1).mean != before.mean).any()
 
 
-@torch.no_grad()
-def test_prior_draws_location_by_location_what_it_scores(generator: torch.Generator) -> None:
-    prior = randomize(GaussianPixelCNN(2, (3, 2), 3, 4, 2).double())
-    noise = torch.randn(5, 2, 3, 2, generator=generator, dtype=torch.float64)
-    top = torch.randn(5, 3, generator=generator, dtype=torch.float64)
-    z = prior.transform(noise, top)
-    scored = prior(z, top)
-    assert_close(z, scored.mean + scored.stddev * noise)
-
-
 def test_gaussians_are_bounded_and_standard_at_zero() -> None:
     for bound in (None, 2.0):
         standard = gaussian(torch.zeros(2, 6, 1), bound)
@@ -517,17 +423,6 @@ def test_gaussians_are_bounded_and_standard_at_zero() -> None:
     parameters = torch.zeros(1, 2, requires_grad=True)
     gaussian(parameters, 2.0).stddev.sum().backward()
     assert parameters.grad is not None and parameters.grad[0, 1] == 1
-
-
-@pytest.mark.parametrize(
-    ("shape", "size"), [((1,), (1, 1)), ((7,), (1, 2)), ((3, 5), (1, 2)), ((1, 28, 28), (7, 7))]
-)
-def test_maps_of_any_size(shape: tuple[int, ...], size: tuple[int, int]) -> None:
-    model = arcore.create_model("pixelvae", Binary(shape), num_levels=2)
-    assert model.latent_shapes == ((16,), (4, *size))
-    x = torch.zeros(2, *shape)
-    model(x).mean().backward()
-    assert model.log_prob(x).isfinite().all()
 
 
 # -- varying one level
@@ -630,32 +525,6 @@ def test_what_it_cannot_do_is_refused() -> None:
 )
 def test_bad_hyperparameters_are_named(hyperparameters: dict, parts: list[str]) -> None:
     refuses(lambda: arcore.create_model("pixelvae", Binary((3,)), **hyperparameters), parts)
-
-
-def test_an_ensemble_of_bounds_is_a_bound() -> None:
-    members = [TWO.build(seed) for seed in range(2)]
-    ensemble = arcore.Ensemble(copy.deepcopy(members))
-    assert not ensemble.exact
-    x = TWO.values(3)
-    each = torch.stack([member.log_prob(x) for member in members])
-    assert_close(ensemble.log_prob(x), each.mean(0))
-
-
-def test_the_recomputing_decoder_would_infer_latents_from_blanks() -> None:
-    """Why `decoder` takes latents: the default form would look at what is not drawn yet."""
-    model = TWO.build()
-    slow = RecomputingDecoder(model, 2)
-    blank = torch.zeros(2, 2)
-    means = tuple(q.mean for q in model.posterior(blank))
-    fast = model.decoder(2, None, means)
-    assert_close(slow.next().logits, fast.next().logits)
-
-
-def test_evaluation_ends_the_warm_up() -> None:
-    model = arcore.create_model("pixelvae", Binary((1, 4, 4)), warmup_steps=100)
-    model.set_step(seed=0, step=0)
-    assert model.beta.tolist() == [pytest.approx(0.01)]
-    assert model.eval().beta.tolist() == [1]
 
 
 def test_gradients_of_a_stride_over_one_pixel_read_no_memory_that_nobody_wrote() -> None:

@@ -15,10 +15,8 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Real
 from tests.arcore.cases import cases_where
-from tests.support.cases import Case, randomize
-from tests.support.compiled import compiles_to_the_same
+from tests.support.cases import Case
 from tests.support.references import shift
-from tests.support.statistics import total_mass
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -104,19 +102,6 @@ def test_preconditioner_scales_the_gradient_of_the_means_own_parameters_alone(
 
 
 @pytest.mark.parametrize("component", ["gaussian", "laplace"])
-@pytest.mark.parametrize("ordering", ["raster", "reverse"])
-def test_density_of_the_plane_integrates_to_one(component: str, ordering: str) -> None:
-    hyperparameters = {"hidden": 5, "components": 2, "component": component, "ordering": ordering}
-    model = Case("rnade", Real((2,)), hyperparameters).build(seed=1)
-    assert total_mass(model, None) == pytest.approx(1, abs=1e-6)
-
-
-@pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
-def test_a_preconditioned_training_call_compiles_to_the_same() -> None:
-    compiles_to_the_same(arcore.create_model("rnade", Real((4,)), sigma_preconditioner=True), None)
-
-
-@pytest.mark.parametrize("component", ["gaussian", "laplace"])
 def test_first_guess_covers_the_range_evenly(component: str) -> None:
     event = Real((3,))
     model = arcore.create_model("rnade", event, components=4, component=component)
@@ -126,28 +111,6 @@ def test_first_guess_covers_the_range_evenly(component: str) -> None:
     assert first.log_weights[0, 0].tolist() == pytest.approx([math.log(1 / 4)] * 4)
     unit = arcore.create_model("rnade", Real((3,), bin_width=1 / 17), components=2)
     assert unit.conditionals(torch.zeros(1, 3)).means[0, 0].tolist() == [0.25, 0.75]
-
-
-def test_a_dequantised_density_untrained_is_near_the_uniform_levels() -> None:
-    event = Real((1, 8, 8), bin_width=1 / 17)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(50, 1, 8, 8, generator=generator)
-    nats = -arcore.create_model("rnade", event).log_prob(x).mean().item()
-    assert arcore.units.nats_to_bits_per_dim(nats, event) == pytest.approx(math.log2(17), abs=0.5)
-
-
-def test_block_size_changes_nothing() -> None:
-    x = Case("rnade", Real((23,))).values(6)
-    results = []
-    for block in (1, 2, 5, 22, 23, 24, 1000):
-        model = randomize(arcore.create_model("rnade", Real((23,)), hidden=7, block=block).double())
-        for parameter in model.parameters():
-            parameter.data.mul_(0.25)
-        loss = model(x)
-        results.append([loss, *gradients(model, loss).values()])
-    for other in results[1:]:
-        for ours, first in zip(other, results[0], strict=True):
-            assert_close(ours, first, **TIGHT)
 
 
 def test_memory_a_datum_grows_with_blocks_not_with_dimensions() -> None:
@@ -218,17 +181,3 @@ def test_far_from_every_mean_half_precision_scores_a_number(dtype: torch.dtype) 
     exact = copy.deepcopy(model).double().log_prob(x.double())
     assert_close(model.log_prob(x.to(dtype)).double(), exact, rtol=0.02, atol=0)
     assert model.sample(2).dtype == dtype
-
-
-def test_discrete_events_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^event: RNADE expects Real, got Binary"):
-        arcore.create_model("rnade", arcore.events.Binary((2,)))
-
-
-def test_a_preconditioned_gradient_has_no_gradient_of_its_own() -> None:
-    """It would lack the terms of the scales, and is of no loss anyway."""
-    model = arcore.create_model("rnade", Real((4,)), sigma_preconditioner=True)
-    parameters = list(model.parameters())
-    grads = torch.autograd.grad(model(torch.ones(2, 4)).sum(), parameters, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        torch.stack([grad.square().sum() for grad in grads]).sum().backward()

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import arcore
-from arcore import generation
 from arcore.events import Binary, Levels, Real
 from tests.support.cases import randomize
 
@@ -43,24 +42,6 @@ def test_conditions_go_with_their_batches() -> None:
     assert torch.equal(model.sample(5, classes, batch=2)[:, 0], classes)
     with pytest.raises(ValueError, match=r"condition: expected int64 class labels of shape \(5,\)"):
         model.sample(5, classes[:4], batch=2)
-
-
-def test_memory_is_bounded_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = arcore.create_model("nade", Binary((4,)), hidden=2)
-    seen = []
-    decoder = type(model).decoder
-    monkeypatch.setattr(
-        type(model), "decoder", lambda self, n, c=None: seen.append(n) or decoder(self, n, c)
-    )
-    monkeypatch.setattr(generation, "SAMPLE_DIMENSIONS", 40)
-    assert model.sample(25).shape == (25, 4)
-    assert seen == [10, 10, 5]
-
-
-@pytest.mark.parametrize("batch", [0, -1, 2.0, True])
-def test_bad_batches(batch: object) -> None:
-    with pytest.raises(ValueError, match="batch: expected an integer >= 1"):
-        arcore.create_model("nade", Binary((4,))).sample(2, batch=batch)
 
 
 def test_a_bar_where_it_is_asked_for(

@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 import arcore
 from arcore import saving
 from arcore.entropy import fingerprint
-from arcore.events import Binary, Event, Levels, Real, from_dict
+from arcore.events import Binary, Event
 from tests.arcore.cases import CASES
 from tests.places import ROOT
 from tests.support.cases import Case
@@ -57,14 +57,6 @@ def test_dtypes_are_kept(dtype: torch.dtype, tmp_path: Path) -> None:
     arcore.save(model, tmp_path / "model")
     loaded = arcore.load(tmp_path / "model", "cpu")
     assert loaded.dtype == dtype and fingerprint(loaded) == fingerprint(model)
-
-
-def test_models_of_any_length_and_of_one(tmp_path: Path) -> None:
-    model = arcore.create_model("wavenet", Levels(8, (None,)), width=4, cycle=2)
-    arcore.save(model, tmp_path / "open")
-    assert arcore.load(tmp_path / "open").event == Levels(8, (None,))
-    arcore.save(model.of_length(5), tmp_path / "five")
-    assert arcore.load(tmp_path / "five").sample(2).shape == (2, 5)
 
 
 def test_a_model_in_training_is_saved_as_it_is(tmp_path: Path) -> None:
@@ -123,22 +115,6 @@ def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="folder: expected a new folder"):
         arcore.save(nade(), folder / "notes.txt")
     assert (folder / "notes.txt").read_text() == "mine"
-
-
-def test_a_failed_save_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "model"
-    arcore.save(nade(), folder)
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(saving, "write_config", fail)
-    with pytest.raises(OSError, match="disk full"):
-        arcore.save(nade(Binary((7,))), folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert arcore.load(folder).event == Binary((6,))
 
 
 def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(
@@ -298,14 +274,6 @@ def test_a_device_that_is_not_here_is_named(device: str | int, tmp_path: Path) -
     arcore.save(nade(), tmp_path / "model")
     with pytest.raises(ValueError, match=f"^device: expected one that is here, got {device!r}"):
         arcore.load(tmp_path / "model", device)
-
-
-@pytest.mark.parametrize(
-    "event", [Binary((3,)), Levels(9, (None,)), Real((2,), 0.5), Real((2,))], ids=str
-)
-def test_events_describe_themselves(event: Event) -> None:
-    assert from_dict(event.to_dict()) == event
-    assert event.to_dict() == arcore.events.to_dict(event)
 
 
 def run(code: str, *options: str, folder: Path = ROOT) -> str:

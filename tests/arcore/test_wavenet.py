@@ -87,14 +87,6 @@ def test_receptive_field_is_exact(shape: dict[str, int], field: int) -> None:
     assert torch.equal(seen, (lag >= 1) & (lag <= field))
 
 
-def test_published_receptive_fields() -> None:
-    for blocks, field in ((3, 3070), (4, 4093), (5, 5116)):
-        with torch.device("meta"):
-            model = arcore.create_model("wavenet", OPEN, cycle=10, num_blocks=blocks)
-        # published without the first convolution, whose two taps see one sample more
-        assert model.receptive_field == field + 1
-
-
 # -- lengths and windows
 
 
@@ -130,15 +122,6 @@ def test_windows_score_every_sample_once_with_its_full_past(condition: dict) -> 
     assert_close(total, model.log_prob(x, given), **TIGHT)
 
 
-def test_scored_none_and_all_samples_are_the_same() -> None:
-    model = build()
-    x, _ = draw(model, 5, 20)
-    everything = torch.tensor([[0, 20]]).expand(5, 2)
-    assert_close(model.log_prob(x, None, everything), model.log_prob(x), **TIGHT)
-    assert model.log_prob(x, None, everything * 0).tolist() == [0] * 5
-    assert model.log_prob(x[:0], None, everything[:0]).shape == (0,)
-
-
 def test_many_samples_that_count() -> None:
     """Their number is rounded up inside, which nothing shows."""
     model = build()
@@ -170,32 +153,6 @@ def test_queues_give_what_the_scorer_gives_beyond_the_field(condition: dict) -> 
     for t in range(69):
         decoder.push(x[:, t : t + 1])  # without looking
     assert_close(decoder.next().logits[:, 0], expected[:, 69], **TIGHT)
-
-
-@pytest.mark.parametrize("length", [1, 5, 6, 17])
-def test_queues_are_no_longer_than_the_sequence(length: int) -> None:
-    model = build(kernel=3)
-    dilations = [layer.dilation for layer in model.layers]
-    assert max(dilations) * 2 > 5
-    x, _ = draw(model, 2, length)
-    decoder = model.of_length(length).decoder(2)
-    slots = [queue[0] for queue in decoder.queues.queues]
-    assert [len(one) for one in slots] == [min(2 * d, length) for d in dilations]
-    expected = model.conditionals(x).logits
-    for t in range(length):
-        assert_close(decoder.next().logits[:, 0], expected[:, t], **TIGHT)
-        decoder.push(x[:, t : t + 1])
-
-
-def test_of_length_shares_weights() -> None:
-    model = build(local_classes=3, local_strides=[4])
-    fixed = model.of_length(10)
-    assert fixed.event.shape == (10,) and model.event.shape == (None,)
-    assert all(a is b for a, b in zip(fixed.parameters(), model.parameters(), strict=True))
-    assert fixed.sample(2, torch.zeros(2, 3).long()).shape == (2, 10)
-    for call in (lambda: model.sample(2, torch.zeros(2, 3).long()), lambda: model.schedule):
-        with pytest.raises(ValueError, match=r"^event: expected events of one length .*of_length"):
-            call()
 
 
 # -- arguments
@@ -264,11 +221,6 @@ def test_mu_law_is_undone_at_every_level(levels: int) -> None:
     assert amplitudes[0] == -1 and amplitudes[-1] == 1
 
 
-def test_every_level_of_a_byte_is_one() -> None:
-    every = torch.arange(256)
-    assert torch.equal(mu_law_decode(every.to(torch.uint8)), mu_law_decode(every))
-
-
 @pytest.mark.parametrize("levels", [[300], [-1], [0.5]])
 def test_bad_levels_are_named(levels: list[float]) -> None:
     with pytest.raises(ValueError, match="^levels: expected"):
@@ -301,18 +253,6 @@ def test_a_conditional_training_call_compiles_to_the_same() -> None:
     model = arcore.create_model("wavenet", Levels(3, (4,)), **given)
     spans = torch.tensor([[0, 4], [1, 3], [2, 4], [0, 1]])
     compiles_to_the_same(model, torch.tensor([[0, 2, 1], [1, 0, 0], [1, 1, 2], [0, 1, 1]]), spans)
-
-
-def test_a_thousand_samples_add_up_in_bfloat16() -> None:
-    torch.manual_seed(0)
-    model = arcore.create_model("wavenet", Levels(2, (1000,))).eval()
-    x = torch.randint(2, (2, 1000), generator=torch.Generator().manual_seed(1))
-    spans = torch.tensor([[0, 1000]]).expand(2, 2)
-    with torch.no_grad():
-        wanted = model.log_prob(x)
-        coarse = copy.deepcopy(model).to(torch.bfloat16)
-        assert_close(coarse.log_prob(x).float(), wanted, rtol=0.02, atol=0)
-        assert_close(coarse.log_prob(x, None, spans).float(), wanted, rtol=0.02, atol=0)
 
 
 def test_a_cycle_of_dilations_is_bounded() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 import pytest
-import torch
 
 import arcore
-from arcore.events import Binary, Levels, Real
+from arcore.events import Binary, Real
 from tests.support.refusals import refuses
 
 BINARY, IMAGE = Binary((4,)), Binary((1, 4, 4))
@@ -54,49 +52,6 @@ def test_bad_arguments_are_named(
     args: tuple, hyperparameters: dict[str, object], parts: list[str]
 ) -> None:
     refuses(lambda: arcore.create_model(*args, **hyperparameters), parts)
-
-
-@pytest.mark.parametrize(
-    ("name", "event", "given", "message"),
-    [
-        ("made", BINARY, {"mask_seed": 3}, "mask_seed: 3 has no effect without several masks"),
-        ("pixelcnn", IMAGE, {"kernel": 5, "num_blocks": 0}, "kernel: 5 .* without num_blocks >= 1"),
-        (
-            "gated_pixelcnn",
-            IMAGE,
-            {"kernel": 5, "num_layers": 1},
-            "kernel: 5 has no effect without num_layers >= 2",
-        ),
-        ("nade", BINARY, {"ordering_seed": 3}, "ordering_seed: 3 has no effect without ordering"),
-        ("pixelcnn", IMAGE, {"num_mixtures": 3}, "num_mixtures: 3 has no effect without head"),
-        ("pixelcnn", IMAGE, {"condition_width": 3}, "condition_width: 3 has no effect without con"),
-        ("parallel_multiscale", IMAGE, {"patch_grid": 3}, "patch_grid: 3 .* without upscaling: B"),
-        ("pixelvae", IMAGE, {"prior_blocks": 3}, "prior_blocks: 3 .* without num_levels: 2"),
-        ("multiscale_pixelrnn", IMAGE, {"kernel": 5}, "kernel: 5 .* without core: row_lstm"),
-        ("wavenet", Levels(4, (9,)), {"local_width": 3}, "local_width: 3 .* without local_classes"),
-    ],
-)
-def test_an_option_without_effect_is_warned_of(name, event, given, message) -> None:
-    with pytest.warns(UserWarning, match=message) as caught:
-        arcore.create_model(name, event, **given)
-    assert [one.filename for one in caught] == [__file__]
-
-
-def test_options_at_their_defaults_are_not_warned_of() -> None:
-    for name in arcore.list_models():
-        fields = arcore.zoo.model_class(name).Config
-        for field in dataclasses.fields(fields):
-            fields().warn_of_idle([field.name])
-
-
-def test_a_seed_that_draws_members_is_not_warned_of() -> None:
-    """Warnings are errors here."""
-    models = [
-        arcore.create_model("deep_nade", BINARY, ordering="raster", ordering_seed=seed)
-        for seed in (3, 4)
-    ]
-    orders = [model.member(1).order for model in models]
-    assert not torch.equal(*orders)
 
 
 def test_errors_that_are_not_of_sizes_are_not_called_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,18 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
-from arcore.hyperparameters import build_hyperparameters
-from arcore.models import COMBINATIONS
-from arcore.zoo import model_class
 from pipeline.core.records import read_object
-from pipeline.experiments import compose
 from pipeline.reporting.wording import rounded
-from reproductions.publishing import picture_book, recording, targets, text_tables
+from reproductions.publishing import picture_book, recording, text_tables
 from tests.places import ROOT
 
 _SPEC = importlib.util.spec_from_file_location("overview", ROOT / "docs" / "overview.py")
@@ -70,28 +65,6 @@ def test_pictures_are_of_the_weights_that_the_numbers_are_of() -> None:
             other = read_object(results / name / "metrics.json")
             assert other["weights_sha256"] == weights, f"{path}: {name}"
     assert compared > 10
-
-
-def test_the_curves_beside_the_marks_are_in_step() -> None:
-    text = (ROOT / "results" / targets.FIGURE).read_text(encoding="utf-8")
-    assert text == targets.draw(ROOT / "results"), "run `make tables`"
-
-
-def goes_on() -> list[targets.Target]:
-    return [one for one in targets.read(ROOT / "results")[1] if one.train or one.of]
-
-
-@pytest.mark.parametrize("mark", goes_on(), ids=lambda mark: mark.system)
-def test_what_goes_on_towards_a_mark_can_be_trained(
-    mark: targets.Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its command names an experiment, and hyperparameters that the model has."""
-    monkeypatch.setenv("ARCORE_HOME", str(ROOT))
-    experiment, *overrides = shlex.split(mark.command)[3:]
-    model = dict(compose.load(experiment, overrides).model)
-    name = model.pop("name")
-    if name not in COMBINATIONS:  # whose members have rows of their own
-        build_hyperparameters(model_class(name).Config, model, name)
 
 
 def test_every_table_is_in_a_page() -> None:

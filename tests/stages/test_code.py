@@ -118,7 +118,7 @@ def test_docstrings_and_comments_rerun_nothing(repository) -> None:
 
 def test_a_layer_reruns_the_models_that_have_it(repository) -> None:
     """A new model, which appears at the same time, reruns no other one's training."""
-    edit(repository, "arcore/layers/masked_conv.py", "import torch", "import math\nimport torch")
+    edit(repository, "arcore/layers/convolutions.py", "import torch", "import math\nimport torch")
     (repository / "arcore/models/markov.py").write_text("from arcore import model\n")
     convolutional = {"train@pixelcnn", "evaluate@pixelcnn", "join@pixelcnn"}
     assert repro(repository) == {"code"} | convolutional | ALL_MODELS

@@ -21,7 +21,6 @@ ROOMS = (
         "reproductions.study",
         "reproductions.results",
         "reproductions.estimate",
-        "reproductions.study_index",
     ),
     ("reproductions.publishing",),
     ("reproductions.studies",),
@@ -64,7 +63,7 @@ DATASETS = (
     ("formats",),
     ("base",),
     ("options", "read_transforms", "scaling"),
-    ("decoding_parts", "moving_generator"),
+    ("moving_generator",),
 )
 BLOCKED = (
     "ray", "dvc", "hydra", "omegaconf", "mlflow", "pyarrow", "sklearn", "pandas", "matplotlib",

@@ -143,6 +143,14 @@ class Case:
         return given.get("condition_sequence") or given.get("condition_shape")
 
 
+def row(
+    name: str, event: Levels | Real, *, mask: int = 0, full: bool = True, tiny: bool = False,
+    **hyperparameters: Any,
+) -> Case:  # fmt: skip
+    """Make a case, its hyperparameters named like arguments."""
+    return Case(name, event, hyperparameters, mask, full, tiny)
+
+
 def copied(module: Module, memo: dict[int, nn.Parameter]) -> Module:
     """As `copy.deepcopy`, in a fraction of the time: what is no parameter or buffer is shared."""
     twin = object.__new__(type(module))

@@ -19,7 +19,7 @@ import numpy as np
 
 from arcore.events import Levels
 from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
-from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats import sound_files
 from pipeline.datasets.options import Options, parse_options
 
 NUM_LEVELS = 16
@@ -74,10 +74,10 @@ class Tones(Dataset):
             padded[:, _PAD + t] = drawn - _MIDDLE
         levels = (padded[:, _PAD:] + _MIDDLE).astype(np.uint8)
         utterances = [
-            wave_files.Utterance(x[:length], int(speaker), (int(symbol),))
+            sound_files.Utterance(x[:length], int(speaker), (int(symbol),))
             for x, length, speaker, symbol in zip(levels, lengths, speakers, symbols, strict=True)
         ]
-        return wave_files.rows(utterances, SOUND)
+        return sound_files.rows(utterances, SOUND)
 
     def source_nats(self, data: SplitData) -> np.ndarray:
         """Return the exact -ln p of rows under their own source, (N,)."""

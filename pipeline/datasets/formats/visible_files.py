@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.core.errors import UserError
@@ -12,34 +11,33 @@ from pipeline.core.errors import UserError
 LOST = "lost+found"  # of a disk, which the system alone may read
 
 
-def visible_files(folder: Path) -> list[Path]:
-    """List the files of a folder at any depth by name; hidden files and folders are passed over.
+def visible_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """List the files of a folder at any depth whose names end so, by name.
 
-    Folders that are links are followed; one that was met already, by another way, is passed over.
-    A folder that is not there has no file.
+    Hidden files and folders are passed over. Folders that are links are followed; one that was met
+    already, by another way, is passed over. A folder that is not there has no file.
 
     Raises:
         UserError: for a folder that cannot be read.
     """
-    return sorted(_walk(str(folder), set())) if folder.is_dir() else []
 
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: {error.strerror}")
 
-def _walk(folder: str, met: set[str]) -> Iterator[Path]:
-    real = os.path.realpath(folder)
-    if real in met:
-        return
-    met.add(real)
-    try:
-        with os.scandir(folder) as scanned:
-            entries = sorted(scanned, key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}") from None
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == LOST:
+    met, found = set[str](), list[Path]()
+    tree = os.walk(folder, onerror=refuse, followlinks=True) if folder.is_dir() else ()
+    for place, folders, files in tree:
+        real = os.path.realpath(place)
+        if real in met or (place != str(folder) and _is_hidden(place)):
+            folders.clear()
             continue
-        with contextlib.suppress(OSError):  # a link to itself is no file
-            if entry.is_file():
-                yield Path(entry.path)
-                continue
-        if os.path.isdir(entry.path):
-            yield from _walk(entry.path, met)
+        met.add(real)
+        folders.sort()
+        fitting = (name for name in files if name.lower().endswith(tuple(suffixes)))
+        found += [Path(place, name) for name in fitting if not _is_hidden(name)]
+    return sorted(path for path in found if path.is_file())
+
+
+def _is_hidden(path: str) -> bool:
+    name = os.path.basename(path)
+    return name.startswith(".") or name == LOST

@@ -11,13 +11,13 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, Sound, SplitData
-from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats import sound_files
 from pipeline.datasets.formats.archives import open_archive
+from pipeline.datasets.formats.sound_files import Hearing, Utterance
 from pipeline.datasets.options import Options, parse_options
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
@@ -44,55 +44,36 @@ class SpokenDigits(Dataset):
     takes: Mapping[str, range]
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        """Decode all recordings and split them by take."""
+        """Decode all recordings and split them by take, each sorted by take, digit and speaker."""
         path = raw_dir / _ARCHIVE.name
-        found: dict[tuple[int, int, int], wave_files.Utterance] = {}
         assert self.sound is not None
+        found: dict[str, dict[tuple[int, int, int], Utterance]] = {split: {} for split in SPLITS}
         with open_archive(path) as files:
             for member, content in files:
-                name = PurePosixPath(member.name).name
-                parts = re.fullmatch(r"(\d)_([a-z]+)_(\d+)\.wav", name)
+                parts = re.fullmatch(r".*/(\d)_([a-z]+)_(\d+)\.wav", member.name)
                 if parts is None:
                     continue
-                where = f"{path}: {name}"
-                if parts[2] not in SPEAKERS:
-                    raise UserError(f"{where}: expected a speaker of {', '.join(SPEAKERS)}")
                 digit, speaker, take = int(parts[1]), SPEAKERS.index(parts[2]), int(parts[3])
                 data = io.BytesIO(content.read())
-                levels = wave_files.encode(
-                    wave_files.read_wave(data, self.sound.sample_rate, where)
-                )
-                if len(levels) > self.sound.max_length:
-                    raise UserError(
-                        f"{where}: expected at most {self.sound.max_length} samples, "
-                        f"got {len(levels)}"
-                    )
-                found[digit, speaker, take] = wave_files.Utterance(levels, speaker, (digit,))
-        splits = {}
-        for split in SPLITS:
-            keys = [
-                (digit, speaker, take)
-                for take in self.takes[split]
-                for digit in range(10)
-                for speaker in range(len(SPEAKERS))
-            ]
-            for digit, speaker, take in keys:
-                if (digit, speaker, take) not in found:
-                    name = f"{digit}_{SPEAKERS[speaker]}_{take}.wav"
-                    raise UserError(f"{path}: expected the file {name} in it, found none")
-            splits[split] = wave_files.rows([found[key] for key in keys], self.sound)
-        return splits
+                samples = sound_files.read_samples(data, Hearing(SOUND.sample_rate), member.name)
+                (split,) = (split for split in SPLITS if take in self.takes[split])
+                key = take, digit, speaker
+                found[split][key] = Utterance(sound_files.encode(samples), speaker, (digit,))
+        return {
+            split: sound_files.rows([one for _, one in sorted(found[split].items())], self.sound)
+            for split in SPLITS
+        }
 
 
 def _build(config: Mapping[str, object]) -> Dataset:
     return SpokenDigits(
         name="spoken_digits",
         family="fsdd",
-        event=Levels(wave_files.NUM_LEVELS, (None,)),
+        event=Levels(sound_files.NUM_LEVELS, (None,)),
         unit="bits_per_dim",
         files=(_ARCHIVE,),
         provenance=(
-            f"{_ADDRESS} 1.0.10; mu-law, {wave_files.NUM_LEVELS} levels; takes 0-4 test "
+            f"{_ADDRESS} 1.0.10; mu-law, {sound_files.NUM_LEVELS} levels; takes 0-4 test "
             "(official), 5-9 valid, 10-49 train, of each digit and speaker"
         ),
         options=parse_options(Options, "spoken_digits", config),

@@ -21,14 +21,17 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
     split_seed: 0
     rows_per_shard: 16384
 
-Rows are read in parts from where they lie, so that an array may be larger than memory. `fetch`
-copies nothing; `dvc repro -f preprocess@<name>` reads them again. Training needs the shards alone.
+A .npy file is read in parts from where it is, so that it may be larger than memory. `fetch` copies
+nothing; `dvc repro -f preprocess@<name>` reads the files again. Training needs the shards alone.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
+import lzma
+import math
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,36 +40,32 @@ from typing import Annotated, Literal
 import numpy as np
 
 from arcore.events import Binary, Event, Levels, Real
-from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
-from pipeline.datasets.decoding_parts import PartsFolder
-from pipeline.datasets.formats import array_files
+from pipeline.core import paths
+from pipeline.core.errors import UserError, one_line, require
+from pipeline.datasets.base import Dataset, SplitData, SplitStream
 from pipeline.datasets.options import AtLeastOne, expected, parse_options
-from pipeline.datasets.scaling import Scaling
-from pipeline.datasets.user.array_checks import at, cut_rows, place_of, refuse
-from pipeline.datasets.user.findings import (
-    FEW_VALUES,
-    counted,
-    listed,
-    repeated,
-    splits_found,
-)
+from pipeline.datasets.scaling import Scaling, fit_scaling, name_place
 from pipeline.datasets.user.user_data import (
     UserDataset,
     UserOptions,
     existing,
+    listed,
     refuse_unless,
     split_by_seed,
 )
 
+PART_BYTES = 1 << 25  # of rows as float64, in memory at a time
 LARGEST = 10**6  # number of classes, and length of a condition
 _LEVELS = expected("0, 2 to 256, or a list of these", lambda k: k == 0 or 2 <= k <= 256)
 _COLUMNS = expected("2 to 256 for each column", lambda ks: all(2 <= k <= 256 for k in ks))
-_ARRANGED = {
-    "gray": "rows of two axes are taken as images of one channel; layout=as_is keeps them",
-    "channels_last": "the last axis of a row is taken as its channels",
-}
 _MAP = expected("[channels, height, width], or []", lambda sizes: len(sizes) in (0, 3))
+_USUAL_NAMES = {"labels": ("labels", "y"), "conditions": ("conditions", "theta")}
+# What numpy and zipfile raise for damaged files: archives, also encrypted ones and those of unknown
+# compression (RuntimeError), and headers, which are Python literals that may say anything.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, TypeError,
+    LookupError, SyntaxError, tokenize.TokenError, RuntimeError, ArithmeticError, MemoryError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +96,6 @@ class ArrayOptions(UserOptions):
         return Binary(shape) if levels == 2 else Levels(levels, shape)
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The arrays of a dataset, mapped into memory."""
-
-    x: np.ndarray
-    labels: np.ndarray | None
-    conditions: np.ndarray | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Arrays(UserDataset):
     """Arrays of the user's, split at random by row."""
@@ -114,80 +104,18 @@ class Arrays(UserDataset):
 
     def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
         """Check shapes, then yield rows in parts; `raw_dir` is not read."""
-        kept = self._kept()
-        columns = self._open(kept)
-        cut = split_by_seed(len(columns.x), self.options, self.options.path, "rows")
-        scalings = self._scalings(columns, cut["train"])
+        arrays = self._open()
+        cut = split_by_seed(len(arrays["x"]), self.options, self.options.path, "rows")
+        scalings = self._scalings(arrays, cut["train"])
         return {
-            split: SplitStream(len(rows), self._parts(columns, rows, scalings), scalings)
+            split: SplitStream(len(rows), self._parts(arrays, rows, scalings), scalings)
             for split, rows in cut.items()
         }
 
-    def examine(self) -> list[str]:
-        """Read all values once, and say what was found."""
-        kept = self._kept()
-        try:
-            columns = self._open(kept)
-            cut = split_by_seed(len(columns.x), self.options, self.options.path, "rows")
-            for _ in self._parts(columns, np.arange(len(columns.x)), {}):
-                pass  # each value is checked
-            self._scalings(columns, cut["train"])
-        finally:
-            kept.remove()
-        lines = [
-            f"{counted(len(columns.x), 'row')} of shape {columns.x.shape[1:]}, {columns.x.dtype}",
-            *splits_found({split: len(cut[split]) for split in SPLITS}, "row"),
-            f"event: {self.event!r}",
-        ]
-        if self.options.layout != "as_is":
-            lines.append(_ARRANGED[self.options.layout])
-        if columns.labels is not None:
-            lines.append(f"labels: {self.num_classes} classes")
-        if columns.conditions is not None:
-            kind = f"vectors of {self.condition_size}"
-            if self.condition_shape is not None:
-                kind = "maps of shape " + " x ".join(map(str, self.condition_shape))
-            lines.append(f"conditions: {kind}")
-        return [*lines, *self._beware(columns.x, cut["train"]), *self._left_aside()]
-
-    def _beware(self, x: np.ndarray, train: np.ndarray) -> list[str]:
-        """Say which places have few different reals, by some training rows."""
-        if isinstance(self.event, Levels):
-            return []
-        most = len(next(cut_rows(train, x)))
-        few = repeated(x[train[:: -(-len(train) // most)]])
-        if not few:
-            return []
-        is_table = len(few[0]) == 1
-        where = (
-            "columns " + listed([i for (i,) in few], 12) if is_table else f"places {listed(few)}"
-        )
-        return [f"beware: {where}: {FEW_VALUES}: leave them out"]
-
-    def _left_aside(self) -> list[str]:
-        """Say which arrays of an archive serve for nothing, if any."""
-        path, options = existing(self.name, "path", self.options.path), self.options
-        if path.suffix != ".npz":
-            return []
-        used = (options.x, options.labels, options.conditions)
-        others = [name for name in array_files.list_npz(path) if name not in used]
-        return [f"left aside: the arrays {listed(others)}"] if others else []
-
-    def _kept(self) -> PartsFolder:
-        """Where arrays of an archive are unpacked until they have been read."""
-        path = existing(self.name, "path", self.options.path)
-        stat = path.stat()
-        return PartsFolder(self.name, [str(path), stat.st_size, stat.st_mtime_ns])
-
-    def _open(self, kept: PartsFolder) -> Columns:
-        """Map the arrays, and check that they are what the options say."""
+    def _open(self) -> dict[str, np.ndarray]:
+        """Open the arrays by role, and check that they are what the options say."""
         options = self.options
-        names = {"x": options.x, "labels": options.labels, "conditions": options.conditions}
-        found = {
-            role: open_array(self.name, options.path, role, given, kept)
-            for role, given in names.items()
-            if given
-        }
+        found = open_arrays(self.name, options.path, options.x, options.labels, options.conditions)
         found["x"] = arranged(found["x"], options.layout)
         given_shape = tuple(options.condition_shape) or (options.condition_size,)
         wanted = {"x": tuple(options.shape), "labels": (), "conditions": given_shape}
@@ -195,52 +123,89 @@ class Arrays(UserDataset):
             where, shape = f"{options.path}: {role}", (len(found["x"]), *wanted[role])
             if array.shape != shape:
                 raise UserError(f"{where}: expected shape {shape}, got {array.shape}")
-            if role == "labels" and array.dtype.kind not in "iub":
-                raise UserError(f"{where}: expected integers, got {array.dtype}")
-        return Columns(found["x"], found.get("labels"), found.get("conditions"))
+        return found
 
-    def _scalings(self, columns: Columns, train: np.ndarray) -> dict[str, Scaling]:
+    def _scalings(self, arrays: Mapping[str, np.ndarray], train: np.ndarray) -> dict[str, Scaling]:
         """Find means and deviations over the training rows, where values are to be standardised."""
-        scalings: dict[str, Scaling] = {}
         if not self.options.standardize:
-            return scalings
-        if not isinstance(self.event, Levels):
-            scalings["x"] = _scaling(columns.x, train, f"{self.options.path}: x")
-        if columns.conditions is not None:
-            where = f"{self.options.path}: conditions"
-            scalings["conditions"] = _scaling(columns.conditions, train, where)
-        return scalings
+            return {}
+        roles = ["conditions"] if isinstance(self.event, Levels) else ["x", "conditions"]
+        found = {}
+        for role, values in ((role, arrays[role]) for role in roles if role in arrays):
+            where = f"{self.options.path}: {role}"
+
+            def parts(values: np.ndarray = values, where: str = where) -> Iterator[np.ndarray]:
+                return (_finite(values[rows], rows, where) for rows in _cut_rows(train, values))
+
+            found[role] = fit_scaling(parts, where)
+        return found
 
     def _parts(
-        self, columns: Columns, rows: np.ndarray, scalings: Mapping[str, Scaling]
+        self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, scalings: Mapping[str, Scaling]
     ) -> Iterator[SplitData]:
-        for some in cut_rows(rows, columns.x, columns.conditions):
-            yield self._row_values(columns, some, scalings)
+        """Take rows part by part, check their values and bring them to the types of shards."""
+        conditions, path = arrays.get("conditions"), self.options.path
+        for some in _cut_rows(rows, *arrays.values()):
+            x, labels = arrays["x"][some], None
+            if isinstance(self.event, Levels):
+                counts = np.array(self.event.levels_by_dimension).reshape(self.event.extents)
+                fits = (x >= 0) & (x < counts) & (x == np.floor(x))
+                _refuse(~fits, x, some, f"{path}: x", "levels from 0 to num_levels - 1")
+                x = x.astype(np.uint8)
+            else:
+                x = _scaled(x, some, f"{path}: x", scalings.get("x"))
+            if "labels" in arrays:
+                labels, count = arrays["labels"][some].astype(np.int64), self.options.num_classes
+                flawed, wanted = (labels < 0) | (labels >= count), f"classes from 0 to {count - 1}"
+                _refuse(flawed, labels, some, f"{path}: labels", wanted)
+            if conditions is not None:
+                where = f"{path}: conditions"
+                labels = _scaled(conditions[some], some, where, scalings.get("conditions"))
+            yield SplitData(x, labels)
 
-    def _row_values(
-        self, columns: Columns, rows: np.ndarray, scalings: Mapping[str, Scaling]
-    ) -> SplitData:
-        """Take some rows, check their values and bring them to the types of shards."""
-        x = columns.x[rows]
-        where = f"{self.options.path}: x"
-        if isinstance(self.event, Levels):
-            counts = np.array(self.event.levels_by_dimension).reshape(self.event.extents)
-            fits = (x >= 0) & (x < counts) & (x == np.floor(x))
-            refuse(~fits, x, rows, where, "levels from 0 to num_levels - 1")
-            x = x.astype(np.uint8)
+
+def open_arrays(
+    dataset: str, path: str, x: str, labels: str, conditions: str
+) -> dict[str, np.ndarray]:
+    """Open the arrays of a dataset by role: .npy files mapped into memory, an .npz read into it.
+
+    Arguments:
+        dataset: its name.
+        path: a .npy file, or an .npz archive.
+        x, labels, conditions: names of arrays in the archive, or else .npy files; "" for none.
+
+    Raises:
+        UserError: for a file that is missing, damaged or has objects in it, or labels that are no
+            integers.
+    """
+    file, found = existing(dataset, "path", path), {}
+    for role, name in {"x": x, "labels": labels, "conditions": conditions}.items():
+        if not name:
+            continue
+        if file.suffix == ".npz":
+            found[role] = _load(file, name, f"{path}: {name}")
         else:
-            x = _scaled(x, rows, where, scalings.get("x"))
-        labels = None
-        if columns.labels is not None:
-            labels = columns.labels[rows].astype(np.int64)
-            where = f"{self.options.path}: labels"
-            count = self.options.num_classes
-            wanted = f"classes from 0 to {count - 1}"
-            refuse((labels < 0) | (labels >= count), labels, rows, where, wanted)
-        if columns.conditions is not None:
-            where = f"{self.options.path}: conditions"
-            labels = _scaled(columns.conditions[rows], rows, where, scalings.get("conditions"))
-        return SplitData(x, labels)
+            own = file if role == "x" else existing(dataset, role, name)
+            found[role] = _load(own, None, str(own))
+        if role == "labels":
+            fits = found[role].dtype.kind in "iub"
+            require(fits, f"{path}: labels", "integers", str(found[role].dtype))
+    return found
+
+
+def _load(path: Path, name: str | None, where: str) -> np.ndarray:
+    """Open a .npy file, or one array of an .npz archive; nothing is unpickled."""
+    try:
+        with np.errstate(over="raise"):  # of the number of values, else a warning
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: np.ndarray = loaded if name is None else loaded[name]
+    except _DAMAGE as error:
+        raise UserError(
+            f"{where}: expected an array of numbers, whole: {one_line(error)}"
+        ) from None
+    fits = array.dtype.kind in "iufb" and array.size > 0 and array.ndim > 0
+    require(fits, where, "rows of integers or reals", (array.shape, str(array.dtype)))
+    return array
 
 
 def arranged(x: np.ndarray, layout: str) -> np.ndarray:
@@ -257,63 +222,26 @@ def arranged(x: np.ndarray, layout: str) -> np.ndarray:
     return np.moveaxis(x, -1, 1) if layout == "channels_last" else x
 
 
-def open_array(dataset: str, path: str, role: str, given: str, kept: PartsFolder) -> np.ndarray:
-    """Map one array of a dataset into memory: that of `path`, or one that an option names.
-
-    Arguments:
-        dataset: its name.
-        path: a .npy file, or an .npz archive.
-        role: x, labels or conditions.
-        given: the option's value: an array of the archive, or else a .npy file.
-        kept: where an array of an archive is unpacked.
-    """
-    file = existing(dataset, "path", path)
-    if file.suffix != ".npz":
-        own = file if role == "x" else existing(dataset, role, given)
-        return array_files.open_npy(own)
-    named = hashlib.sha256(given.encode()).hexdigest()[:8]  # another array is another file
-    target = kept.folder / f"{role}-{named}.npy"
-    if not target.is_file():
-        partial = target.with_suffix(".partial")
-        array_files.unpack_npz(file, given, partial)
-        os.replace(partial, target)
-    return array_files.open_npy(target, f"{path}: {given}")
+def _cut_rows(rows: np.ndarray, *arrays: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut rows into parts that take so much memory in all of some arrays."""
+    width = sum(math.prod(array.shape[1:]) for array in arrays)
+    count = max(1, PART_BYTES // max(1, 8 * width))
+    return (rows[first : first + count] for first in range(0, len(rows), count))
 
 
-def _scaling(values: np.ndarray, train: np.ndarray, where: str) -> Scaling:
-    """Mean and deviation over the training rows, in two passes.
-
-    Raises:
-        UserError: for a number that is the same in all training rows.
-    """
-    mean = np.zeros(values.shape[1:])
-    low, high = np.full_like(mean, np.inf), np.full_like(mean, -np.inf)
-    for rows in cut_rows(train, values):
-        some = _finite(values[rows], rows, where)
-        mean += some.sum(0)
-        low, high = np.minimum(low, some.min(0)), np.maximum(high, some.max(0))
-    mean /= len(train)
-    square = np.zeros_like(mean)
-    with np.errstate(over="ignore"):  # which is refused below
-        for rows in cut_rows(train, values):
-            square += np.square(values[rows].astype(np.float64) - mean).sum(0)
-    deviation = np.sqrt(square / len(train))
-    if not np.isfinite(deviation).all():
-        place = place_of(int(np.argmin(np.isfinite(deviation))), mean.shape)
-        raise UserError(f"{where}: {at(place)}: expected numbers whose squares are finite")
-    differs = (low < high) & (deviation > 0)  # sums round: equal values may have a deviation
-    if not differs.all():
-        place = place_of(int(np.argmin(differs)), mean.shape)
-        raise UserError(
-            f"{where}: {at(place)}: expected different values, got {low[place]:g} in all "
-            f"training rows; leave it out"
-        )
-    return Scaling(mean, deviation)
+def _refuse(
+    flawed: np.ndarray, values: np.ndarray, rows: np.ndarray, where: str, wanted: str
+) -> None:
+    """Refuse the first flawed value, naming its row and its place in the row."""
+    if flawed.any():
+        row, *place = map(int, np.unravel_index(int(flawed.argmax()), flawed.shape))
+        where += f": row {int(rows[row])}" + (f", {name_place(place)}" if place else "")
+        raise UserError(f"{where}: expected {wanted}, got {values[(row, *place)]}")
 
 
 def _finite(values: np.ndarray, rows: np.ndarray, where: str) -> np.ndarray:
     values = values.astype(np.float64)
-    refuse(~np.isfinite(values), values, rows, where, "finite numbers")
+    _refuse(~np.isfinite(values), values, rows, where, "finite numbers")
     return values
 
 
@@ -324,16 +252,100 @@ def _scaled(
     scaled = values if scaling is None else scaling.of(values)
     with np.errstate(over="ignore"):
         narrow = scaled.astype("<f4")
-    refuse(~np.isfinite(narrow), values, rows, where, "numbers within float32")
+    _refuse(~np.isfinite(narrow), values, rows, where, "numbers within float32")
     return narrow
 
 
-def build(config: Mapping[str, object]) -> Dataset:
-    """Build a dataset of kind arrays; its files are looked at when they are decoded.
+def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Suggest options by the arrays' names, shapes, types and values.
 
     Raises:
-        UserError: for bad options.
+        UserError: for a missing or damaged file, rows whose meaning only the user knows, or
+            integers that are no levels.
     """
+    guessed: dict[str, object] = {}
+    if Path(path).suffix == ".npz":
+        names = _list_npz(paths.root() / path)
+        for role, usual in _USUAL_NAMES.items():
+            guessed[role] = next((one for one in usual if one in names), "")
+        x = given.get("x", "x")
+        if x not in names:
+            got = listed(names) or "none"
+            raise UserError(f"{path}: expected an array {x!r}, got {got}; name it by x=")
+    merged = {"x": "x", "labels": "", "conditions": "", **guessed, **given}
+    named = (str(merged[role]) for role in ("x", "labels", "conditions"))
+    arrays = open_arrays(name, path, *named)
+    for role, array in arrays.items():
+        wanted = "rows of one axis or more, e.g. (N, 1)"
+        require(array.ndim > 1 or role == "labels", f"{path}: {role}", wanted, array.shape)
+    if "layout" not in given and (layout := _guess_layout(arrays["x"], path)) != "as_is":
+        guessed["layout"] = layout
+    x = arranged(arrays["x"], str(guessed.get("layout", given.get("layout"))))
+    guessed["shape"] = list(x.shape[1:])
+    if "num_levels" not in given:
+        guessed["num_levels"] = _guess_levels(x, path)
+    if "labels" in arrays:
+        guessed["num_classes"] = max(1, int(arrays["labels"].max()) + 1)
+    if "conditions" in arrays:
+        shape = arrays["conditions"].shape[1:]
+        is_map = len(shape) == 3
+        guessed |= (
+            {"condition_shape": list(shape)} if is_map else {"condition_size": math.prod(shape)}
+        )
+    return guessed
+
+
+def _list_npz(path: Path) -> list[str]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return list(archive)
+    except _DAMAGE as error:
+        raise UserError(
+            f"{path}: expected an archive of arrays (.npz): {one_line(error)}"
+        ) from None
+
+
+def _guess_layout(x: np.ndarray, path: str) -> str:
+    """Say where the channels of rows are.
+
+    Raises:
+        UserError: for rows whose last axis may be channels.
+    """
+    *_, last = shape = x.shape[1:]
+    if len(shape) == 3 and last in (1, 3) and shape[0] not in (1, 3):
+        raise UserError(
+            f"{path}: x: rows of shape {shape}: do channels come last? give layout=channels_last, "
+            f"or layout=as_is for {shape[0]} channels of {shape[1]} x {last}"
+        )
+    return "gray" if len(shape) == 2 and x.dtype.kind in "iub" else "as_is"
+
+
+def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
+    """Numbers of levels of rows of integers; 0 for reals.
+
+    Raises:
+        UserError: for integers that are no levels, and reals that may be bits.
+    """
+    if x.dtype.kind not in "iub":
+        if np.array_equal(np.unique(x[:1000]), [0, 1]):
+            raise UserError(
+                f"{path}: x: reals that are all 0 or 1: give num_levels=2 for bits, or "
+                "num_levels=0 for reals"
+            )
+        return 0
+    wanted = "an integer from 0 to 255 (or reals: save them as float32)"
+    for rows in _cut_rows(np.arange(len(x)), x):
+        part = x[rows]
+        _refuse((part < 0) | (part > 255), part, rows, f"{path}: x", wanted)
+    high = int(x.max())
+    if x.ndim != 2:
+        return 256 if high > 127 else max(2, high + 1)
+    counts = [max(2, int(n) + 1) for n in x.max(0)]
+    return counts if len(set(counts)) > 1 else counts[0]
+
+
+def build(config: Mapping[str, object]) -> Dataset:
+    """Build a dataset of kind arrays; its files are read when they are decoded."""
     name = str(config["name"])
     options = parse_options(ArrayOptions, name, config)
     suffix = Path(options.path).suffix
@@ -369,10 +381,11 @@ def _check_conditions(name: str, options: ArrayOptions) -> None:
     refuse_unless(not both, name, "conditions", "none together with labels", options.conditions)
     fits = has_conditions or not extents
     refuse_unless(fits, name, "condition_shape", "[] without conditions", extents)
-    sizes = {"num_classes": bool(options.labels), "condition_size": has_conditions and not extents}
-    for option, has in sizes.items():
-        count, role = getattr(options, option), "labels"
-        if option == "condition_size":
-            role = "conditions of numbers"
+    has_vectors, has_labels = has_conditions and not extents, bool(options.labels)
+    needed = (
+        ("num_classes", options.num_classes, has_labels, "labels"),
+        ("condition_size", options.condition_size, has_vectors, "conditions of numbers"),
+    )
+    for option, count, has, role in needed:
         fits = 1 <= count <= LARGEST if has else count == 0
         refuse_unless(fits, name, option, f"1 to {LARGEST} with {role}, else 0", count)

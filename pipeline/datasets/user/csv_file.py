@@ -28,7 +28,7 @@ row's. `fetch` copies the file, so that a changed one is noticed at `preprocess`
 
 from __future__ import annotations
 
-import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,39 +36,30 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 
 from arcore.events import Event, Levels, Real
 from pipeline.core import paths
-from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.core.file_hash import sha256_of
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
 from pipeline.datasets.options import between, expected, parse_options
-from pipeline.datasets.scaling import Scaling
-from pipeline.datasets.tables.csv_table import (
-    column_names,
-    kept_columns,
-    read_rows,
-    read_table,
-    scaling_of,
-)
-from pipeline.datasets.user.findings import (
-    FEW_VALUES,
-    counted,
-    listed,
-    repeated,
-    splits_found,
-)
+from pipeline.datasets.scaling import Scaling, fit_scaling
+from pipeline.datasets.tables.csv_table import read_table
 from pipeline.datasets.user.user_data import (
     UserDataset,
     UserOptions,
+    listed,
     refuse_unless,
     split_by_seed,
 )
 
+MOST_NAMES = 256
+FEW = 50  # a column of integers has at most one number in fifty that is no level
 _DIFFERENT = expected("different columns", lambda names: len(set(names)) == len(names))
-_NAMES = expected("different names", lambda names: 2 <= len(set(names)) == len(names) <= 256)
+_NAMES = expected("different names", lambda names: 2 <= len(set(names)) == len(names) <= MOST_NAMES)
 Counts = Annotated[int, between(2, 256)] | Annotated[list[str], _NAMES]  # of a column of levels
-MISSING = ("na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "-")  # in small letters
+_DECIMAL_COMMA = r"[-+]?\d+,\d+"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,26 +87,26 @@ class CsvOptions(UserOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CsvFile(UserDataset):
-    """A CSV file of the user's, split at random by row.
-
-    Arguments:
-        modelled: the columns that are, in the file's order.
-    """
+    """A CSV file of the user's, split at random by row; `columns` are those that are modelled."""
 
     options: CsvOptions
-    modelled: tuple[str, ...]
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the table, split it and standardise, if so chosen."""
         options, path = self.options, raw_dir / self.files[0].name
-        names, values = read_table(
-            path, options.delimiter, options.header, options.drop, options.levels
-        )
+        table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
+        names = table.columns.tolist()
+        values = np.column_stack([_numbers(table[c], options.levels.get(c), path) for c in names])
         cut = split_by_seed(len(values), options, path, "rows")
         scaling = self._scaling(values[cut["train"]], names, str(path))
-        if scaling is None:
-            _refuse_wide(values, names, path)
-        return {split: self._rows(values[cut[split]], names, scaling) for split in SPLITS}
+        scaled = values if scaling is None else scaling.of(values)
+        wide = np.abs(scaled) > np.finfo(np.float32).max
+        if wide.any():
+            row, column = divmod(int(wide.argmax()), len(names))
+            wanted = "numbers within float32 (set standardize: true, or name it in drop)"
+            require(False, f"{path}: column {names[column]!r}", wanted, values[row, column])
+        scalings = {} if scaling is None else self._scalings(scaling, names)
+        return {split: self._rows(scaled[cut[split]], names, scalings) for split in SPLITS}
 
     def _scaling(self, train: np.ndarray, names: Sequence[str], where: str) -> Scaling | None:
         """What standardises the columns of reals, if so chosen, and leaves the others."""
@@ -123,110 +114,160 @@ class CsvFile(UserDataset):
         if not (self.options.standardize and real):
             return None
         places = [names.index(name) for name in real]
-        found = scaling_of(train[:, places], real, where)
+        found = fit_scaling(lambda: [train[:, places]], where, real)
         mean, deviation = np.zeros(len(names)), np.ones(len(names))
         mean[places], deviation[places] = found.mean, found.deviation
         return Scaling(mean, deviation)
 
-    def _rows(self, values: np.ndarray, names: Sequence[str], scaling: Scaling | None) -> SplitData:
-        scalings = {}
-        if scaling is not None:
-            values = scaling.of(values)
-            scalings = self._scalings(scaling, names)
-        x = values[:, [names.index(name) for name in self.modelled]]
-        labels = None
+    def _scalings(self, scaling: Scaling, names: Sequence[str]) -> dict[str, Scaling]:
+        """How what is modelled and what is given were standardised, number by number."""
+        x = () if isinstance(self.event, Levels) else self.columns
+        found = {}
+        for role, columns in {"conditions": self.options.conditions, "x": x}.items():
+            places = [names.index(column) for column in columns]
+            widths = [self.options.width(column) for column in columns]
+            parts = (np.repeat(one[places], widths) for one in (scaling.mean, scaling.deviation))
+            if columns:
+                found[role] = Scaling(*parts)
+        return found
+
+    def _rows(
+        self, values: np.ndarray, names: Sequence[str], scalings: Mapping[str, Scaling]
+    ) -> SplitData:
+        x, labels = values[:, [names.index(name) for name in self.columns]], None
         if self.options.label:
             labels = values[:, names.index(self.options.label)].astype(np.int64)
         elif self.options.conditions:
-            given = [self._condition(values, names, name) for name in self.options.conditions]
+            given = []
+            for name in self.options.conditions:
+                column, count = values[:, [names.index(name)]], self.options.levels.get(name)
+                is_names = isinstance(count, list)
+                given.append(column == np.arange(len(count)) if is_names else column)  # type: ignore[arg-type]
             labels = np.concatenate(given, 1).astype("<f4")
         dtype = np.uint8 if isinstance(self.event, Levels) else "<f4"
         return SplitData(x.astype(dtype), labels, scalings=scalings)
 
-    def _scalings(self, scaling: Scaling, names: Sequence[str]) -> dict[str, Scaling]:
-        """How what is modelled and what is given were standardised, number by number."""
-        roles: dict[str, Sequence[str]] = {"conditions": self.options.conditions}
-        if not isinstance(self.event, Levels):
-            roles["x"] = self.modelled
-        found = {}
-        for role, columns in roles.items():
-            places = [names.index(column) for column in columns]
-            widths = [self.options.width(column) for column in columns]
-            if columns:
-                found[role] = Scaling(
-                    np.repeat(scaling.mean[places], widths),
-                    np.repeat(scaling.deviation[places], widths),
-                )
-        return found
 
-    def _condition(self, values: np.ndarray, names: Sequence[str], name: str) -> np.ndarray:
-        column = values[:, [names.index(name)]]
-        count = self.options.levels.get(name)
-        return (column == np.arange(len(count))) if isinstance(count, list) else column
+def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> np.ndarray:
+    """Turn the cells of a column into numbers; names count in the order of their list.
 
-    def examine(self) -> list[str]:
-        """Read the whole table, and say what was found."""
-        folder = Path(self.system_folders[0])
-        parts = self.decode(folder)
-        options = self.options
-        lines = [
-            f"{counted(sum(map(len, parts.values())), 'row')} in {options.path}",
-            *splits_found({split: len(parts[split]) for split in SPLITS}, "row"),
-            f"event: {self.event!r}, columns {listed(self.modelled, 12)}",
-        ]
-        if options.drop:
-            lines.append(f"left out: {listed(options.drop, 12)}")
-        if options.label:
-            lines.append(f"label: {options.label}, {self.num_classes} classes")
-        if options.conditions:
-            names = listed(options.conditions, 12)
-            lines.append(f"conditions: {names}, as vectors of {self.condition_size}")
-        if not isinstance(self.event, Levels):
-            few = [self.modelled[i] for (i,) in repeated(parts["train"].x)]
-            if few:
-                lines.append(
-                    f"beware: {listed(few, 12)}: {FEW_VALUES}: name them in levels, "
-                    f"conditions or drop"
-                )
-        known = {row.tobytes() for row in parts["train"].x}
-        held_out = [row.tobytes() for split in SPLITS[1:] for row in parts[split].x]
-        if twice := sum(row in known for row in held_out):
-            lines.append(
-                f"{twice} of {len(held_out)} rows of valid and test are also rows of train"
-            )
-        return [*lines, *self._missing(folder / self.files[0].name)]
-
-    def _missing(self, path: Path) -> list[str]:
-        """Say which names look as if a value was missing: a line, or none where none does."""
-        suspects = {
-            (column, name)
-            for column, names in self.options.levels.items()
-            for name in (names if isinstance(names, list) else ())
-            if name.lower() in MISSING
-        }
-        if not suspects:
-            return []
-        rows = list(read_rows(path, self.options.delimiter))
-        columns = column_names(path, rows, self.options.header)
-        found = []
-        for column, name in sorted(suspects):
-            place = columns.index(column)
-            count = sum(row[place].strip() == name for _, row in rows[self.options.header :])
-            found.append(f"{name!r} in column {column!r} ({counted(count, 'cell')})")
-        return [
-            f"beware: taken as names like any other: {'; '.join(found)}; if they mean that nothing "
-            f"is known, leave these rows out"
-        ]
-
-
-def _refuse_wide(values: np.ndarray, names: Sequence[str], path: Path) -> None:
-    wide = np.abs(values) > np.finfo(np.float32).max
-    if wide.any():
-        row, column = divmod(int(wide.argmax()), len(names))
+    Raises:
+        UserError: naming the row of the first cell that is none.
+    """
+    if isinstance(levels, list):
+        known = {name: float(number) for number, name in enumerate(levels)}
+        values, wanted = column.map(known).to_numpy(np.float64), f"one of {listed(levels, 8)}"
+    else:
+        values, wanted = _parsed(column), "a finite number"
+        if levels is not None:
+            wanted = f"an integer in [0, {levels})"
+            values = np.where(np.isin(values, np.arange(levels)), values, np.nan)
+    flawed = ~np.isfinite(values)
+    if flawed.any():
+        row, got = int(column.index[flawed][0]), column[flawed].iloc[0]
+        got = "a missing value" if pd.isna(got) else repr(got)
+        hint = "; if row 1 has the columns' names, give header=true" if row == 1 else ""
         raise UserError(
-            f"{path}: column {names[column]!r}: expected numbers within float32, got "
-            f"{values[row, column]:g}; set standardize: true, or name it in drop"
+            f"{path}: row {row}, column {column.name!r}: expected {wanted}, got {got}{hint}"
         )
+    return values
+
+
+def _parsed(column: pd.Series) -> np.ndarray:
+    """The numbers that cells say, NaN where they say none."""
+    return np.array([_number_of(cell) for cell in column.fillna("")], np.float64)
+
+
+def _number_of(cell: str) -> float:
+    """Return the number that a cell says, NaN if it says none.
+
+    Example:
+        >>> _number_of("1e3"), _number_of("1_000"), _number_of("x")
+        (1000.0, nan, nan)
+    """
+    try:
+        return math.nan if "_" in cell or not cell.isascii() else float(cell)
+    except ValueError:
+        return math.nan
+
+
+def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Say what the delimiter is, whether there is a header, and which columns are levels.
+
+    A column is what most of its cells are; `decode` refuses the others.
+
+    Raises:
+        UserError: for a file that is missing or no table, a column of names that cannot be levels,
+            and names among reals.
+    """
+    file, given = paths.root() / path, columns_by_name(given)
+    found: dict[str, object] = {"delimiter": str(given.get("delimiter") or _delimiter(file))}
+    first = read_table(file, str(found["delimiter"]), False).iloc[0]
+    header = given.get("header")
+    found["header"] = header if isinstance(header, bool) else not np.isfinite(_parsed(first)).any()
+    if "levels" in given:
+        return found
+    table = read_table(file, str(found["delimiter"]), bool(found["header"]))
+    dropped = given.get("drop", [])
+    columns = {
+        column: _guess_levels(table[column], file)
+        for column in table.columns
+        if not isinstance(dropped, list) or column not in dropped
+    }
+    conditions, label = given.get("conditions"), given.get("label")
+    told = {label, *(conditions if isinstance(conditions, list) else [])}
+    modelled = {column: levels for column, levels in columns.items() if column not in told}
+    are_levels = None not in modelled.values()
+    words = [column for column, levels in modelled.items() if isinstance(levels, list)]
+    if words and not are_levels:
+        raise UserError(
+            f"{path}: columns {listed(words)} are names, others are reals: give these names by "
+            "label=COLUMN or conditions=[...], or leave them out by drop=[...]"
+        )
+    # Given columns of integers stay numbers, which are standardised; a label needs its levels.
+    return found | {
+        "levels": {
+            column: levels
+            for column, levels in columns.items()
+            if isinstance(levels, list)
+            or (levels and (column == label or (are_levels and column in modelled)))
+        }
+    }
+
+
+def _guess_levels(column: pd.Series, file: Path) -> int | list[str] | None:
+    """Say what most cells of a column are: a number of levels, a list of names, or None: reals.
+
+    Raises:
+        UserError: for decimal commas, and for names that are all the same or too many.
+    """
+    values, where = _parsed(column), f"{file}: column {column.name!r}"
+    numbers = values[np.isfinite(values)]
+    words = column[~np.isfinite(values)].dropna()
+    if len(words) and words.str.fullmatch(_DECIMAL_COMMA).all():
+        wanted, place = "numbers with a decimal point", f"{file}: row {words.index[0]}"
+        require(False, f"{place}, column {column.name!r}", wanted, words.iloc[0])
+    if len(numbers) > len(words):
+        levels = numbers[np.isin(numbers, np.arange(256))]
+        if not len(levels) or (len(numbers) - len(levels)) * FEW > len(numbers):
+            return None
+        return max(2, int(levels.max()) + 1)
+    names = sorted({*column.dropna()})
+    if not 2 <= len(names) <= MOST_NAMES:
+        wanted = f"numbers, or 2 to {MOST_NAMES} different names"
+        got = f"{len(names)} names; leave it out by drop=[{column.name!r}]"
+        raise UserError(f"{where}: expected {wanted}, got {got}")
+    return names
+
+
+def _delimiter(file: Path) -> str:
+    """The character that the first line has most of."""
+    try:
+        with file.open("rb") as stream:
+            line = stream.readline(1 << 16).decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    return max(",;\t|", key=(line.splitlines() or [""])[0].count)
 
 
 def build(config: Mapping[str, object]) -> Dataset:
@@ -238,21 +279,17 @@ def build(config: Mapping[str, object]) -> Dataset:
     name = str(config["name"])
     options = parse_options(CsvOptions, name, columns_by_name(config))
     path = _path(name, options.path)
-    first = list(itertools.islice(read_rows(path, options.delimiter), 1))
-    names = column_names(path, first, options.header)
-    kept = [names[i] for i in kept_columns(path, names, options.drop)]
-    if "" in kept:
-        raise UserError(
-            f"{path}: column {names.index('') + 1}: expected a name, got none: name it in the "
-            "file, or leave it out by drop=['']"
-        )
-    modelled = _modelled(name, options, kept, path)
-    event = _event(name, options, modelled)
-    sizes = map(options.width, options.conditions)
+    names = read_table(path, options.delimiter, options.header).columns.tolist()
+    for column in options.drop:
+        if column not in names:
+            raise unknown_name(f"column of {path}", column, names)
+    kept = [column for column in names if column not in options.drop]
+    require("" not in kept, f"{path}: columns", "names (or drop=[''])", kept)
+    columns = _modelled(name, options, kept, path)
+    event = _event(name, options, columns)
     count = options.levels.get(options.label)
     how = "; columns of reals standardised by the training rows" if options.standardize else ""
-    is_levels = isinstance(event, Levels)
-    told = options.told
+    is_scaled = not isinstance(event, Levels) or bool(options.conditions)
     return CsvFile(
         name=name,
         event=event,
@@ -260,15 +297,14 @@ def build(config: Mapping[str, object]) -> Dataset:
         files=(RawFile(path.name, sha256_of(path), path.stat().st_size, None),),
         provenance=(
             f"{path.name}, columns {listed(options.drop, len(names)) or 'none'} dropped"
-            + (f", {listed(told, len(names))} given" if told else "")
-            + f"; {options.split_words('rows')}"
-            + ("" if is_levels and not options.conditions else how)
+            + (f", {listed(options.told, len(names))} given" if options.told else "")
+            + f"; {options.split_words('rows')}{how * is_scaled}"
         ),
         options=options,
         num_classes=len(count) if isinstance(count, list) else count,
-        condition_size=sum(sizes) or None,
+        condition_size=sum(map(options.width, options.conditions)) or None,
         system_folders=(str(path.parent),),
-        modelled=tuple(modelled),
+        columns=tuple(columns),
     )
 
 

@@ -20,7 +20,6 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
     valid_fraction: 0.1
     test_fraction: 0.1
     split_seed: 0
-    max_megapixels: 64
     rows_per_shard: 16384
 
 An image is a row. Files are read once for each split, in batches, so that they may be larger than
@@ -30,31 +29,32 @@ memory. They stay where they are, as those of kind image_folder do.
 from __future__ import annotations
 
 import fnmatch
-import glob
+import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from io import BytesIO
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, Dataset, SplitStream
-from pipeline.datasets.decoding_parts import PartsFolder, rows_of_a_part
-from pipeline.datasets.formats import image_files, packed_images
-from pipeline.datasets.formats.packed_images import MAX_CLASSES, Packed
+from pipeline.core.errors import UserError, require
+from pipeline.datasets.base import SPLITS, Dataset
+from pipeline.datasets.formats import packed_images
+from pipeline.datasets.formats.image_files import SUFFIXES
+from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.options import expected, parse_options
-from pipeline.datasets.user import image_source
-from pipeline.datasets.user.findings import columns_aside, left_aside
-from pipeline.datasets.user.image_check import ImageCheck
-from pipeline.datasets.user.image_source import FrameOptions, ImageSource, Undecoded
-from pipeline.datasets.user.user_data import NamedSplits, refuse_unless
+from pipeline.datasets.user.image_source import (
+    FoundImages,
+    FrameOptions,
+    ImageSource,
+    Item,
+    guess_frame,
+)
+from pipeline.datasets.user.user_data import NamedSplits, refuse_unless, whole_split
 
-CHECKED = 64  # images in memory at a time that are checked
-NOWHERE = 255  # instead of the number of a split
-USUAL_NAMES = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
+_PROBED = 200  # images whose headers are read for a guess
+_LABEL_NAMES = ("label", "labels", "class")
 Patterns = Annotated[list[str], expected("patterns of files", all)]
 
 
@@ -64,7 +64,7 @@ class ImageShardOptions(FrameOptions):
 
     image: str = "image"
     label: str = ""
-    num_classes: Annotated[int, expected(f"at most {MAX_CLASSES}", MAX_CLASSES.__ge__)] = 0
+    num_classes: Annotated[int, expected("at most 1000000", (10**6).__ge__)] = 0
     train_files: Patterns = field(default_factory=list)
     valid_files: Patterns = field(default_factory=list)
     test_files: Patterns = field(default_factory=list)
@@ -76,126 +76,54 @@ class ImageShardOptions(FrameOptions):
         return NamedSplits(dict(zip(SPLITS, patterns, strict=True)), "files")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Which image is in which split.
-
-    Attributes:
-        files: with images, in order.
-        counts: images of each.
-        splits: of each image of all files, the number of its split in SPLITS, uint8.
-    """
-
-    files: list[Path]
-    counts: list[int]
-    splits: np.ndarray
-
-    def rows(self, split: str) -> int:
-        """Images of a split."""
-        return int(np.count_nonzero(self.splits == SPLITS.index(split)))
-
-
 @dataclass(frozen=True, kw_only=True)
 class ImageShards(ImageSource):
     """Images in Parquet files or tars, split by file or by image."""
 
     options: ImageShardOptions
 
-    def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
-        """Count images, then read and decode them in batches; `raw_dir` is not read."""
-        layout = self._layout()
-        stats = [(str(path), *_size_and_time(path)) for path in layout.files]
-        kept = PartsFolder(self.name, [asdict(self.options), stats])
-        streams = {}
-        for split in SPLITS:
-            count = layout.rows(split)
-            rows = self.decode_batches(split, count, self._batches(split, layout), kept)
-            streams[split] = SplitStream(count, rows)
-        return streams
+    def find(self) -> FoundImages:
+        """Count the images of the files that are of some split."""
+        options, files = self.options, self._files()
+        columns = (options.image, options.label)
+        counts = [packed_images.count_images(path, *columns) for path in files]
+        splits = np.repeat(list(files.values()), counts)
+        options.named.fill(splits, options, options.path, "images")
 
-    def examine(self) -> list[str]:
-        """Read all images and labels, decode some, and say what was found."""
-        options, layout = self.options, self._layout()
-        with ImageCheck(options.frame, sum(layout.counts)) as check:
-            for path in layout.files:
-                for packed in self._read(path, CHECKED):
-                    self._labels(packed)
-                    for content, where in zip(packed.images, packed.where, strict=True):
-                        check.look_at(BytesIO(content), where)
-        is_parquet = packed_images.is_parquet(layout.files[0])
-        kinds = "Parquet files" if is_parquet else "tars"
-        lines = [f"{sum(layout.counts)} images in {len(layout.files)} {kinds} of {options.path}"]
-        lines += [f"{split}: {layout.rows(split)} rows" for split in SPLITS]
-        lines += [*check.told(), options.told]
-        if options.label:
-            lines.append(f"classes: {options.num_classes}, by {options.label}")
-        if is_parquet:
-            used = (options.image, options.label)
-            lines += columns_aside(packed_images.other_columns(layout.files[0], used))
-        folder = paths.root() / options.path
-        return [*lines, *left_aside(folder, set(layout.files))] if folder.is_dir() else lines
+        def read(is_wanted: np.ndarray) -> Iterator[Item]:
+            here = np.split(is_wanted, np.cumsum(counts)[:-1])
+            for path, wanted in zip(files, here, strict=True):
+                samples = packed_images.read_samples(path, *columns) if wanted.any() else iter(())
+                for sample in itertools.compress(samples, wanted):
+                    where, _, label = sample
+                    fits = label is None or 0 <= label < options.num_classes
+                    require(fits, where, f"a label in [0, {options.num_classes})", label)
+                    yield sample
 
-    def _layout(self) -> Layout:
-        """Count the images of each file and say which split each is in.
+        return FoundImages(splits, read)
+
+    def _files(self) -> dict[Path, int]:
+        """The files in order, each with the number of its split, 0 where splits have no names.
 
         Raises:
-            UserError: without files, for patterns that fit none or one file twice, or for a file
-                that is damaged or of another layout.
+            UserError: for a pattern that fits no file, or a file that two splits name.
         """
-        options, named = self.options, self.options.named
-        folder, every = paths.root() / options.path, find(self.name, options.path)
-        chosen = dict.fromkeys(every, NOWHERE)
+        folder, named = paths.root() / self.options.path, self.options.named.names
+        every = find(self.name, self.options.path)
+        if not any(named.values()):
+            return dict.fromkeys(every, 0)
+        chosen: dict[Path, int] = {}
         for number, split in enumerate(SPLITS):
-            for pattern in named.names[split]:
+            for pattern in named[split]:
                 fitting = [path for path in every if _fits(path, folder, pattern)]
                 if not fitting:
                     raise UserError(
                         f"{folder}: expected files like {pattern!r} of {split}_files, found none"
                     )
                 for path in fitting:
-                    if chosen[path] not in (NOWHERE, number):
+                    if chosen.setdefault(path, number) != number:
                         raise UserError(f"{path}: expected it in one split, got two that name it")
-                    chosen[path] = number
-        if any(named.names.values()):
-            every = [path for path in every if chosen[path] != NOWHERE]
-        counts = [packed_images.count_images(path, options.image, options.label) for path in every]
-        splits = np.repeat(np.array([chosen[path] for path in every], np.uint8), counts)
-        named.fill(splits, options, options.path, "images")
-        return Layout(every, counts, splits)
-
-    def _batches(self, split: str, layout: Layout) -> Iterator[Undecoded]:
-        """Read the images of a split in batches."""
-        number, first = SPLITS.index(split), 0
-        for place, (path, count) in enumerate(zip(layout.files, layout.counts, strict=True)):
-            here = layout.splits[first : first + count] == number
-            first += count
-            if not here.any():
-                continue
-            seen = 0
-            at_once = rows_of_a_part(image_source.BATCH, self.event.size)
-            for part, packed in enumerate(self._read(path, at_once)):
-                wanted = np.flatnonzero(here[seen : seen + len(packed.images)])
-                seen += len(packed.images)
-                if len(wanted):
-                    some, name = packed.take(wanted), f"{split}-{place:05d}-{part:05d}"
-                    yield Undecoded(name, some.images, some.where, self._labels(some))
-
-    def _read(self, path: Path, at_once: int) -> Iterator[Packed]:
-        return packed_images.read_batches(path, self.options.image, self.options.label, at_once)
-
-    def _labels(self, packed: Packed) -> np.ndarray | None:
-        if packed.labels is None:
-            return None
-        classes = self.options.num_classes
-        for where, label in zip(packed.where, packed.labels.tolist(), strict=True):
-            if not 0 <= label < classes:
-                raise UserError(f"{where}: expected a label in [0, {classes}), got {label}")
-        return packed.labels
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+        return {path: chosen[path] for path in every if path in chosen}
 
 
 def _fits(path: Path, folder: Path, pattern: str) -> bool:
@@ -222,66 +150,63 @@ def find(name: str, given: str) -> list[Path]:
 def is_packed(given: str) -> bool:
     """Whether a path is such a file, or a folder that has some and no other image."""
     path = paths.root() / given
-    if not path.exists():
-        return False
-    return bool(packed_images.find_files(path)) and not (
-        path.is_dir() and image_files.find_images(path)
-    )
+    return bool(packed_images.find_files(path)) and not visible_files(path, SUFFIXES)
 
 
 def guess_patterns(path: Path, files: list[Path]) -> dict[str, list[str]]:
-    """Patterns of the files of each split, by their names, or else their folders.
+    """Suggest patterns of the files of each split: names, or folders, that begin with its name.
 
     Example:
-        >>> files = [Path("d", f"{name}-00000-of-00001.parquet") for name in ("test", "train")]
-        >>> guess_patterns(Path("d"), files)["train_files"]
-        ['train-00000-of-00001.parquet']
+        >>> files = [Path("d", name) for name in ("test-0.tar", "train-0.tar", "train-1.tar")]
+        >>> guess_patterns(Path("d"), files)
+        {'train_files': ['train*'], 'valid_files': [], 'test_files': ['test*']}
     """
-    found: dict[str, list[str]] = {f"{split}_files": [] for split in SPLITS}
-    for file in files if path not in files else ():
-        inner = file.relative_to(path)
-        for part in reversed(inner.parts):
-            split = next((s for s in SPLITS if part.lower().startswith(USUAL_NAMES[s])), None)
-            if split is not None:
-                found[f"{split}_files"].append(inner.as_posix())
-                break
-    return {
-        option: _shortened(names, [name for names in found.values() for name in names])
-        for option, names in found.items()
-    }
+    found = {}
+    for split, word in (("train", "train"), ("valid", "val"), ("test", "test")):
+        patterns = (f"{word}*", f"*/{word}*")
+        fitting = (one for one in patterns if any(_fits(file, path, one) for file in files))
+        found[f"{split}_files"] = list(fitting)[:1]
+    return found
 
 
-def _shortened(names: list[str], every: list[str]) -> list[str]:
-    """Put one pattern in place of many names that begin with the same word, if no others do."""
-    escaped = [glob.escape(name) for name in names]
-    if len(names) < 3:
-        return escaped
-    stems = {name[: len(name) - len(name.lstrip("abcdefghijklmnopqrstuvwxyz/"))] for name in names}
-    others = [name for name in every if name not in names]
-    theirs = any(name.startswith(stem) for name in others for stem in stems)
-    return sorted(f"{stem}*" for stem in stems) if all(stems) and not theirs else escaped
+def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Suggest options by the files' names, columns or members, labels, and some images."""
+    files, folder = find(name, path), paths.root() / path
+    guessed = whole_split(folder, guess_patterns(folder, files), given)
+    if packed_images.is_parquet(files[0]):
+        images, integers = packed_images.image_columns(files[0])
+        fits = bool(images) or "image" in given
+        require(fits, str(files[0]), "a column of images (struct with bytes)", images)
+        guessed["image"] = images[0] if images else ""
+        guessed["label"] = next((one for one in integers if one in _LABEL_NAMES), "")
+    else:
+        guessed["label"] = "cls" if packed_images.has_classes(files[0]) else ""
+    image, label = (str(given.get(key, guessed.get(key, ""))) for key in ("image", "label"))
+    if label and "num_classes" not in given:
+        most = max(packed_images.highest_label(file, image, label) for file in files)
+        guessed["num_classes"] = most + 1
+        if most < 1 and "label" not in given:  # one class is none
+            guessed |= {"label": "", "num_classes": 0}
+            label = ""
+    samples = itertools.islice(packed_images.read_samples(files[0], image, label), _PROBED)
+    probed = [content for _, content, _ in samples]
+    require(bool(probed), str(files[0]), "images", "none")
+    return guessed | guess_frame(probed, given)
 
 
 def build(config: Mapping[str, object]) -> Dataset:
-    """Build a dataset of kind image_shards; its files are looked at when they are decoded.
-
-    Raises:
-        UserError: for bad options.
-    """
+    """Build a dataset of kind image_shards; its files are read when they are decoded."""
     name = str(config["name"])
     options = parse_options(ImageShardOptions, name, config)
-    refuse_unless(options.fit != "tiles", name, "fit", "'resize' or 'crop'", options.fit)
     count = options.num_classes
     fits = count >= 2 if options.label else count == 0
     refuse_unless(fits, name, "num_classes", ">= 2 with label, else 0", count)
     options.named.check(name)
-    how = f"{options.fit}{'d' if options.fit == 'resize' else 'ped'}"
-    how += f" to {options.height} x {options.width}"
     return ImageShards(
         name=name,
         event=options.event,
         unit=options.unit,
-        provenance=options.described(how, options.named.words(options, "images")),
+        provenance=options.described("images"),
         options=options,
         num_classes=options.num_classes or None,
     )

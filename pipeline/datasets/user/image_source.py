@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import abc
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -10,17 +11,26 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from arcore.events import Binary, Levels
-from pipeline.datasets.base import SplitData, Unit
-from pipeline.datasets.decoding_parts import PartsFolder, decoder
-from pipeline.datasets.formats.image_files import Fit, Frame, read_rows
+from pipeline.datasets.base import SPLITS, SplitData, SplitStream, Unit
+from pipeline.datasets.formats import image_files
+from pipeline.datasets.formats.image_files import Fit, Frame
 from pipeline.datasets.options import between
-from pipeline.datasets.user.user_data import UserDataset, UserOptions
+from pipeline.datasets.user.user_data import (
+    PART_BYTES,
+    NamedSplits,
+    UserDataset,
+    UserOptions,
+    rows_of_a_part,
+)
 
-BATCH = 2048  # images that are decoded at a time
+BATCH = 512  # images that are decoded at a time
+SMALL = 128  # pixels of a side up to which images are kept as they are
 Side = Annotated[int, between(1, 1024)]
+Item = tuple[str, Path | bytes, int | None]  # what an error calls an image, the image, its class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +42,6 @@ class FrameOptions(UserOptions):
         gray: whether colours are left out.
         num_levels: of a pixel, 2 to 256; 2 makes the event binary.
         fit: how an image of another size is brought to this one.
-        max_megapixels: of the largest image that is decoded.
     """
 
     height: Side = 32
@@ -40,15 +49,11 @@ class FrameOptions(UserOptions):
     gray: bool = False
     num_levels: Annotated[int, between(2, 256)] = 256
     fit: Fit = "resize"
-    max_megapixels: Annotated[int, between(1, 89)] = 64
 
     @property
     def frame(self) -> Frame:
-        """How an image becomes rows."""
-        return Frame(
-            self.height, self.width, self.gray, self.num_levels, self.fit,
-            max_megapixels=self.max_megapixels,
-        )  # fmt: skip
+        """How an image becomes a row."""
+        return Frame(self.height, self.width, self.gray, self.num_levels, self.fit)
 
     @property
     def event(self) -> Binary | Levels:
@@ -62,67 +67,105 @@ class FrameOptions(UserOptions):
         return "nats" if self.num_levels == 2 else "bits_per_dim"
 
     @property
-    def told(self) -> str:
-        """Say what the rows are, for who looks at what was found."""
-        shape = " x ".join(map(str, self.frame.shape))
-        return f"rows: {shape}, {self.num_levels} levels, fit: {self.fit}"
+    @abc.abstractmethod
+    def named(self) -> NamedSplits:
+        """What of the dataset each split is."""
 
-    def described(self, fitted: str, split: str) -> str:
-        """Say what the rows are, for a provenance: how images are fitted, how they are split."""
+    def described(self, what: str) -> str:
+        """Say what the rows are, for a provenance."""
+        fitted = f"{'cropped' if self.fit == 'crop' else 'resized'} to {self.height} x {self.width}"
         return (
             f"{'gray' if self.gray else 'RGB'} images of {Path(self.path).name}, {fitted}, "
-            f"{self.num_levels} levels; {split}"
+            f"{self.num_levels} levels; {self.named.words(self, what)}"
         )
 
 
 @dataclass(frozen=True)
-class Undecoded:
-    """Images of a split that are decoded together.
+class FoundImages:
+    """The images of a dataset.
 
     Arguments:
-        name: of the batch, under which its rows are kept until the dataset is whole.
-        images: paths, or files' contents.
-        where: what an error calls each.
-        labels: of the rows, (rows,) int64, or None.
+        splits: the number of the split of each in SPLITS, (N,).
+        read: yields some of them in order: those that are wanted, (N,) bool.
     """
 
-    name: str
-    images: Sequence[Path | bytes]
-    where: Sequence[str]
-    labels: np.ndarray | None
+    splits: np.ndarray
+    read: Callable[[np.ndarray], Iterator[Item]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSource(UserDataset):
-    """Images of the user's, which are decoded batch by batch.
+    """Images of the user's, which are decoded batch by batch, several at a time."""
 
-    A batch that a killed run decoded is not decoded again.
-    """
+    @abc.abstractmethod
+    def find(self) -> FoundImages:
+        """Find the images, which stay where they are.
 
-    def decode_batches(
-        self, split: str, num_images: int, batches: Iterable[Undecoded], kept: PartsFolder
-    ) -> Iterator[SplitData]:
-        """Decode the images of a split in order, several at a time, with a bar of progress.
-
-        Arguments:
-            split: its name.
-            num_images: of the split.
-            batches: all of its images.
-            kept: where decoded batches wait.
+        Raises:
+            UserError: without images, or where options name splits that are none.
         """
+
+    def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
+        """Assign images to splits; they are decoded when a stream is read."""
+        found, streams = self.find(), {}
+        for number, split in enumerate(SPLITS):
+            is_wanted = found.splits == number
+            count = int(is_wanted.sum())
+            streams[split] = SplitStream(count, self._rows(split, found.read(is_wanted), count))
+        return streams
+
+    def _rows(self, split: str, images: Iterator[Item], count: int) -> Iterator[SplitData]:
         assert isinstance(self.options, FrameOptions)
         read = partial(_decode, self.options.frame)
         bar = tqdm(
-            total=num_images, desc=f"decoding {split}", unit="image", leave=False, delay=0.5,
+            total=count, desc=f"decoding {split}", unit="image", leave=False, delay=0.5,
             disable=None,
         )  # fmt: skip
-        with decoder() as decode, bar:
-            for batch in batches:
-                columns: list[Sequence[object]] = [batch.images, batch.where]
-                rows = kept.part(batch.name, partial(decode, read, columns))
-                bar.update(len(batch.images))
-                yield SplitData(rows, batch.labels)
+        rows = rows_of_a_part(BATCH, self.event.size)
+        with image_files.decoder() as decode, bar:
+            for batch in _batches(images, rows):
+                where, contents, classes = zip(*batch, strict=True)
+                labels = None if self.num_classes is None else np.array(classes, np.int64)
+                yield SplitData(decode(read, [contents, where]), labels)
+                bar.update(len(batch))
+
+
+def _batches(images: Iterable[Item], rows: int) -> Iterator[list[Item]]:
+    """Yield so many images at a time, fewer where their files would take too much memory."""
+    batch, held = list[Item](), 0
+    for item in images:
+        batch.append(item)
+        held += len(item[1]) if isinstance(item[1], bytes) else 0
+        if len(batch) == rows or held > PART_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
 
 
 def _decode(frame: Frame, image: Path | bytes, where: str) -> np.ndarray:
-    return read_rows(image if isinstance(image, Path) else BytesIO(image), frame, where)
+    return image_files.read_rows(_source(image), frame, where)
+
+
+def _source(image: Path | bytes) -> image_files.Source:
+    return image if isinstance(image, Path) else BytesIO(image)
+
+
+def guess_frame(images: Iterable[Path | bytes], given: Mapping[str, object]) -> dict[str, object]:
+    """Suggest options by the headers of some images: colours, and the size that all have."""
+    guessed: dict[str, object] = {}
+    sizes, gray = set(), True
+    for one in images:
+        try:
+            with Image.open(_source(one), formats=image_files.FORMATS) as image:
+                sizes.add((image.height, image.width))
+                gray = gray and image.mode in image_files.GRAY
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+            continue  # decoding says what is wrong
+    guessed["gray"] = gray
+    same = next(iter(sizes)) if len(sizes) == 1 else None
+    if same and max(same) <= SMALL:
+        guessed |= {"height": same[0], "width": same[1]}
+    elif "fit" not in given:
+        guessed["fit"] = "crop"
+    return guessed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -15,6 +15,7 @@ from pipeline.datasets.base import SPLITS, Dataset, RawFile
 from pipeline.datasets.options import Options, expected, refusal
 from pipeline.datasets.read_transforms import permute_rows
 
+PART_BYTES = 1 << 28  # of the rows that are in memory at a time
 Fraction = Annotated[float, expected("in (0, 1)", lambda fraction: 0 < fraction < 1)]
 
 
@@ -42,10 +43,15 @@ class UserOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class UserDataset(Dataset):
-    """A dataset of the user's own, whose files no mirror has."""
+    """A dataset of the user's own, whose files no mirror has.
+
+    Arguments:
+        columns: names of a row's numbers, where they have some.
+    """
 
     family: str = "user"
     files: tuple[RawFile, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def refuse_unless(holds: bool, name: str, option: str, wanted: str, got: object) -> None:
@@ -55,11 +61,7 @@ def refuse_unless(holds: bool, name: str, option: str, wanted: str, got: object)
 
 
 def existing(name: str, option: str, given: str, folder: bool = False) -> Path:
-    """Return the path of an option, which must exist.
-
-    Raises:
-        UserError: if it is empty, missing, or a folder where a file should be, or the reverse.
-    """
+    """Return the path of an option, which must be an existing file, or folder."""
     path = paths.root() / given
     found = path.is_dir() if folder else path.is_file()
     wanted = f"an existing {'folder' if folder else 'file'}"
@@ -78,13 +80,34 @@ def is_inside(given: str) -> bool:
     return bool(given) and not path.is_absolute() and ".." not in path.parts
 
 
+def listed(names: Sequence[object], most: int = 6) -> str:
+    """List some names, and how many more there are; names with a comma are quoted.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2), listed(["a, b", "c", ""])
+        ('a, b and 1 more', "'a, b', c, ''")
+    """
+    shown = ", ".join(
+        repr(name) if isinstance(name, str) and ("," in name or not name.strip()) else str(name)
+        for name in names[:most]
+    )
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def rows_of_a_part(rows: int, event_bytes: int) -> int:
+    """Return fewer rows than are usual where these would be above 256 MiB.
+
+    Example:
+        >>> rows_of_a_part(2048, 3 * 32 * 32), rows_of_a_part(2048, 3 * 1024 * 1024)
+        (2048, 85)
+    """
+    return max(1, min(rows, PART_BYTES // event_bytes))
+
+
 def split_by_seed(
     count: int, options: UserOptions, where: str | Path, what: str
 ) -> dict[str, np.ndarray]:
-    """Choose which of `count` rows or files are train, valid and test.
-
-    Returns:
-        Their numbers, ascending.
+    """Choose which of `count` rows or files are train, valid and test; their ascending numbers.
 
     Raises:
         UserError: unless there is one of each, and a second one for test, since one alone has no
@@ -114,7 +137,7 @@ class NamedSplits:
     """Splits that options name, by folders or by patterns of files.
 
     Train and test are named, or all three splits, or none; what is not named is drawn by
-    `split_seed`.
+    `split_seed`, valid alone out of train.
 
     Arguments:
         names: of each split.
@@ -136,13 +159,7 @@ class NamedSplits:
         )
 
     def fill(self, splits: np.ndarray, options: UserOptions, where: str | Path, what: str) -> None:
-        """Draw the splits that are not named: all of them, or valid out of train.
-
-        Arguments:
-            splits: the number of the split of each image or file; changed in place.
-            options: with fractions and seed.
-            where: what an error calls the data.
-            what: is split.
+        """Draw the splits that are not named, in place: the number of the split of each item.
 
         Raises:
             UserError: unless each split gets one.
@@ -170,3 +187,23 @@ class NamedSplits:
             return f"split by {self.kind}"
         share, seed = options.valid_fraction, options.split_seed
         return f"split by {self.kind}, {share} of those of train for valid, chosen by seed {seed}"
+
+
+def whole_split(
+    where: Path, guessed: Mapping[str, list[str]], given: Mapping[str, object]
+) -> dict[str, object]:
+    """Return what is named as a split, nothing where names tell of one alone or of none.
+
+    Raises:
+        UserError: if names tell of some splits, and train and test are not among them.
+    """
+    found = [option for option in guessed if given.get(option, guessed[option])]
+    if len(found) < 2:
+        return {}
+    train, _, test = guessed
+    if train not in found or test not in found:
+        raise UserError(
+            f"{where}: expected splits named train and test, or none, got {', '.join(found)} by "
+            f"their names; say which are {train} and {test}"
+        )
+    return {option: names for option, names in guessed.items() if names}

@@ -14,7 +14,6 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
     valid_fraction: 0.05
     test_fraction: 0.05
     split_seed: 0
-    max_seconds: 3600             # of a file
     rows_per_shard: 16384
 
 A table's files are relative to `path`; only these are read. Texts have no times: a text's symbols
@@ -24,64 +23,52 @@ share its sound's frames out evenly. Files stay where they are: `fetch` copies n
 
 from __future__ import annotations
 
-import csv
-import io
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
+import soundfile
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError
+from pipeline.core import paths
+from pipeline.core.errors import UserError, require
 from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, SplitStream
-from pipeline.datasets.decoding_parts import rows_of_a_part
-from pipeline.datasets.formats import wave_files
-from pipeline.datasets.formats.sound_files import (
-    RATES,
-    SUFFIXES,
-    Hearing,
-    count_samples,
-    read_samples,
-)
-from pipeline.datasets.formats.text_and_idx import read_bytes
+from pipeline.datasets.formats import sound_files
+from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.options import between, parse_options
-from pipeline.datasets.user.findings import (
-    columns_aside,
-    counted,
-    left_aside,
-    listed,
-    splits_found,
-)
+from pipeline.datasets.tables.csv_table import read_table
 from pipeline.datasets.user.user_data import (
     UserDataset,
     UserOptions,
     existing,
     is_inside,
+    refuse_unless,
+    rows_of_a_part,
     split_by_seed,
 )
 
 COLUMNS = ("file", "speaker", "text")
-_PART = 256
+_PART, _PROBED = 256, 200  # rows in memory, headers that are read for a guess
 
 
 @dataclass(frozen=True, kw_only=True)
 class WavOptions(UserOptions):
     """Options of a dataset of kind wav_folder; see the module's example."""
 
-    sample_rate: Annotated[int, between(RATES.start, RATES.stop - 1)] = 16000
+    sample_rate: Annotated[int, between(1000, 384_000)] = 16000
     resample: bool = False
     mix: bool = False
     table: str = ""
     symbols: Literal["characters", "words"] = "characters"
-    max_seconds: int = 3600
 
     @property
     def hearing(self) -> Hearing:
         """How a file becomes samples."""
-        return Hearing(self.sample_rate, self.resample, self.mix, self.max_seconds)
+        return Hearing(self.sample_rate, self.resample, self.mix)
 
     def cut(self, text: str) -> list[str]:
         """The symbols of a text."""
@@ -105,48 +92,27 @@ def read_entries(folder: Path, table: Path | None) -> list[SoundFile]:
             row without text where there are texts, or no file at all.
     """
     if table is None:
-        found = [SoundFile(p) for p in visible_files(folder) if p.suffix.lower() in SUFFIXES]
-        if not found:
-            raise UserError(f"{folder}: expected WAV, FLAC or Ogg files, found none")
-        return found
-    columns, lines = _read_table(table)
-    twice = any(columns.count(name) > 1 for name in COLUMNS)
-    if twice or "file" not in columns or not {"speaker", "text"} & set(columns):
-        raise UserError(f"{table}: expected the columns {', '.join(COLUMNS)}, got {columns}")
+        found = visible_files(folder, sound_files.SUFFIXES)
+        require(bool(found), str(folder), "WAV, FLAC or Ogg files", "none")
+        return [SoundFile(path) for path in found]
+    cells = read_table(table, missing=())
+    columns = [name for name in COLUMNS if name in cells]
+    fits = "file" in columns and len(columns) > 1
+    require(fits, str(table), f"the columns {', '.join(COLUMNS)}", cells.columns.tolist())
     entries: dict[Path, SoundFile] = {}
-    for number, line in lines:
-        if None in line:
-            got = len(columns) + len(line[None])
-            raise UserError(f"{table}: row {number}: expected {len(columns)} cells, got {got}")
-        file = folder / (line["file"] or "")
-        values = [(line[name] or "").strip() if name in columns else "" for name in COLUMNS[1:]]
-        for name, value in zip(COLUMNS[1:], values, strict=True):
-            if name in columns and not value:
-                raise UserError(f"{table}: row {number}: expected a {name}, got none")
-        if not is_inside(line["file"] or ""):
-            raise UserError(
-                f"{table}: row {number}: expected a path relative to {folder} without '..', "
-                f"got {line['file']!r}"
-            )
+    for number, *values in cells[columns].itertuples():
+        where = f"{table}: row {number}"
+        for name, value in zip(columns, values, strict=True):
+            require(isinstance(value, str), where, f"a {name}", "none")
+        given, *told = values
+        wanted = f"a path relative to {folder} without '..'"
+        require(is_inside(given), where, wanted, given)
+        file = folder / given
         if file in entries or not file.is_file():
             problem = "named twice" if file in entries else "not found"
-            raise UserError(f"{table}: row {number}: {file}: {problem}")
-        entries[file] = SoundFile(file, *values)
-    if not entries:
-        raise UserError(f"{table}: expected rows below the header, got none")
+            raise UserError(f"{where}: {file}: {problem}")
+        entries[file] = SoundFile(file, **dict(zip(columns[1:], told, strict=True)))
     return [entries[file] for file in sorted(entries)]
-
-
-def _read_table(table: Path) -> tuple[list[str], list[tuple[int, dict[Any, Any]]]]:
-    """Return the columns of a table, without spaces around them, and its rows by their lines."""
-    try:
-        text = io.StringIO(read_bytes(table).decode("utf-8-sig"), newline="")
-        reader = csv.DictReader(text, strict=True)
-        columns = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = columns
-        return columns, [(reader.line_num, line) for line in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not a table of text: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,33 +131,6 @@ class WavFolder(UserDataset):
         chosen = split_by_seed(len(self.entries), self.options, self.options.path, "files")
         return {split: self._stream(chosen[split]) for split in SPLITS}
 
-    def examine(self) -> list[str]:
-        """Decode all files, and say what was found."""
-        assert self.sound is not None
-        rate, lengths = self.options.sample_rate, []
-        for entry in self.entries:
-            lengths.append(len(read_samples(entry.file, self.options.hearing)))
-        chosen = split_by_seed(len(self.entries), self.options, self.options.path, "files")
-        total, longest = sum(lengths) / rate / 60, max(lengths) / rate
-        lines = [
-            f"{counted(len(lengths), 'sound')} in {self.options.path}: {total:.1f} minutes at "
-            f"{rate} Hz, the longest of {longest:.1f} s",
-            *splits_found({split: len(chosen[split]) for split in SPLITS}, "file"),
-        ]
-        if len(self.sound.speakers) > 1:
-            lines.append(f"speakers: {listed(self.sound.speakers)}")
-        if self.sound.symbols:
-            lines.append(
-                f"texts of {len(self.sound.symbols)} symbols: {listed(self.sound.symbols)}"
-            )
-        used = {entry.file for entry in self.entries}
-        if self.options.table:
-            table = existing(self.name, "table", self.options.table)
-            used.add(table)
-            lines += columns_aside([one for one in _read_table(table)[0] if one not in COLUMNS])
-        folder = existing(self.name, "path", self.options.path, folder=True)
-        return [*lines, *left_aside(folder, used)]
-
     def _stream(self, numbers: np.ndarray) -> SplitStream:
         assert self.sound is not None
         rows = rows_of_a_part(_PART, self.sound.max_length)
@@ -202,11 +141,35 @@ class WavFolder(UserDataset):
         assert self.sound is not None
         utterances = []
         for entry in (self.entries[number] for number in numbers):
-            samples = read_samples(entry.file, self.options.hearing)
+            samples = sound_files.read_samples(entry.file, self.options.hearing, entry.file)
             speaker = self.sound.speakers.index(entry.speaker) if self.sound.speakers else 0
             symbols = tuple(self.sound.symbols.index(one) for one in self.options.cut(entry.text))
-            utterances.append(wave_files.Utterance(wave_files.encode(samples), speaker, symbols))
-        return wave_files.rows(utterances, self.sound)
+            utterances.append(sound_files.Utterance(sound_files.encode(samples), speaker, symbols))
+        return sound_files.rows(utterances, self.sound)
+
+
+def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Suggest options by the headers of some files, and by a `table.csv` next to them."""
+    folder = paths.root() / path
+    refuse_unless(folder.is_dir(), name, "path", "an existing folder", path)
+    files = visible_files(folder, sound_files.SUFFIXES)
+    rates, channels = Counter[int](), 1
+    for file in files[:: max(1, len(files) // _PROBED)]:
+        try:
+            found = soundfile.info(file)
+        except (soundfile.SoundFileError, RuntimeError, OSError):
+            continue  # building the dataset says what is wrong
+        rates[found.samplerate] += 1
+        channels = max(channels, found.channels)
+    require(bool(rates), str(folder), "WAV, FLAC or Ogg files", "none that can be read")
+    rate = int(rates.most_common(1)[0][0])
+    table = folder / "table.csv"
+    return {
+        "sample_rate": rate,
+        "resample": list(rates) != [given.get("sample_rate", rate)],
+        "mix": channels > 1,
+        "table": str(Path(path) / table.name) if table.is_file() else "",
+    }
 
 
 def build(config: Mapping[str, object]) -> Dataset:
@@ -221,21 +184,18 @@ def build(config: Mapping[str, object]) -> Dataset:
     folder = existing(name, "path", options.path, folder=True)
     table = existing(name, "table", options.table) if options.table else None
     entries = tuple(read_entries(folder, table))
-    lengths = [count_samples(entry.file, options.hearing) for entry in entries]
+    lengths = [sound_files.count_samples(e.file, options.hearing, e.file) for e in entries]
     texts = [options.cut(entry.text) for entry in entries]
     speakers = tuple(sorted({entry.speaker for entry in entries}))
     return WavFolder(
         name=name,
-        event=Levels(wave_files.NUM_LEVELS, (None,)),
+        event=Levels(sound_files.NUM_LEVELS, (None,)),
         unit="bits_per_dim",
         provenance=(
             f"{len(entries)} files of {options.path}; "
-            + (
-                f"resampled to {options.sample_rate} Hz where they had another rate; "
-                * options.resample
-            )
+            + f"resampled to {rate} Hz where they had another rate; " * options.resample
             + ("the mean of several channels; " * options.mix)
-            + f"mu-law, {wave_files.NUM_LEVELS} levels; {options.split_words('files')}"
+            + f"mu-law, {sound_files.NUM_LEVELS} levels; {options.split_words('files')}"
         ),
         options=options,
         sound=Sound(

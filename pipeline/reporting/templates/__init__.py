@@ -10,25 +10,15 @@ from pathlib import Path
 
 import jinja2
 
-REPORT, INDEX, FOLDER = "report.html.j2", "index.html.j2", "folder.html.j2"
+REPORT, INDEX, SEARCH = "report.html.j2", "index.html.j2", "search.html.j2"
 MARKDOWN, LEGEND, TERMINAL = "report.md.j2", "legend.txt.j2", "terminal.txt.j2"
-CLIPS, SEARCH, CHART = "clips.html.j2", "search.txt.j2", "chart.svg.j2"
+CLIPS, CHART = "clips.html.j2", "chart.svg.j2"
 SHARED = ("page.html.j2", "parts.html.j2", "uses.html.j2", "style.css")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
-    """A picture or a sound on a page.
-
-    Attributes:
-        content: of a PNG or WAV file.
-        alt: what it shows, for those who do not see it.
-        caption: below it; a text, or HTML that a template made.
-        note, labels: above it, and above each image of the first row of a strip.
-        across: width on the page in pixels of a strip of small images, 0 for other pictures.
-        still: a first frame of animated pictures, for readers who want less motion.
-        is_sound: whether it is a WAV file.
-    """
+    """A picture or a sound on a page."""
 
     content: bytes
     alt: str
@@ -36,7 +26,6 @@ class Media:
     note: str = ""
     labels: Sequence[str] = ()
     across: int = 0
-    still: bytes = b""
     is_sound: bool = False
 
 
@@ -109,22 +98,12 @@ def markdown_text(cell: str) -> str:
 
 
 def render(template: str, **values: object) -> str:
-    """Render a template; texts are escaped in HTML.
-
-    Arguments:
-        template: one of the names above.
-        values: what it shows.
-    """
+    """Render a template; texts are escaped in HTML."""
     return _ENVIRONMENT.get_template(template).render(values)
 
 
 def environment(folder: Path, escaped: str) -> jinja2.Environment:
-    """Return the Jinja2 environment of a folder of templates, with the filters of this module.
-
-    Arguments:
-        folder: of the templates.
-        escaped: suffix of the templates in which texts are escaped.
-    """
+    """Return the Jinja2 environment of a folder of templates, with the filters of this module."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=lambda name: name is not None and name.endswith(escaped),

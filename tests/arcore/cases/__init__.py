@@ -1,6 +1,6 @@
 """The case table: one row for each model configuration that `tests/arcore/properties` check.
 
-Each module here holds the rows of one model as `CASES`. A property takes the rows, or the models,
+Each module here holds rows as `CASES`. A property takes the rows, or the models,
 that it is about by what they declare, never by name: `cases_where`, `models_where`.
 """
 

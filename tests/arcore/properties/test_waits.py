@@ -82,31 +82,6 @@ def test_a_wait_is_seen(wait: Callable[[Tensor], object]) -> None:
         wait(torch.ones(2, device=META))
 
 
-def test_a_copy_is_seen() -> None:
-    with NoWaitingCopies():
-        torch.ones(2).to(META, non_blocking=True)
-        with pytest.raises(AssertionError):
-            torch.ones(2).to(META)
-    with NoWaitingCopies(at_all=True), pytest.raises(AssertionError):
-        torch.ones(2).to(META, non_blocking=True)
-
-
-@pytest.mark.parametrize(
-    "hidden",
-    [
-        lambda x: torch.tensor([1.0], device=META),
-        lambda x: x[torch.arange(2)],
-        lambda x: x.index_put_((x > 0,), x),
-        lambda x: x.multinomial(1),
-    ],
-    ids=["tensor", "index", "mask", "multinomial"],
-)
-def test_a_hidden_wait_is_seen(hidden: Callable[[Tensor], object]) -> None:
-    x = torch.ones(2, device=META)
-    with NoWaitingCopies(), pytest.raises(AssertionError):
-        hidden(x)
-
-
 def test_a_copy_to_cuda_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a tensor that says what is done with it, since there is no CUDA here."""
     done = []

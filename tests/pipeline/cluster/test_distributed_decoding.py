@@ -38,7 +38,7 @@ def test_workers_decode_the_bytes_of_one_process(own_ray: None) -> None:
         write_picture(Path(f"photos/{n:02d}.png"), 8 + n, 16, seed=n)
     write_image_parquet(Path("a.parquet"), list(packed_pictures(30)), [0, 1] * 15)
     folder: dict[str, Any] = {
-        "kind": "image_folder", "path": "photos", "height": 4, "width": 4, "fit": "tiles",
+        "kind": "image_folder", "path": "photos", "height": 4, "width": 4, "fit": "crop",
     }  # fmt: skip
     packed = {"kind": "image_shards", "path": "a.parquet", "label": "label", "num_classes": 2}
     alone = [shards(**folder), shards(**packed)]

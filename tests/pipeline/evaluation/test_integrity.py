@@ -180,7 +180,7 @@ def test_auto_is_either_precision_of_half_or_single(
 def test_a_model_outlives_a_move_of_its_files_but_no_other_rows(result: dict) -> None:
     config = Path("models/toy/config.yaml")
     described = yaml.safe_load(config.read_text())
-    for options in ({"path": "elsewhere", "max_seconds": 9}, {"coarse": True}):
+    for options in ({"path": "elsewhere", "any_rendering": True}, {"coarse": True}):
         changed = {"name": "digits_binary", **options}
         config.write_text(yaml.safe_dump(described | {"dataset": changed}))
         refused = pytest.raises(UserError, match="dataset.coarse: expected None as the exp")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,16 @@ import torch
 import yaml
 
 import arcore
-from pipeline.artifacts import origin
 from pipeline.core.errors import UserError
-from pipeline.training import driver, saved_models
-from reproductions import study_index
+from pipeline.training import saved_models
+from reproductions import study
 from reproductions.publishing import recording
 from reproductions.studies import (
     model_times,
     receptive_fields,
     run_studies,
     simple_models,
-    study_pages,
-    study_records,
 )
-from reproductions.studies.kinds import KINDS
 from tests.places import ROOT
 from tests.support.few_rows import train_on_few
 
@@ -88,21 +83,9 @@ def _table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_help_lists_the_kinds_without_torch() -> None:
-    code = """import atexit, sys
-atexit.register(lambda: print("torch" in sys.modules))
-from reproductions import study
-study.main()"""
-    for arguments, said in (["--help"], KINDS), ([], ["digits-race"]):
-        command = [sys.executable, "-c", code, *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0 and all(f"  {name}" in done.stdout for name in said), done
-        assert done.stdout.endswith("False\n")
-
-
 def test_the_entries_of_params_yaml_are_of_all_kinds() -> None:
     entries = yaml.safe_load((ROOT / "reproductions" / "params.yaml").read_text())["studies"]
-    assert {entry["study"] for entry in entries.values()} == set(KINDS)
+    assert {entry["study"] for entry in entries.values()} == set(run_studies.STUDY_TYPES)
 
 
 def test_receptive_fields_keep_the_order_and_show_the_blind_spot(project: Path) -> None:
@@ -232,47 +215,28 @@ def test_given_frames_are_scored_by_each_network(
         run_studies.run("frames")
 
 
-def test_a_record_a_page_and_a_copy(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = run_studies.run("steps")
-    record = study_records.read(out)
-    assert record.command == "python -m reproductions.study steps" and record.seconds > 0
-    assert record.settings == {"models": ["made"], "sizes": [4, 8], "batch_size": 4}
+def test_a_record_and_a_copy(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["study", "steps"])
+    study.main()
+    out = project / "studies/steps"
+    assert capsys.readouterr().out == (out / "table.csv").read_text()
+    record = json.loads((out / "study.json").read_text())
+    assert record["command"] == "python -m reproductions.study steps" and record["seconds"] > 0
+    assert record["settings"] == {"models": ["made"], "sizes": [4, 8], "batch_size": 4}
     own = run_studies.run("steps", ["sizes=[4]"])
     assert own.name.startswith("steps--") and list(_table(own)[0]) == ["ms a step", "4 x 4"]
     assert len(_table(out)[0]) == 3
-    monkeypatch.setattr(sys, "argv", ["study_index"])
-    study_index.main()
-    text = (out / study_pages.FILE).read_text()
-    assert text.count("<tr>") == 2 and KINDS["step_time"].title in text
-    assert "studies/steps/index.html" in (project / "reports/index.html").read_text()
     copied = recording.record_study("steps")
     assert {path.name for path in copied.iterdir()} == {"study.json", "table.csv"}
-
-
-def _set_commit(monkeypatch: pytest.MonkeyPatch, commit: str) -> None:
-    monkeypatch.setattr(origin, "commit", lambda: commit)
-
-
-def test_what_the_same_commit_trained_is_not_trained_again(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _set_commit(monkeypatch, "0123abc")
-    run_studies.run("rows")
-    trained: list[str] = []
-    train = driver.train
-    monkeypatch.setattr(
-        driver, "train", lambda c, **more: trained.append(c.name) or train(c, **more)
-    )
-    run_studies.run("rows")
-    assert not trained
-    run_studies.run("race")
-    run_studies.run("race")
-    assert len(trained) == 4, "seconds are of one go"
-    for commit in ("0123abc-dirty", "unknown", "4567def"):
-        trained.clear()
-        _set_commit(monkeypatch, commit)
-        run_studies.run("rows")
-        assert len(trained) == 2, commit
+    shutil.rmtree(copied)
+    (out / "table.csv").write_text("ms a step,4 x 4\nmade,0.001\n")  # as `dvc checkout` does
+    with pytest.raises(
+        UserError, match=r"study\.json: expected the record of table\.csv, got none"
+    ):
+        recording.record_study("steps")
+    assert not copied.exists()
 
 
 @pytest.mark.parametrize(
@@ -338,7 +302,7 @@ def test_what_is_refused(project: Path, study: str, overrides: list[str], messag
     ("change", "message"),
     [
         ({"study": "races"}, "unknown kind of studies.steps 'races'; did you mean 'race'"),
-        ({"study": None}, "studies.steps.study: expected a name, got None"),
+        ({"study": None}, "studies.steps: study: expected a text, got None"),
         ({"dataset": "digts"}, "data/shards/digts/manifest.json: file not found"),
     ],
 )
@@ -347,60 +311,3 @@ def test_entries_that_are_refused(project: Path, change: dict[str, Any], message
     with pytest.raises(UserError) as refused:
         run_studies.run("steps")
     assert message in str(refused.value)
-
-
-def test_a_study_that_cannot_be_read_does_not_keep_others_from_their_pages(
-    project: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    out = run_studies.run("fields")
-    record = json.loads((out / study_records.FILE).read_text())
-    bad = {
-        "kind": {**record, "kind": "feilds"},
-        "half": {key: value for key, value in record.items() if key != "notes"},
-        "picture": {**record, "shown": [{"file": "lost.png", "caption": "a"}]},
-        "table": record,
-    }
-    for name, content in bad.items():
-        shutil.copytree(out, out.with_name(f"a-{name}"))
-        (out.with_name(f"a-{name}") / study_records.FILE).write_text(json.dumps(content))
-    (out.with_name("a-table") / study_records.TABLE).unlink()
-    assert study_pages.write_all() == [out / study_pages.FILE]
-    for said in (
-        "studies/a-kind/study.json 'feilds'; (known: context_frames, ",
-        "a-half/study.json: missing notes; left out",
-        "a-picture/lost.png: expected a picture, got",
-        "a-table/table.csv: expected a table, got",
-    ):
-        assert said in caplog.text
-    assert "studies/fields/index.html" in Path("reports/index.html").read_text()
-
-
-@pytest.mark.parametrize("text", ["", "a,b\n1\n"], ids=["empty", "ragged"])
-def test_a_table_has_cells(project: Path, text: str) -> None:
-    out = run_studies.run("steps")
-    (out / study_records.TABLE).write_text(text)
-    with pytest.raises(UserError, match=r"steps/table\.csv: expected lines of as many cells"):
-        study_records.read_table(out)
-
-
-def test_a_record_is_of_the_same_run_as_its_table(project: Path) -> None:
-    out = run_studies.run("steps")
-    kept = (out / study_records.FILE).read_bytes()
-    (out / study_records.TABLE).write_text(
-        "ms a step,4 x 4\nmade,0.001\n"
-    )  # as `dvc checkout` does
-    message = r"steps/study\.json: expected .* table\.csv.* `python -m reproductions\.study st"
-    for read in (study_pages.write, lambda folder: recording.record_study(folder.name)):
-        with pytest.raises(UserError, match=message):
-            read(out)
-    assert not Path("results/studies").exists()
-    older = {key: value for key, value in json.loads(kept).items() if key != "table_sha256"}
-    (out / study_records.FILE).write_text(json.dumps(older))
-    study_pages.write(out)
-
-
-def test_records_are_objects(project: Path) -> None:
-    out = run_studies.run("steps")
-    (out / study_records.FILE).write_text(json.dumps([1]))
-    with pytest.raises(UserError, match=r"study\.json"):
-        study_pages.write(out)

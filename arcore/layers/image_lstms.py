@@ -1,0 +1,212 @@
+"""The state-to-state parts of PixelRNNs, which also run at one pixel at a time."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from arcore.layers.cursor import ImageCursor
+from arcore.layers.lstm_scan import ScanPlan, lstm_scan, state_weight
+from arcore.primitives.gating import lstm_cell
+from arcore.primitives.precision import without_autocast
+from arcore.primitives.transfer import compile_guard
+
+
+@functools.lru_cache(maxsize=16)
+def row_plan(kernel: int, height: int, width: int, device: torch.device) -> ScanPlan:
+    """Plan one row per step; slots are its pixels between zeros that the kernel reaches."""
+    reach = kernel // 2
+    columns = torch.arange(width, device=device)
+    return ScanPlan(
+        order=torch.arange(height * width, device=device)[None],
+        sizes=[width] * height,
+        first=[reach] * height,
+        offsets=range(-reach, reach + 1),
+        num_slots=width + 2 * reach,
+        initial_steps=torch.zeros_like(columns),
+        initial_slots=columns + reach,
+    )
+
+
+class RowLSTMLayer(nn.Module):
+    """An LSTM that goes down the rows of an image, all pixels of a row at once.
+
+        [o, f, i, g][r, c] = x[r, c] + sum_j K_j h[r - 1, c - (k - 1) / 2 + j],
+        c[r, c] = f c[r - 1, c] + i g,   h[r, c] = o tanh(c[r, c]),
+
+    with o, f, i through a sigmoid and g through tanh. x is the input-to-state part; the kernel K is
+    not masked, since the row above is complete. Learned states stand above the first row, zeros to
+    the left and right of each.
+    """
+
+    def __init__(self, hidden: int, width: int, kernel: int = 3) -> None:
+        super().__init__()
+        self._scan = compile_guard(lstm_scan)
+        self.kernel = kernel
+        self.weight = state_weight(kernel, 1, hidden, 4 * hidden)
+        self.initial_h = nn.Parameter(torch.zeros(1, width, hidden))
+        self.initial_c = nn.Parameter(torch.zeros(1, width, hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map gates' inputs (batch, 4 h, height, width) to states (batch, h, height, width)."""
+        height, width = x.shape[2:]
+        maps = x.flatten(2).permute(2, 0, 1)[None]  # (1, pixel, batch, 4 h)
+        make_plan = functools.partial(row_plan, self.kernel)
+        initial = (self.initial_h, self.initial_c)
+        states = self._scan(maps, self.weight, *initial, make_plan, (height, width))
+        return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
+
+    def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
+        """Map a pixel's gates' inputs (batch, 4 h, 1, 1) to its state (batch, h, 1, 1)."""
+        state = cursor.state(self, lambda: _RowState(self, x))
+        state.enter(cursor.row)
+        column = cursor.column
+        h, c = lstm_cell(x[:, :, 0, 0] + state.pushed[:, column], state.above_c[:, column])
+        state.h[:, column], state.c[:, column] = h, c
+        return h[:, :, None, None]
+
+
+class _RowState:
+    """The current row's states so far, and what the finished row above gives to each pixel."""
+
+    def __init__(self, layer: RowLSTMLayer, x: Tensor) -> None:
+        self.layer, self.row = layer, -1
+        self.h, self.c = (s.repeat(len(x), 1, 1) for s in (layer.initial_h, layer.initial_c))
+        self.above_c = self.pushed = self.c
+
+    def enter(self, row: int) -> None:
+        """Go on to a row, once: the states left by the row above are final."""
+        if row != self.row:
+            self.row, self.above_c = row, self.c.clone()
+            kernel, weight = self.layer.kernel, self.layer.weight[:, 0]
+            padded = pad(self.h, (0, 0, kernel // 2, kernel // 2)).unfold(1, kernel, 1)
+            with without_autocast(padded.device):  # as the scan
+                self.pushed = torch.einsum("bchk,khg->bcg", padded, weight)
+
+
+def diagonal_order(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Return the pixels (numbered row by row) diagonal by diagonal, each from its top row down."""
+    rows = torch.arange(height, device=device)[:, None]
+    columns = torch.arange(width, device=device)
+    return ((rows + columns) * height + rows).flatten().argsort()
+
+
+@functools.lru_cache(maxsize=16)
+def diagonal_plan(height: int, width: int, device: torch.device) -> ScanPlan:
+    """Plan one diagonal per step; slots are a zero row and the image's rows."""
+    pixels = torch.arange(height * width, device=device).view(height, width)
+    order = diagonal_order(height, width, device)
+    mirrored = pixels.flip(1).flatten()[order]
+    steps = range(height + width - 1)
+    tops = [max(0, t - width + 1) for t in steps]
+    rows = torch.arange(height, device=device)
+    return ScanPlan(
+        order=torch.stack([order, mirrored][: num_directions((height, width))]),
+        sizes=[min(t + 1, height) - top for t, top in zip(steps, tops, strict=True)],
+        first=[1 + top for top in tops],
+        offsets=(0, -1),
+        num_slots=1 + height,
+        initial_steps=rows,
+        initial_slots=1 + rows,
+        delay=width,
+    )
+
+
+class DiagonalLSTMLayer(nn.Module):
+    """Two LSTMs that sweep an image diagonal by diagonal, from the upper corners down.
+
+    From the upper left, with x the input-to-state part and a zero row above the first,
+
+        [o, f, i, g][r, c] = x[r, c] + K_1 h[r, c - 1] + K_2 h[r - 1, c],
+        c[r, c] = f c[r, c - 1] + i g,   h[r, c] = o tanh(c[r, c]),
+
+    with o, f, i through a sigmoid and g through tanh, and learned states h[r, -1], c[r, -1] for
+    each row r. The LSTM from the upper right does the same on the mirrored map. Its states know
+    pixels to the right on the same row, so they are shifted one row down before both are added.
+    All pixels of a diagonal are computed at once, height + width - 1 steps in all.
+    """
+
+    def __init__(self, hidden: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self._scan = compile_guard(lstm_scan)
+        self.directions, self.hidden = num_directions(size), hidden
+        self.weight = state_weight(2, self.directions, hidden, 4 * hidden)
+        self.initial_h = nn.Parameter(torch.zeros(self.directions, size[0], hidden))
+        self.initial_c = nn.Parameter(torch.zeros(self.directions, size[0], hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, 8 h, height, width), 4 h of one row, to states (batch, h, height, width)."""
+        height, width = x.shape[2:]
+        maps = x.unflatten(1, (self.directions, -1)).flatten(3).permute(1, 3, 0, 2)
+        initial = (self.initial_h, self.initial_c)
+        states = self._scan(maps, self.weight, *initial, diagonal_plan, (height, width))
+        return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
+
+    def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
+        """Map a pixel's gates' inputs (batch, 8 h, 1, 1) to its state (batch, h, 1, 1)."""
+        state = cursor.state(self, lambda: _DiagonalState(self, x, cursor))
+        state.enter(cursor.row)
+        column = cursor.column
+        gates, *others = x[:, :, 0, 0].split(4 * self.hidden, 1)
+        before, above = state.h[:, column], state.above[:, column]
+        with without_autocast(x.device):  # as the scan
+            gates = gates + before @ self.weight[0, 0] + above @ self.weight[1, 0]
+        h, c = lstm_cell(gates, state.c[:, column])
+        state.h[:, column + 1], state.c[:, column + 1] = h, c
+        for behind in others:
+            state.behind[:, column] = behind
+            h = h + state.second[:, column]
+        return h[:, :, None, None]
+
+    def add_above(self, x: Tensor, cursor: ImageCursor) -> None:
+        """Add to the second LSTM's inputs on the row above the cursor's, (batch, 4 h, 1, width)."""
+        state = cursor.state(self, lambda: _DiagonalState(self, x, cursor))
+        if state.row < cursor.row:  # not yet used
+            state.behind += x[:, :, 0].transpose(1, 2)
+
+
+class _DiagonalState:
+    """The current row's states so far (initial ones first), and the finished rows' above it.
+
+    `behind` are inputs of the second LSTM on this row, `second` its states on the row above.
+    """
+
+    def __init__(self, layer: DiagonalLSTMLayer, x: Tensor, cursor: ImageCursor) -> None:
+        self.layer, self.row = layer, -1
+        width, hidden = cursor.width, layer.hidden
+        own = layer.weight  # whose precision states keep, whatever autocast makes of x
+        self.h, self.c = (own.new_zeros(len(x), width + 1, hidden) for _ in range(2))
+        self.second = own.new_zeros(len(x), width, hidden)
+        self.above = self.second
+        self.behind = own.new_zeros(len(x), width, 4 * hidden)
+
+    def enter(self, row: int) -> None:
+        """Go on to a row, once: what the row above has left is final."""
+        if row == self.row:
+            return
+        layer = self.layer
+        self.row = row
+        if row > 0:
+            self.above = self.h[:, 1:].clone()
+            if layer.directions == 2:
+                self._finish(row - 1)
+        self.h[:, 0], self.c[:, 0] = layer.initial_h[0, row], layer.initial_c[0, row]
+
+    def _finish(self, row: int) -> None:
+        """Run the second LSTM over a complete row, from its right end."""
+        layer, second = self.layer, torch.empty_like(self.second)
+        h, c = (s[1, row].expand(len(second), -1) for s in (layer.initial_h, layer.initial_c))
+        for column in reversed(range(second.shape[1])):
+            with without_autocast(h.device):
+                pushed = h @ layer.weight[0, 1] + self.second[:, column] @ layer.weight[1, 1]
+            h, c = lstm_cell(self.behind[:, column] + pushed, c)
+            second[:, column] = h
+        self.second = second
+
+
+def num_directions(size: tuple[int, int]) -> int:
+    """Return 2, or 1 for an image of one row, where the second direction has nothing to say."""
+    return 1 if size[0] == 1 else 2

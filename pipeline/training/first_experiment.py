@@ -1,0 +1,116 @@
+"""A first experiment on a dataset of the user's own: an entry of local/params.yaml."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+import yaml
+
+import arcore
+from arcore import zoo
+from arcore.events import Event, Levels
+from pipeline.cluster.devices import local_device
+from pipeline.core import atomic
+from pipeline.core.errors import UserError, require
+from pipeline.datasets.base import Dataset
+from pipeline.experiments import layout
+from pipeline.experiments.params_file import KINDS, dvc_target, read_params
+
+FOLDER = Path("local")
+EPOCHS = 20
+DIMENSIONS_AT_ONCE = 1 << 16  # of the rows of one step
+TIMED_ROWS, TIMED_LENGTH = 8, 4_000
+
+
+def add(dataset: Dataset, model: str | None, replace: bool = False) -> list[str]:
+    """Write an experiment on a dataset into local/params.yaml, and the stages into local/dvc.yaml.
+
+    Arguments:
+        dataset: of the user's own.
+        model: its name, None for one that suits the event.
+        replace: whether an entry of that name in local/params.yaml is replaced.
+
+    Returns:
+        Lines that say what was written, how long training takes here, and the next command.
+
+    Raises:
+        UserError: for a model that is unknown or does not model the event, or a name that is taken.
+    """
+    suited, conditions = suggested_model(dataset)
+    model = model or suited
+    fields = zoo.model_class(model).Config().to_dict() if model in zoo.list_models() else {}
+    chosen = {name: value for name, value in conditions.items() if name in fields}
+    try:
+        arcore.create_model(model, dataset.event, **chosen)
+        seconds = _seconds_per_row(arcore.create_model(model, dataset.event), dataset.event)
+    except ValueError as error:
+        raise UserError(f"experiment on {dataset.name}: {error}") from None
+    name = f"{dataset.name}-{model}"
+    _write(dataset.name, name, _entry(dataset, model, chosen), replace)
+    return [
+        f"wrote {FOLDER / layout.FILE}: experiment {name}, {EPOCHS} epochs, each about "
+        f"{1000 * seconds:.0f} s for 1,000 training rows here ({local_device().type})",
+        f"next: dvc repro {dvc_target('train', name).replace(f'train@{name}', '')}"
+        f"report@{dataset.name}",
+    ]
+
+
+def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
+    """Return the name of a model for a dataset, and the hyperparameters of its condition."""
+    told: dict[str, object] = {}
+    if dataset.num_classes:
+        told["num_classes"] = dataset.num_classes
+    if dataset.condition_size:
+        told["condition_size"] = dataset.condition_size
+    if dataset.condition_shape:
+        told["condition_shape"] = list(dataset.condition_shape)
+    if (sound := dataset.sound) is not None:
+        if len(sound.speakers) > 1:
+            told["num_classes"] = len(sound.speakers)
+        if sound.symbols:
+            told["local_classes"] = len(sound.symbols)
+        return "wavenet", told
+    if not isinstance(dataset.event, Levels):
+        return "rnade", told
+    return ("gated_pixelcnn" if len(dataset.event.shape) == 3 else "made"), told
+
+
+def _entry(dataset: Dataset, model: str, chosen: dict[str, object]) -> dict[str, object]:
+    trainer: dict[str, object] = {"max_epochs": EPOCHS}
+    if not dataset.event.is_open:
+        trainer["batch_size"] = max(8, min(100, DIMENSIONS_AT_ONCE // dataset.event.size))
+    return {
+        "dataset": dataset.name,
+        "model": model,
+        "base": "pipeline/conf/base.yaml",
+        "overrides": [],
+        "model_overrides": chosen,
+        "trainer": trainer,
+        "evaluation": {},
+    }
+
+
+def _seconds_per_row(model: arcore.AutoregressiveModel, event: Event) -> float:
+    """Time a training step of a model without a condition on rows of zeros."""
+    device = local_device()
+    model = model.to(device)
+    shape = tuple(TIMED_LENGTH if extent is None else extent for extent in event.shape)
+    kind = torch.long if isinstance(event, Levels) else torch.float32
+    x = torch.zeros((TIMED_ROWS, *shape), dtype=kind, device=device)
+    for _ in range(2):  # the first one warms up
+        start = time.perf_counter()
+        model(x).mean().backward()
+    return (time.perf_counter() - start) / TIMED_ROWS
+
+
+def _write(dataset: str, name: str, entry: dict[str, object], replace: bool) -> None:
+    path = FOLDER / layout.FILE
+    text = path.read_text(encoding="utf-8") if path.exists() else layout.EMPTY
+    taken = any(name in (read_params().get(section) or {}) for section in KINDS)
+    mine = name in ((yaml.safe_load(text) or {}).get("experiments") or {})
+    require(not taken or (mine and replace), "experiment", "a new name, or --replace", name)
+    FOLDER.mkdir(exist_ok=True)
+    atomic.write_text(path, layout.with_experiment(text, dataset, name, entry))
+    layout.complete(path)

@@ -1,0 +1,57 @@
+"""MNIST and its like: variants agree on rows and draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from arcore.events import Binary, Levels
+from pipeline.datasets import base, catalog
+from pipeline.datasets.images.mnist import IdxImages, Variant
+from tests.support.idx_files import write_idx
+
+
+def idx_folder(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for part, rows in (("train", 60), ("t10k", 20)):
+        images = rng.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
+        labels = rng.integers(0, 10, rows, dtype=np.uint8)
+        write_idx(folder / f"{part}-images-idx3-ubyte", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte", labels)
+    return folder
+
+
+def small_mnist(variant: Variant) -> IdxImages:
+    return IdxImages(
+        name="small",
+        family="small",
+        event=Levels(256, (1, 28, 28)) if variant == "gray" else Binary((1, 28, 28)),
+        unit="nats",
+        files=(),
+        provenance="test",
+        options=base.Options(),
+        num_classes=10,
+        variant=variant,
+        num_train_file=60,
+        num_valid=10,
+        num_test=20,
+    )
+
+
+def test_mnist_variants_agree_on_rows_and_on_valid_and_test_draws(tmp_path: Path) -> None:
+    raw = idx_folder(tmp_path)
+    gray = small_mnist("gray").decode(raw)
+    static = small_mnist("static").decode(raw)
+    dynamic = small_mnist("dynamic").decode(raw)
+    assert [len(gray[split].x) for split in catalog.SPLITS] == [50, 10, 20]
+    for split in catalog.SPLITS:
+        np.testing.assert_array_equal(static[split].labels, gray[split].labels)
+        assert static[split].read_transform is None and static[split].x.max() == 1
+        assert not static[split].x[gray[split].x == 0].any()
+        assert static[split].x[gray[split].x == 255].all()
+    for split in ("valid", "test"):
+        np.testing.assert_array_equal(dynamic[split].x, static[split].x)
+        assert dynamic[split].read_transform is None
+    np.testing.assert_array_equal(dynamic["train"].x, gray["train"].x)
+    assert dynamic["train"].read_transform == "bernoulli"
