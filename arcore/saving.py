@@ -141,6 +141,7 @@ def create_within(path: str | os.PathLike[str], create: Callable[[], Created]) -
     """
     from safetensors import SafetensorError, safe_open
 
+    _require_no_pipe(Path(path))
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()
@@ -208,7 +209,13 @@ def _create(config: Mapping[str, Any], where: str) -> AutoregressiveModel:
     return model.to(DTYPES[config["dtype"]])
 
 
+def _require_no_pipe(path: Path) -> None:
+    """Refuse what is there and no file: a pipe waits for whoever writes to it."""
+    require(path.is_file() or not path.exists(), str(path), "a file", "another thing")
+
+
 def _read_config(path: Path) -> dict[str, Any]:
+    _require_no_pipe(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

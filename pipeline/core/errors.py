@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 from pipeline.core.redaction import redacted
 
@@ -45,6 +46,12 @@ def require(holds: bool, name: str, expected: str, got: object) -> None:
         text = " ".join(repr(got).split())
         text = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
         raise UserError(f"{name}: expected {expected}, got {text}")
+
+
+def require_no_pipe(path: Path) -> None:
+    """Refuse a pipe or device, which has no end or waits for whoever writes to it."""
+    fits = not path.exists() or path.is_file() or path.is_dir()
+    require(fits, str(path), "a file or a folder", "a pipe or a device")
 
 
 def require_seed(seed: int, name: str) -> None:

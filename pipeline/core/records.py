@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from pipeline.core import atomic
-from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.errors import UserError, one_line, require, require_no_pipe, unknown_name
 
 T = TypeVar("T")
 _LEFT_OUT = "left out of the file"
@@ -291,6 +291,7 @@ def read_yaml(path: Path) -> dict[str, object]:
 
 
 def _content(path: Path, kind: str) -> bytes:
+    require_no_pipe(path)
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

@@ -259,6 +259,9 @@ def test_weights_are_checked(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ValueError, match="model.safetensors: not a readable"):
         arcore.load(folder)
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="model.safetensors: expected a file"):
+        arcore.load(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json: not a JSON file"):
         arcore.load(folder)
