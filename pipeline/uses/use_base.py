@@ -87,7 +87,7 @@ class Use(abc.ABC):
         return values
 
 
-def _require_least(field: dataclasses.Field[object], value: object) -> None:
+def _require_least(field: dataclasses.Field[object], value: Any) -> None:
     least = field.metadata[LEAST]
     if least is None:
         return
