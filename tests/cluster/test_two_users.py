@@ -11,8 +11,8 @@ from tests.support.hosts import end
 from tests.support.projects import WIDE, result
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
-LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 12}}
-OTHER = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 4, "seed": 1}}
+LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 12, "batch_size": 10}}
+OTHER = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 4, "batch_size": 10, "seed": 1}}
 
 
 def require_finished(project: ClusterProject) -> None:

@@ -20,8 +20,8 @@ TOY: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def project(make_project):
-    """A project with shards of one dataset, and nothing trained, whose stages start anew."""
-    project = make_project(
+    """A project with shards of one dataset, and nothing trained, whose stages start cold."""
+    return make_project(
         {
             "toy": TOY,
             "toys": TOY | {"evaluation": {"num_members": 3}},
@@ -31,10 +31,9 @@ def project(make_project):
             "nameless": "made",
             "../up": TOY,
             1: {"dataset": "digits_binary"},
-        }
+        },
+        warmed=False,
     )
-    project.warm = {}
-    return project
 
 
 @pytest.mark.parametrize(
@@ -152,6 +151,9 @@ def test_tune(project, command, small_cluster: None, arguments: list[str], messa
             ["digits_binry"],
             "unknown dataset 'digits_binry'; did you mean 'digits_binary'",
         ),
+        ("fetch", ["digts"], "error: unknown dataset 'digts'; did you mean 'digits'"),
+        ("preprocess", ["digits", "row=1"], "error: unknown digits option 'row'"),
+        ("preprocess", ["dna"], "error: data/raw/dna/dna.train.data: file not found"),
         ("register", ["digits_binary"], "evaluation/digits_binary"),
         ("register", ["--all"], "nothing evaluated yet; run evaluate first"),
     ],
@@ -181,13 +183,17 @@ def test_params(tmp_path, command, text: str | None, message: str) -> None:
 
 
 STAGES = sorted({path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "cli"})
+SAID = {"fetch": "datasets:", "preprocess": "datasets:"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_help_and_usage(project, stage: str) -> None:
-    helped = project.stage(stage, "--help")
-    assert helped.returncode == 0 and helped.stdout.startswith(f"usage: python -m stages.{stage}")
-    assert helped.stderr == ""
+def test_help_and_usage(run, capsys: pytest.CaptureFixture[str], stage: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(ROOT, stage, "--help")
+    said = capsys.readouterr()
+    assert ended.value.code == 0 and said.err == ""
+    assert said.out.startswith(f"usage: python -m stages.{stage}")
+    assert SAID.get(stage, "") in said.out
 
 
 def test_the_process_exits_with_1_and_one_line(project) -> None:

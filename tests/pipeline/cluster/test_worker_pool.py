@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.cluster import connection, worker_pool
+from pipeline.cluster import worker_pool
 from pipeline.cluster.worker_pool import WorkerPool
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import ClusterConfig
@@ -42,16 +41,8 @@ class Squares:
         return piece * piece, self._threads, os.getpid()
 
 
-@pytest.fixture(scope="module")
-def ray_of_two(own_ray: None) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        with connection.connected():
-            yield
-
-
 def test_results_come_in_order_whatever_happens_to_a_worker(
-    ray_of_two: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    own_ray: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     workers = WorkerPool(TWO, Squares, [str(tmp_path)], "squaring")
     done = workers.map(range(20))
@@ -79,20 +70,20 @@ def test_results_come_in_order_whatever_happens_to_a_worker(
         (-2, "squaring: a worker failed: the second"),
     ],
 )
-def test_what_a_worker_raises_is_one_line(ray_of_two: None, piece: int, line: str) -> None:
+def test_what_a_worker_raises_is_one_line(own_ray: None, piece: int, line: str) -> None:
     workers = WorkerPool(ONE, Squares, ["."], "squaring")
     with contextlib.closing(workers), pytest.raises(UserError) as error:
         workers.map([1, piece, 2])
     assert str(error.value) == line
 
 
-def test_a_cluster_that_is_too_small_is_refused(ray_of_two: None) -> None:
+def test_a_cluster_that_is_too_small_is_refused(own_ray: None) -> None:
     with pytest.raises(UserError, match="cluster: expected 4000 CPUs for 4000 workers"):
         WorkerPool(ClusterConfig(num_workers=4000, cpus_per_worker=1), Squares, ["."], "squaring")
 
 
 def test_a_pool_waits_for_a_cluster_that_grows(
-    ray_of_two: None, monkeypatch: pytest.MonkeyPatch
+    own_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class WaitedTwiceError(Exception):
         pass
@@ -117,7 +108,7 @@ def test_a_pool_waits_for_a_cluster_that_grows(
 
 
 def test_what_was_lost_with_a_host_is_done_by_another(
-    ray_of_two: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large result lies where its worker ran, until it is fetched."""
     import ray  # once the cluster of the tests has its token
