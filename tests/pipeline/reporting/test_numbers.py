@@ -228,8 +228,6 @@ def test_codecs_are_rows_among_ours_by_value(files):
     assert "PNG (measured here)" not in labels, "its headers would flatten the rest"
 
 
-
-
 def test_measurements_of_other_data_or_malformed_ones_name_the_file(files):
     files.manifest("digits", event=DIGITS)
     files.evaluated("digits", "m", 100.0, DIGITS, "bits_per_dim")
