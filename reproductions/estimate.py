@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import paths
-from pipeline.core.records import read_object, read_yaml
+from pipeline.core.records import read_object
+from pipeline.core.yaml_settings import read_yaml
 from stages import cli
 
 PARAMS = "reproductions/params.yaml"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import write_object
 from pipeline.uses import use_records
 from pipeline.uses.use_records import Number, Shown, UseRecord
