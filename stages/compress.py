@@ -1,4 +1,4 @@
-"""Code PNG, WAV or Parquet files losslessly by a trained model, into one archive.
+"""Code PNG or WAV files losslessly by a trained model, into one archive.
 
 Example: python -m stages.compress a.png b.png --model models/digits-made --out digits.arc
 """
@@ -16,19 +16,14 @@ def main() -> None:
     """Parse the command line and compress."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.compress",
-        description="Code PNG, WAV or Parquet files losslessly by a trained model.",
+        description="Code PNG or WAV files losslessly by a trained model.",
     )
-    parser.add_argument("files", nargs="+", type=Path, help=".png, .wav or .parquet")
+    parser.add_argument("files", nargs="+", type=Path, help=".png or .wav")
     parser.add_argument("--model", required=True, type=Path, help="folder of a trained model")
     parser.add_argument("--out", required=True, type=Path, help="archive to write, e.g. x.arc")
     parser.add_argument(
         "--classes", nargs="+", type=int, default=[], help="of a class-conditional model"
     )
-    parser.add_argument(
-        "--symbols", nargs="+", type=text, default=[],
-        help="of a model that is given a text: its symbols by number, e.g. 4 or 4,0,2, one text "
-        "for all sounds or one for each",
-    )  # fmt: skip
     parser.add_argument(
         "--quantize", action="store_true", help="take the nearest levels of a sound's samples"
     )
@@ -40,16 +35,10 @@ def main() -> None:
         options.model,
         options.out,
         classes=options.classes,
-        symbols=options.symbols,
         quantize=options.quantize,
         progress=sys.stderr.isatty(),
     )
     print(summary)
-
-
-def text(given: str) -> tuple[int, ...]:
-    """Read the symbols of a text, given by number with commas between."""
-    return tuple(int(one) for one in given.split(","))
 
 
 if __name__ == "__main__":

@@ -26,39 +26,42 @@ def main() -> None:
 
     results = paths.results()
     kept = sorted({file.relative_to(results).parts[0] for file in results.rglob("*.safetensors")})
-    if arguments.all:
-        arguments.experiments = kept
-    if not arguments.experiments:
+    asked = kept if arguments.all else arguments.experiments
+    if not asked:
         print("\n".join(kept))
         return
-    from pipeline.evaluation import rescoring
-    from pipeline.reporting import wording
-
     failed, different = [], []
-    for name in arguments.experiments:
+    for name in asked:
         try:
-            found = rescoring.rescore(name)
+            different += _differing(name)
         except UserError as error:
             failed.append(str(error))
-            continue
         except OSError as error:
             failed.append(f"{name}: {one_line(error)}")
-            continue
-        for split, then, score in found.pairs():
-            pairs = [(s.nats, s.nats_stderr) for s in (then, score)]
-            recorded, now = (wording.with_error(*pair) for pair in pairs)
-            apart = score.nats - then.nats
-            what = name if split == "test" else f"{name}, {split}"
-            bound = "" if found.record.exact else "at most "
-            said = f"recorded {bound}{recorded}, now {bound}{now} nats ({apart:+.1e})"
-            print(f"{what}: {said}", flush=True)
-            alike = all(math.isclose(*both, rel_tol=ROUNDING) for both in zip(*pairs, strict=True))
-            if recorded != now and not alike:
-                different.append(what)
     if different:
         failed.append(f"other numbers than recorded: {', '.join(different)}")
     if failed:
         raise UserError("; ".join(failed))
+
+
+def _differing(name: str) -> list[str]:
+    """Print what was recorded and what comes out now; return the splits that differ."""
+    from pipeline.evaluation import rescoring
+    from pipeline.reporting import wording
+
+    different = []
+    for found in rescoring.rescore(name):
+        pairs = [(score.nats, score.nats_stderr) for score in (found.recorded, found.now)]
+        recorded, now = (wording.with_error(*pair) for pair in pairs)
+        what = name if found.split == "test" else f"{name}, {found.split}"
+        bound = "" if found.exact else "at most "
+        apart = found.now.nats - found.recorded.nats
+        said = f"recorded {bound}{recorded}, now {bound}{now} nats ({apart:+.1e})"
+        print(f"{what}: {said}", flush=True)
+        alike = all(math.isclose(*both, rel_tol=ROUNDING) for both in zip(*pairs, strict=True))
+        if recorded != now and not alike:
+            different.append(what)
+    return different
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ WINDOW_SECONDS = 0.032
 FLOOR_DB = -70.0
 KINDS = ("sample", "real")
 FONT_SIZE = 8  # points
+PANEL = 2.2  # inches that a spectrogram is wide
 CHARACTERS, LINE = 14, 0.14  # of titles: characters that an inch holds, inches of a line
 
 
@@ -44,13 +46,9 @@ def text_of(label: np.ndarray, sound: Sound) -> str:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Samples (N, T) and real rows (N, T') of the same lengths, speakers and texts.
+    """Levels of samples (N, T) and real rows (N, T') of the same lengths, speakers and texts.
 
-    Arguments:
-        samples, real: levels.
-        labels: of the real rows, see `pipeline.datasets.base.Sound`.
-        event: what is modelled.
-        sound: of the dataset.
+    `labels` are of the real rows, see `pipeline.datasets.base.Sound`.
     """
 
     samples: np.ndarray
@@ -59,55 +57,61 @@ class Pairs:
     event: Levels
     sound: Sound
 
-    @property
-    def num_levels(self) -> int:
-        """Levels of a sample."""
-        return self.event.num_levels
-
-    def title(self, row: int) -> str:
-        """Name a row's speaker and text."""
-        return title_of(self.labels[row], self.sound)
-
-    def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return a row's sample and the real sound, (length,) levels each."""
-        length = int(self.labels[row, 0])
-        return self.samples[row, :length], self.real[row, :length]
-
     def write(self, folder: Path) -> None:
         """Write `<row>-{sample,real}.wav` of the first rows, and `<row>.txt` with their titles."""
-        for row in range(min(len(self.labels), MAX_PAIRS)):
-            (folder / f"{row}.txt").write_text(self.title(row) + "\n", encoding="utf-8")
-            for kind, levels in zip(KINDS, self.pair(row), strict=True):
-                data = wave_bytes(levels, self.num_levels, self.sound.sample_rate)
+        for row, title in enumerate(self._titles()):
+            (folder / f"{row}.txt").write_text(title + "\n", encoding="utf-8")
+            for kind, levels in zip(KINDS, self._pair(row), strict=True):
+                data = wave_bytes(levels, self.event.num_levels, self.sound.sample_rate)
                 (folder / f"{row}-{kind}.wav").write_bytes(data)
 
     def spectrograms(self) -> Figure:
-        """Draw the spectrograms of samples (above) and of real sounds (below), in decibels."""
-        count, width = min(len(self.labels), MAX_PAIRS), 2.2
-        titles = [wrapped(self.title(row), width) for row in range(count)]
-        lines = 1 + max(title.count("\n") for title in titles)
-        figure = Figure(figsize=(1 + width * count, 4.2 + LINE * lines), layout="constrained")
-        panels = figure.subplots(2, count, squeeze=False, sharey=True)
-        for row, title in enumerate(titles):
-            for axes, kind, levels in zip(panels[:, row], KINDS, self.pair(row), strict=True):
-                label = f"{title}\n{kind}" if kind == KINDS[0] else kind
-                draw_spectrogram(axes, levels, self.num_levels, self.sound.sample_rate, label)
-        panels[0, 0].set_ylabel("kHz")
-        panels[1, 0].set(xlabel="seconds", ylabel="kHz")
-        return figure
+        """Draw samples (above) and real sounds (below)."""
+        titles = self._titles()
+        above, below = zip(*map(self._pair, range(len(titles))), strict=True)
+        rows = [
+            [(f"{title}: {KINDS[0]}", x) for title, x in zip(titles, above, strict=True)],
+            [(KINDS[1], x) for x in below],
+        ]
+        return spectrograms(rows, self.event.num_levels, self.sound.sample_rate)
+
+    def _titles(self) -> list[str]:
+        return [title_of(label, self.sound) for label in self.labels[:MAX_PAIRS]]
+
+    def _pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        length = int(self.labels[row, 0])
+        return self.samples[row, :length], self.real[row, :length]
 
 
-def wrapped(title: str, inches: float) -> str:
-    r"""Break a title into lines that are as wide as its panel.
+def spectrograms(
+    rows: Sequence[Sequence[tuple[str, np.ndarray]]],
+    num_levels: int,
+    sample_rate: int,
+    marks: Sequence[float] = (),
+) -> Figure:
+    """Draw rows of sounds, a title and levels (T,) each; `marks` are lines at seconds of a row."""
+    columns, titles = len(rows[0]), [[_wrapped(title) for title, _ in row] for row in rows]
+    lines = sum(1 + max(title.count("\n") for title in row) for row in titles)
+    size = (PANEL * columns + 0.8, 1.5 * len(rows) + LINE * lines + 0.5)
+    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    panels = figure.subplots(len(rows), columns, squeeze=False, sharey=True)
+    for number, row in enumerate(rows):
+        for axes, title, (_, levels) in zip(panels[number], titles[number], row, strict=True):
+            _draw_spectrogram(axes, levels, num_levels, sample_rate, title)
+            if marks:
+                axes.axvline(marks[number], color="white", linewidth=1)
+        panels[number, 0].set_ylabel("kHz", fontsize=FONT_SIZE)
+    for axes in panels[-1]:
+        axes.set_xlabel("seconds", fontsize=FONT_SIZE)
+    return figure
 
-    Example:
-        >>> wrapped("ann a text of many words", 1.0)
-        'ann a text of\nmany words'
-    """
-    return textwrap.fill(title, max(1, int(CHARACTERS * inches)))
+
+def _wrapped(title: str) -> str:
+    """Break a title into lines that are as wide as its panel."""
+    return textwrap.fill(title, int(CHARACTERS * PANEL))
 
 
-def draw_spectrogram(
+def _draw_spectrogram(
     axes: Axes, levels: np.ndarray, num_levels: int, sample_rate: int, title: str
 ) -> None:
     """Draw the spectrogram of mu-law levels (T,) over seconds and kHz, below its title."""

@@ -16,7 +16,7 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Sound
 from pipeline.datasets.read_transforms import draw, dynamic_binarize, permute_rows
-from pipeline.evaluation import image_codecs, image_sizes, sound_baselines, video_codecs
+from pipeline.evaluation import image_codecs, sound_baselines, video_codecs
 from pipeline.evaluation.result_records import CodecMeasurements, CodecResult
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,7 @@ def write(dataset: str) -> Path:
     """Measure every codec on all test images, sounds or clips and write `codecs/<dataset>.json`.
 
     Raises:
-        UserError: for an unknown dataset, missing or damaged shards, or a library without one of
-            the codecs.
+        UserError: for an unknown dataset, or missing or damaged shards.
     """
     catalog.load_config(dataset)
     manifest = read_manifest(paths.shards(dataset))
@@ -66,14 +65,13 @@ def _measure(manifest: Manifest) -> tuple[Libraries, list[CodecResult]]:
 
 
 def _of_images(dataset: str, event: Levels) -> list[CodecResult]:
-    image_codecs.require()
     test = shard_reader.read_split(paths.shards(dataset), "test")
     images = test.x
     if test.read_transform is not None:  # the fixed draw on which models are evaluated
         images = dynamic_binarize(images, np.arange(len(images)), 0, 0)
     if _by_class(dataset, test.labels):  # else tenths, which give a mosaic's error, were a class
         images = images[permute_rows(len(images), seed=0)]
-    return image_sizes.measure_all(images, event)
+    return image_codecs.measure_all(images, event)
 
 
 def _by_class(dataset: str, labels: np.ndarray | None) -> bool:
@@ -84,7 +82,6 @@ def _by_class(dataset: str, labels: np.ndarray | None) -> bool:
 
 
 def _of_clips(manifest: Manifest, event: Levels) -> list[CodecResult]:
-    video_codecs.require()
     test = shard_reader.read_split(paths.shards(manifest.dataset), "test")
     rows = np.arange(len(test.x))
     clips = draw(test.read_transform, test.x, event, rows, 0, 0, test.x)

@@ -19,11 +19,7 @@ from pipeline.evaluation.result_records import Coded
 
 
 def check(model: arcore.AutoregressiveModel, context_frames: int, name: str) -> None:
-    """Refuse what cannot be coded before anything is scored.
-
-    Raises:
-        UserError: for a bound, an ensemble, reals, or given frames.
-    """
+    """Refuse a bound, an ensemble, reals, or given frames before anything is scored."""
     if context_frames:
         raise UserError(f"{name}: evaluation.coded: expected false for given frames, got true")
     try:
@@ -33,11 +29,7 @@ def check(model: arcore.AutoregressiveModel, context_frames: int, name: str) -> 
 
 
 def measure(model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray, name: str) -> Coded:
-    """Compress rows of a split as one stream, decompress them and compare.
-
-    Raises:
-        UserError: if there are more levels in a row than are coded, or others come back.
-    """
+    """Compress rows of a split as one stream, decompress them and compare."""
     x, condition, options = _to_code(model, split, rows)
     try:
         began = time.perf_counter()

@@ -30,7 +30,8 @@ from pipeline.cluster import shared_storage
 from pipeline.core import paths, stage_code
 from pipeline.core import storage as places
 from pipeline.core.errors import UserError
-from pipeline.core.records import flat, read_yaml, value_of
+from pipeline.core.records import flat, value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
@@ -49,17 +50,10 @@ MODEL_FILES = ("config.json", "config.yaml", "model.safetensors", "training.json
 
 
 def run(name: str, overrides: Sequence[str] = ()) -> Path:
-    """Train and evaluate an experiment on each fold of its dataset; write the mean over folds.
+    """Train and evaluate an entry of `folds` on each fold; write evaluation/<dataset>/<name>-folds.
 
     A run that was killed goes on: folds that are finished are kept, an unfinished training
     continues. The standard error is that of the mean over folds, std / sqrt(folds).
-
-    Arguments:
-        name: a key of `folds` in params.yaml, and of `experiments`.
-        overrides: as for `pipeline.experiments.compose.load`.
-
-    Returns:
-        The folder `evaluation/<dataset>/<experiment>-folds`.
 
     Raises:
         UserError: for a dataset without folds, an entry that does not fit its experiment, missing
@@ -94,13 +88,12 @@ def _run(
     output: Artifact,
     begun: Begun,
 ) -> Path:
-    title = output.folder.name
+    title, hashed = output.folder.name, config.config_hash("folds")
     run_id = mlflow_store.start_run(
         mlflow_store.experiment_of(dataset.name),
         title,
         shared_storage.run_key(
-            config.cluster,
-            f"{config.config_hash('folds')}-{dataset.num_folds}-{config.result_name}",
+            config.cluster, f"{hashed}-{dataset.num_folds}-{config.result_name}"
         ),
         params=flat(config.to_dict()),
         tags={"commit": begun.commit},
@@ -156,24 +149,12 @@ def _write(
 
 
 def on_fold(config: ExperimentConfig, fold: int) -> ExperimentConfig:
-    """Return the configuration of one fold.
-
-    Arguments:
-        config: of the experiment.
-        fold: from 0.
-    """
+    """Return the configuration of one fold, from 0."""
     return dataclasses.replace(config, dataset=config.dataset | {"fold": fold})
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
-    """Return the mean over folds, with its standard error, std / sqrt(folds).
-
-    Example:
-        >>> from arcore.events import Real
-        >>> one, two = (Score.from_nats(nats, 9.0, Real((1,))) for nats in (1.0, 3.0))
-        >>> mean_score([one, two]).nats
-        2.0
-    """
+    """Return the mean over folds, with its standard error, std / sqrt(folds)."""
     nats, nats_stderr = _over_folds([one.nats for one in scores])
     bits, bits_stderr = _over_folds([one.bits_per_dim for one in scores])
     return Score(
@@ -185,44 +166,29 @@ def summary(title: str, outcomes: Sequence[Result], published: Counterpart | Non
     """Return the result over folds: means of values, sums of rows and seconds.
 
     What goes with a single fold's score (of members, an excess, an estimate) is left out.
-
-    Example:
-        >>> from arcore.events import Real
-        >>> def fold(nats: float) -> Result:
-        ...     score = Score.from_nats(nats, 9.0, Real((1,)))
-        ...     return Result(experiment="x", dataset="d", model="rnade", num_members=1,
-        ...         unit="nats", score=score, num_rows=10, valid_nats=2.0)
-        >>> both = summary("x-folds", [fold(1.0), fold(3.0)], None)
-        >>> both.score.nats, round(both.score.nats_stderr, 6), both.num_rows, both.num_folds
-        (2.0, 1.0, 20, 2)
     """
-    valid = [one.valid_nats for one in outcomes if one.valid_nats is not None]
-    return dataclasses.replace(
-        outcomes[0],
+    first, valid = outcomes[0], [one.valid_nats for one in outcomes if one.valid_nats is not None]
+    return Result(
         experiment=title,
+        dataset=first.dataset,
+        model=first.model,
+        num_members=first.num_members,
+        unit=first.unit,
         score=mean_score([one.score for one in outcomes]),
         evaluate_seconds=_total([one.evaluate_seconds for one in outcomes]),
-        excess=None,
-        coded=None,
-        bound=None,
-        further_tests=(),
-        published_member=None,
-        published_importance=None,
-        member=None,
-        importance=None,
-        weights_sha256=None,
-        dataset_sha256=None,
-        config_sha256=None,
-        entry_sha256=None,
-        num_valid_rows=None,
-        valid_rows_sha256=None,
+        receptive_field=first.receptive_field,
+        num_evaluations=first.num_evaluations,
         num_rows=sum(one.num_rows for one in outcomes),
         num_split_rows=sum(one.num_split_rows or one.num_rows for one in outcomes),
+        exact=first.exact,
         valid_nats=sum(valid) / len(outcomes) if len(valid) == len(outcomes) else None,
+        num_parameters=first.num_parameters,
         train_seconds=_total([one.train_seconds for one in outcomes]),
         sample_seconds=_total([one.sample_seconds for one in outcomes]),
+        device=first.device,
         published=published,
         num_folds=len(outcomes),
+        code_sha256=first.code_sha256,
     )
 
 

@@ -50,12 +50,9 @@ def evaluate(config: ExperimentConfig) -> Path:
     """Evaluate models/<experiment>/ on the test split; write evaluation/<dataset>/<experiment>/.
 
     Test rows are scored once, all of them or the random subset that the config asks for, by
-    `cluster.num_workers` workers if there are any; the validation split is scored in the same way,
-    for choosing between models. What the members of an
-    ensemble score, on average, comes with it. Where `exact` is false, `nats` is an upper bound on
-    the negative log-likelihood, and an importance-weighted estimate, whose gain over the bound may
-    be measured on fewer rows, comes with it. Test splits beyond `test` are scored in the same way.
-    Metrics and pictures go to the training's MLflow run too.
+    `cluster.num_workers` workers if there are any; so are the validation split, for choosing
+    between models, and test splits beyond `test`. Metrics and pictures go to the training's MLflow
+    run too.
 
     Raises:
         UserError: for a missing or damaged model or shards, or one trained on other data; for
@@ -65,7 +62,11 @@ def evaluate(config: ExperimentConfig) -> Path:
     output = artifact.evaluation(config.name, config.dataset["name"], config.result_name)
     with alone(output):
         trained, storage = saved_models.load(config.name), shared_storage(config.cluster)
-        described = _described(config, trained)  # before hours in which they may be edited
+        described = {  # before hours in which they may be edited
+            "config_sha256": identity.config_sha256(config),
+            "entry_sha256": identity.entry_sha256(config.name),
+            "code_sha256": stage_code.code_sha256("evaluate", trained.name),
+        }
         run = None
         if config.evaluated_as is None and trained.record is not None:  # else it is of another
             run = run_logger.RunLogger(trained.record.run_id)
@@ -83,18 +84,10 @@ def evaluate(config: ExperimentConfig) -> Path:
     return output.folder
 
 
-def _described(
-    config: ExperimentConfig, trained: saved_models.TrainedModel
-) -> tuple[str, str | None, str | None]:
-    """Return the hashes of the configuration, of its entry, and of the code."""
-    code = stage_code.code_sha256("evaluate", trained.name)
-    return identity.config_sha256(config), identity.entry_sha256(config.name), code
-
-
 def _evaluate(
     config: ExperimentConfig,
     trained: saved_models.TrainedModel,
-    described: tuple[str, str | None, str | None],
+    described: dict[str, str | None],
     out: Path,
 ) -> tuple[Result, Event]:
     """Score, draw, and write into a folder; return the result, and the event that was scored."""
@@ -102,7 +95,12 @@ def _evaluate(
     dataset, plan = config.dataset["name"], config.evaluation
     folder = paths.shards(dataset)
     manifest = read_manifest(folder)
-    _check(config, trained, manifest)
+    if trained.dataset_sha256 != manifest.sha256:
+        raise UserError(
+            f"{config.name}: expected shards that it was trained on "
+            f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}; train it again"
+        )
+    check_frames(config, trained.model, manifest)
     num_members = plan.num_members or model.num_members
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
     device = torch.device("cpu") if elsewhere else local_device(config.cluster)
@@ -112,25 +110,27 @@ def _evaluate(
     context = manifest.context_frames
     if plan.coded:
         coding_cost.check(model, context, config.name)
-    test, valid = (ShardReader(folder, split) for split in ("test", "valid"))
-    chosen = scoring.choose(test, plan)
-    require(len(chosen) > 1, f"{dataset}: test rows", "two or more, for an error", len(chosen))
-    source = None
+    names = ("test", *manifest.extra_test_splits)
+    splits, source = {name: ShardReader(folder, name) for name in names}, None
+    test, valid = splits["test"], ShardReader(folder, "valid")
     own = "kind" in config.dataset  # whose source nobody knows, and whose files would be read again
     if manifest.sound is not None and not own:
         source = catalog.get_dataset(config.dataset).source_nats(test.whole())
-    chosen_valid = scoring.choose(valid, plan)
+    chosen_valid, scored = scoring.choose(valid, plan), {}
     with spreading.scorer(config, model, num_members, trained.weights_sha256) as score:
-        measured = measuring.measure(
-            model, test, chosen, manifest, plan, source, partial(score, "test", test, chosen)
-        )
+        for split, data in splits.items():
+            rows = scoring.choose(data, plan)
+            require(
+                len(rows) > 1, f"{dataset}: {split} rows", "two or more, for an error", len(rows)
+            )
+            known = source if split == "test" else None
+            by_member = partial(score, split, data, rows)
+            found = measuring.measure(model, data, rows, manifest, plan, by_member, known)
+            scored[split] = rows, found, len(data)
         valid_nats = scoring.mixture(score("valid", valid, chosen_valid))
-        further = {
-            split: _score_further(model, score, split, folder, manifest, plan)
-            for split in manifest.extra_test_splits
-        }
-    nats_of = {split: nats for split, (_, _, nats) in further.items()}
-    _require_finite(config.name, test=measured.nats, valid=valid_nats, **nats_of)
+    nats_of = {split: found.nats for split, (_, found, _) in scored.items()}
+    _require_finite(config.name, **nats_of, valid=valid_nats)
+    chosen, measured, _ = scored["test"]
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
     drawn, sample_seconds = None, None
     if plan.num_samples:
@@ -139,9 +139,9 @@ def _evaluate(
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
         dataset_sha256=manifest.sha256,
-        config_sha256=described[0],
-        entry_sha256=described[1],
-        code_sha256=described[2],
+        config_sha256=described["config_sha256"],
+        entry_sha256=described["entry_sha256"],
+        code_sha256=described["code_sha256"],
         num_valid_rows=len(valid_nats),
         valid_rows_sha256=hashlib.sha256(chosen_valid.astype("<i8").tobytes()).hexdigest(),
         dataset=dataset,
@@ -159,7 +159,17 @@ def _evaluate(
         importance=measured.importance,
         bound=measured.bound,
         coded=coding_cost.measure(model, test, chosen, config.name) if plan.coded else None,
-        further_tests=tuple(scored for scored, _, _ in further.values()),
+        further_tests=tuple(
+            FurtherTest(
+                split=split,
+                num_rows=len(rows),
+                num_split_rows=total,
+                score=found.score,
+                mean_size=found.mean_size,
+            )
+            for split, (rows, found, total) in scored.items()
+            if split != "test"
+        ),
         num_rows=len(measured.nats),
         num_split_rows=len(test),
         exact=model.exact,
@@ -175,52 +185,17 @@ def _evaluate(
     event = after_frames(manifest.event, context)
     result.check(event, config.name)
     result_files.write(result, out)
-    _write_scores(out / "scores.csv", chosen, measured.nats)
-    for split, (_, rows, nats) in further.items():
-        _write_scores(out / f"scores_{split}.csv", rows, nats)
+    for split, (rows, found, _) in scored.items():
+        name = "scores.csv" if split == "test" else f"scores_{split}.csv"
+        _write_scores(out / name, rows, found.nats)
     if drawn is not None:
         _show(model, plan, test, shown, drawn, manifest, out)
     curve.savefig(out / "learning_curve.png")
     return result, event
 
 
-def _check(
-    config: ExperimentConfig, trained: saved_models.TrainedModel, manifest: Manifest
-) -> None:
-    if trained.dataset_sha256 != manifest.sha256:
-        raise UserError(
-            f"{config.name}: expected shards that it was trained on "
-            f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}; train it again"
-        )
-    check_frames(config, trained.model, manifest)
-
-
-def _score_further(
-    model: arcore.AutoregressiveModel,
-    score: spreading.Scorer,
-    split: str,
-    folder: Path,
-    manifest: Manifest,
-    plan: EvaluationConfig,
-) -> tuple[FurtherTest, np.ndarray, Tensor]:
-    """Score a test split beyond `test`; return what it scores, which rows, and their nats."""
-    data = ShardReader(folder, split)
-    chosen = scoring.choose(data, plan)
-    require(len(chosen) > 1, f"{manifest.dataset}: {split} rows", "two or more", len(chosen))
-    by_member = partial(score, split, data, chosen)
-    measured = measuring.measure(model, data, chosen, manifest, plan, by_member=by_member)
-    scored = FurtherTest(
-        split=split,
-        num_rows=len(chosen),
-        num_split_rows=len(data),
-        score=measured.score,
-        mean_size=measured.mean_size,
-    )
-    return scored, chosen, measured.nats
-
-
 def _require_finite(name: str, **nats: Tensor) -> None:
-    """Refuse scores that are no numbers, which would replace a result that is one."""
+    """Refuse scores that are no numbers."""
     for split, values in nats.items():
         failed = int((~values.isfinite()).sum())
         if failed:

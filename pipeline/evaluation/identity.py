@@ -24,11 +24,7 @@ class Entries:
 
     @classmethod
     def read(cls) -> Entries:
-        """Read params.yaml of the working directory.
-
-        Raises:
-            UserError: if it is malformed.
-        """
+        """Read params.yaml of the working directory."""
         if not Path("params.yaml").is_file():
             return cls({}, has_file=False)
         params = params_file.read_params()
@@ -58,11 +54,7 @@ class Entries:
         return entry.get("dataset") == dataset if isinstance(entry, dict) else not self.has_file
 
     def check(self, result: Result) -> None:
-        """Refuse a result of another configuration than the entry of its name now has.
-
-        Raises:
-            UserError: naming the experiment, and what to run.
-        """
+        """Refuse a result of another configuration than the entry of its name now has."""
         name = naming.experiment_of(result.experiment)
         if self.sha256(name) in (None, result.entry_sha256) or result.config_sha256 is None:
             return

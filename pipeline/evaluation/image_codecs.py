@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import lzma
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeGuard
@@ -21,7 +21,7 @@ import pyarrow as pa
 from PIL import Image, features
 
 from arcore.events import Event, Levels, is_levels
-from pipeline.core.errors import UserError
+from pipeline.evaluation.result_records import TENTHS, CodecResult
 
 ZSTD_LEVEL = 19
 XZ_PRESET = 9 | lzma.PRESET_EXTREME
@@ -33,10 +33,8 @@ class ImageCodec:
     """A lossless codec for images (C, H, W) of uint8 levels, with C of 1 or 3.
 
     Arguments:
-        label: as tables print it.
-        settings: in words.
-        encode: from an image and its event to bytes.
-        decode: the way back.
+        label, settings: as tables print them.
+        encode, decode: from an image and its event to bytes, and back.
         alone: whether each image is coded as a file of its own.
         together: whether all images are coded as one picture.
         longest: side of a picture that it can code; 0 for any.
@@ -51,6 +49,10 @@ class ImageCodec:
     together: bool = True
     longest: int = 0
     applies: Callable[[Levels], bool] = lambda event: True
+
+    def holds(self, side: int) -> bool:
+        """Whether it can code a picture whose longer side has so many pixels."""
+        return not 0 < self.longest < side
 
 
 def applies(event: Event) -> TypeGuard[Levels]:
@@ -202,22 +204,6 @@ CODECS = {
 }
 
 
-def require() -> None:
-    """Check that the installed libraries have the codecs.
-
-    Raises:
-        UserError: naming what is missing.
-    """
-    for name, words in (("webp", "WebP"), ("libtiff", "TIFF")):
-        if not features.check(name):
-            raise UserError(
-                f"Pillow {PIL.__version__}: expected one with {words}; install Pillow's own wheel "
-                "(pip install --force-reinstall --only-binary :all: pillow)"
-            )
-    if not pa.Codec.is_available("zstd"):
-        raise UserError(f"pyarrow {pa.__version__}: expected one with zstd; install its own wheel")
-
-
 def libraries() -> dict[str, str | None]:
     """Return the versions of the libraries that the bytes depend on."""
     import imagecodecs
@@ -231,3 +217,83 @@ def libraries() -> dict[str, str | None]:
         "imagecodecs": imagecodecs.__version__,
         "libjxl": str(imagecodecs.jpegxl_version()).removeprefix("libjxl "),
     }
+
+
+def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:
+    """Code images (N, C, H, W) uint8, N > 1, by every codec that can, each alone and all together.
+
+    Raises:
+        RuntimeError: if an image does not come back as it was.
+    """
+    codecs = [codec for codec in CODECS.values() if codec.applies(event)]
+    longest, side = max(images.shape[2:]), max(mosaic_extents(images.shape))
+    alone = [codec for codec in codecs if codec.alone and codec.holds(longest)]
+    together = [codec for codec in codecs if codec.together and codec.holds(side)]
+    return [
+        *(measure(codec, images, event) for codec in alone),
+        *(measure_together(codec, images, event) for codec in together),
+    ]
+
+
+def measure(codec: ImageCodec, images: np.ndarray, event: Levels) -> CodecResult:
+    """Code each image alone."""
+    sizes = [_size(codec, image, event, f"test image {n}") for n, image in enumerate(images)]
+    return CodecResult.from_bytes(
+        codec.label, codec.settings, sum(sizes), len(images), np.array(sizes), event
+    )
+
+
+def measure_together(codec: ImageCodec, images: np.ndarray, event: Levels) -> CodecResult:
+    """Code all images as one picture: a near-square mosaic in their order.
+
+    The standard error is that of ten mosaics, each of a tenth of the images as they follow each
+    other; it is too small where neighbours are alike, as tiles of one photograph are.
+    """
+    whole = _mosaic_size(codec, images, event)
+    tenths = np.array_split(images, min(TENTHS, len(images)))
+    means = np.array([_mosaic_size(codec, tenth, event) / len(tenth) for tenth in tenths])
+    label = codec.label.replace(" (", " as one mosaic (", 1)
+    return CodecResult.from_bytes(label, codec.settings, whole, len(images), means, event)
+
+
+def mosaic(images: np.ndarray) -> np.ndarray:
+    """Put images (N, C, H, W) side by side in a near-square, (C, rows H, columns W).
+
+    There are ceil(sqrt(N)) columns, and what is left over is level 0.
+
+    Example:
+        >>> mosaic(np.arange(1, 4, dtype=np.uint8).reshape(3, 1, 1, 1)).tolist()
+        [[[1, 2], [3, 0]]]
+    """
+    count, channels, height, width = images.shape
+    total_height, total_width = mosaic_extents(images.shape)
+    rows, columns = total_height // height, total_width // width
+    padded = np.zeros((rows * columns, channels, height, width), images.dtype)
+    padded[:count] = images
+    grid = padded.reshape(rows, columns, channels, height, width).transpose(2, 0, 3, 1, 4)
+    return np.ascontiguousarray(grid.reshape(channels, total_height, total_width))
+
+
+def mosaic_extents(shape: Sequence[int]) -> tuple[int, int]:
+    """Return the height and width of the mosaic of images of shape (N, C, H, W).
+
+    Example:
+        >>> mosaic_extents((3, 1, 8, 9))
+        (16, 18)
+    """
+    count, _, height, width = shape
+    columns = math.isqrt(count - 1) + 1
+    return math.ceil(count / columns) * height, columns * width
+
+
+def _mosaic_size(codec: ImageCodec, images: np.ndarray, event: Levels) -> int:
+    picture = mosaic(images)
+    whole = Levels(event.num_levels, picture.shape)
+    return _size(codec, picture, whole, f"the mosaic of {len(images)} images")
+
+
+def _size(codec: ImageCodec, image: np.ndarray, event: Levels, what: str) -> int:
+    data = codec.encode(image, event)
+    if not np.array_equal(codec.decode(data, event), image):
+        raise RuntimeError(f"{codec.label}: {what} did not come back as it was")
+    return len(data)

@@ -30,14 +30,7 @@ from pipeline.experiments.schema import EvaluationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What the test rows that were chosen score.
-
-    Attributes:
-        nats: of each row, (rows,) float64.
-        seconds: of scoring them.
-        score, mean_size, excess, member, importance, bound: see
-            `pipeline.evaluation.result_records.Result`.
-    """
+    """What the chosen rows score, in `seconds`: nats of each, and fields of a `Result`."""
 
     nats: Tensor
     seconds: float
@@ -51,11 +44,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """Rows that were scored; of open length, errors in bits are those of a ratio of sums.
+    """Rows of an event that were scored; `lengths` (rows,) are of an event of open length.
 
-    Attributes:
-        event: what was scored.
-        lengths: of the rows, (rows,), of an event of open length; else None.
+    Errors in bits are then those of a ratio of sums.
     """
 
     event: Event
@@ -100,31 +91,23 @@ def measure(
     chosen: np.ndarray,
     manifest: Manifest,
     plan: EvaluationConfig,
+    by_member: Callable[[], Tensor],
     source: np.ndarray | None = None,
-    by_member: Callable[[], Tensor] | None = None,
 ) -> Measured:
-    """Score test rows by a model, or by each member of an ensemble and their mixture.
+    """Score the chosen rows of a split by a model, or by an ensemble's members and their mixture.
 
     Arguments:
-        model: as it is evaluated.
-        test: the split.
-        chosen: rows of it, ascending.
-        manifest: of its shards.
-        plan: batches, and importance samples.
+        by_member: gives the nats of these rows by each member, (rows, members).
         source: nats of each row of the split under what drew them, where that is known.
-        by_member: scores the rows chosen by each member, elsewhere than in this process.
     """
-    context = manifest.context_frames
     began = time.perf_counter()
-    if by_member is None:
-        each = scoring.member_scores(model, test, plan.batch_size, chosen, context)
-    else:
-        each = by_member()
+    each = by_member()
     nats = scoring.mixture(each)
     seconds = time.perf_counter() - began
     rows = scored_rows(test, chosen, manifest)
     bound = None if source is None else torch.from_numpy(source[chosen])
     if is_gray(manifest.event):
+        context = manifest.context_frames
         bound = scoring.entropy_scores(test, manifest.event, plan.batch_size, chosen, context)
     return Measured(
         nats=nats,
@@ -154,12 +137,9 @@ def _member(by_member: Tensor) -> MemberScore:
 
 
 def _importance(
-    model: arcore.AutoregressiveModel,
-    test: Split,
-    chosen: np.ndarray,
-    plan: EvaluationConfig,
+    model: arcore.AutoregressiveModel, test: Split, chosen: np.ndarray, plan: EvaluationConfig,
     bounds: Tensor,
-) -> ImportanceEstimate | None:
+) -> ImportanceEstimate | None:  # fmt: skip
     if not (model.latent_levels and plan.importance_samples):
         return None
     estimates, places = scoring.importance_scores(model, test, plan, chosen)
@@ -175,10 +155,10 @@ def _importance(
 def _bound(
     model: arcore.AutoregressiveModel, test: Split, chosen: np.ndarray, plan: EvaluationConfig
 ) -> BoundTerms | None:
-    if not model.latent_levels:
+    levels = model.latent_levels
+    if not levels:
         return None
     terms, units = scoring.bound_scores(model, test, plan.batch_size, chosen)
-    levels = model.latent_levels
     return BoundTerms(
         level_nats=dict(zip(levels, terms.mean(0).tolist(), strict=True)),
         active_units={name: used for name, (used, _) in zip(levels, units, strict=False)},

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import yaml
+from torch import Tensor
 
 import arcore
 from arcore.mixtures import fit_weights
@@ -22,13 +22,12 @@ from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import shared_storage
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line, require, unknown_name
-from pipeline.core.file_hash import sha256_of
+from pipeline.core.atomic import sha256_of
+from pipeline.core.errors import UserError, one_line, unknown_name
 from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader
-from pipeline.evaluation import pooling, result_files, scoring, trained_entry
-from pipeline.evaluation.result_records import Result
+from pipeline.evaluation import pooling, scoring, trained_entry
 from pipeline.experiments import compose
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
@@ -39,19 +38,16 @@ from pipeline.training.saved_models import TrainedModel
 from pipeline.training.training_records import COLUMNS, TrainingRecord
 
 log = logging.getLogger(__name__)
-SCORES = "valid.csv"
+SCORES, WEIGHTS = "valid.csv", "model.safetensors"
+Combined = arcore.Mixture | arcore.Pool
 
 
 def join(config: ExperimentConfig, experiment: str) -> Path:
-    """Copy a trained member of a mixture, and score the validation rows with it.
+    """Copy a trained member of an entry of `mixtures`, and score the validation rows with it.
 
     It joins as it is evaluated: under so many of its masks or orderings. Writes
     mixtures/<mixture>/<experiment>/: a model's folder, with valid.csv, the nats of each row, to
     which weights are fitted. Those of a pool are fitted to conditionals, so that it has no scores.
-
-    Arguments:
-        config: of an entry of `mixtures`, as `compose.load_mixture` gives it.
-        experiment: one of its members.
 
     Raises:
         UserError: for what is no member, is not trained, or not as its experiment says, or scores
@@ -72,7 +68,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
     output = artifact.member(config.name, experiment, manifest.dataset)
     with writing(output, wait=True) as temporary:
         shutil.copytree(paths.model(experiment), temporary, dirs_exist_ok=True)
-        if sha256_of(temporary / "model.safetensors") != trained.weights_sha256:
+        if sha256_of(temporary / WEIGHTS) != trained.weights_sha256:
             raise UserError(f"{experiment}: trained anew meanwhile; run this again")
         if not config.pooled:
             member.to(local_device(config.cluster))
@@ -87,17 +83,13 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
 
 
 def mix(config: ExperimentConfig) -> Path:
-    """Mix the members of a mixture; write models/<mixture>/, a model like any other.
+    """Mix the members of an entry of `mixtures`; write models/<mixture>/, a model like any other.
 
     Expectation maximisation fits the weights to the members' scores of the validation rows
     (`arcore.mixtures.fit_weights`), or Newton's method those of a pool to the members' conditionals
-    (`arcore.pools.fit_pool`); no training or test row is seen. history.csv has the nats,
-    after each iteration, of the rows that weights are fitted to, config.yaml the weights by the
-    names of the members. A member that has not joined, or has been trained again since, joins
-    first.
-
-    Arguments:
-        config: of an entry of `mixtures`, as `compose.load_mixture` gives it.
+    (`arcore.pools.fit_pool`); no training or test row is seen. history.csv has the nats of the
+    rows after each iteration, config.yaml the weights by the names of the members. A member that
+    has not joined, or has been trained again since, joins first.
 
     Raises:
         UserError: as for `join`, or if another process mixes the same.
@@ -112,24 +104,11 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> Path:
     resolved = resolve(config, manifest)
     folders = [_joined(config, name, resolved) for name in config.mixture]
     trained = [saved_models.load_folder(folder) for folder in folders]
-    seconds = sum(map(_train_seconds, config.mixture, trained))
-    names = zip(config.mixture, trained, strict=True)
-    counts = [_check(name, one, resolved, manifest) for name, one in names]
-    models = [one.model for one in trained]
-    combined: arcore.Mixture | arcore.Pool
+    named = zip(config.mixture, trained, strict=True)
+    counts = [_check(name, one, resolved, manifest) for name, one in named]
     try:
-        if config.pooled:
-            plan = config.evaluation
-            valid = ShardReader(paths.shards(manifest.dataset), "valid")
-            weights, history = pooling.fit(
-                models, valid, plan.batch_size, plan.seed, local_device(config.cluster)
-            )
-            combined = arcore.Pool(models, weights)
-        else:
-            columns = map(_read_scores, folders, counts)
-            scores = torch.tensor(list(columns), dtype=torch.float64).T
-            weights, history = fit_weights(-scores)
-            combined = arcore.Mixture(models, weights, counts)
+        models = [one.model for one in trained]
+        combined, weights, history = _fit(config, folders, models, counts)
     except ValueError as error:
         raise UserError(f"{config.name}: {error}") from None
     shares = dict(zip(config.mixture, weights.tolist(), strict=True))
@@ -142,12 +121,13 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> Path:
         tags={"commit": begun.commit, "dataset_sha256": manifest.sha256},
         fresh=True,  # weights are fitted anew, and MLflow keeps those that a run has
     )
+    members = {name: one.weights_sha256 for name, one in zip(shares, trained, strict=True)}
+    seconds = sum(one.record.train_seconds for one in trained if one.record is not None)
     storage = shared_storage.shared_storage(config.cluster)
     with ended_by_errors(run_id):
         with writing(output, storage=storage) as folder:
-            members = {n: one.weights_sha256 for n, one in zip(shares, trained, strict=True)}
             fitted = {"weights": shares, "members_sha256": members}
-            weights_sha256 = _write(folder, combined, resolved, fitted, history)
+            _write(folder, combined, resolved, fitted, history)
             record = TrainingRecord(
                 experiment=config.name,
                 run_id=run_id,
@@ -159,7 +139,7 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> Path:
                 epochs=len(history) - 1,
                 best_epoch=len(history) - 1,
                 commit=begun.commit,
-                weights_sha256=weights_sha256,
+                weights_sha256=sha256_of(folder / WEIGHTS),
             )
             write_object(folder / "training.json", record.to_dict())
         logger = RunLogger(run_id)
@@ -170,80 +150,60 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> Path:
     return output.folder
 
 
+def _fit(
+    config: ExperimentConfig,
+    folders: Sequence[Path],
+    models: Sequence[arcore.AutoregressiveModel],
+    counts: Sequence[int],
+) -> tuple[Combined, Tensor, Sequence[float]]:
+    """Return the mixture or pool, its fitted weights, and the nats after each iteration."""
+    if config.pooled:
+        valid = ShardReader(paths.shards(config.dataset["name"]), "valid")
+        device = local_device(config.cluster)
+        weights, history = pooling.fit(models, valid, config.evaluation, device)
+        return arcore.Pool(models, weights), weights, history
+    scores = torch.tensor([_read_scores(folder) for folder in folders], dtype=torch.float64).T
+    weights, history = fit_weights(-scores)
+    return arcore.Mixture(models, weights, counts), weights, history
+
+
 def _write(
     folder: Path,
-    model: arcore.Mixture | arcore.Pool,
+    model: Combined,
     resolved: ResolvedConfig,
     fitted: Mapping[str, object],
     history: Sequence[float],
-) -> str:
-    """Write the weights, config.yaml and history.csv of a mixture; return the weights' SHA-256.
-
-    Arguments:
-        folder: where they go.
-        model: the mixture.
-        resolved: of its entry.
-        fitted: what config.yaml says beside it: weights, and of which members.
-        history: of the fit.
-    """
+) -> None:
+    """Write the weights, config.yaml and history.csv, where an iteration counts as an epoch."""
     arcore.save(model, folder / "model")
     for path in (folder / "model").iterdir():
         os.replace(path, folder / path.name)
     (folder / "model").rmdir()
     content = yaml.safe_dump({**resolved.to_dict(), **fitted}, sort_keys=False)
     (folder / "config.yaml").write_text(content, encoding="utf-8")
-    _write_history(folder / "history.csv", history)
-    return sha256_of(folder / "model.safetensors")
-
-
-def _train_seconds(experiment: str, trained: TrainedModel) -> float:
-    """Return how long a member was trained, by any record of its weights; 0, with a warning, else.
-
-    DVC restores no training.json.
-    """
-    if trained.record is not None:
-        return trained.record.train_seconds
-    for record in _records(experiment):
-        if record.weights_sha256 == trained.weights_sha256 and record.train_seconds is not None:
-            return record.train_seconds
-    log.warning(
-        "warning: no record says how long %s was trained; the seconds of the mixture lack it",
-        experiment,
-    )
-    return 0.0
-
-
-def _records(experiment: str) -> Iterator[TrainingRecord | Result]:
-    """Yield the records that say how long an experiment was trained; a damaged one is none."""
-    source, kept = paths.model(experiment), paths.results() / experiment
-    if (source / "training.json").is_file():
-        with contextlib.suppress(UserError):
-            yield TrainingRecord.read(source / "training.json")
-    if (kept / "metrics.json").is_file():
-        with contextlib.suppress(UserError):
-            yield result_files.read(kept)
+    with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        for epoch, nats in enumerate(history[1:], 1):
+            writer.writerow({"epoch": epoch, "step": epoch, "valid_nats": nats})
 
 
 def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig) -> Path:
-    """Return the folder of a member, which joins if it has not as it is now wanted."""
+    """Return the folder of a member, which joins if it has not as it is now wanted.
+
+    Without a trained model DVC has restored the folder.
+    """
     folder, source = paths.joined(config.name, experiment), paths.model(experiment)
-    there = [(place / "model.safetensors").is_file() for place in (folder, source)]
-    there[0] = there[0] and (config.pooled or _has_scores(folder, _count(experiment, resolved)))
-    if there == [True, False] or (all(there) and _alike(folder, source)):
-        return folder  # without a source DVC has restored it
+    column = _column(_count(experiment, resolved))
+    if (folder / WEIGHTS).is_file() and (config.pooled or _has(folder / SCORES, column)):
+        names = [WEIGHTS, "config.yaml"] if (source / WEIGHTS).is_file() else []
+        if all(sha256_of(folder / name) == sha256_of(source / name) for name in names):
+            return folder
     return join(config, experiment)
 
 
-def _alike(folder: Path, source: Path) -> bool:
-    """Whether a member is what was trained last, by its weights and how they were made."""
-    names = ("model.safetensors", "config.yaml")
-    return all(sha256_of(folder / name) == sha256_of(source / name) for name in names)
-
-
-def _has_scores(folder: Path, count: int) -> bool:
-    """Whether a member's scores are there, and under as many masks or orderings as now."""
-    path = folder / SCORES
-    return path.is_file() and path.read_text(encoding="utf-8").startswith(f"{_column(count)}\n")
+def _has(scores: Path, column: str) -> bool:
+    return scores.is_file() and scores.read_bytes().startswith(f"{column}\n".encode())
 
 
 def _column(count: int) -> str:
@@ -283,22 +243,9 @@ def _check(
     return _count(experiment, resolved)
 
 
-def _read_scores(folder: Path, count: int) -> list[float]:
+def _read_scores(folder: Path) -> list[float]:
     path = folder / SCORES
     try:
-        column, *rows = path.read_text(encoding="utf-8").splitlines()
-        values = [float(row) for row in rows]
+        return [float(row) for row in path.read_text(encoding="utf-8").splitlines()[1:]]
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a number in each line, got {one_line(error)}") from None
-    fits = column == _column(count) and bool(values)
-    require(fits, str(path), f"a column {_column(count)!r}", column)
-    return values
-
-
-def _write_history(path: Path, history: Sequence[float]) -> None:
-    """Write a row for each iteration, which counts as an epoch."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        for epoch, nats in enumerate(history[1:], 1):
-            writer.writerow({"epoch": epoch, "step": epoch, "valid_nats": nats})

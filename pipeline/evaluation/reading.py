@@ -14,9 +14,10 @@ from arcore.events import Event
 from pipeline.artifacts import artifact, reader
 from pipeline.artifacts.artifact import MODEL, SHARDS, Artifact, Kind
 from pipeline.core import paths
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import read_object, read_yaml, value_of
+from pipeline.core.records import read_object, value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.evaluation import identity, result_files
 from pipeline.evaluation.result_records import CodecMeasurements, CodecResult, Result
@@ -29,14 +30,9 @@ MADE_OF = "made_of.txt"  # beside a report or a registration: `hashes`
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The content of a model's `config.yaml`, which decides its result.
+    """A model's `config.yaml`: its content, event, {name, ...hyperparameters}, base and data.
 
-    Attributes:
-        content: all of it, as plain types.
-        event: what is modelled.
-        model: {name, ...hyperparameters}.
-        base: the file that the experiment started from.
-        dataset_sha256: of the data that it was trained on, None for an outcome over folds.
+    An outcome over folds has no hash of its data.
     """
 
     content: Mapping[str, object]
@@ -80,6 +76,12 @@ class ModelConfig:
         found = [one.get(name) for one in (self.model, *members)]
         return next((value for value in found if value is not None), None)
 
+    def each_asks(self, name: str) -> bool:
+        """Tell whether the model, or every member of a mixture, asks for a condition."""
+        members = self.model.get("members") or (self.model,)
+        assert isinstance(members, list | tuple)
+        return all(one.get(name) is not None for one in members)
+
     @property
     def weights(self) -> Mapping[str, float]:
         """Of a mixture: the weight of each experiment in it."""
@@ -92,12 +94,8 @@ class Evaluated:
     """An evaluated experiment.
 
     Attributes:
-        result: what was measured.
-        config: of its model.
         event: what was scored: of clips, the frames after those given.
-        folder: `evaluation/<dataset>/<experiment>`.
-        training: record of the training; None for an outcome over folds, which has no model, and
-            where no record of these weights is there.
+        training: None for an outcome over folds, and where no record of these weights is there.
     """
 
     result: Result
@@ -113,11 +111,7 @@ class Evaluated:
 
 
 def evaluations(dataset: str) -> list[Path]:
-    """Return the folders `evaluation/<dataset>/*` that hold results of entries, in order.
-
-    What was changed by hand has a name of its own, and is no row of a report and no version; a name
-    that begins with a dot is half-written.
-    """
+    """Return the folders `evaluation/<dataset>/*` of entries, in order; none changed by hand."""
     found = (paths.root() / "evaluation" / dataset).glob("[!.]*/metrics.json")
     return sorted(path.parent for path in found if not naming.is_variant(path.parent.name))
 
@@ -164,11 +158,7 @@ def read_results(dataset: str) -> list[Evaluated]:
 
 
 def hashes(files: Iterable[Path]) -> str:
-    """List files with their hashes: what a report or a registration was made of.
-
-    DVC sees this list alone of a report or a registration, whose other files differ from run to
-    run: one that was made of other results than `dvc.lock` has is made anew.
-    """
+    """List files with their hashes: what a report or a registration, as DVC sees it, is made of."""
     root = paths.root()
     return "".join(f"{sha256_of(path)}  {path.relative_to(root).as_posix()}\n" for path in files)
 
@@ -177,8 +167,7 @@ def read_current(folder: Path) -> Evaluated:
     """Read a result of the model, the shards and the entry of params.yaml that are there now.
 
     Raises:
-        UserError: for a stale one, naming what differs and the command that makes it again; or as
-            for `read_evaluated`.
+        UserError: for a stale one, naming what differs and the command that makes it again.
     """
     found = read_evaluated(folder)
     reader.read(_artifact(found.result, folder, (MODEL, SHARDS)))
@@ -225,14 +214,7 @@ def _artifact(result: Result, folder: Path, inputs: tuple[Kind, ...]) -> Artifac
 
 
 def read_codecs(manifest: Manifest) -> list[CodecResult]:
-    """Read `codecs/<dataset>.json`, best first.
-
-    Arguments:
-        manifest: of the dataset's shards, which they must have been measured on.
-
-    Raises:
-        UserError: if it is missing, malformed or of other data than the shards.
-    """
+    """Read `codecs/<dataset>.json`, which must be of a manifest's shards, best first."""
     path = paths.codecs(manifest.dataset)
     again = f"run `python -m stages.codecs {manifest.dataset}`"
     if not path.is_file():
@@ -246,14 +228,7 @@ def read_kept_codecs(
 ) -> list[CodecResult]:
     """Read `codecs/<dataset>.json` or a copy of it, best first: none without such a file.
 
-    Arguments:
-        path: of the file.
-        event: what is scored of the dataset's event.
-        dataset_sha256: of the data that they must have been measured on; None for any.
-        again: what to do about measurements of other data.
-
-    Raises:
-        UserError: if it is malformed or of other data.
+    They must be of data of a hash, None for any; `event` is what is scored of the dataset's.
     """
     if not path.is_file():
         return []
@@ -264,14 +239,8 @@ def read_kept_codecs(
             f"{path}: dataset_sha256: expected measurements on the shards "
             f"({str(dataset_sha256)[:12]}), got {got[:12]}; {again}"
         )
-    return _best_first(measured, event, path)
-
-
-def _best_first(measured: CodecMeasurements, event: Event, path: Path) -> list[CodecResult]:
     for one in measured.codecs:
         one.score.check(event, one.mean_size, str(path))
-
-    def rank(one: CodecResult) -> tuple[float, str]:
-        return one.score.value_in(measured.unit, event), one.label
-
-    return sorted(measured.codecs, key=rank)
+    return sorted(
+        measured.codecs, key=lambda one: (one.score.value_in(measured.unit, event), one.label)
+    )

@@ -1,9 +1,8 @@
-"""The files of a result: what DVC may hash, what differs from run to run, what DVC compares.
+"""The files of a result.
 
-`metrics.json` beside the scores is the whole result but for its seconds and its device, which are
-in `timing.json`: DVC ignores that file (`.dvcignore`), so that `dvc.lock` has nothing in it that
-differs from run to run. `metrics/<experiment>.json` holds the few numbers of `dvc metrics` and
-`dvc exp show`.
+`metrics.json` is the whole result but for its seconds and its device, which are in `timing.json`:
+DVC ignores that file, so that `dvc.lock` has nothing in it that differs from run to run.
+`metrics/<experiment>.json` holds the few numbers of `dvc metrics`.
 """
 
 from __future__ import annotations
@@ -43,14 +42,7 @@ def read(folder: Path) -> Result:
 
 
 def write_summary(result: Result, event: Event) -> Path:
-    """Write `metrics/<experiment>.json`: the value in the dataset's unit, and its standard error.
-
-    Of a bound it has the nats of each level too.
-
-    Arguments:
-        result: of an experiment.
-        event: what was scored.
-    """
+    """Write `metrics/<experiment>.json`: the value in the dataset's unit; of a bound its levels."""
     path = paths.metrics(result.experiment)
     path.parent.mkdir(parents=True, exist_ok=True)
     summary: dict[str, object] = {

@@ -9,11 +9,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from arcore import units
 from arcore.events import Event
 from pipeline.core.errors import require
 from pipeline.core.records import Record, left_out
 
+TENTHS = 10  # parts of the rows, of which a codec that codes all together has its error
+NATS_PER_BYTE = 8 * math.log(2)
 Counterpart = Mapping[str, str]  # {model, variant, split} of a published result
 
 
@@ -30,19 +34,7 @@ class Score(Record):
     def from_nats(
         cls, nats: float, stderr: float, event: Event, size: float | None = None
     ) -> Score:
-        """Build the score of nats per event.
-
-        Arguments:
-            nats: mean per event.
-            stderr: its standard error.
-            event: what was scored.
-            size: mean D of events of open length.
-
-        Example:
-            >>> from arcore.events import Binary
-            >>> Score.from_nats(2.0, 0.0, Binary((2,))).bits_per_dim == 1 / math.log(2)
-            True
-        """
+        """Build the score of a mean of nats per event; `size` is the mean D of open events."""
         return cls(
             nats=nats,
             nats_stderr=stderr,
@@ -65,11 +57,7 @@ class Score(Record):
         return units.nats_to(unit, self.nats_stderr, event, difference=True)
 
     def check(self, event: Event, size: float | None, where: str) -> None:
-        """Check that both units say the same.
-
-        Raises:
-            UserError: naming `where`, and the bits that were expected.
-        """
+        """Check that both units say the same."""
         for name, number in {"nats": self.nats, "nats_stderr": self.nats_stderr}.items():
             require(math.isfinite(number), f"{where}: {name}", "a finite number", number)
         bits = units.nats_to_bits_per_dim(float(self.nats), event, size=size)
@@ -80,12 +68,9 @@ class Score(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Excess(Record):
-    """The least nats that are possible, and how far the test value is above them.
+    """The least nats that gray targets or a known source allow, and those of the test above them.
 
-    Attributes:
-        entropy_nats: the least nats that gray targets allow, or the nats under the source itself.
-        excess_nats, excess_nats_stderr: nats above that.
-        excess_bits_per_dim_stderr: standard error of that in bits/dim; older records have none.
+    Older records have no error in bits/dim.
     """
 
     entropy_nats: float
@@ -106,11 +91,7 @@ class MemberScore(Record):
 class ImportanceEstimate(Record):
     """An importance-weighted estimate, below a bound on the negative log-likelihood.
 
-    Attributes:
-        nats_importance_weighted, nats_importance_weighted_stderr: mean over all rows, and its
-            error: the mean of their bounds, and of the difference on `importance_rows` of them.
-        importance_samples: samples per row.
-        importance_rows: random rows of which it was made.
+    It is the mean of the bounds of all rows, and of the difference on `importance_rows` of them.
     """
 
     nats_importance_weighted: float
@@ -124,10 +105,8 @@ class BoundTerms(Record):
     """What each level of noise costs, where the score is a bound: a KL of nearly 0 tells nothing.
 
     Attributes:
-        level_nats: mean nats by level, from the top: KLs of latents, then -ln p of the pixels;
-            their sum is `nats`.
-        active_units: of each level of latents, whose posterior means differ between rows
-            (`arcore.inference.latent_levels.active_units`).
+        level_nats: mean nats by level, from the top: KLs of latents, then -ln p of the pixels.
+        active_units: of each level of latents (`arcore.inference.latent_levels.active_units`).
         level_units: of each level of latents.
     """
 
@@ -138,12 +117,7 @@ class BoundTerms(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Coded(Record):
-    """What `arcore.coding.compress` made of the rows that were scored.
-
-    Attributes:
-        coded_bytes: of the whole stream, header and checksums included.
-        coded_seconds: of encoding; decoding takes as long.
-    """
+    """The size of the rows that were scored under `arcore.coding.compress`, header included."""
 
     coded_bytes: int
     coded_seconds: float | None = None
@@ -151,12 +125,7 @@ class Coded(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class FurtherTest(Record):
-    """What a test split beyond `test` scores.
-
-    Attributes:
-        split: of the data.
-        num_rows, num_split_rows, score, mean_size: as those of a `Result`.
-    """
+    """What a test split beyond `test` scores, as in a `Result`."""
 
     split: str
     num_rows: int
@@ -170,33 +139,18 @@ class Result(Record):
     """What was measured of one experiment: the content of `metrics.json`, in its order.
 
     Attributes:
-        num_members: 1 for a single model, else an ensemble of so many.
-        unit: the dataset's, one of `arcore.units.UNITS`; nats and bits are given.
-        split: of the data.
+        unit: the dataset's, one of `arcore.units.UNITS`.
         score: on `num_rows` rows, of the `num_split_rows` of the split if that is known.
         mean_size: mean D of the rows, for events of open length.
-        context_frames: frames of a clip that were given.
-        excess: above the least nats that are possible, where these are known.
         receptive_field: past steps that a conditional depends on, None for all.
         num_evaluations: of networks to draw an event, None where they are as many as the blocks of
             the model's schedule.
-        member: what a member of an ensemble scores.
-        importance: an estimate that goes with a bound, where one was made.
-        bound: what each level of a bound costs.
-        coded: the rows as a file, where it was made.
-        further_tests: what test splits beyond `split` score.
         exact: False where the score only bounds the negative log-likelihood from above.
-        valid_nats: mean over the validation split.
-        device: of the training, as far as it is known.
-        weights_sha256, dataset_sha256, config_sha256, entry_sha256, code_sha256: of the weights
-            that were scored, of the shards' content, of the experiment as composed, of its entry of
-            params.yaml with its base as they are written, and of the code that evaluates; older
-            records have none.
-        num_valid_rows, valid_rows_sha256: how many rows of the validation split were scored, and a
-            hash of which.
-        published: {model, variant} of the published counterpart, and its split.
-        published_member: of a member's counterpart.
-        published_importance: of the importance-weighted estimate's counterpart.
+        device: of the training.
+        config_sha256, entry_sha256: of the experiment as composed, and of its entry of params.yaml
+            with its base as they are written; older records have none.
+        published, published_member, published_importance: {model, variant} of the published
+            counterparts, and their split.
         num_folds: above 1, the score is the mean over so many folds, its error that over folds.
     """
 
@@ -247,11 +201,7 @@ class Result(Record):
         return "at most " if self.is_bound_in(unit, event) else ""
 
     def check(self, event: Event, where: str) -> None:
-        """Check values against each other and against the scored event.
-
-        Raises:
-            UserError: naming `where`, the key, what was expected and what came.
-        """
+        """Check values against each other and against the scored event."""
         fits = self.unit in units.UNITS
         require(fits, f"{where}: unit", f"one of {list(units.UNITS)}", self.unit)
         fits = self.num_members >= 1
@@ -270,11 +220,8 @@ class CodecResult(Record):
 
     Attributes:
         label: its name in tables, which says that it was measured here.
-        settings: in words.
         kind: codec, baseline (a simple model of sounds), or entropy (of a known source).
-        num_rows: images or sounds that were coded.
         bytes: of all images, None for sounds.
-        score: mean over rows.
         mean_size: mean D of sounds.
     """
 
@@ -286,6 +233,25 @@ class CodecResult(Record):
     score: Score
     mean_size: float | None = left_out(None)
 
+    @classmethod
+    def from_bytes(
+        cls,
+        label: str,
+        settings: str,
+        total: int,
+        num_rows: int,
+        bytes_per_row: np.ndarray,
+        event: Event,
+    ) -> CodecResult:
+        """Return what a codec needs, in nats, of the bytes of all rows.
+
+        The error is that of `bytes_per_row`: of single rows, or the mean in each of several parts.
+        """
+        error = float(bytes_per_row.std(ddof=1)) / math.sqrt(len(bytes_per_row))
+        nats, nats_error = total / num_rows * NATS_PER_BYTE, error * NATS_PER_BYTE
+        score = Score.from_nats(nats, nats_error, event)
+        return cls(label=label, settings=settings, num_rows=num_rows, bytes=total, score=score)
+
     def to_dict(self) -> dict[str, object]:
         """Return plain values; of images there are codecs alone, which is not written."""
         described = super().to_dict()
@@ -296,13 +262,7 @@ class CodecResult(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CodecMeasurements(Record):
-    """The content of `codecs/<dataset>.json`.
-
-    Attributes:
-        dataset_sha256: of the shards that were measured.
-        libraries: versions that the bytes depend on.
-        codecs: one for each codec or baseline; none for data that has none.
-    """
+    """The content of `codecs/<dataset>.json`; `libraries` are versions that the bytes depend on."""
 
     dataset: str
     dataset_sha256: str

@@ -29,13 +29,10 @@ def scores(
     chosen: np.ndarray | None = None,
     context_frames: int = 0,
 ) -> Tensor:
-    """Score rows of a split, all or those chosen, -ln p(x) in nats; each counts once.
+    """Score rows of a split, all or those chosen, -ln p(x) in nats, (rows,) float64.
 
     A split that is drawn when read has one fixed draw (epoch 0, seed 0). Of clips whose first
     frames are given, the frames after them are scored, teacher-forced.
-
-    Returns:
-        (rows,) float64.
     """
     return mixture(member_scores(model, split, batch_size, chosen, context_frames))
 
@@ -68,8 +65,7 @@ def batch_places(
 ) -> list[np.ndarray]:
     """Return the places, among the chosen rows, of the rows of each batch that is scored.
 
-    A batch scored alone, by its rows, gives the digits that it gives among the others. Large
-    events come in smaller batches, as in validation: memory that was enough there is enough here.
+    Large events come in smaller batches, as in validation: memory that was enough there is here.
     """
     if event.is_open:
         lengths = sound_batches.lengths(split.whole())
@@ -83,9 +79,8 @@ def importance_scores(
 ) -> tuple[Tensor, Tensor]:
     """Estimate -ln p(x) in nats by importance samples, for at most `plan.importance_rows` rows.
 
-    Returns:
-        (rows,) float64, of a random subset of the rows chosen, and their places among these,
-        ascending. What is drawn for a row is decided by the seed and the row alone.
+    They are a random subset of the rows chosen, whose places among these are returned too. What is
+    drawn for a row is decided by the seed and the row alone.
     """
     count = min(plan.importance_rows, len(chosen))
     places = choose_rows(len(chosen), count, plan.seed)
@@ -110,9 +105,8 @@ def bound_scores(
 ) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
     """Score each level of noise of a model with latents, under the noise of its `log_prob`.
 
-    Returns:
-        (rows, levels) float64 nats, of which `scores` are the sums; and for each level of latents
-        the units in use and all of them.
+    Returns (rows, levels) float64 nats, of which `scores` are the sums; and for each level of
+    latents the units in use and all of them.
     """
     terms, means = [], []
     for _, batch in read_batches(model, split, batch_size, chosen):
@@ -128,10 +122,7 @@ def read_batches(
     chosen: np.ndarray,
     context_frames: int = 0,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Read chosen rows in batches, on the model's device; a terminal sees how far they are.
-
-    Each batch comes with the places of its rows among the chosen ones.
-    """
+    """Read chosen rows in batches on the model's device, each with its places among them."""
     with progress_bar(sys.stderr.isatty(), len(chosen), "scoring") as advance:
         for place, batch in _read(model, split, batch_size, chosen, context_frames):
             yield place, batch
@@ -191,12 +182,7 @@ def entropy_scores(
 
 
 def mixture(nats: Tensor) -> Tensor:
-    """Average the probabilities of members: (rows, members) nats to those of the mixture, (rows,).
-
-    Example:
-        >>> round(mixture(torch.tensor([[0.0, torch.inf]])).item(), 4)
-        0.6931
-    """
+    """Average the probabilities of members: (rows, members) nats to the mixture's, (rows,)."""
     return math.log(nats.shape[1]) - torch.logsumexp(-nats, 1)
 
 
@@ -211,20 +197,8 @@ def difference_estimate(known: Tensor, few: Tensor, places: Tensor) -> tuple[flo
 
         mean_all(known) + mean_few(few - known),
 
-    which has hardly the error of the few alone where what is known of all rows, a bound, goes with
-    it row by row (a control variate; Owen 2013, section 8.9, with a coefficient of one). Of all
-    rows it is their mean.
-
-    Arguments:
-        known: (rows,).
-        few: (count,), of a random subset of at least two.
-        places: of these among the rows.
-
-    Example:
-        >>> known = torch.tensor([1.0, 2.0, 3.0, 4.0])
-        >>> mean, error = difference_estimate(known, known[:2] - 0.5, torch.tensor([0, 1]))
-        >>> mean, error == mean_and_error(known)[1]
-        (2.0, True)
+    a control variate (Owen 2013, section 8.9, with a coefficient of one). `few` are of a random
+    subset of at least two rows, at `places` among them.
     """
     beside = known[places]
     rest, (mean, error) = few - beside, mean_and_error(known)

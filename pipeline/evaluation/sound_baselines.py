@@ -45,12 +45,8 @@ class BackOff:
 
         p_n(v | context) = (count(context v) + a_n p_(n-1)(v)) / (count(context) + a_n),
 
-    where p_(-1) is uniform. Samples before the first are level k / 2, silence.
-
-    Arguments:
-        train: what is counted.
-        num_levels: k.
-        strengths: a_1 and a_2; a_0 is k / 2, half a count per level.
+    where p_(-1) is uniform over k levels, a_0 is k / 2, and `strengths` are a_1 and a_2. Samples
+    before the first are level k / 2, silence.
     """
 
     def __init__(
@@ -105,11 +101,7 @@ def flac_bytes(
 ) -> int:
     """Return the bytes of a FLAC file of 8 bits for a sound's levels; they are decoded again.
 
-    Arguments:
-        x: (T,) levels.
-        sample_rate: in Hz.
-        num_levels: k.
-        effort: in [0, 1], of which 1 is FLAC's level 8; None for soundfile's default.
+    An effort of 1 is FLAC's level 8; None is soundfile's default.
     """
     # soundfile takes 16 bits, of which FLAC of 8 keeps the upper half
     signed = ((x.astype(np.int16) - num_levels // 2) << 8).astype(np.int16)

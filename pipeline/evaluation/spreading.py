@@ -37,38 +37,27 @@ FILES = ("config.yaml", "model.safetensors")  # of `saved_models.load_folder`
 Scorer = Callable[[str, Split, np.ndarray], Tensor]
 
 
-@dataclass(frozen=True)
-class ScoringJob:
-    """What a worker must know, as plain data.
+@dataclass
+class ScoringWork:
+    """A worker of `pipeline.cluster.worker_pool` that scores batches.
 
-    Attributes:
+    Arguments:
         shards: folder or URI that every worker reaches.
         num_members: of the ensemble that is scored; 1 for the model itself.
         context_frames: of clips, the frames that are given.
         use_gpu: score on the worker's GPU.
-        model: its name.
+        name: of the model.
         code_sha256: of the driver's code; None where its source is not at hand.
+        files: contents of the model's folder, by name.
     """
 
     shards: str
     num_members: int
     context_frames: int
     use_gpu: bool
-    model: str
+    name: str
     code_sha256: str | None
-
-
-class ScoringWork:
-    """A worker of `pipeline.cluster.worker_pool` that scores batches.
-
-    Arguments:
-        job: what to score.
-        files: contents of a model's folder, by name.
-    """
-
-    def __init__(self, job: ScoringJob, files: dict[str, bytes]) -> None:
-        self._job, self._files = job, files
-        self._splits: dict[str, Split] = {}
+    files: dict[str, bytes]
 
     def prepare(self, threads: int) -> None:
         """Load the model.
@@ -76,24 +65,23 @@ class ScoringWork:
         Raises:
             Disagreement: for a host of other code than the driver's.
         """
-        job = self._job
-        check_host(job.code_sha256, stage_code.code_sha256("evaluate", job.model))
+        check_host(self.code_sha256, stage_code.code_sha256("evaluate", self.name))
         torch.set_num_threads(threads)
         with tempfile.TemporaryDirectory() as folder:
-            for name, content in self._files.items():
+            for name, content in self.files.items():
                 Path(folder, name).write_bytes(content)
             model = saved_models.load_folder(Path(folder)).model
-        if job.use_gpu:
+        if self.use_gpu:
             model = model.to(exact(torch.device("cuda")))
-        members = job.num_members
-        self._model = (model if members == 1 else model.ensemble(members)).eval()
+        self._model = (model if self.num_members == 1 else model.ensemble(self.num_members)).eval()
+        self._splits: dict[str, Split] = {}
 
     def do(self, piece: tuple[str, list[np.ndarray]]) -> list[np.ndarray]:
         """Score the rows of each batch of a split by each member, (rows, members) float64."""
         name, batches = piece
         if name not in self._splits:
-            self._splits[name] = ShardReader(self._job.shards, name)
-        split, context = self._splits[name], self._job.context_frames
+            self._splits[name] = ShardReader(self.shards, name)
+        split, context = self._splits[name], self.context_frames
         return [
             scoring.member_scores(self._model, split, len(rows), rows, context).numpy()
             for rows in batches
@@ -109,13 +97,8 @@ def scorer(
 ) -> Iterator[Scorer]:
     """Give what scores rows of a split by each member, (rows, members) float64.
 
-    That is this process, or `cluster.num_workers` workers of Ray where that is not 0.
-
-    Arguments:
-        config: the experiment, whose shards and models/<experiment>/ are there.
-        model: as it is evaluated, on this process's device.
-        num_members: as which the model is evaluated.
-        weights_sha256: of the weights that it has.
+    That is this process with a model on its device, or `cluster.num_workers` workers of Ray, where
+    that is not 0, which get models/<experiment>/ with weights of the hash.
 
     Raises:
         UserError: as for `pipeline.cluster.worker_pool`, and for what a worker finds amiss.
@@ -127,34 +110,29 @@ def scorer(
         yield lambda _, split, rows: scoring.member_scores(model, split, batch_size, rows, context)
         return
     name = str(config.model["name"])
-    job = ScoringJob(
-        shards=publish_shards(config.cluster, folder, manifest.dataset),
-        num_members=num_members,
-        context_frames=context,
-        use_gpu=config.cluster.use_gpu,
-        model=name,
-        code_sha256=stage_code.code_sha256("evaluate", name),
+    work = (
+        publish_shards(config.cluster, folder, manifest.dataset),
+        num_members,
+        context,
+        config.cluster.use_gpu,
+        name,
+        stage_code.code_sha256("evaluate", name),
+        _read_files(paths.model(config.name), weights_sha256),
     )
-    files = _read_files(paths.model(config.name), weights_sha256)
-    with pool(config.cluster, ScoringWork, (job, files), f"evaluating {config.name}") as workers:
+    with pool(config.cluster, ScoringWork, work, f"evaluating {config.name}") as run:
 
         def score(name: str, split: Split, chosen: np.ndarray) -> Tensor:
             places = scoring.batch_places(model.event, split, batch_size, chosen)
             pieces = _pieces(places, config.cluster.num_workers)
-            work = [(name, [chosen[place] for place in piece]) for piece in pieces]
-            scored = [torch.tensor(part) for parts in workers.map(work) for part in parts]
+            asked = [(name, [chosen[place] for place in piece]) for piece in pieces]
+            scored = [torch.tensor(part) for parts in run(asked) for part in parts]
             return scoring.in_order(scored, places)
 
         yield score
 
 
 def _pieces(places: Sequence[np.ndarray], num_workers: int) -> list[Sequence[np.ndarray]]:
-    """Cut batches into pieces: about a row group each, but enough of them for all workers.
-
-    Example:
-        >>> [len(piece) for piece in _pieces([np.arange(500)] * 100, num_workers=2)]
-        [4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4]
-    """
+    """Cut batches into pieces: about a row group each, but enough of them for all workers."""
     most = max(1, ROW_GROUP // max(len(place) for place in places))
     size = min(most, max(1, len(places) // (PIECES * num_workers)))
     return [places[first : first + size] for first in range(0, len(places), size)]

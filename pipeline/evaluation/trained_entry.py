@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.core import paths
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import flat, value_of
 from pipeline.data.manifest import Manifest
 from pipeline.datasets.options import NOT_HASHED
@@ -22,11 +22,6 @@ TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the wei
 
 def check(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -> None:
     """Check that a model was trained as its experiment is described now.
-
-    Arguments:
-        config: of the experiment.
-        trained: its model.
-        manifest: of its shards.
 
     Raises:
         UserError: naming the key that differs and the stage that makes the model anew, or the

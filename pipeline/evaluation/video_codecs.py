@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 import numpy as np
 
 from arcore.events import Event, Levels, after_frames, is_gray, is_levels
-from pipeline.core.errors import UserError
-from pipeline.evaluation.coded_sizes import TENTHS, codec_result
-from pipeline.evaluation.result_records import CodecResult
+from pipeline.evaluation.result_records import TENTHS, CodecResult
 
 if TYPE_CHECKING:
     from av import VideoCodecContext, VideoFrame
@@ -29,11 +27,7 @@ if TYPE_CHECKING:
 class VideoCodec:
     """A lossless encoder of FFmpeg for clips (T, C, H, W) of uint8 levels, with C of 1 or 3.
 
-    Arguments:
-        label: as tables print it.
-        settings: options of the encoder.
-        encoder: FFmpeg's name of the encoder by C.
-        pixels: FFmpeg's pixel format by C.
+    FFmpeg's name of the encoder and its pixel format are by C.
     """
 
     label: str
@@ -81,22 +75,6 @@ def applies(event: Event) -> TypeGuard[Levels]:
     )
 
 
-def require() -> None:
-    """Check that the installed library has the codecs.
-
-    Raises:
-        UserError: naming what is missing.
-    """
-    import av
-
-    for name in sorted({one for codec in CODECS.values() for one in codec.encoder.values()}):
-        if name not in av.codecs_available:
-            raise UserError(
-                f"PyAV {av.__version__}: expected one with {name}; install PyAV's own wheel "
-                "(pip install --force-reinstall --only-binary :all: av)"
-            )
-
-
 def libraries() -> dict[str, str | None]:
     """Return the versions of the libraries that the bytes depend on."""
     import av
@@ -108,15 +86,7 @@ def libraries() -> dict[str, str | None]:
 
 
 def encode(codec: VideoCodec, frames: np.ndarray) -> tuple[bytes, list[bytes]]:
-    """Code frames as one stream.
-
-    Arguments:
-        codec: one of `CODECS`.
-        frames: (T, C, H, W) uint8 levels.
-
-    Returns:
-        The parameters with which the stream begins, and a packet for each frame.
-    """
+    """Code frames (T, C, H, W) as one stream: the parameters at its beginning, and T packets."""
     import av
 
     channels, height, width = frames.shape[1:]
@@ -166,12 +136,9 @@ def decode(
 
 
 def measure_all(clips: np.ndarray, event: Levels, given: int) -> list[CodecResult]:
-    """Code clips by every codec that can, each alone and all as one stream.
+    """Code clips (N, T, C, H, W) uint8, N > 1, by every codec, each alone and all as one stream.
 
-    Arguments:
-        clips: (N, T, C, H, W) uint8 levels, N at least 2.
-        event: what one clip is.
-        given: frames at the beginning of each clip that are not counted.
+    Given frames at the beginning of each clip are not counted.
 
     Raises:
         RuntimeError: if a clip does not come back as it was.
@@ -183,7 +150,10 @@ def measure_all(clips: np.ndarray, event: Levels, given: int) -> list[CodecResul
 def measure(codec: VideoCodec, clips: np.ndarray, event: Levels, given: int) -> CodecResult:
     """Code each clip as a stream of its own."""
     sizes = np.array([_bytes(codec, clip[None], given).sum() for clip in clips])
-    return codec_result(codec, int(sizes.sum()), len(sizes), sizes, after_frames(event, given))
+    scored = after_frames(event, given)
+    return CodecResult.from_bytes(
+        codec.label, codec.settings, int(sizes.sum()), len(sizes), sizes, scored
+    )
 
 
 def measure_together(
@@ -191,8 +161,11 @@ def measure_together(
 ) -> CodecResult:
     """Code all clips as one stream; the error is that of ten parts of it."""
     sizes, scored = _bytes(codec, clips, given), after_frames(event, given)
-    means = [part.mean() for part in np.array_split(sizes, min(TENTHS, len(sizes)))]
-    return codec_result(codec, int(sizes.sum()), len(sizes), np.array(means), scored, "stream")
+    means = np.array([part.mean() for part in np.array_split(sizes, min(TENTHS, len(sizes)))])
+    label = codec.label.replace(" (", " as one stream (", 1)
+    return CodecResult.from_bytes(
+        label, codec.settings, int(sizes.sum()), len(sizes), means, scored
+    )
 
 
 def _bytes(codec: VideoCodec, clips: np.ndarray, given: int) -> np.ndarray:

@@ -24,17 +24,9 @@ MAX_CLIPS = 8
 def save_clips(path: Path, rows: Sequence[np.ndarray], event: Levels, context_frames: int) -> None:
     """Write an animated PNG with a column for each clip and a row for each version of it.
 
-    The first row is the truth. In the others, frames that were given have a teal border and those
-    of the model an orange one. A viewer that does not know animated PNG shows the model's first.
-
-    Arguments:
-        path: of the file.
-        rows: levels (N, T, C, H, W) each; of more than eight clips, the first.
-        event: what is modelled.
-        context_frames: frames that were given.
-
-    Raises:
-        ValueError: for an event of other than one or three colours.
+    Rows are levels (N, T, C, H, W) each, the first of them the truth. In the others, frames that
+    were given have a teal border and those of the model an orange one. A viewer that does not know
+    animated PNG shows the model's first.
     """
     count = min(MAX_CLIPS, *(len(clips) for clips in rows))
     pictures = []
@@ -71,8 +63,7 @@ def expected(
 ) -> np.ndarray:
     """Return what a model expects of each frame after those given, given the true ones before it.
 
-    Returns:
-        (N, T, C, H, W) levels, fractional; the true ones where frames were given.
+    These are fractional levels (N, T, C, H, W), the true ones where frames were given.
     """
     assert is_levels(model.event)
     highest = model.event.num_levels - 1
@@ -91,9 +82,7 @@ def expected(
 
 def _tile(frame: np.ndarray, event: Levels, border: tuple[int, int, int]) -> np.ndarray:
     """Enlarge a frame (C, H, W) to whole multiples, RGB, with a border."""
-    channels, height, width = frame.shape
-    if channels not in (1, 3):
-        raise ValueError(f"event: expected clips of one or three colours, got {event}")
+    _, height, width = frame.shape
     gray = (frame.astype(np.float32) * (255 / (event.num_levels - 1))).round().astype(np.uint8)
     scale = max(1, -(-MIN_SIDE // max(height, width)))
     large = gray.repeat(scale, 1).repeat(scale, 2).transpose(1, 2, 0)

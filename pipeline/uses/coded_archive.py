@@ -1,7 +1,7 @@
-"""The file that coded rows are kept in: what its files were, and their streams.
+"""The file that coded levels are kept in: what its files were, and their streams.
 
 An archive is b"ARCF", a format byte, the length and the CRC-32 of a manifest (JSON, deflated): what
-the files were, the classes of their rows, the lengths of the streams; then the streams.
+the files were, their classes, the lengths of the streams; then the streams.
 """
 
 from __future__ import annotations
@@ -18,55 +18,36 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 from arcore.coded_batches import LONGEST
 from pipeline.core.errors import UserError, require
 
-MAGIC = b"ARCF"
-FORMAT = 1
+MAGIC, FORMAT = b"ARCF", 1
 LEAD = struct.Struct("<4sBII")
 LARGEST_MANIFEST = 1 << 25  # bytes, which may be inflated from a thousandth
 STRANGE = '\\:*?"<>|'  # which names have not on every system
-RATES = range(1, 1 << 31)  # that a WAV header holds, next to bytes per second
-
-Extent = Annotated[int, Field(ge=1, le=LONGEST)]
-Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
 class FileEntry(BaseModel):
     """What is kept of a file in addition to its levels.
 
     Attributes:
-        name: relative path.
-        kind: png, wav or parquet.
-        rows: events in it.
-        extents: of an event.
+        rows: 1, which older archives say.
+        extents: of its event.
         mode: of a picture, as Pillow names it.
         rate: samples per second of a sound.
-        labels: of Parquet rows, None without that column.
-        classes: that rows were coded under, None for an unconditional model.
-        symbols: of a sound's text, that it was coded under; None for a model of none.
+        classes: the class that it was coded under; None for an unconditional model.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     name: str
-    kind: Literal["png", "wav", "parquet"]
-    rows: int = Field(ge=1)
-    extents: tuple[Extent, ...] = Field(min_length=1)
+    kind: Literal["png", "wav"]
+    rows: Literal[1] = 1
+    extents: tuple[Annotated[int, Field(ge=1, le=LONGEST)], ...] = Field(min_length=1)
     mode: str = ""
-    rate: int = 0
-    labels: tuple[Int64, ...] | None = None
-    classes: tuple[Int64, ...] | None = None
-    symbols: tuple[Int64, ...] | None = Field(default=None, min_length=1)
+    rate: int = Field(default=0, lt=1 << 31)
+    classes: tuple[Annotated[int, Field(ge=0, lt=1 << 63)]] | None = None
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        """Refuse what no file is; what depends on the model's event is checked with the model."""
-        is_wav = self.kind == "wav"
-        fits = (
-            (self.rows == 1 or self.kind == "parquet")
-            and (self.rate in RATES if is_wav else self.rate == 0)
-            and all(ns is None or len(ns) == self.rows for ns in (self.labels, self.classes))
-            and (self.symbols is None or is_wav)
-        )
-        if not fits:
+        if (self.rate > 0) != (self.kind == "wav"):
             raise ValueError(f"not an entry of a file: {self}")
         return self
 
@@ -81,23 +62,18 @@ class ArchiveManifest(BaseModel):
 
 
 def pack(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
-    """Return an archive's bytes."""
-    manifest = zlib.compress(manifest_of(entries, streams), 9)
+    """Return an archive's bytes; too many files for a manifest are refused."""
+    described = ArchiveManifest(files=tuple(entries), streams=tuple(map(len, streams)))
+    text = described.model_dump_json(exclude_defaults=True).encode()
+    expected = f"names and shapes of {LARGEST_MANIFEST:,} bytes at most"
+    require(len(text) <= LARGEST_MANIFEST, "files", expected, f"{len(text):,}")
+    manifest = zlib.compress(text, 9)
     lead = LEAD.pack(MAGIC, FORMAT, len(manifest), zlib.crc32(manifest))
     return b"".join([lead, manifest, *streams])
 
 
-def manifest_of(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
-    """Describe files and the lengths of their streams, as JSON; too long a text is refused."""
-    manifest = ArchiveManifest(files=tuple(entries), streams=tuple(map(len, streams)))
-    text = manifest.model_dump_json(exclude_defaults=True).encode("utf-8")
-    expected = f"names, shapes and labels of {LARGEST_MANIFEST:,} bytes at most"
-    require(len(text) <= LARGEST_MANIFEST, "files", expected, f"{len(text):,}")
-    return text
-
-
 def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
-    """Undo `pack`; every name is checked.
+    """Undo `pack`.
 
     Raises:
         UserError: for what is no archive, of another format, truncated, damaged or unsafe.
@@ -115,9 +91,7 @@ def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
         manifest = ArchiveManifest.model_validate_json(_inflated(described, where))
     except (zlib.error, ValidationError):
         raise damaged from None
-    for entry in manifest.files:
-        check_name(entry.name, where)
-    require_different([entry.name for entry in manifest.files])
+    check_names([entry.name for entry in manifest.files], where)
     if len(data) - begin != sum(manifest.streams):
         raise damaged
     ends = np.cumsum([begin, *manifest.streams]).tolist()
@@ -128,37 +102,30 @@ def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
 def _inflated(data: bytes, where: Path) -> bytes:
     inflater = zlib.decompressobj()
     text = inflater.decompress(data, LARGEST_MANIFEST)
-    small = not inflater.unconsumed_tail
-    require(small, str(where), f"a manifest of {LARGEST_MANIFEST:,} bytes at most", "more")
+    is_small = not inflater.unconsumed_tail
+    require(is_small, str(where), f"a manifest of {LARGEST_MANIFEST:,} bytes at most", "more")
     return text
 
 
-def check_name(name: str, where: Path) -> None:
-    """Refuse a name that could lead out of the folder, on any system.
+def check_names(names: Sequence[str], where: object) -> None:
+    """Refuse names that could lead out of the folder on any system, and equal ones."""
+    for name in names:
+        expected = f"a relative path without '..' or any of {STRANGE}"
+        require(_is_safe(name), str(where), expected, name)
+    seen: set[str] = set()
+    for name in names:
+        folded = name.casefold()  # as some disks see it
+        require(folded not in seen, "files", "names that differ", name)
+        seen.add(folded)
 
-    Raises:
-        UserError: for an absolute path, one with `..`, or a strange one.
-    """
-    plain = PurePosixPath(name)
-    safe = (
-        name == plain.as_posix()
-        and name not in ("", ".")
-        and not plain.is_absolute()
+
+def _is_safe(name: str) -> bool:
+    path = PurePosixPath(name)
+    return (
+        name == path.as_posix() != "."
+        and not path.is_absolute()
         and not PureWindowsPath(name).anchor
-        and ".." not in plain.parts
-        and not any(ord(letter) < 32 or letter in STRANGE for letter in name)
+        and ".." not in path.parts
+        and all(ord(letter) >= 32 and letter not in STRANGE for letter in name)
         and not any("\ud800" <= letter <= "\udfff" for letter in name)  # bytes that are no text
     )
-    require(safe, str(where), f"a relative path without '..' or any of {STRANGE}", name)
-
-
-def require_different(names: Sequence[str]) -> None:
-    """Refuse names of which two are one, or one is a folder of another."""
-    seen: set[str] = set()
-    folders: set[str] = set()
-    for name in names:
-        parents = {str(parent) for parent in PurePosixPath(name).parents}
-        clash = name in seen or name in folders or bool(parents & seen)
-        require(not clash, "files", "names that differ", name)
-        seen.add(name)
-        folders |= parents

@@ -3,41 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from pipeline.core.errors import require
-from pipeline.datasets.base import Sound
 from pipeline.evaluation import audio_figures
-from pipeline.uses import pictures
 from pipeline.uses.sound_rows import SoundRows
 from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Shown
 
-PANEL = 2.2  # inches that a spectrogram is wide
-
 
 @dataclass(frozen=True)
 class ContinuedSound:
-    """A sound and its continuations.
-
-    Attributes:
-        title: speaker and text.
-        half: samples that were given.
-        real: (length,) levels.
-        drawn: (continuations, length) levels, whose first half is that of the real one.
-    """
+    """A sound (length,) of levels and its continuations (n, length), which share its first half."""
 
     title: str
-    half: int
     real: Tensor
     drawn: Tensor
+
+    @property
+    def half(self) -> int:
+        """How many samples were given."""
+        return len(self.real) // 2
+
+    @property
+    def panels(self) -> list[tuple[str, Tensor]]:
+        """The sound and its continuations with their titles."""
+        drawn = [(f"drawn {number}", x) for number, x in enumerate(self.drawn, 1)]
+        return [(f"real {self.title}".strip(), self.real), *drawn]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +57,13 @@ class Continuation(Use):
         ]
         chosen = sounds.choose(self.num_sounds, self.seed)
         continued = [self._continue(sounds, row) for row in chosen]
-        figure = _figure(continued, sounds.event.num_levels, sounds.sound)
         caption = (
             "Spectrograms, real and drawn; left of the line is given. Brighter is louder, over "
             "70 dB"
         )
-        shown = [pictures.show(figure, folder / "spectrograms.png", caption)]
+        panels, path = [one.panels for one in continued], folder / "spectrograms.png"
+        marks = [one.half / sounds.sound.sample_rate for one in continued]
+        shown = [sounds.draw(panels, path, caption, marks)]
         for number, one in enumerate(continued, 1):
             shown += _play(sounds, number, one, folder)
         notes = (
@@ -75,15 +74,15 @@ class Continuation(Use):
         return UseOutcome(numbers, shown, notes)
 
     def _continue(self, sounds: SoundRows, row: int) -> ContinuedSound:
-        real, length = sounds.levels(row).long(), sounds.length(row)
-        half, count = length // 2, self.num_continuations
+        real, length, count = sounds.levels(row).long(), sounds.length(row), self.num_continuations
         condition = sounds.condition(row, 0, length)
         if condition is not None:
             condition = condition.expand(count, *condition.shape[1:])
-        observed, generator = torch.arange(length) < half, sounds.generator(row, self.seed)
+        observed, generator = torch.arange(length) < length // 2, sounds.generator(row, self.seed)
         twin = sounds.context.model.of_length(length)
         drawn = twin.impute(real.expand(count, -1), observed, condition, generator)
-        return ContinuedSound(sounds.title(row), half, real[0].cpu(), drawn.cpu())
+        title = audio_figures.title_of(sounds.labels([row])[0], sounds.sound)
+        return ContinuedSound(title, real[0].cpu(), drawn.cpu())
 
 
 def whole_frames(length: int, hop: int) -> int:
@@ -120,21 +119,3 @@ def _play(sounds: SoundRows, number: int, one: ContinuedSound, folder: Path) -> 
     for draw, levels in enumerate(one.drawn, 1):
         path = folder / f"{number}-drawn-{draw}.wav"
         yield sounds.play(levels, path, f"{name}: the first half real, then drawn {draw}")
-
-
-def _figure(continued: Sequence[ContinuedSound], levels: int, sound: Sound) -> Figure:
-    columns, rate = 1 + len(continued[0].drawn), sound.sample_rate
-    titles = [audio_figures.wrapped(f"real {one.title}".strip(), PANEL) for one in continued]
-    lines = sum(1 + title.count("\n") for title in titles)
-    height = 1.5 * len(continued) + audio_figures.LINE * lines + 0.5
-    figure = pictures.new_figure(PANEL * columns + 0.8, height)
-    panels = figure.subplots(len(continued), columns, squeeze=False, sharey=True)
-    for row, one, title in zip(panels, continued, titles, strict=True):
-        labels = [title, *(f"drawn {column}" for column in range(1, columns))]
-        for axes, label, x in zip(row, labels, [one.real, *one.drawn], strict=True):
-            audio_figures.draw_spectrogram(axes, x.numpy(), levels, rate, label)
-            axes.axvline(one.half / rate, color="white", linewidth=1)
-        row[0].set_ylabel("kHz", fontsize=audio_figures.FONT_SIZE)
-    for axes in panels[-1]:
-        axes.set_xlabel("seconds", fontsize=audio_figures.FONT_SIZE)
-    return figure

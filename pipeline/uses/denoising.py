@@ -9,45 +9,31 @@ import torch
 from torch import Tensor
 
 from arcore.events import Levels
-from arcore.inference.posterior import gaussian_noise, posterior, replacement_noise
-from pipeline.core.errors import require, unknown_name
+from arcore.inference.posterior import posterior, replacement_noise
+from pipeline.core.errors import require
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.use_base import Use, UseOutcome, setting
 from pipeline.uses.use_context import ModelRows, UseContext, rows_at_once
 
-NOISES = {
-    "replaced": "each sub-pixel by another level, uniformly, with a probability",
-    "gaussian": "added to levels in [0, 1]",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Denoising(Use):
-    """Add noise to test images and take it away again."""
+    """Replace levels of test images at random, and restore the images."""
 
-    noise: str = setting("replaced", "of `NOISES`")
-    amount: float = setting(0.1, "the probability of another level, or the standard deviation")
+    amount: float = setting(0.1, "the probability that a sub-pixel gets another level")
     num_rows: int = setting(50, "random test images that are measured", least=1)
     num_shown: int = setting(8, "images in the figure", least=1)
     num_particles: int = setting(32, "particles of the filter", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.noise not in NOISES:
-            raise unknown_name("noise", self.noise, NOISES)
         require(0 < self.amount < 1, "amount", "a number in (0, 1)", self.amount)
 
-    def __str__(self) -> str:
-        """Say what the noise is."""
-        if self.noise == "gaussian":
-            return f"Gaussian, deviation {self.amount:g}"
-        return f"{100 * self.amount:g}% replaced"
-
     def _run(self, context: UseContext, folder: Path) -> UseOutcome:
-        event = context.images
+        event, noise = context.images, f"{100 * self.amount:g}% replaced"
         rows = context.rows("test", self.num_rows, self.seed)
         noisy, drawn, means = self._denoise(context, rows)
-        seen = image_quality.shades(noisy, event).clamp(0, 1)
+        seen = image_quality.shades(noisy, event)
         made = {
             "noisy": seen,
             "median filter": image_quality.median_filter(seen),
@@ -55,11 +41,11 @@ class Denoising(Use):
             "the posterior mean": image_quality.shades(means, event),
         }
         truth = image_quality.shades(rows.x, event)
-        numbers = image_quality.quality(truth, made, str(self))
+        numbers = image_quality.quality(truth, made, noise)
         shades = {**made, "truth": truth}
         levels = {name: x * (event.num_levels - 1) for name, x in shades.items()}
         figure = pictures.image_grid(levels, event, self.num_shown)
-        caption = f"Test images with noise ({self}), and without it again"
+        caption = f"Test images with noise ({noise}), and without it again"
         notes = (
             f"{len(rows)} random test images with noise of a known kind. Draws are from "
             "p(image | noisy image), by a fully adapted particle filter of "
@@ -77,28 +63,16 @@ class Denoising(Use):
         count, drawn, means = rows_at_once(event, self.num_particles), [], []
         for part, seen in zip(rows.split(count), noisy.split(count), strict=True):
             particles = posterior(
-                model, self.log_likelihood(seen, event), self.num_particles, part.condition,
-                generator, progress=context.progress,
+                model, replacement_noise(seen, self.amount, event.num_levels), self.num_particles,
+                part.condition, generator, progress=context.progress,
             )  # fmt: skip
             drawn.append(particles.draw(generator).cpu())
             means.append(particles.mean().cpu())
         return noisy, torch.cat(drawn), torch.cat(means)
 
     def add_noise(self, x: Tensor, event: Levels) -> Tensor:
-        """Return noisy images.
-
-        Gaussian noise leaves reals, in levels, that may lie outside of their range.
-        """
+        """Return noisy images: each level is replaced by another one, uniformly, with `amount`."""
         generator = torch.Generator().manual_seed(self.seed)
-        if self.noise == "gaussian":
-            deviation = self.amount * (event.num_levels - 1)
-            return x + deviation * torch.randn(x.shape, generator=generator, dtype=torch.float64)
         hit = torch.rand(x.shape, generator=generator) < self.amount
         away = torch.randint(1, event.num_levels, x.shape, generator=generator)
         return torch.where(hit, (x.long() + away) % event.num_levels, x.long())
-
-    def log_likelihood(self, noisy: Tensor, event: Levels) -> Tensor:
-        """Return ln p(noisy | level) of every level, (N, C, H, W, K)."""
-        if self.noise == "gaussian":
-            return gaussian_noise(noisy, self.amount * (event.num_levels - 1), event.num_levels)
-        return replacement_noise(noisy, self.amount, event.num_levels)

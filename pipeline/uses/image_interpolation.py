@@ -72,18 +72,7 @@ class ImageInterpolation(Use):
 
 
 def pairs(rows: ModelRows, order: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Return the first half of rows and partners out of the second, of another class if possible.
-
-    Arguments:
-        rows: as they are stored, perhaps class by class.
-        order: of their places, in which they are halved.
-
-    Example:
-        >>> import numpy as np
-        >>> x, labels = torch.arange(4)[:, None], np.array([0, 1, 0, 1])
-        >>> pairs(ModelRows(np.arange(4), x, None, labels), [0, 3, 2, 1])
-        ([0, 3], [1, 2])
-    """
+    """Return the first half of rows in an order, and partners of another class if possible."""
     half = len(rows) // 2
     first, left = list(order[:half]), list(order[half : 2 * half])
     partners = []

@@ -58,14 +58,7 @@ def missing_pixels(mask: str, event: Levels, seed: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class MaskedImages:
-    """Completing and scoring images of which some pixels are observed.
-
-    Attributes:
-        context: whose model completes them.
-        observed: (C, H, W) bool.
-        num_particles: of the filter where the model's order does not fit.
-        seed: of draws.
-    """
+    """Completing and scoring images of which some pixels are observed, (C, H, W) bool."""
 
     context: UseContext
     observed: Tensor

@@ -43,21 +43,22 @@ class Memorisation(Use):
         numbers = [
             mean_of("distance of a sample to the nearest training image", of_samples),
             mean_of("distance of a test image to it", of_test),
-            _share_of_copies("samples", of_samples),
-            _share_of_copies("test images", of_test),
+            *(
+                Number(
+                    name=f"{what} that are training images", value=float((x == 0).double().mean())
+                )
+                for what, x in (("samples", of_samples), ("test images", of_test))
+            ),
             *_overfitting(context, train, valid),
         ]
         images = pictures.image_grid(
             {"sample": drawn, "nearest of training": train.x[rows]}, event, self.num_shown
         )
         caption = "Samples, and below each the training image that is nearest to it"
+        shown = [pictures.show(images, folder / "nearest.png", caption)]
         distances = _figure({"samples": of_samples.numpy(), "test images": of_test.numpy()})
-        shown = [
-            pictures.show(images, folder / "nearest.png", caption),
-            pictures.show(
-                distances, folder / "distances.png", "Distances to the nearest training image"
-            ),
-        ]
+        caption = "Distances to the nearest training image"
+        shown.append(pictures.show(distances, folder / "distances.png", caption))
         notes = (
             f"Euclidean distances of {len(drawn)} samples and {len(test)} random test images to "
             f"the nearest of {len(train):,} training images, pixels in [0, 1]. Samples as far away "
@@ -75,11 +76,6 @@ class Memorisation(Use):
             condition = test.condition[places]
         generator = context.generator(self.seed)
         return model.sample(self.num_samples, condition, generator, progress=context.progress)
-
-
-def _share_of_copies(what: str, distances: Tensor) -> Number:
-    share = float((distances == 0).double().mean())
-    return Number(name=f"{what} that are training images", value=share)
 
 
 def _overfitting(context: UseContext, train: ModelRows, valid: ModelRows) -> list[Number]:

@@ -49,9 +49,14 @@ class NoiseLevels(Use):
         varied = {name: self._vary(context, name) for name in model.latent_levels}
         for name, x in varied.items():
             numbers += _effects(name, x, event)
+        lines = [
+            (f"{name} varies", pictures.colours(x[shared, : self.num_columns], event))
+            for shared in range(min(self.num_shown, self.num_shared))
+            for name, x in varied.items()
+        ]
         shown = [
             pictures.show(
-                self._grid(varied, event), folder / "varied.png",
+                pictures.grid(lines), folder / "varied.png",
                 "A block for each draw of the noise that stays; in each row the noise of one level "
                 "varies, and all else is fixed",
             ),
@@ -81,30 +86,13 @@ class NoiseLevels(Use):
             drawn.append(model.sample_varying(self.num_varied, level, given, generator).cpu())
         return torch.stack(drawn)
 
-    def _grid(self, varied: Mapping[str, Tensor], event: Levels) -> Figure:
-        lines = [
-            (f"{name} varies", pictures.colours(x[shared, : self.num_columns], event))
-            for shared in range(min(self.num_shown, self.num_shared))
-            for name, x in varied.items()
-        ]
-        return pictures.grid(lines)
-
 
 def variance_and_layout(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return how far variations are apart, and how much of it is layout rather than texture.
 
-    Arguments:
-        x: (draws, variations, C, H, W) in [0, 1].
-
-    Returns:
-        The mean variance of a pixel, (draws,); and that of averages over blocks of 2 x 2 pixels in
-        place of them, (draws,), which is as large where neighbours change together and a quarter
-        where they change independently.
-
-    Example:
-        >>> whole = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1, 1).expand(-1, -1, -1, 4, 4)
-        >>> [value.item() for value in variance_and_layout(whole)]
-        [0.5, 0.5]
+    Of (draws, variations, C, H, W) in [0, 1] that is the mean variance of a pixel, (draws,), and of
+    averages over 2 x 2 pixels, (draws,), which is as large where neighbours change together and a
+    quarter where they change independently.
     """
     pixels = x.var(1).flatten(1).mean(1)
     block = [min(BLOCK, extent) for extent in x.shape[-2:]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 import arcore
 from pipeline.evaluation import scoring
 from pipeline.uses import pictures
-from pipeline.uses.kept_scores import KeptScores
 from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import UseContext, choose
 from pipeline.uses.use_records import Number
@@ -32,12 +30,7 @@ class OrderingEnsembles(Use):
     def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         ensemble, test = self._ensemble(context), context.stored("test")
         chosen = choose(len(test), self.num_rows, self.seed)
-        kept = KeptScores(context, "orderings", chosen)
-        columns = [
-            kept.of(f"{index:04d}", partial(scoring.scores, member, test, BATCH, chosen))
-            for index, member in enumerate(ensemble)
-        ]
-        each = torch.stack(columns, 1)
+        each = torch.stack([scoring.scores(one, test, BATCH, chosen) for one in ensemble], 1)
         counts = [1 << power for power in range((self.most - 1).bit_length())] + [self.most]
         mixed = {count: scoring.mixture(each[:, :count]) for count in counts}
         numbers: list[Number] = []
@@ -53,7 +46,7 @@ class OrderingEnsembles(Use):
         )
         caption = "Nats over the orderings of an ensemble"
         shown = [pictures.show(_figure(mixed), folder / "nats.png", caption)]
-        return UseOutcome(numbers, shown, notes, kept.earlier_seconds)
+        return UseOutcome(numbers, shown, notes)
 
     def _ensemble(self, context: UseContext) -> arcore.Ensemble:
         model = context.exact_model

@@ -42,7 +42,6 @@ class Outliers(Use):
         event, _ = context.images, context.unconditional_model
         if not image_codecs.applies(event):
             raise context.unfit_event("images of up to 256 levels")
-        image_codecs.require()
         rows = context.rows("test", self.num_rows, self.seed)
         kinds = {REAL: rows.x.cpu(), **others(rows.x.cpu(), event, self.seed)}
         read = None
@@ -51,15 +50,12 @@ class Outliers(Use):
             read = {self.other: sha256}
         scores = {name: _scores(context, name, x, event) for name, x in kinds.items()}
         images = pictures.image_grid(kinds, event, self.num_shown)
-        histograms = _figure(scores)
+        caption = "Both scores: histograms, each kind a line"
         shown = [
             pictures.show(images, folder / "images.png", "Images of each kind"),
-            pictures.show(
-                histograms, folder / "scores.png", "Both scores: histograms, each kind a line"
-            ),
+            pictures.show(_figure(scores), folder / "scores.png", caption),
         ]
-        notes = _notes({name: len(x) for name, x in kinds.items()})
-        notes += context.bound_note
+        notes = _notes({name: len(x) for name, x in kinds.items()}) + context.bound_note
         return UseOutcome(_numbers(scores), shown, notes, other_datasets=read)
 
     def _of_dataset(self, name: str, event: Levels) -> tuple[Tensor, str]:
@@ -96,16 +92,7 @@ def _notes(counts: Mapping[str, int]) -> str:
 
 
 def others(x: Tensor, event: Levels, seed: int) -> Mapping[str, Tensor]:
-    """Return images that are not real, as many as there are real ones, by kind.
-
-    Noise is uniform; the pixels of an image are shuffled with all their colours; images of one
-    colour have a random one; mirrored ones are real but for left and right.
-
-    Arguments:
-        x: real images (N, C, H, W).
-        event: what one is.
-        seed: of all draws.
-    """
+    """Return images by kind that are not real, as many as there are real ones (N, C, H, W)."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randint(event.num_levels, x.shape, generator=generator)
     places = torch.rand(len(x), x[0, 0].numel(), generator=generator).argsort(1)
@@ -123,16 +110,9 @@ def others(x: Tensor, event: Levels, seed: int) -> Mapping[str, Tensor]:
 def auc(real: np.ndarray, other: np.ndarray, paired: bool = False) -> tuple[float, float]:
     """Return the probability that another image's score is above a real one's, and its error.
 
-    Ties count half. The standard error is that of DeLong et al. (1988): the spread of each image's
-    share in the probability, of both kinds together where one is made of the other.
-
-    Arguments:
-        real: scores, two or more.
-        other: the same of others.
-        paired: whether the i-th of the others was made of the i-th real one.
-
-    Reference:
-        DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988.
+    Ties count half. The standard error is that of DeLong, DeLong and Clarke-Pearson (Biometrics 44,
+    1988): the spread of each image's share in the probability, of both kinds together where the
+    i-th of the others was made of the i-th real one (`paired`).
 
     Example:
         >>> auc(np.array([0.0, 1.0]), np.array([2.0, 3.0]))

@@ -14,9 +14,9 @@ from pipeline.artifacts.writer import alone, writing
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.core.records import write_object
+from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.data.manifest import require_same
 from pipeline.experiments import naming, params_file, schema
-from pipeline.experiments.overlay import overlaid
 from pipeline.uses import use_context, use_records
 from pipeline.uses.classes import ClassPosteriors
 from pipeline.uses.continuation import Continuation
@@ -63,16 +63,11 @@ assert USE_TYPES.keys() == USES.keys()
 
 
 def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
-    """Run one use of an experiment's model, or all that params.yaml lists for it.
+    """Run one use of an experiment's model, or `all` that params.yaml lists for it.
 
     Writes `evaluation/<dataset>/uses/<experiment>/`, with one folder per use. With overrides that
     folder has a name of its own, and reports do not read it. The numbers of `all` are also written
     to `metrics/uses/<experiment>.json`.
-
-    Arguments:
-        name: a key of `USES`, or `all`.
-        experiment: whose model is in models/, or kept in results/.
-        overrides: `key=value` of the use's settings.
 
     Raises:
         UserError: for an unknown use or setting or a missing model, before anything runs; for a
@@ -82,8 +77,6 @@ def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
     context = use_context.load(experiment)
     folder_name = naming.variant(experiment, overrides) if overrides else experiment
     whole = _artifact(context, folder_name, f"{name} {experiment}")
-    kept = paths.work() / "scores" / folder_name
-    context = dataclasses.replace(context, kept=kept)
     with alone(whole):
         made, failed = [], []
         for one, use in uses.items():
@@ -96,7 +89,6 @@ def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
         if name == ALL:
             _drop_others(whole.folder, uses)
             _write_metrics(experiment, made)
-        _drop_kept(kept, uses)  # at the end: a rerun starts again
     return whole.folder if name == ALL else whole.folder / name
 
 
@@ -126,7 +118,7 @@ def _uses(name: str, experiment: str, overrides: Sequence[str]) -> dict[str, Use
     uses = {}
     for one in entry if name == ALL else [name]:
         where = f"uses.{experiment}.uses.{one}"
-        given = overlaid(entry.get(one) or {}, overrides, where)
+        given = overlaid(entry.get(one) or {}, parse_overrides(overrides))
         uses[one] = schema.build(USE_TYPES[one], given, where)
     return uses
 
@@ -147,13 +139,11 @@ def read_entry(experiment: str) -> dict[str, dict[str, object]]:
 
 def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseRecord:
     output = _artifact(context, folder_name, f"{name} {context.experiment}", name)
-    with alone(output) as begun, writing(output, device=context.model.device) as folder:
+    with writing(output, device=context.model.device) as folder:
         outcome = use.run(context, folder)
         require_same(paths.shards(context.dataset), context.manifest)
         record = _record(name, use, context, outcome)
         use_records.write(record, folder)
-        seconds = round(begun.seconds + outcome.earlier_seconds, 2)
-        write_object(folder / artifact.USE.origin, {"seconds": seconds})
     for number in record.numbers:
         log.info("%s, %s: %s", context.experiment, name, number)
     return record
@@ -174,15 +164,6 @@ def _record(name: str, use: Use, context: UseContext, outcome: UseOutcome) -> Us
         others=outcome.others,
         other_datasets=outcome.other_datasets,
     )
-
-
-def _drop_kept(kept: Path, uses: Collection[str]) -> None:
-    """Remove what uses kept on the way, now that their results are in place; of others it stays."""
-    for use in uses:
-        for folder in kept.glob(f"{use}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
-    if kept.is_dir() and not any(kept.iterdir()):
-        kept.rmdir()
 
 
 def _drop_others(out: Path, listed: Collection[str]) -> None:

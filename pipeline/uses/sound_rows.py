@@ -15,20 +15,14 @@ from pipeline.data import sound_batches
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.formats.sound_files import wave_bytes
 from pipeline.evaluation import audio_figures
+from pipeline.uses import pictures
 from pipeline.uses.use_context import UseContext, choose
 from pipeline.uses.use_records import Shown
 
 
 @dataclass(frozen=True)
 class SoundRows:
-    """The test sounds of a model of sounds.
-
-    Attributes:
-        context: whose model it is.
-        event: what it models.
-        sound: what the dataset's sounds are.
-        split: the test rows.
-    """
+    """The test sounds of a model of sounds; `sound` is what the dataset's sounds are."""
 
     context: UseContext
     event: Levels
@@ -53,7 +47,7 @@ class SoundRows:
 
     def length(self, row: int) -> int:
         """Return how many samples a row has."""
-        return int(sound_batches.lengths(self.split)[row])
+        return int(self.labels([row])[0, 0])
 
     def levels(self, row: int) -> Tensor:
         """Return a row without its padding, (1, length) on the model's device."""
@@ -67,14 +61,6 @@ class SoundRows:
         condition = sound_batches.condition_for(model, labels, first, end - begin)
         return None if condition is None else condition.to(model.device)
 
-    def title(self, row: int) -> str:
-        """Name the speaker and the text of a row."""
-        return audio_figures.title_of(self.labels([row])[0], self.sound)
-
-    def text(self, row: int) -> str:
-        """Return the text of a row, nothing without one."""
-        return audio_figures.text_of(self.labels([row])[0], self.sound)
-
     def generator(self, row: int, seed: int) -> torch.Generator:
         """Return the source of randomness of what is drawn for a row."""
         return self.context.generator(seed * 1_000 + row)
@@ -84,3 +70,16 @@ class SoundRows:
         rate = self.sound.sample_rate
         path.write_bytes(wave_bytes(levels.numpy(), self.event.num_levels, rate))
         return Shown(file=path.name, caption=caption)
+
+    def draw(
+        self,
+        rows: Sequence[Sequence[tuple[str, Tensor]]],
+        path: Path,
+        caption: str,
+        marks: Sequence[float] = (),
+    ) -> Shown:
+        """Draw the spectrograms of rows of sounds, a title and levels each."""
+        panels = [[(title, levels.numpy()) for title, levels in row] for row in rows]
+        rate, num_levels = self.sound.sample_rate, self.event.num_levels
+        figure = audio_figures.spectrograms(panels, num_levels, rate, marks)
+        return pictures.show(figure, path, caption)

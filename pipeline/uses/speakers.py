@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from arcore.inference import classification
-from pipeline.datasets.base import Sound
 from pipeline.evaluation import audio_figures
-from pipeline.uses import pictures
 from pipeline.uses.sound_rows import SoundRows
 from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting, share_of
 from pipeline.uses.use_context import UseContext
-
-PANEL = 2.0  # inches that a spectrogram is wide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +36,13 @@ class SpeakerSwap(Use):
             mean_of("what the speaker tells of a sound", information, "nats"),
         ]
         chosen = sounds.choose(self.num_texts, self.seed)
-        drawn = [self._in_all_voices(sounds, row) for row in chosen]
-        texts = [sounds.text(row) for row in chosen]
-        figure = _figure(drawn, texts, sounds.event.num_levels, sounds.sound)
+        voices = [self._in_all_voices(sounds, row) for row in chosen]
         caption = "Sounds drawn of the same text and length, a column a speaker"
-        shown = [pictures.show(figure, folder / "spectrograms.png", caption)]
-        for number, (voices, text) in enumerate(zip(drawn, texts, strict=True), 1):
-            named = zip(sounds.sound.speakers, voices, strict=True)
-            for speaker, (name, levels) in enumerate(named, 1):
+        shown = [sounds.draw(voices, folder / "spectrograms.png", caption)]
+        for number, named in enumerate(voices, 1):
+            for speaker, (title, levels) in enumerate(named, 1):
                 path = folder / f"{number}-speaker-{speaker}.wav"
-                shown.append(sounds.play(levels, path, f"{name} {text}".strip()))
+                shown.append(sounds.play(levels, path, title))
         condition = "speaker and text" if model.num_symbols is not None else "speaker"
         notes = (
             f"The model is conditioned on the {condition}. p(speaker | sound) of {len(rows)} "
@@ -60,12 +51,15 @@ class SpeakerSwap(Use):
         )
         return UseOutcome(numbers, shown, notes)
 
-    def _in_all_voices(self, sounds: SoundRows, row: int) -> Tensor:
-        """Draw a row's text in its length by each speaker, (speakers, length) levels."""
+    def _in_all_voices(self, sounds: SoundRows, row: int) -> list[tuple[str, Tensor]]:
+        """Draw a row's text in its length by each speaker, (length,) levels with their titles."""
         condition = conditions_by_speaker(sounds, row)
         twin = sounds.context.model.of_length(sounds.length(row))
         generator, progress = sounds.generator(row, self.seed), sounds.context.progress
-        return twin.sample(len(condition), condition, generator, progress=progress).cpu()
+        drawn = twin.sample(len(condition), condition, generator, progress=progress).cpu()
+        text = audio_figures.text_of(sounds.labels([row])[0], sounds.sound)
+        names = sounds.sound.speakers
+        return [(f"{name} {text}".strip(), x) for name, x in zip(names, drawn, strict=True)]
 
 
 @torch.no_grad()
@@ -85,21 +79,3 @@ def conditions_by_speaker(sounds: SoundRows, row: int) -> Tensor:
     of_speaker = everybody if everybody.dim() == 1 else everybody[:, 0]
     of_speaker[:] = torch.arange(speakers, device=everybody.device)
     return everybody
-
-
-def _figure(drawn: Sequence[Tensor], texts: Sequence[str], levels: int, sound: Sound) -> Figure:
-    columns, size = len(sound.speakers), audio_figures.FONT_SIZE
-    titles = [audio_figures.wrapped(text, PANEL * columns) for text in texts]
-    lines = sum(1 + title.count("\n") for title in titles)
-    height = 1.7 * len(drawn) + audio_figures.LINE * lines + 0.3
-    figure = pictures.new_figure(PANEL * columns + 0.8, height)
-    parts = figure.subfigures(len(drawn), 1, squeeze=False)[:, 0]
-    for part, voices, title in zip(parts, drawn, titles, strict=True):
-        if title:
-            part.suptitle(title, fontsize=size, parse_math=False)
-        panels = part.subplots(1, columns, squeeze=False, sharey=True)[0]
-        for axes, name, x in zip(panels, sound.speakers, voices, strict=True):
-            audio_figures.draw_spectrogram(axes, x.numpy(), levels, sound.sample_rate, name)
-            axes.set_xlabel("seconds", fontsize=size)
-        panels[0].set_ylabel("kHz", fontsize=size)
-    return figure

@@ -128,25 +128,16 @@ def given_pixels(extents: tuple[int, ...], factor: int) -> Tensor:
 def posterior_mean(what: str, truth: Tensor, draws: Tensor) -> list[Number]:
     """Return what the mean of endlessly many draws would reach, and whether draws are as apart.
 
-    With J draws of variance v the squared error of their mean is e + v / J, where e is that of the
-    posterior mean, the least possible. If the posterior is right, e = v: a single draw has twice
-    the error of the mean, 3 dB less.
-
-    Arguments:
-        what: is measured, for the numbers' names.
-        truth: (N, C, H, W) in [0, 1].
-        draws: (J, N, C, H, W), J >= 2.
+    With J draws (J, N, C, H, W) of variance v the squared error of their mean is e + v / J, where e
+    is that of the posterior mean, the least possible. If the posterior is right, e = v.
     """
     variance = float(draws.var(0).mean())
     error = float((draws.mean(0) - truth).square().mean()) - variance / len(draws)
     if error <= 0:  # too few rows to tell
         return []
+    decibels = -10 * math.log10(error)
     return [
-        Number(
-            name=f"{what}: PSNR, the mean of endlessly many draws",
-            value=-10 * math.log10(error),
-            unit="dB",
-            sign="~",
-        ),
+        Number(name=f"{what}: PSNR, the mean of endlessly many draws", value=decibels, unit="dB",
+               sign="~"),
         Number(name=f"{what}: variance of draws by squared error of that", value=variance / error),
-    ]
+    ]  # fmt: skip

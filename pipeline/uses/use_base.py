@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -19,40 +19,23 @@ from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number, Shown
 
 T = TypeVar("T")
-LEAST = "least"
+WORDS, LEAST = "words", "least"
+MOST = 1_000_000  # of any setting but the seed
 
 
 def setting(default: T, words: str, least: float | None = None) -> T:
-    """Declare a setting of a use.
-
-    Arguments:
-        default: its value where none is given.
-        words: what it is.
-        least: the smallest value; of a list, that of each element.
-    """
-    metadata = {"words": words, LEAST: least}
-    if isinstance(default, list):
-        made = dataclasses.field(default_factory=lambda: copy.copy(default), metadata=metadata)
-        return cast(T, made)
-    field: T = dataclasses.field(default=default, metadata=metadata)
-    return field
+    """Declare a setting of a use, and the smallest value of it, or of each element of a list."""
+    metadata = {WORDS: words, LEAST: least}
+    return dataclasses.field(default_factory=lambda: copy.copy(default), metadata=metadata)
 
 
 @dataclass(frozen=True)
 class UseOutcome:
-    """What came out of a use.
-
-    Attributes:
-        numbers, shown: as in a `pipeline.uses.use_records.UseRecord`.
-        notes: what to know of the numbers.
-        earlier_seconds: that an earlier start, which was cut short, spent on them.
-        others, other_datasets: as in a `UseRecord`.
-    """
+    """What came out of a use, as in a `pipeline.uses.use_records.UseRecord`."""
 
     numbers: Sequence[Number]
     shown: Sequence[Shown]
     notes: str
-    earlier_seconds: float = 0.0
     others: dict[str, str] | None = None
     other_datasets: dict[str, str] | None = None
 
@@ -62,7 +45,7 @@ class Use(abc.ABC):
     """A use of a trained model; its fields are its settings.
 
     Raises:
-        UserError: for a setting below its least value.
+        UserError: for a setting below its least value, or beyond all sense.
     """
 
     seed: int = setting(0, "of all random choices: rows, noise and draws")
@@ -70,8 +53,7 @@ class Use(abc.ABC):
     def __post_init__(self) -> None:
         require_seed(self.seed, "seed")
         for field in dataclasses.fields(self):
-            if field.metadata.get(LEAST) is not None:
-                _require_least(field, getattr(self, field.name))
+            _require_least(field, getattr(self, field.name))
 
     def run(self, context: UseContext, folder: Path) -> UseOutcome:
         """Write files into a folder, and return what they show.
@@ -91,11 +73,12 @@ class Use(abc.ABC):
 
     @classmethod
     def settings_text(cls) -> str:
-        """Return a line for each setting: its name, what it is and its default."""
-        return "\n".join(
-            f"  {field.name}={_default_of(field)}: {field.metadata['words']}"
-            for field in dataclasses.fields(cls)
-        )
+        """Return a line for each setting: its name, its default and what it is."""
+        lines = []
+        for field in dataclasses.fields(cls):
+            assert field.default_factory is not dataclasses.MISSING  # as `setting` declares it
+            lines.append(f"  {field.name}={field.default_factory()}: {field.metadata[WORDS]}")
+        return "\n".join(lines)
 
     def settings(self) -> dict[str, object]:
         """Return the settings as plain types, the seed last."""
@@ -104,13 +87,10 @@ class Use(abc.ABC):
         return values
 
 
-def _default_of(field: dataclasses.Field[object]) -> object:
-    factory = field.default_factory
-    return field.default if factory is dataclasses.MISSING else factory()
-
-
-def _require_least(field: dataclasses.Field[object], value: object) -> None:
+def _require_least(field: dataclasses.Field[object], value: Any) -> None:
     least = field.metadata[LEAST]
+    if least is None:
+        return
     expected = f"{'a number' if field.type == 'float' else 'an integer'} >= {least}"
     if isinstance(value, list):
         expected = f"integers >= {least}"
@@ -118,6 +98,7 @@ def _require_least(field: dataclasses.Field[object], value: object) -> None:
         expected += " or null"
     for one in value if isinstance(value, list) else [value]:
         require(one is None or one >= least, field.name, expected, one)
+        require(one is None or one <= MOST, field.name, f"at most {MOST:,}", one)
 
 
 def share_of(name: str, holds: Tensor) -> Number:

@@ -6,7 +6,6 @@ import logging
 import re
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,13 +23,12 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split, draw_events
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
-from pipeline.evaluation import kept_weights, scoring
+from pipeline.evaluation import result_files, scoring
 from pipeline.training import saved_models
 
 log = logging.getLogger(__name__)
 PROBABILITIES_AT_ONCE = 1 << 24
 EVENTS_AT_ONCE = 4_096  # of decoders, which keep maps for each
-READ_AT_ONCE = 4_096  # rows, of labels alone
 
 
 @dataclass(frozen=True)
@@ -93,19 +91,11 @@ def spread(total: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class UseContext:
-    """A trained model and the data that it was trained on.
-
-    Attributes:
-        experiment: its name.
-        trained: its weights and where they came from.
-        manifest: of the shards.
-        kept: folder for scores of a use under way; None for none.
-    """
+    """A trained model and the data that it was trained on."""
 
     experiment: str
     trained: saved_models.TrainedModel
     manifest: Manifest
-    kept: Path | None = None
 
     @property
     def model(self) -> arcore.AutoregressiveModel:
@@ -169,14 +159,7 @@ class UseContext:
         return sys.stderr.isatty()
 
     def nats(self, x: Tensor, condition: Tensor | None, batch_size: int, label: str) -> Tensor:
-        """Score rows in batches, -ln p(x) or its bound, (rows,) float64 on the CPU.
-
-        Arguments:
-            x: (rows, *event.shape).
-            condition: one row per event, for a conditional model.
-            batch_size: rows at once, if they have no more probabilities than `rows_at_once`.
-            label: of the progress bar.
-        """
+        """Score rows in batches, -ln p(x) or its bound, (rows,) float64 on the CPU."""
         parts, device, event = [], self.model.device, self.model.event
         if is_levels(event) and not event.is_open:
             batch_size = min(batch_size, rows_at_once(event))
@@ -193,10 +176,8 @@ class UseContext:
     ) -> Tensor:
         """Return -ln p(missing | observed) of each row, (rows,) float64 on the CPU.
 
-        Arguments:
-            rows: of levels.
-            observed: bool, of the event's shape: first in the model's order.
-            model: another form of the model; None for itself.
+        `observed` is bool, of the event's shape, and first in the order of the model, or of
+        another form of it.
         """
         parts = [
             -completion.log_prob_missing(model or self.model, part.x, observed, part.condition)
@@ -228,12 +209,10 @@ class UseContext:
 
     def learned_labels(self) -> np.ndarray | None:
         """Return the labels of the rows that were learned from, None without any."""
-        data, parts = self.stored("train"), []
-        total = self._usable(data, "train")
-        for first in range(0, total, READ_AT_ONCE):
-            rows = np.arange(first, min(first + READ_AT_ONCE, total))
-            parts.append(data[rows].labels)
-        known = [part for part in parts if part is not None]
+        data = self.stored("train")
+        total = self._usable(len(data), "train")
+        parts = np.array_split(np.arange(total), -(-total // EVENTS_AT_ONCE))
+        known = [found for part in parts if (found := data[part].labels) is not None]
         return np.concatenate(known) if known else None
 
     def rows(self, split: str, count: int | None = None, seed: int = 0) -> ModelRows:
@@ -243,16 +222,16 @@ class UseContext:
         that the first rows stand for nothing.
         """
         data = self.stored(split)
-        numbers = choose(self._usable(data, split), count, seed)
+        numbers = choose(self._usable(len(data), split), count, seed)
         stored = data[numbers]
         x = torch.from_numpy(draw_events(data, stored, numbers, self.model.event))
         condition = scoring.condition_of(self.model, stored)
         return ModelRows(numbers, x.to(self.model.device), condition, stored.labels)
 
-    def _usable(self, data: Split, split: str) -> int:
+    def _usable(self, count: int, split: str) -> int:
         """Return how many rows, the first ones, are asked: of training rows, those learned from."""
         learned = self.trained.content.get("trainer", {}).get("train_rows")
-        return learned if split == "train" and learned else len(data)
+        return learned if split == "train" and learned else count
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a source of randomness on the model's device."""
@@ -274,12 +253,12 @@ def load(experiment: str) -> UseContext:
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment) is not None
     require(plain, "experiment", "a name of letters, digits, '.', '_' and '-'", experiment)
     folder = paths.usable_model(experiment)
-    if folder != paths.model(experiment):
-        log.info("%s: the weights kept in results/%s", experiment, experiment)
-        kept_weights.read_record(folder)
-        trained = kept_weights.load(folder)
-    else:
+    if folder == paths.model(experiment):
         trained = saved_models.load(experiment)
+    else:
+        log.info("%s: the weights kept in results/%s", experiment, experiment)
+        result_files.read(folder)  # that the weights must be those of
+        trained = saved_models.load_folder(folder)
     described = trained.content.get("dataset")
     name = described.get("name") if isinstance(described, dict) else described
     shards = paths.shards(str(name))

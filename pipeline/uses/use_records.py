@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.artifacts.artifact import USE
 from pipeline.artifacts.reader import check_files, read_origin
 from pipeline.core import paths
-from pipeline.core.file_hash import sha256_of
+from pipeline.core.atomic import sha256_of
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming
@@ -28,7 +28,6 @@ class Number(Record):
 
     Attributes:
         name: the same for all models; "a: b" is the column b of the table a.
-        value: the number.
         stderr: its standard error, None where it has none.
         unit: in words, "" without one.
         sign: of the value: nothing, or ~ for an estimate.
@@ -48,12 +47,7 @@ class Number(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Shown(Record):
-    """A file to look at or to listen to.
-
-    Attributes:
-        file: its name in the use's folder: .png or .wav.
-        caption: what it shows.
-    """
+    """A file to look at or to listen to, .png or .wav, in the use's folder."""
 
     file: str
     caption: str
@@ -64,17 +58,10 @@ class UseRecord(Record):
     """A use of one model.
 
     Attributes:
-        use: its name.
-        experiment: whose model it is.
-        model: by name.
-        dataset: that the model was trained on.
         weights_sha256, dataset_sha256: of the model's weights and of the shards.
-        settings: that it ran with.
         notes: what to know of the numbers, one sentence or more.
-        numbers, shown: what came out.
-        others: hashes of the weights of other experiments that it was compared with, by name;
-            None for none.
-        other_datasets: hashes of the shards of other datasets that it read, by name; None for none.
+        others: hashes of the weights of other experiments that it was compared with, by name.
+        other_datasets: hashes of the shards of other datasets that it read, by name.
     """
 
     use: str
@@ -91,11 +78,7 @@ class UseRecord(Record):
     other_datasets: dict[str, str] | None = left_out(None)
 
     def is_current(self, dataset_sha256: str) -> bool:
-        """Check whether weights and shards are still those that the use read.
-
-        Arguments:
-            dataset_sha256: of the dataset's shards.
-        """
+        """Whether weights and shards, of which these are its own, are those that the use read."""
         models = {self.experiment: self.weights_sha256, **(self.others or {})}
         datasets = self.other_datasets or {}
         return (
@@ -108,13 +91,7 @@ class UseRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class UseTiming(Record):
-    """Where a use ran, `timing.json`: it differs from run to run, so that DVC ignores it.
-
-    Attributes:
-        device: that it computed on.
-        seconds: that it took.
-        commit: of the code.
-    """
+    """Where a use ran, and with what code: `timing.json`, which DVC ignores."""
 
     device: str
     seconds: float
@@ -171,18 +148,17 @@ def files(dataset: str) -> list[Path]:
 
 
 def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
-    """Return the records of a dataset's uses with their folders, in the order of `USES`.
+    """Return the records of `files` with their folders, in the order of `USES`.
 
-    What was changed by hand has a name of its own and is none of them; what was made with other
-    data than the shards, or weights than those in models/ (where there are none, in results/), is
-    left out, with a warning.
+    What was made with other data than the shards, or weights than those in models/ (where there
+    are none, in results/), is left out, with a warning.
 
     Raises:
         UserError: naming the file that is malformed.
     """
     found = []
-    for path in files(dataset):
-        record, folder = read(path.parent), path.parent
+    for folder in (path.parent for path in files(dataset)):
+        record = read(folder)
         if record.is_current(dataset_sha256):
             found.append((record, folder))
         else:

@@ -86,8 +86,7 @@ def test_the_recorded_number_comes_out(
     config = compose.load(naming.experiment_of(name))
     if not paths.shards(config.dataset["name"]).exists():
         bring(catalog.get_dataset(config.dataset))
-    found = rescoring.rescore(name)
-    for split, then, score in found.pairs():
-        pairs = [(s.nats, s.nats_stderr) for s in (then, score)]
+    for found in rescoring.rescore(name):
+        pairs = [(score.nats, score.nats_stderr) for score in (found.recorded, found.now)]
         recorded, now = (wording.with_error(*pair) for pair in pairs)
-        assert now == recorded, split
+        assert now == recorded, found.split

@@ -30,6 +30,7 @@ BAD_CALLS = [
     (lambda m: m.sample(-3), ["n", ">= 1", "-3"]),
     (lambda m: m.sample(2.0), ["n", ">= 1", "2.0"]),
     (lambda m: m.sample(True), ["n", ">= 1", "True"]),
+    (lambda m: m.sample(10**12), ["n", "at most 477,218,588 events of 9", "1000000000000"]),
     (lambda m: m.sample(2, LABELS), ["condition", "None", "tensor"]),
     (lambda m: m.sample(2, temperature=0), ["temperature", "a number > 0", "0"]),
     (lambda m: m.sample(2, temperature=float("nan")), ["temperature", "a number > 0", "nan"]),
@@ -43,6 +44,11 @@ BAD_CALLS = [
 BAD_LEVELS = [
     (lambda m: m.log_prob(X + 2), ["x", "[0, 2)", "[2, 2]"]),
     (lambda m: m.log_prob(X + 0.5), ["x", "integer levels", "fractional"]),
+<<<<<<< HEAD
+=======
+    (lambda m: m(X + 0.5), ["x", "integer levels", "fractional"]),
+    (lambda m: m.log_prob(X + torch.nan), ["x", "integer levels", "fractional"]),
+>>>>>>> main
     (lambda m: m.log_prob(X + torch.inf), ["x", "[0, 2)", "inf"]),
     (lambda m: m.log_prob(X.to(torch.complex64)), ["x", "integer levels", "complex64"]),
     (lambda m: m.conditionals(X + 2), ["x", "[0, 2)", "[2, 2]"]),

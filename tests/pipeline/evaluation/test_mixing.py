@@ -30,6 +30,7 @@ from pipeline.evaluation import (
     scoring,
 )
 from pipeline.experiments import compose, layout, params_file
+from pipeline.experiments.schema import EvaluationConfig
 from pipeline.reporting import wording
 from pipeline.tracking import mlflow_store
 from pipeline.training import driver, saved_models
@@ -205,13 +206,14 @@ def test_a_pool_of_many_levels_is_fitted_to_some_rows(
 ) -> None:
     models = [saved_models.load(name).model for name in POOL["mixture"]]
     valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
-    whole, _ = pooling.fit(models, valid, 500, 0, CPU)
+    plan = EvaluationConfig()
+    whole, _ = pooling.fit(models, valid, plan, CPU)
     monkeypatch.setattr(pooling, "AT_ONCE", 7 * 64 * 2 * 2)
-    in_parts, _ = pooling.fit(models, valid, 500, 0, CPU)
+    in_parts, _ = pooling.fit(models, valid, plan, CPU)
     torch.testing.assert_close(in_parts, whole)
     monkeypatch.setattr(pooling, "NUMBERS", 10 * 64 * 2 * 2)
     with caplog.at_level("INFO"):
-        some, _ = pooling.fit(models, valid, 500, 0, CPU)
+        some, _ = pooling.fit(models, valid, plan, CPU)
     assert f"fitted to 10 of {len(valid)} validation rows" in caplog.text
     assert not torch.equal(some, whole)
 
@@ -350,6 +352,9 @@ def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:
     weights.write_bytes(weights.read_bytes() + b" ")
     mixing.mix(compose.load_mixture("both"))
     assert (joined / "valid.csv").read_bytes() == before
+    (joined / "valid.csv").write_bytes(b"\xff\xfe\x00")
+    mixing.mix(compose.load_mixture("both"))
+    assert (joined / "valid.csv").read_bytes() == before
 
 
 def test_a_member_whose_weights_come_out_the_same_joins_as_it_is_now(mixed: Path) -> None:
@@ -447,57 +452,6 @@ def test_a_mixture_names_the_code_that_began_it(
     mixing.mix(compose.load_mixture("both"))
     record = saved_models.load("both").record
     assert record is not None and record.commit == "as it began"
-
-
-def test_a_damaged_record_of_a_member_costs_its_seconds(
-    mixed: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    source = paths.model("sums")
-    (mixing.join(compose.load_mixture("both"), "sums") / "training.json").unlink()
-    kept = (source / "training.json").read_text()
-    try:
-        (source / "training.json").write_text("{")
-        paths.results().joinpath("sums").mkdir(parents=True)
-        paths.results().joinpath("sums", "metrics.json").write_text("{")
-        mixing.mix(compose.load_mixture("both"))
-        assert caplog.text.count("warning: no record says how long sums was trained") == 1
-    finally:
-        (source / "training.json").write_text(kept)
-        shutil.rmtree(paths.results(), ignore_errors=True)
-        mixing.join(compose.load_mixture("both"), "sums")
-
-
-def test_the_seconds_of_a_member_are_those_of_any_record_of_its_weights(
-    mixed: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    joined, source = paths.joined("both", "sums"), paths.model("sums")
-    weights = saved_models.load("sums").weights_sha256
-
-    def seconds() -> float:
-        caplog.clear()
-        mixing.mix(compose.load_mixture("both"))
-        record = saved_models.load("both").record
-        assert record is not None
-        return record.train_seconds
-
-    (joined / "training.json").unlink()  # as where DVC has restored the folder
-    content = json.loads((source / "training.json").read_text())
-    try:
-        (source / "training.json").write_text(json.dumps(content | {"train_seconds": 1000.0}))
-        assert 1000 < seconds() < 2000 and "warning" not in caplog.text
-        (source / "training.json").write_text(json.dumps(content | {"weights_sha256": "0" * 64}))
-        assert seconds() < 1000
-        assert "warning: no record says how long sums was trained" in caplog.text
-        evaluated = json.loads(Path("evaluation/digits_binary/both/metrics.json").read_text())
-        kept = paths.results() / "sums"
-        kept.mkdir(parents=True)
-        record = evaluated | {"weights_sha256": weights, "train_seconds": 3000.0}
-        (kept / "metrics.json").write_text(json.dumps(record))
-        assert 3000 < seconds() < 4000 and "warning" not in caplog.text
-    finally:
-        (source / "training.json").write_text(json.dumps(content))
-        shutil.rmtree(paths.results(), ignore_errors=True)
-        shutil.rmtree(joined)
 
 
 def test_sounds_of_any_length_are_mixed(

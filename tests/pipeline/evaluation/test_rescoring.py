@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -78,10 +77,8 @@ def test_numbers_on_both_sides_of_a_printed_digit_are_the_same(monkeypatch, caps
 
     def rescored(apart: float) -> None:
         now = Score.from_nats(86.154999 + apart, 0.2, event)
-        found = SimpleNamespace(
-            pairs=lambda: [("test", then, now)], record=SimpleNamespace(exact=True)
-        )
-        monkeypatch.setattr(rescoring, "rescore", lambda name: found)
+        found = rescoring.Rescored("test", True, then, now)
+        monkeypatch.setattr(rescoring, "rescore", lambda name: [found])
         run(monkeypatch, "toy")
 
     rescored(2e-6)
@@ -99,7 +96,7 @@ def test_further_splits_are_scored_too(project: Path, monkeypatch, capsys) -> No
     path.write_text(json.dumps(metrics | {"further_tests": [further]}))
     with pytest.raises(UserError, match="other numbers than recorded: toy, valid$"):
         run(monkeypatch, "toy")
-    now = rescoring.rescore("toy").further["valid"]
+    now = rescoring.rescore("toy")[1].now
     path.write_text(json.dumps(metrics | {"further_tests": [further | now.to_dict()]}))
     run(monkeypatch, "toy")
     assert "toy, valid: recorded" in capsys.readouterr().out
@@ -115,6 +112,16 @@ def test_other_weights_other_data_and_none_are_refused(project: Path, monkeypatc
     with pytest.raises(UserError, match=r"digits_binary: expected the data of the record \(0"):
         run(monkeypatch, "toy")
     config.write_text(text)
+    metrics = Path("results/toy/metrics.json")
+    record = json.loads(metrics.read_text())
+    for count, message in (
+        (0, "num_members: expected an integer >= 1"),
+        (5, "expected at most 1 "),
+    ):
+        metrics.write_text(json.dumps(record | {"num_members": count}))
+        with pytest.raises(UserError, match=message):
+            run(monkeypatch, "toy")
+    metrics.write_text(json.dumps(record))
     weights = Path("results/toy/model.safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -125,19 +132,8 @@ def test_other_weights_other_data_and_none_are_refused(project: Path, monkeypatc
     with pytest.raises(UserError, match="no weights are kept; run python -m stages.train toy"):
         run(monkeypatch, "toy")
     shutil.rmtree("results/toy")
-    with pytest.raises(UserError, match="results/toy: expected a record, found none"):
+    with pytest.raises(UserError, match="results/toy/metrics.json: missing; run"):
         run(monkeypatch, "toy")
-
-
-def test_an_error_of_the_system_stops_no_other(workdir: Path, monkeypatch) -> None:
-    errors = {"a": OSError(28, "No space left on device"), "b": UserError("b: damaged")}
-
-    def rescored(name: str) -> None:
-        raise errors[name]
-
-    monkeypatch.setattr(rescoring, "rescore", rescored)
-    with pytest.raises(UserError, match=r"^a: \[Errno 28\] No space left on device; b: damaged$"):
-        run(monkeypatch, "a", "b")
 
 
 def test_a_record_that_cannot_be_scored_stops_no_other(project: Path, monkeypatch, capsys) -> None:
@@ -152,5 +148,5 @@ def test_a_record_that_cannot_be_scored_stops_no_other(project: Path, monkeypatc
     assert capsys.readouterr().out.startswith("toy: recorded ")
     message = str(caught.value)
     assert message.startswith("unknown experiment 'another'")
-    assert "results/toy-folds: expected a record, found none" in message
+    assert "results/toy-folds/metrics.json: missing" in message
     assert message.endswith("; other numbers than recorded: toy")

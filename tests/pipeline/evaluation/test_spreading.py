@@ -38,10 +38,8 @@ def test_a_batch_alone_gives_the_digits_that_it_gives_among_others(project) -> N
     test = shard_reader.read_split("data/shards/digits_binary", "test")
     chosen = np.arange(1, 24, 2)
     whole = scoring.member_scores(project.ensemble(3), test, 5, chosen)
-    work = spreading.ScoringWork(
-        spreading.ScoringJob("data/shards/digits_binary", 3, 0, False, "made", None),
-        spreading._read_files(Path("models/toy"), weights("models/toy")),
-    )
+    files = spreading._read_files(Path("models/toy"), weights("models/toy"))
+    work = spreading.ScoringWork("data/shards/digits_binary", 3, 0, False, "made", None, files)
     work.prepare(1)
     places = scoring.batch_places(project.event, test, 5, chosen)
     assert [len(place) for place in places] == [5, 5, 2]
@@ -50,13 +48,13 @@ def test_a_batch_alone_gives_the_digits_that_it_gives_among_others(project) -> N
 
 
 def test_a_worker_of_other_code_than_the_drivers_is_refused() -> None:
-    job = spreading.ScoringJob("data/shards/digits_binary", 1, 0, False, "made", "b" * 64)
+    work = spreading.ScoringWork("data/shards/digits_binary", 1, 0, False, "made", "b" * 64, {})
     with pytest.raises(UserError, match="expected the code of the driver .bbbbbbbbbbbb., got oth"):
-        spreading.ScoringWork(job, {}).prepare(1)
+        work.prepare(1)
 
 
 def weights(folder: str) -> str:
-    from pipeline.core.file_hash import sha256_of
+    from pipeline.core.atomic import sha256_of
 
     return sha256_of(Path(folder, "model.safetensors"))
 

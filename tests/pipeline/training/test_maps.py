@@ -16,7 +16,7 @@ from pipeline.data.loading import open_split
 from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
-from pipeline.datasets.embedded import digits_coarse
+from pipeline.datasets.embedded import digits
 from pipeline.evaluation import experiment_evaluation
 from pipeline.experiments import compose
 from pipeline.registry import exporting, pyfunc
@@ -51,10 +51,10 @@ def test_maps_reach_the_model(project: None) -> None:
     driver.train(compose.load("toy"))
     model = saved_models.load("toy").model.requires_grad_(False)
     test = shard_reader.read_split(SHARDS, "test")
-    np.testing.assert_array_equal(test.labels, digits_coarse.coarse(test.x, 2))
+    np.testing.assert_array_equal(test.labels, digits.coarse(test.x, 2))
     batch = next(open_split(SHARDS, "train", model, BatchPlan(batch_size=20)).epoch(0))
     assert batch.condition is not None and batch.condition.shape == (20, 1, 4, 4)
-    np.testing.assert_array_equal(batch.condition, digits_coarse.coarse(batch.x.numpy(), 2))
+    np.testing.assert_array_equal(batch.condition, digits.coarse(batch.x.numpy(), 2))
 
     out = experiment_evaluation.evaluate(compose.load("toy"))
     x, maps = torch.from_numpy(test.x), torch.from_numpy(test.labels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -80,69 +79,6 @@ def test_what_is_compared_is_part_of_the_record(project: Path) -> None:
     weights = Path("results/toy-made/model.safetensors")
     weights.write_bytes(weights.read_bytes() + b" ")
     assert use_records.read_all("digits_binary", loaded.manifest.sha256) == []
-
-
-def test_orderings_go_on_where_they_were_cut_short(
-    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    loaded, settings = (
-        use_context.load("toy-made"),
-        ordering_ensembles.OrderingEnsembles(most=4, num_rows=20),
-    )
-    loaded = dataclasses.replace(loaded, kept=project / "kept")
-    score, calls = scoring.scores, []
-
-    def limited(*given: object) -> torch.Tensor:
-        calls.append(given)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return score(*given)
-
-    monkeypatch.setattr(scoring, "scores", limited)
-    with pytest.raises(KeyboardInterrupt):
-        settings.run(loaded, project)
-    (folder,) = (project / "kept").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["0000.json", "0001.json"]
-    seconds = json.loads((folder / "0000.json").read_text())["seconds"]
-    (folder / "0001.json").write_text('{"seconds": 1.0, "nats": [1.0]}')  # not of all rows
-    with caplog.at_level("INFO"):
-        resumed = settings.run(loaded, project)
-    assert len(calls) == 3 + 3 and "toy-made, orderings: goes on after 2 scores" in caplog.text
-    assert resumed.earlier_seconds == seconds
-    again = settings.run(loaded, project)
-    assert again.numbers == resumed.numbers and len(calls) == 6 and again.earlier_seconds > seconds
-    other = ordering_ensembles.OrderingEnsembles(most=4, num_rows=20, seed=1)
-    assert other.run(loaded, project).numbers != resumed.numbers, "other rows"
-    model = loaded.trained.content["model"] | {"ordering_seed": 1}  # weights may be the same
-    trained = dataclasses.replace(
-        loaded.trained, content={**loaded.trained.content, "model": model}
-    )
-    before = len(calls)
-    settings.run(dataclasses.replace(loaded, trained=trained), project)
-    assert len(calls) == before + 4
-
-
-def test_what_a_use_kept_goes_once_its_result_is_in_place(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    list_uses(
-        made={
-            "orderings": {"most": 2, "num_rows": 8},
-            "structure": {"num_samples": 8, "near": 1, "far": 5},
-        }
-    )
-
-    def fail(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(structure.PixelStructure, "run", fail)
-        run_uses.run("all", "toy-made")
-    assert len(list((project / ".arcore/scores/toy-made").glob("*/*.json"))) == 2
-    run_uses.run("structure", "toy-made")
-    assert len(list((project / ".arcore/scores/toy-made").glob("*/*.json"))) == 2, "of another use"
-    run_uses.run("all", "toy-made")
-    assert not (project / ".arcore/scores/toy-made").exists()
 
 
 def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:

@@ -16,7 +16,7 @@ from arcore.events import Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats.sound_files import wave_bytes
-from pipeline.evaluation import measuring, scoring
+from pipeline.evaluation import audio_figures, measuring, scoring
 from pipeline.uses import continuation, paired, speakers, use_context
 from pipeline.uses.continuation import Continuation
 from pipeline.uses.sound_rows import SoundRows
@@ -152,12 +152,14 @@ def test_titles_can_be_read() -> None:
     voices = tuple(f"en_US_f_Allison{number}" for number in range(5))
     sound = dataclasses.replace(tones.SOUND, speakers=voices)
     x = torch.full((5, 4000), 128)
-    figures = [speakers._figure([x, x], texts, 256, sound) for texts in ([text, "e"], ["", ""])]
-    continued = continuation.ContinuedSound(f"{voices[0]} {text}", 2000, x[0], x[:3])
-    figures.append(continuation._figure([continued, continued], 256, sound))
+    waves = x.numpy()
+    rows = [[(f"{voice} {text}", wave) for voice, wave in zip(voices, waves, strict=True)]] * 2
+    figures = [audio_figures.spectrograms(rows, 256, sound.sample_rate)]
+    continued = continuation.ContinuedSound(f"{voices[0]} {text}", x[0], x[:3])
+    panels = [[(title, one.numpy()) for title, one in continued.panels]] * 2
+    figures.append(audio_figures.spectrograms(panels, 256, sound.sample_rate, [0.25, 0.25]))
     for figure in figures:
         assert list(titles.overlapping(figure)) == []
-    assert [part.get_suptitle() for part in figures[0].subfigs] == [text, "e"]
 
 
 def test_models_without_speakers_are_refused(project: Path) -> None:

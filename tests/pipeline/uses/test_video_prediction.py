@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.core.errors import UserError
 from pipeline.evaluation import video_figures
 from pipeline.uses import use_context
 from pipeline.uses.video_prediction import VideoPrediction
@@ -75,11 +74,3 @@ def _differ(picture: Image.Image, frame: int) -> bool:
     rows = np.split(np.asarray(picture.convert("RGB")), 4)
     inside = [row[2:-2, 2:66] for row in rows]
     return any((row != inside[0]).any() for row in inside[1:])
-
-
-def test_settings_are_checked() -> None:
-    for name in ("num_clips", "num_draws"):
-        with pytest.raises(UserError, match=f"{name}: expected an integer >= 2, got 1"):
-            VideoPrediction(**{name: 1})
-    with pytest.raises(UserError, match="num_shown: expected an integer from 1 to num_draws=4"):
-        VideoPrediction(num_shown=5)
