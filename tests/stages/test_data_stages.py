@@ -93,7 +93,7 @@ def test_truncated_raw_file_is_one_line(tmp_path: Path) -> None:
     (raw / "train-images-idx3-ubyte").write_bytes(bytes((0, 0, 8, 3)) + b"0" * 96)
     done = stage(tmp_path, "stages.preprocess", "mnist")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "train-images-idx3-ubyte: truncated: expected 47040016 bytes, got 100" in done.stderr
+    assert "data/raw/mnist/train-images-idx3-ubyte: wrong checksum" in done.stderr
     assert not (tmp_path / "data/shards").exists()
 
 
