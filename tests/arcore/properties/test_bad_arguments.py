@@ -44,11 +44,7 @@ BAD_CALLS = [
 BAD_LEVELS = [
     (lambda m: m.log_prob(X + 2), ["x", "[0, 2)", "[2, 2]"]),
     (lambda m: m.log_prob(X + 0.5), ["x", "integer levels", "fractional"]),
-<<<<<<< HEAD
-=======
     (lambda m: m(X + 0.5), ["x", "integer levels", "fractional"]),
-    (lambda m: m.log_prob(X + torch.nan), ["x", "integer levels", "fractional"]),
->>>>>>> main
     (lambda m: m.log_prob(X + torch.inf), ["x", "[0, 2)", "inf"]),
     (lambda m: m.log_prob(X.to(torch.complex64)), ["x", "integer levels", "complex64"]),
     (lambda m: m.conditionals(X + 2), ["x", "[0, 2)", "[2, 2]"]),
