@@ -38,6 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "error: $(PYTHON): expected Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); set PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@mkdir -p .dvc/site-cache/repo && chmod 700 .dvc/site-cache .dvc/site-cache/repo
 	@touch $@
 
 $(VENV)/.benchmarks: $(STAMP)

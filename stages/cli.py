@@ -8,8 +8,10 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.core.errors import UserError, one_line
+from pipeline.core.private_folders import keep_site_cache_private
 from pipeline.core.redaction import Redacting, redacted
 from pipeline.repro import warm
 
@@ -28,7 +30,12 @@ def run(main: Callable[[], None]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redacting("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    in_one_line(main)
+    in_one_line(lambda: _guarded(main))
+
+
+def _guarded(main: Callable[[], None]) -> None:
+    keep_site_cache_private(Path.cwd())
+    main()
 
 
 def in_one_line(main: Callable[[], None]) -> None:

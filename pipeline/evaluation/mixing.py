@@ -22,8 +22,8 @@ from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import shared_storage
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, unknown_name
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader

@@ -13,8 +13,8 @@ from arcore.hyperparameters import CONDITION_FIELDS
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
 from pipeline.core import paths
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record
 from pipeline.evaluation.reading import Evaluated, read_results
 from pipeline.evaluation.result_records import Result

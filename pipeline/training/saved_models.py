@@ -12,9 +12,10 @@ from arcore import saving
 from pipeline.artifacts import reader
 from pipeline.core import paths
 from pipeline.core.allocator import keep_freed_memory
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import read_yaml, value_of
+from pipeline.core.records import value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.experiments import naming
 from pipeline.experiments.params_file import read_entry, stages_of
 from pipeline.training import checkpoints

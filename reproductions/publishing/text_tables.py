@@ -30,7 +30,8 @@ from pathlib import Path
 
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.records import Record, read_yaml, require_known, value_of
+from pipeline.core.records import Record, require_known, value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.reporting import search_tables, tables, use_sections
 from pipeline.reporting.search_tables import Table
 from reproductions.publishing.picture_book import GalleryPart

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from mlflow.exceptions import MlflowException, RestException
 
 from pipeline.core.errors import UserError
+from pipeline.core.private_folders import SITE_CACHE
 from stages import cli
 from tests.places import ROOT
 
@@ -135,3 +137,27 @@ def test_a_locale_without_a_sign_shows_another(tmp_path: Path) -> None:
         capture_output=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"1 ? 2\n", b"")
+
+
+def test_the_site_cache_of_dvc_is_the_owners_alone(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.run(lambda: None)
+    assert not Path(".dvc").exists(), "outside a checkout"
+    Path(".dvc").mkdir()
+    for _ in range(2):
+        cli.run(lambda: None)
+        for folder in (SITE_CACHE, SITE_CACHE / "repo"):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            folder.chmod(0o777)  # as DVC makes it
+    (SITE_CACHE / "repo" / "planted").touch()
+    lstat = Path.lstat
+
+    def planted(path: Path) -> os.stat_result:
+        fields = list(lstat(path))
+        fields[stat.ST_UID] += path.name == "planted"
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(Path, "lstat", planted)
+    with pytest.raises(SystemExit, match="^error: .*planted: expected a file of this user .remove"):
+        cli.run(lambda: None)

@@ -14,8 +14,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from arcore.events import Real
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.registry import candidates, registration, training_runs
 from pipeline.tracking import mlflow_store
 from tests.support.registered import experiment

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from arcore import events
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.evaluation import image_figures
 from pipeline.evaluation.reading import ModelConfig
 from pipeline.reporting import (
