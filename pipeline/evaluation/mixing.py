@@ -203,7 +203,7 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
 
 
 def _has(scores: Path, column: str) -> bool:
-    return scores.is_file() and scores.read_text(encoding="utf-8").startswith(f"{column}\n")
+    return scores.is_file() and scores.read_bytes().startswith(f"{column}\n".encode())
 
 
 def _column(count: int) -> str:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from pipeline.uses.use_records import Number, Shown
 
 T = TypeVar("T")
 WORDS, LEAST = "words", "least"
+MOST = 1_000_000  # of any setting but the seed
 
 
 def setting(default: T, words: str, least: float | None = None) -> T:
@@ -44,7 +45,7 @@ class Use(abc.ABC):
     """A use of a trained model; its fields are its settings.
 
     Raises:
-        UserError: for a setting below its least value.
+        UserError: for a setting below its least value, or beyond all sense.
     """
 
     seed: int = setting(0, "of all random choices: rows, noise and draws")
@@ -86,7 +87,7 @@ class Use(abc.ABC):
         return values
 
 
-def _require_least(field: dataclasses.Field[object], value: object) -> None:
+def _require_least(field: dataclasses.Field[object], value: Any) -> None:
     least = field.metadata[LEAST]
     if least is None:
         return
@@ -97,6 +98,7 @@ def _require_least(field: dataclasses.Field[object], value: object) -> None:
         expected += " or null"
     for one in value if isinstance(value, list) else [value]:
         require(one is None or one >= least, field.name, expected, one)
+        require(one is None or one <= MOST, field.name, f"at most {MOST:,}", one)
 
 
 def share_of(name: str, holds: Tensor) -> Number:
