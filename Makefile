@@ -3,8 +3,11 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
 EMBEDDED := digits digits_binary digits_dequantized tones moving_digits
-TEST_WORKERS ?= 2
+# Three on two cores, since many tests wait for other processes.
+TEST_WORKERS ?= 3
 IN_PARALLEL := -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+QUICK := tests/structure tests/arcore/properties tests/pipeline/core tests/pipeline/experiments \
+  tests/stages/test_cli.py tests/stages/test_command_lines.py tests/test_readme.py
 TARGETS ?= $(foreach dataset,$(EMBEDDED),report@$(dataset) register@$(dataset))
 SHOWN := $(patsubst report@%,%,$(filter report@%,$(TARGETS)))
 export PATH := $(BIN):$(PATH)
@@ -25,7 +28,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro reproductions locked test test-slow test-browser test-cluster lint format ui submit bench results tables audit lock clean
+.PHONY: help install repro reproductions locked test test-quick test-slow test-browser test-cluster lint format ui submit bench results tables audit lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -35,6 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "error: $(PYTHON): expected Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); set PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@mkdir -p .dvc/site-cache/repo && chmod 700 .dvc/site-cache .dvc/site-cache/repo
 	@touch $@
 
 $(VENV)/.benchmarks: $(STAMP)
@@ -57,8 +61,11 @@ reproductions: $(STAMP)  ## what results/ was measured with, hours: published da
 test: $(STAMP)  ## the default tests, in TEST_WORKERS processes
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL)
 
-test-slow: $(STAMP)  ## the longer tests too
-	$(VENV)/bin/python -m pytest $(IN_PARALLEL) -m 'not own_process and not cluster and not browser'
+test-quick: $(STAMP)  ## between two edits: structure, the first case of each property, command lines
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) --first-cases $(QUICK)
+
+test-slow: $(STAMP)  ## the longer tests
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) -m 'slow and not own_process and not cluster and not browser'
 
 test-browser: $(STAMP)  ## report pages in Chromium
 	$(VENV)/bin/python -m pytest -m browser tests

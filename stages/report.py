@@ -14,8 +14,8 @@ def main() -> None:
     """Write one dataset's report, or print existing ones."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.report",
-        description="Write reports/<dataset>/ (table.md, table.csv, report.html) and log it; "
-        "refresh reports/index.html.",
+        description="Write reports/<dataset>/ (table.md, table.csv, report.html) and "
+        "reports/index.html.",
     )
     parser.add_argument("datasets", nargs="*", metavar="dataset")
     parser.add_argument("--show", action="store_true", help="only print the tables that exist")

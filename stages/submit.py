@@ -24,9 +24,7 @@ def main() -> None:
     options, command = parse(sys.argv[1:])
     address = jobs.find_address(options.address, os.environ)
     client = jobs.connect(address)
-    job = jobs.submit(
-        client, Path.cwd(), command, options.env, options.id, getattr(options, "with")
-    )
+    job = jobs.submit(client, Path.cwd(), command, options.env, options.id)
     at = f"--address {redacted(address)}"
     follow, stop = f"ray job logs {at} --follow {job}", f"ray job stop {at} {job}"
     if options.no_wait:
@@ -48,8 +46,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split a command line at `--`, into the options and the command of the job."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.submit",
-        usage="%(prog)s [-h] [--address URL] [--id ID] [--no-wait] [--env KEY=VALUE ...] "
-        "[--with FILE ...] -- ...",
+        usage="%(prog)s [-h] [--address URL] [--id ID] [--no-wait] [--env KEY=VALUE ...] -- ...",
         description="Run a command as a job on a Ray cluster, in a copy of the code.",
         epilog="Example: python -m stages.submit -- python -m stages.train digits-made",
     )
@@ -68,14 +65,6 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         default=[],
         metavar="KEY=VALUE",
         help="variables of the job; KEY alone sends the value that it has here",
-    )
-    parser.add_argument(
-        "--with",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="files or folders that are new to Git and go along; others stay here",
     )
     at = list(arguments).index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:at])

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 
+from pipeline.core.errors import UserError
 from pipeline.tracking import mlflow_pages, mlflow_store
 from stages import cli
 
@@ -24,6 +26,8 @@ def main() -> None:
     options = parser.parse_args()
     uri = mlflow_store.tracking_uri()
     elsewhere = uri.startswith(("http://", "https://"))
+    if not (elsewhere or options.print):
+        _require_free(options.port)
     address = None if elsewhere else f"http://127.0.0.1:{options.port}"
     print(mlflow_pages.overview(mlflow_store.require_store(uri), address), flush=True)
     if elsewhere or options.print:
@@ -32,6 +36,17 @@ def main() -> None:
     # by the environment: a command line, which may hold a password then, is seen by every user
     settings = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
     os.execve(sys.executable, [sys.executable, "-m", *command], settings)
+
+
+def _require_free(port: int) -> None:
+    """Refuse a port that another process holds, to which an address would lead."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UserError(f"--port {port}: expected a free port, got {reason}") from None
 
 
 if __name__ == "__main__":

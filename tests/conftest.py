@@ -13,22 +13,33 @@ import torch
 import yaml
 
 if TYPE_CHECKING:
+    from tests.support.measured_files import MeasuredFiles
     from tests.support.projects import Project
 
 LONGEST = (
-    "tests/stages/test_end_to_end.py",
     "tests/stages/test_faults.py",
-    "tests/stages/test_tune_faults.py",
+    "tests/stages/test_end_to_end.py",
     "tests/pipeline/training/test_training.py",
-    "tests/stages/test_raylets.py",
+    "tests/stages/test_tune_faults.py",
+    "tests/stages/test_own_process.py",
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--first-cases", action="store_true", help="the first case of each test alone")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Alternate files whose tests mostly wait for other processes with files that compute.
 
-    Two workers that take one file after the other keep both cores busy so; the longest come first.
+    Workers that take one file after the other keep the cores busy so; the longest come first.
     """
+    if config.getoption("first_cases"):
+        first: dict[str, pytest.Item] = {}
+        for item in items:
+            first.setdefault(item.nodeid.partition("[")[0], item)
+        items[:] = first.values()
     files: dict[str, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.nodeid.partition("::")[0], []).append(item)
@@ -88,6 +99,14 @@ def home(workdir: Path, migrated: Path) -> Path:
     """A working directory with an empty MLflow store."""
     (workdir / "mlflow.db").write_bytes(migrated.read_bytes())
     return workdir
+
+
+@pytest.fixture
+def files(home: Path) -> MeasuredFiles:
+    """A function object that writes measured files into an empty working directory."""
+    from tests.support.measured_files import MeasuredFiles  # which imports the pipeline
+
+    return MeasuredFiles()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 import arcore
 from pipeline.core.errors import UserError
-from pipeline.core.records import parse_object, read_yaml
+from pipeline.core.records import parse_object
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.data.manifest import _own_sha256, read_manifest
 from pipeline.evaluation.result_records import Result
 from pipeline.experiments import compose

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.core import paths
-from pipeline.core.file_hash import sha256_of
+from pipeline.core.atomic import sha256_of
 
 SEAL = "artifact.json"
 
@@ -26,10 +26,9 @@ class Kind:
         origin: the file that DVC ignores, with all that differs from run to run; "" for none.
         hash_key: of the origin: the hash of the main file that it belongs to.
         recorded: keys of the main file, a JSON object, that name the hash of an input, by the
-            verb of its kind: what an output without a seal was made of.
+            verb of its kind: for an output without a seal.
         logged: files that go to the MLflow run.
         sealed: whether the hash of each file is kept; else the main file has them, or Git does.
-        is_users: whether the folder is of the user's choice, and its lock next to it.
     """
 
     verb: str
@@ -41,7 +40,6 @@ class Kind:
     recorded: Mapping[str, str] = field(default_factory=dict)
     logged: tuple[str, ...] = ()
     sealed: bool = True
-    is_users: bool = False
 
 
 RAW = Kind(verb="fetch", doing="fetching", main="", sealed=False)
@@ -79,7 +77,6 @@ USE = Kind(
     main="use.json",
     origin="timing.json",
     hash_key="use_sha256",
-    recorded={"train": "weights_sha256", "preprocess": "dataset_sha256"},
 )
 SEARCH = Kind(
     verb="tune",
@@ -95,7 +92,7 @@ STUDY = Kind(
     origin="study.json",
     hash_key="table_sha256",
 )
-FILES = Kind(verb="decompress", doing="decompressing", main="", sealed=False, is_users=True)
+FILES = Kind(verb="decompress", doing="decompressing", main="", sealed=False)
 REPORT = Kind(verb="report", doing="reporting", main="table.md", sealed=False)
 REGISTRATION = Kind(verb="register", doing="registering", main="registration.json", sealed=False)
 RECORD = Kind(verb="record", doing="recording", main="metrics.json", sealed=False)
@@ -111,8 +108,6 @@ class Artifact:
         folder: where it is.
         command: that makes it.
         inputs: what it is made of.
-        configuration: plain values that it is made with, by name; None where nothing is to be
-            compared.
     """
 
     kind: Kind
@@ -120,7 +115,6 @@ class Artifact:
     folder: Path
     command: str
     inputs: tuple[Artifact, ...] = ()
-    configuration: Mapping[str, object] | None = None
 
     @property
     def label(self) -> str:

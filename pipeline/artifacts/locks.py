@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
-import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from pipeline.core import paths, storage
 from pipeline.core.errors import UserError
@@ -38,7 +37,7 @@ def path_beside(place: str, folder: str) -> Path:
 
 @contextlib.contextmanager
 def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Hold a lock within a block; nothing is left behind, and a killed holder holds nothing.
+    """Hold a lock within a block; a killed holder holds nothing, though the file stays.
 
     Arguments:
         path: of the lock file, on a local disk or one that hosts share (NFS 4 has such locks).
@@ -51,66 +50,30 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "a.lock"
-        >>> with held(path, "training a"):
-        ...     with held(path, "training a"):
-        ...         pass
+        >>> with held(path, "training a"), held(path, "training a"):
+        ...     pass
         Traceback (most recent call last):
         ...
-        pipeline.core.errors.UserError: training a: expected to be alone, got a process of ...
-        >>> path.exists()
-        False
+        pipeline.core.errors.UserError: training a: expected to be alone, got another process ...
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _locked(path, what, wait)
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # a storage that is gone must not hide what happened
-            path.unlink()  # while it is held: who waits for it finds out
-        os.close(descriptor)
-
-
-def _locked(path: Path, what: str, wait: bool) -> int:
-    """Return the open file, locked; again if its holder removed it meanwhile."""
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except PermissionError:
-            if not path.exists():
-                raise
-            descriptor = os.open(path, os.O_RDONLY)  # another user's, who may still hold it
-        try:
-            _lock(descriptor, what, wait, path)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    with contextlib.suppress(OSError):
-                        os.truncate(descriptor, 0)
-                        holder = f"{os.getpid()} on {socket.gethostname()}"
-                        os.pwrite(descriptor, holder.encode(), 0)
-                    return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, what: str, wait: bool, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "unknown number"
-        gone = f"remove {path} if its host is gone"
+        lock.acquire(timeout=0)
+    except Timeout:
         if not wait:
             raise UserError(
-                f"{what}: expected to be alone, got a process of the same ({holder}); wait for it, "
-                f"or {gone}"
+                f"{what}: expected to be alone, got another process of the same; wait for it"
             ) from None
-        said = "%s: waits for another process of the same (%s); stop this, %s, and start again"
-        log.info(said, what, holder, gone)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        log.info("%s: waits for another process of the same", what)
+        lock.acquire()
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
         raise UserError(
             f"{path}: expected a file system with locks, got {error.strerror}"
         ) from None
+    try:
+        yield
+    finally:
+        lock.release()

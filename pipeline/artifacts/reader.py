@@ -6,15 +6,14 @@ over. Outputs of older versions have no seal: what they say of themselves is che
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from pipeline.artifacts.artifact import SEAL, Artifact, Kind
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import flat, read_object, value_of
+from pipeline.core.records import read_object, value_of
 
 RECORD, WEIGHTS, WEIGHTS_SHA256 = "metrics.json", "model.safetensors", "weights_sha256"
 
@@ -23,8 +22,8 @@ def read(artifact: Artifact) -> Path:
     """Return the folder of an output that is whole, unaltered, and of what is there now.
 
     Raises:
-        UserError: naming the file, the input or the value of the configuration that differs, and
-            the command that makes the output again.
+        UserError: naming the file or the input that differs, and the command that makes the
+            output again.
     """
     main = artifact.folder / artifact.kind.main
     if not main.is_file():
@@ -32,17 +31,18 @@ def read(artifact: Artifact) -> Path:
     again = f"run `{artifact.command}`"
     check_files(artifact.folder, again)
     sealed = seal(artifact.folder)
-    if sealed is None:
-        _check_inputs(artifact, _recorded(artifact), again)
+    if sealed is not None:
+        made_of = value_of(sealed, "inputs", dict, str(artifact.folder / SEAL))
     else:
-        where = str(artifact.folder / SEAL)
-        _check_inputs(artifact, value_of(sealed, "inputs", dict, where), again)
-        _check_configuration(artifact, sealed.get("configuration"), again)
+        keys = artifact.kind.recorded
+        said = read_object(main) if keys else {}
+        made_of = {one.label: said.get(keys.get(one.kind.verb, "")) for one in artifact.inputs}
+    _check_inputs(artifact, made_of, again)
     return artifact.folder
 
 
 def seal(folder: Path) -> dict[str, object] | None:
-    """Read what the output of a folder was made of; None for one of an older version."""
+    """Read what the output of a folder was made of; None if there is none."""
     path = folder / SEAL
     return read_object(path) if path.is_file() else None
 
@@ -50,14 +50,7 @@ def seal(folder: Path) -> dict[str, object] | None:
 def check_files(folder: Path, again: str) -> None:
     """Refuse a folder of which a file is missing or altered since it was written.
 
-    Weights next to a record in `results/` must be those of the record.
-
-    Arguments:
-        folder: of an output.
-        again: what to do about it, for errors.
-
-    Raises:
-        UserError: naming the file.
+    Weights next to a record in `results/` must be those of the record. `again` says what to do.
     """
     sealed = seal(folder)
     files = {} if sealed is None else value_of(sealed, "files", dict, str(folder / SEAL))
@@ -77,13 +70,6 @@ def _check_file(path: Path, sha256: str, what: str, again: str) -> None:
         raise UserError(f"{path}: expected {what} ({sha256[:12]}), got {found[:12]}; {again}")
 
 
-def _recorded(artifact: Artifact) -> dict[str, object]:
-    """Return what an output without a seal says that it was made of, by label."""
-    keys = artifact.kind.recorded
-    said = read_object(artifact.folder / artifact.kind.main) if keys else {}
-    return {one.label: said.get(keys.get(one.kind.verb, "")) for one in artifact.inputs}
-
-
 def _check_inputs(artifact: Artifact, made_of: Mapping[str, object], again: str) -> None:
     """Refuse what was made of another input than is there; one that is not there may be any."""
     for one in artifact.inputs:
@@ -95,25 +81,8 @@ def _check_inputs(artifact: Artifact, made_of: Mapping[str, object], again: str)
             )
 
 
-def _check_configuration(artifact: Artifact, found: object, again: str) -> None:
-    if artifact.configuration is None or not isinstance(found, Mapping):
-        return
-    asked = json.loads(json.dumps(artifact.configuration))  # as a file has it
-    wanted, then = flat(asked), flat(found)
-    for key in sorted(wanted.keys() | then):
-        if wanted.get(key) != then.get(key):
-            raise UserError(
-                f"{artifact.label}: {key}: expected {wanted.get(key)!r}, got {then.get(key)!r}; "
-                f"{again}"
-            )
-
-
 def read_origin(folder: Path, kind: Kind) -> dict[str, object] | None:
-    """Read where an output comes from; None if that is not known, or known of another run alone.
-
-    Raises:
-        UserError: naming the file that is malformed.
-    """
+    """Read where an output comes from; None if that is not known, or known of another run alone."""
     path = folder / kind.origin
     if not path.is_file():
         return None

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Protocol
 from pipeline.artifacts import locks, origin, shared_copies
 from pipeline.artifacts.artifact import SEAL, Artifact
 from pipeline.core import atomic
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, write_object
 
 if TYPE_CHECKING:
@@ -128,8 +128,6 @@ def writing(
 
 
 def _lock_of(artifact: Artifact) -> Path:
-    if artifact.kind.is_users:
-        return artifact.folder.with_name(f".{artifact.folder.name}.lock")
     return locks.path_of(f"{artifact.kind.verb}-{artifact.name}")
 
 
@@ -161,13 +159,8 @@ def _seal(artifact: Artifact, inputs: Mapping[str, str], folder: Path) -> None:
     unsealed = (SEAL, artifact.kind.origin)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in files}
-    content: dict[str, object] = {
-        "inputs": dict(inputs),
-        "files": {name: sha256_of(path) for name, path in names.items() if name not in unsealed},
-    }
-    if artifact.configuration is not None:
-        content["configuration"] = dict(artifact.configuration)
-    write_object(folder / SEAL, content)
+    hashes = {name: sha256_of(path) for name, path in names.items() if name not in unsealed}
+    write_object(folder / SEAL, {"inputs": dict(inputs), "files": hashes})
 
 
 def _stamp(artifact: Artifact, begun: Begun, device: torch.device | None, folder: Path) -> None:

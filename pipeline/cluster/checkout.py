@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.artifacts import origin
@@ -16,11 +15,7 @@ from pipeline.core.errors import UserError, require
 
 log = logging.getLogger(__name__)
 LARGEST_PACKAGE = 50_000_000  # bytes; the dashboard refuses requests of 100 MiB
-
-
 LEFT_OUT = ("tests", "results", "benchmarks", "docs", "deploy", ".ci", ".rayignore")
-
-
 SECRET_FILES = (
     ".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx",
     "*credential*", "secret*", "*service-account*", "*service_account*", "id_rsa*", "id_dsa*",
@@ -28,13 +23,9 @@ SECRET_FILES = (
     ".npmrc", ".pypirc", ".git-credentials", ".dockercfg", "kubeconfig*", "*token", "*token.*",
     "*_token*", "passwords*", "password.*", "config.local",
 )  # fmt: skip
-
-
 SECRET_FOLDERS = (
     ".aws", ".azure", ".config", ".docker", ".gcloud", ".gnupg", ".kube", ".ssh", "secrets",
 )  # fmt: skip
-
-
 # A job has no .git, without which DVC refuses to work without this setting.
 NO_SCM = "[core]\n    no_scm = true\n"
 
@@ -51,43 +42,29 @@ def looks_secret(name: str) -> bool:
     return folders or any(fnmatch.fnmatchcase(path.name, pattern) for pattern in SECRET_FILES)
 
 
-def select(root: Path, named: Sequence[str] = ()) -> tuple[list[str], bool]:
-    """Return the files of a checkout that a job needs, and whether some are new to Git.
+def select(root: Path) -> list[str]:
+    """Return the files of a checkout that a job needs: those that Git tracks, as they are now.
 
-    Tracked files as they are now, and new ones that are named; never what looks like a secret, or
-    a link to anything but another file of the selection. New files that stay are listed.
-
-    Arguments:
-        root: the checkout.
-        named: new files, or folders of them, that go along.
+    Never what looks like a secret, or a link to anything but another file of the selection.
 
     Raises:
-        UserError: if `root` is not in a Git checkout, or a name is of no file that Git does not
-            ignore.
+        UserError: if `root` is not in a Git checkout.
     """
-    tracked, new = _git_files(root, "--cached"), _git_files(root, "--others", "--exclude-standard")
-    chosen = set()
-    for name in named:
-        below = {n for n in new | tracked if PurePosixPath(n).is_relative_to(PurePosixPath(name))}
-        expected = "a file or folder of the checkout that Git does not ignore"
-        require(bool(below), "--with", expected, name)
-        chosen |= below & new
-    staying = sorted(n for n in new - chosen if PurePosixPath(n).parts[0] not in LEFT_OUT)
-    if staying:
-        log.warning(
-            "left out, since Git does not track them (--with sends them): %s", ", ".join(staying)
-        )
-    new = chosen
-    names = [n for n in tracked | new if PurePosixPath(n).parts[0] not in LEFT_OUT]
-    secret = sorted(n for n in names if looks_secret(n) and (root / n).exists())
-    fit = {n for n in names if not looks_secret(n) and (root / n).is_file()}
-    real = {root.resolve() / n for n in fit}
-    links = {n for n in fit if (root / n).resolve() not in real}
-    if secret:
-        log.warning("left out, since they look like secrets: %s", ", ".join(secret))
-    if links:
-        log.warning("left out, since they link elsewhere: %s", ", ".join(sorted(links)))
-    return sorted(fit - links), bool((fit - links) & new)
+    tracked = _git_files(root, "--cached")
+    names = [name for name in tracked if PurePosixPath(name).parts[0] not in LEFT_OUT]
+    here = {name for name in names if (root / name).is_file()}
+    secret = {name for name in here if looks_secret(name)}
+    real = {root.resolve() / name for name in here - secret}
+    links = {name for name in here - secret if (root / name).resolve() not in real}
+    for left, why in (
+        (_git_files(root, "--others", "--exclude-standard"), "Git does not track them"),
+        (secret, "they look like secrets"),
+        (links, "they link elsewhere"),
+    ):
+        staying = sorted(n for n in left if PurePosixPath(n).parts[0] not in LEFT_OUT)
+        if staying:
+            log.warning("left out, since %s: %s", why, ", ".join(staying))
+    return sorted(here - secret - links)
 
 
 def _git_files(root: Path, *which: str) -> set[str]:
@@ -100,26 +77,15 @@ def _git_files(root: Path, *which: str) -> set[str]:
     return {os.fsdecode(name) for name in run.stdout.split(b"\0") if name}
 
 
-def export(root: Path, folder: Path, named: Sequence[str] = ()) -> str:
-    """Copy what a job needs into `folder`; return the commit, `-dirty` if it lacks some of that.
-
-    Arguments:
-        root: the checkout.
-        folder: an existing one.
-        named: see `select`.
+def export(root: Path, folder: Path) -> str:
+    """Copy what a job needs into an existing folder; return the commit.
 
     Raises:
         UserError: if `root` is not in a Git checkout, or the files are too large for a job.
     """
-    names, new = select(root, named)
-    sizes = {name: (root / name).stat().st_size for name in names}
-    if sum(sizes.values()) >= LARGEST_PACKAGE:
-        largest = sorted(names, key=lambda name: -sizes[name])[:3]
-        raise UserError(
-            f"{root}: expected less than {LARGEST_PACKAGE / 1e6:g} MB of files that Git tracks "
-            f"or --with names, got {sum(sizes.values()) / 1e6:.1f} MB; the largest: "
-            + ", ".join(f"{name} ({sizes[name] / 1e6:.1f} MB)" for name in largest)
-        )
+    names = select(root)
+    total = sum((root / name).stat().st_size for name in names)
+    require(total < LARGEST_PACKAGE, str(root), f"< {LARGEST_PACKAGE:,} bytes in Git", total)
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / name, folder / name)
@@ -127,5 +93,4 @@ def export(root: Path, folder: Path, named: Sequence[str] = ()) -> str:
         (folder / ".dvc" / "config.local").write_text(NO_SCM, encoding="utf-8")
     # Jobs of one content would share a folder on the cluster, with DVC's lock and all outputs.
     (folder / ".arcore-job").write_text(f"{uuid.uuid4().hex}\n", encoding="utf-8")
-    commit = origin.commit(root)
-    return f"{commit}-dirty" if new and not commit.endswith(("-dirty", "unknown")) else commit
+    return origin.commit(root)

@@ -6,8 +6,10 @@ import logging
 import math
 import os
 import re
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +41,7 @@ EMBEDDED = {
     # Ray replaces 127.0.0.1 by the machine's outer address where it supports clusters.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
+LONGEST_PARENT = 24  # characters of the folder that holds an embedded Ray's
 SAME_SIGNAL_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
 HTTP2_SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # an empty frame: length, type, flags, stream
@@ -51,7 +54,7 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
     """Connect to RAY_ADDRESS, or start an embedded Ray that ends with the block.
 
     Nothing leaves the machine: usage statistics are off, and an embedded Ray opens no dashboard
-    and listens on loopback.
+    and listens on loopback. Its files are in a folder of mode 0700, removed at the end.
 
     Arguments:
         variables: environment of all workers of this driver.
@@ -71,12 +74,36 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
     where: dict[str, object] = {"address": address}
     if variables:
         where["runtime_env"] = {"env_vars": dict(variables)}
+    folder = None if address else _private_folder()
     if not address:
         where |= {
             "address": "local",
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
+            "_temp_dir": f"{folder}/r",  # which Ray opens to all
         }
+    try:
+        _start(address, where)
+        yield
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _private_folder() -> str:
+    """Make a folder for an embedded Ray's sockets, logs and pickles, which nobody else may enter.
+
+    The path of a socket has at most 107 characters, of which Ray's names take up to 70.
+    """
+    parent = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    short = len(parent) <= LONGEST_PARENT
+    return tempfile.mkdtemp(prefix="ray-", dir=parent if short else "/tmp")  # noqa: S108
+
+
+def _start(address: str | None, where: Mapping[str, object]) -> None:
+    import ray
+
     for attempts_left in reversed(range(1 if address else STARTS)):
         try:
             ray.init(logging_level=logging.WARNING, **where)
@@ -86,10 +113,6 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
             if not attempts_left:
                 what = f"RAY_ADDRESS={address}: cannot connect" if address else "Ray did not start"
                 raise UserError(f"{what}: {one_line(error)}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _require_answer(address: str, seconds: float = ANSWER_SECONDS) -> None:

@@ -62,7 +62,7 @@ def decoding_on_workers(config: ClusterConfig, name: str) -> Iterator[None]:
         return
     code = stage_sha256("preprocess", f"dataset.{name}")
     config = dataclasses.replace(config, use_gpu=False)  # which decoding does not
-    with pool(config, DecodingWork, [name, code], f"preprocessing {name}") as workers:
+    with pool(config, DecodingWork, [name, code], f"preprocessing {name}") as run:
 
         def decode(read: Read, columns: Sequence[Sequence[object]]) -> np.ndarray:
             count = len(columns[0])
@@ -71,7 +71,7 @@ def decoding_on_workers(config: ClusterConfig, name: str) -> Iterator[None]:
                 (read, [column[first : first + size] for column in columns])
                 for first in range(0, count, size)
             ]
-            return np.concatenate(workers.map(pieces))
+            return np.concatenate(run(pieces))
 
         with image_files.decoding_by(decode):
             yield

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.cluster import connection
@@ -35,41 +35,12 @@ ALWAYS = {
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
 }
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+JobInfo = Any  # of Ray: status, message, driver_exit_code
+JobClient = Any  # ray.job_submission.JobSubmissionClient
 ATTEMPTS = 6  # to reach a lost cluster again, or one that starts, over about a minute
 ANSWER = 30.0  # seconds that a cluster has to say what a job does
 LONGEST_PAUSE = 10.0  # seconds between two questions
 NO_AGENT = "No available agent"  # Ray's words, after it waited for ten seconds
-
-
-class JobInfo(Protocol):
-    """What a cluster says of a job; `driver_exit_code` is None for one that never ran."""
-
-    status: str
-    message: str | None
-    driver_exit_code: int | None
-
-
-class JobClient(Protocol):
-    """What is used of Ray's client of a cluster's jobs."""
-
-    def get_address(self) -> str:
-        """Return the dashboard's URL."""
-
-    def submit_job(
-        self,
-        *,
-        entrypoint: str,
-        submission_id: str | None,
-        runtime_env: dict[str, object],
-        metadata: dict[str, str],
-    ) -> str:
-        """Submit a job; return its id."""
-
-    def get_job_logs(self, job_id: str) -> str:
-        """Return a job's log so far."""
-
-    def get_job_info(self, job_id: str) -> JobInfo:
-        """Return what the cluster says of a job."""
 
 
 def variables(
@@ -77,12 +48,8 @@ def variables(
 ) -> dict[str, str]:
     """Return a job's environment variables: ours that are set here, those named, no telemetry.
 
-    Arguments:
-        here: this process's variables.
-        named: `KEY=VALUE`, or `KEY` for the value that it has here.
-        command: of the job. DVC looks for outputs in the job's folder, so that a DVC command gets
-            no ARCORE_HOME.
-        commit: what the job's results say they came from.
+    `named` are `KEY=VALUE`, or `KEY` for the value that it has `here`. DVC looks for outputs in the
+    job's folder, so that a DVC command gets no ARCORE_HOME.
 
     Raises:
         UserError: for a name that is malformed or not set here, and for a user, password or key
@@ -92,14 +59,7 @@ def variables(
     chosen |= {name: here[name] for name in FORWARDED if here.get(name)}
     if re.search(r"(^|[\s;&|('/])dvc\s|stages\.repro\b|make\s.*\brepro\b", shlex.join(command)):
         chosen["ARCORE_HOME"] = ""
-    explicit = {}
-    for item in named:
-        name, given, value = item.partition("=")
-        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
-            raise UserError(f"--env: expected KEY=VALUE or KEY, got {name!r}")
-        if not given and name not in here:
-            raise UserError(f"--env {name}: expected a variable that is set here, found none")
-        explicit[name] = value if given else here[name]
+    explicit = dict(_named_variable(item, here) for item in named)
     for name in set(FORWARDED) - set(explicit):
         value = chosen.get(name, "")
         if has_secrets(value):
@@ -113,6 +73,15 @@ def variables(
                 f"job's own folder; --env {name} sends it all the same"
             )
     return chosen | explicit
+
+
+def _named_variable(item: str, here: Mapping[str, str]) -> tuple[str, str]:
+    name, given, value = item.partition("=")
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+        raise UserError(f"--env: expected KEY=VALUE or KEY, got {name!r}")
+    if not given and name not in here:
+        raise UserError(f"--env {name}: expected a variable that is set here, found none")
+    return name, value if given else here[name]
 
 
 def _is_relative(place: str) -> bool:
@@ -162,8 +131,7 @@ def connect(address: str) -> JobClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     with _explained(address), _environment(RAY_API_SERVER_ADDRESS=address):
         requests.get(f"{address}/api/version", timeout=10)  # Ray's own requests wait for ever.
-        client: JobClient = JobSubmissionClient(address)
-        return client
+        return JobSubmissionClient(address)
 
 
 def submit(
@@ -172,7 +140,6 @@ def submit(
     command: Sequence[str],
     named: Sequence[str] = (),
     submission_id: str | None = None,
-    files: Sequence[str] = (),
 ) -> str:
     """Submit a command as a job with a clean export of a checkout; return the job's id.
 
@@ -181,60 +148,38 @@ def submit(
         root: the checkout.
         command: the program and its arguments, for the cluster's shell; `python` is the cluster's.
         named: variables that go along, see `variables`.
-        submission_id: the job's id; None lets Ray choose.
-        files: new to Git, which go along, see `checkout.select`.
+        submission_id: the job's id, new to the cluster; None lets Ray choose.
 
     Raises:
         UserError: if the checkout cannot be exported, or the cluster refuses the job.
     """
     if submission_id is not None and not re.fullmatch(r"\w[\w.-]*", submission_id, re.ASCII):
         raise UserError(f"--id: expected letters, digits, '.', '_' and '-', got {submission_id!r}")
+    entrypoint = shlex.join(command)
     with tempfile.TemporaryDirectory(prefix="arcore-job-") as folder:
-        commit = export(root, Path(folder), files)
+        commit = export(root, Path(folder))
         chosen = variables(os.environ, named, command, commit)
+        job = {
+            "entrypoint": entrypoint,
+            "submission_id": submission_id,
+            "runtime_env": {"working_dir": folder, "env_vars": chosen},
+            "metadata": {"commit": commit, "command": entrypoint},
+        }
         # The export is clean already, and .gitignore would take .dvc/config.local out of it.
         with _explained(client.get_address()), _environment(RAY_RUNTIME_ENV_IGNORE_GITIGNORE="1"):
-            try:
-                job = _submitted(client, shlex.join(command), submission_id, folder, chosen, commit)
-            except RuntimeError as error:
-                if submission_id is None or "already exists" not in str(error):
-                    raise
-                raise UserError(
-                    f"--id: expected one that the cluster has not seen, got {submission_id!r}"
-                ) from None
-    return job
+            return _submitted(client, job)
 
 
-def _submitted(
-    client: JobClient,
-    entrypoint: str,
-    submission_id: str | None,
-    folder: str,
-    env_vars: Mapping[str, str],
-    commit: str,
-) -> str:
+def _submitted(client: JobClient, job: Mapping[str, object]) -> str:
     """Submit a job, again while the head, just started, has no agent yet that takes it."""
-    attempts = 0
-    while True:
+    for attempts_left in reversed(range(ATTEMPTS)):
         try:
-            return client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=submission_id,
-                runtime_env={"working_dir": folder, "env_vars": dict(env_vars)},
-                metadata={"commit": commit, "command": entrypoint},
-            )
+            return str(client.submit_job(**job))
         except RuntimeError as error:
-            if NO_AGENT not in str(error):
+            if NO_AGENT not in str(error) or not attempts_left:
                 raise
-            attempts += 1
-            if attempts == ATTEMPTS:
-                raise UserError(
-                    f"{redacted(client.get_address())}: expected an agent that takes jobs, found "
-                    f"none in {ATTEMPTS} attempts; if another Ray on its host holds the port, "
-                    "start the head with --dashboard-agent-listen-port=0"
-                ) from None
-            logger.info("the cluster takes no jobs yet; trying again")
             time.sleep(1)
+    raise AssertionError
 
 
 def follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
@@ -250,25 +195,20 @@ def follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
     seen = idle = failures = 0
     while True:
         info, log, problem = _asked(client, job)
-        idle, seen = (0 if len(log) > seen else idle + 1), _show_rest(log, seen, show)
+        idle = 0 if len(log) > seen else idle + 1
+        if len(log) > seen:
+            show(log[seen:])
+        seen = max(seen, len(log))
         has_ended = info is not None and info.status in ENDED
         failures = failures + 1 if problem and (info is None or has_ended) else 0
         if info is not None and has_ended and (not problem or failures > ATTEMPTS):
             if info.status == "FAILED" and info.driver_exit_code is None:
-                reason = one_line(Exception(info.message or ""))
-                logger.warning("%s never ran: %s", job, reason)
+                logger.warning("%s never ran: %s", job, one_line(Exception(info.message or "")))
             return exit_code(info)
         if failures > ATTEMPTS:
             where = redacted(client.get_address())
             raise UserError(f"lost job {job} at {where}, which may run on: {problem}")
         time.sleep(min(2.0 ** min(max(idle, failures), ATTEMPTS), LONGEST_PAUSE))
-
-
-def _show_rest(log: str, seen: int, show: Callable[[str], object]) -> int:
-    """Show what is new of a log; return how much of it has been shown."""
-    if len(log) > seen:
-        show(log[seen:])
-    return max(seen, len(log))
 
 
 def _asked(client: JobClient, job: str) -> tuple[JobInfo | None, str, str]:

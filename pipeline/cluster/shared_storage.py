@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 from pipeline.core import paths, storage
-from pipeline.core.file_hash import sha256_of
+from pipeline.core.atomic import sha256_of
 from pipeline.experiments.schema import ClusterConfig
 
 

@@ -1,8 +1,9 @@
-"""Writing a file so that a reader sees all of it or none, and waiting until it is on the disk."""
+"""Files: written so that a reader sees all or nothing, brought onto the disk, and hashed."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import uuid
 from pathlib import Path
@@ -32,3 +33,9 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 from pipeline.core.redaction import redacted
 
@@ -42,9 +43,19 @@ def require(holds: bool, name: str, expected: str, got: object) -> None:
         pipeline.core.errors.UserError: seed: expected an integer, got 0.5
     """
     if not holds:
-        text = " ".join(repr(got).split())
-        text = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
-        raise UserError(f"{name}: expected {expected}, got {text}")
+        raise UserError(f"{name}: expected {expected}, got {shortened(repr(got))}")
+
+
+def shortened(text: str) -> str:
+    """Return a text on one line, of at most `LONGEST` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def require_no_pipe(path: Path) -> None:
+    """Refuse a pipe or device, which has no end or waits for whoever writes to it."""
+    fits = not path.exists() or path.is_file() or path.is_dir()
+    require(fits, str(path), "a file or a folder", "a pipe or a device")
 
 
 def require_seed(seed: int, name: str) -> None:
@@ -79,5 +90,4 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> UserError:
 
 def one_line(error: BaseException) -> str:
     """Return an exception's message on one line, shortened, its URIs without secrets."""
-    text = redacted(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    return shortened(redacted(" ".join(str(error).split())) or type(error).__name__)

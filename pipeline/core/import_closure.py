@@ -21,9 +21,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
-import io
 import re
-import tokenize
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +29,6 @@ from pathlib import Path
 from pipeline.core.errors import UserError
 
 IMPORTERS = ("import_module", "__import__")
-LAYOUT = {tokenize.INDENT: "\t", tokenize.DEDENT: "\b", tokenize.NEWLINE: "\n"}
-SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
-# Python 3.12 takes f-strings apart; 3.11 leaves them whole, as is done here for both.
-OPENING = {getattr(tokenize, name, None) for name in ("FSTRING_START", "TSTRING_START")}
-CLOSING = {getattr(tokenize, name, None) for name in ("FSTRING_END", "TSTRING_END")}
-INTERPOLATED = re.compile("[rR]?[fFtT]")
 FILE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 
@@ -52,10 +44,6 @@ class Needs:
 
 class Checkout:
     """The modules of a checkout's packages.
-
-    Arguments:
-        root: the folder that holds the packages.
-        packages: their names.
 
     Attributes:
         modules: the file of each module, relative to the root, or to the folder of its package.
@@ -217,10 +205,9 @@ def _package_of_import(node: ast.Call, file: str) -> str:
 
 
 def code_hash(source: str) -> str:
-    r"""Hash the tokens of a module without comments and docstrings: 16 hexadecimal digits.
+    r"""Hash the syntax of a module without comments and docstrings: 16 hexadecimal digits.
 
-    Line breaks within brackets, blank lines and the width of an indentation do not count; quotes
-    and trailing commas do. The hash is the same under every version of Python.
+    The hash is the same under every version of Python that can read the module.
 
     Example:
         >>> bare = code_hash("def f(x):\n    return [x, 1]\n")
@@ -230,10 +217,27 @@ def code_hash(source: str) -> str:
         False
 
     Raises:
-        tokenize.TokenError: if a bracket or a string does not end.
+        SyntaxError: for no Python.
     """
-    texts = (text for line in _logical_lines(source) for text in line)
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(_syntax(ast.parse(source))).encode()).hexdigest()[:16]
+
+
+def _syntax(node: object) -> object:
+    """Return a tree as plain values, without what only some versions of Python have."""
+    if isinstance(node, list):
+        return [_syntax(one) for one in node if not _is_text(one)]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = ((name, _syntax(value)) for name, value in ast.iter_fields(node))
+    return type(node).__name__, *(
+        (name, value) for name, value in fields if value not in (None, [])
+    )
+
+
+def _is_text(node: object) -> bool:
+    """Tell whether a statement is a text alone, as a docstring is, which does nothing."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def file_hash(path: Path) -> str:
@@ -241,45 +245,6 @@ def file_hash(path: Path) -> str:
     if path.suffix == ".py":
         return code_hash(path.read_text(encoding="utf-8"))
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def _logical_lines(source: str) -> Iterator[list[str]]:
-    """The tokens of each logical line; one of strings alone, as a docstring is, does nothing."""
-    line: list[str] = []
-    idle = True
-    for kind, text in _tokens(source):
-        if kind in SKIPPED:
-            continue
-        if kind not in LAYOUT:
-            line.append(text)
-            idle = idle and kind == tokenize.STRING and not INTERPOLATED.match(text)
-        elif line and not idle:
-            yield [*line, LAYOUT[kind]]
-        elif kind != tokenize.NEWLINE:
-            yield [LAYOUT[kind]]
-        if kind in LAYOUT:
-            line, idle = [], True
-
-
-def _tokens(source: str) -> Iterator[tuple[int, str]]:
-    lines = io.StringIO(source).readlines()
-    opened: list[tuple[int, int]] = []
-    for kind, text, start, end, _ in tokenize.generate_tokens(io.StringIO(source).readline):
-        if kind in OPENING:
-            opened.append(start)
-        elif kind in CLOSING:
-            start = opened.pop()
-            if not opened:
-                yield tokenize.STRING, _between(lines, start, end)
-        elif not opened:
-            yield kind, text
-
-
-def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
-    whole = lines[start[0] - 1 : end[0]]
-    whole[-1] = whole[-1][: end[1]]
-    whole[0] = whole[0][start[1] :]
-    return "".join(whole)
 
 
 NO_CODE = code_hash("")

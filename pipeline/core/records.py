@@ -1,6 +1,6 @@
-"""Records: frozen dataclasses that travel as one flat JSON object, whose keys are their fields.
+"""Records: frozen dataclasses that travel as one flat JSON object.
 
-A field that is a record itself is flattened, so that values that come together are one field here
+The keys of the object are the fields. A field that is a record itself is flattened: one field here
 and several keys there.
 """
 
@@ -9,39 +9,41 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import types
 import typing
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    TypeAdapter,
-    ValidationError,
-    create_model,
-    field_validator,
-)
+from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
 
 from pipeline.core import atomic
-from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.errors import (
+    UserError,
+    one_line,
+    require,
+    require_no_pipe,
+    shortened,
+    unknown_name,
+)
 
 T = TypeVar("T")
 _LEFT_OUT = "left out of the file"
-_WORDS: Mapping[object, str] = {
-    int: "an integer",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-    list: "a list",
-    dict: "a mapping",
+_SIGNS = {
+    "Input should be ": "",
+    "a valid integer": "an integer",
+    "a valid boolean": "true or false",
+    "a valid string": "a text",
+    "a valid array": "a list",
+    "an object": "a mapping",
+    "valid ": "",
+    "greater than or equal to": ">=",
+    "less than or equal to": "<=",
+    "greater than": ">",
+    "less than": "<",
 }
-_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=())
 
 
 def left_out(default: T) -> T:
@@ -75,15 +77,15 @@ class Record:
         """Return the keys and plain values of the file, in the order of the fields."""
         described: dict[str, object] = {}
         for field in dataclasses.fields(self):
-            value, hint = self.__dict__[field.name], _hints(type(self))[field.name]
+            value = getattr(self, field.name)
             if field.metadata.get(_LEFT_OUT) and value == field.default:
                 continue
-            if _record_of(hint) is not None:
-                described |= {} if value is None else value.to_dict()
-            elif _element_of(hint) is not None:
-                described[field.name] = [one.to_dict() for one in value]
-            else:
+            if isinstance(value, Record):
+                described |= value.to_dict()
+            elif _record_in(_hints(type(self))[field.name]) is None:
                 described[field.name] = value
+            elif value is not None:
+                described[field.name] = [one.to_dict() for one in value]
         return described
 
     @classmethod
@@ -91,119 +93,86 @@ class Record:
         """Build the record of a file's keys; others are ignored.
 
         A record inside is there as soon as one of its keys is. A number is no NaN, no truth value
-        and no text; values are kept as they are.
-
-        Arguments:
-            found: keys and values.
-            where: what to call them in an error, e.g. the file's path.
+        and no text.
 
         Raises:
-            UserError: naming `where` and the key that is missing or of another type.
+            UserError: naming `where` (e.g. the file's path) and the key that is missing or of
+                another type.
         """
+        return validated(cls, cls._nested(found), where)
+
+    @classmethod
+    def _nested(cls, found: Mapping[str, object]) -> dict[str, object]:
         given: dict[str, object] = {}
         for name, hint in _hints(cls).items():
-            inner, element = _record_of(hint), _element_of(hint)
-            if inner is not None:
-                if type(None) not in _options(hint) or inner.keys() & set(found):
-                    given[name] = inner.from_dict(found, where)
-            elif element is not None and isinstance(found.get(name), list):
-                given[name] = _elements(element, found[name], f"{where}: {name}", where)
+            record, value = _record_in(hint), found.get(name)
+            if record is None:
+                given |= {name: value} if name in found else {}
+            elif typing.get_origin(hint) is not tuple:
+                needed = type(None) not in typing.get_args(hint)
+                given |= (
+                    {name: record._nested(found)} if needed or record.keys() & set(found) else {}
+                )
+            elif isinstance(value, list):
+                given[name] = [record._nested(v) if isinstance(v, dict) else v for v in value]
             elif name in found:
-                given[name] = found[name]
-        validate(cls, given, where)
-        return cls(**given)
+                given[name] = value
+        return given
 
     @classmethod
     def keys(cls) -> set[str]:
         """Return every key that the record may have in a file."""
         keys: set[str] = set()
         for name, hint in _hints(cls).items():
-            inner = _record_of(hint)
+            inner = None if typing.get_origin(hint) is tuple else _record_in(hint)
             keys |= {name} if inner is None else inner.keys()
         return keys
 
 
-def validate(cls: type[object], given: Mapping[str, object], where: str) -> None:
-    """Check the values of a dataclass's fields by their types, strictly.
-
-    Raises:
-        UserError: naming `where` and the first field that is missing or of another type.
-    """
-    try:
-        _model(cast("Hashable", cls)).model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        if first["type"] == "missing":
-            raise UserError(f"{where}: missing {name}") from None
-        require(False, f"{where}: {name}", _wanted(_hints(cls)[name]), given[name])
+_hints = cast("Callable[[Any], dict[str, object]]", functools.cache(typing.get_type_hints))
+_adapter = cast("Callable[[Any], TypeAdapter[Any]]", functools.cache(TypeAdapter))
 
 
-@functools.cache
-def _model(cls: Any) -> type[BaseModel]:
-    """Return the model by which pydantic checks the fields of a dataclass."""
-    hints, fields = _hints(cls), {}
-    for field in dataclasses.fields(cls):
-        needed = field.default is field.default_factory is dataclasses.MISSING
-        fields[field.name] = (hints[field.name], ... if needed else None)
-    return create_model(
-        cls.__name__,
-        __config__=_STRICT,
-        __validators__={"is_number": cast(Any, field_validator("*")(_refuse_nan))},
-        **cast(Any, fields),
-    )
-
-
-def _refuse_nan(value: object) -> object:
-    for one in value.values() if isinstance(value, Mapping) else [value]:
-        if isinstance(one, float) and math.isnan(one):
-            raise ValueError("not a number")
-    return value
-
-
-def _hints(cls: type[object]) -> dict[str, object]:
-    return _evaluated(cast("Hashable", cls))
-
-
-@functools.cache
-def _evaluated(cls: Any) -> dict[str, object]:
-    return dict(typing.get_type_hints(cls))
-
-
-def _options(hint: object) -> tuple[object, ...]:
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
-def _record_of(hint: object) -> type[Record] | None:
-    """Return the kind of record that a field holds, None for anything else."""
-    for option in _options(hint):
+def _record_in(hint: object) -> type[Record] | None:
+    """Return the kind of record that a field holds, or holds a tuple of; None for anything else."""
+    nested = isinstance(hint, types.UnionType) or typing.get_origin(hint) is tuple
+    for option in typing.get_args(hint) if nested else (hint,):
         if isinstance(option, type) and issubclass(option, Record):
             return option
     return None
 
 
-def _element_of(hint: object) -> type[Record] | None:
-    """Return the kind of records that a field is a tuple of, None for anything else."""
-    return _record_of(typing.get_args(hint)[0]) if typing.get_origin(hint) is tuple else None
+def validated(kind: type[T], given: object, where: str, *, is_path: bool = False) -> T:
+    """Return plain data as a type, strictly: no number is a text, a truth value or NaN.
+
+    Arguments:
+        kind: a dataclass, or any type that pydantic knows.
+        given: as JSON has it.
+        where: what to call it in an error.
+        is_path: whether a key is appended to `where` by a dot, with those above it.
+
+    Raises:
+        UserError: naming the first key that is missing or of another type, and what was expected.
+    """
+    for name, value in flat(given).items() if isinstance(given, Mapping) else [("", given)]:
+        require(value == value, f"{where}: {name.rpartition('.')[2]}", "a number", value)
+    try:
+        found: T = _adapter(kind).validate_json(json.dumps(given, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        names = [str(part) for part in first["loc"]]
+        if first["type"] == "missing":
+            raise UserError(f"{where}: missing {names[-1]}") from None
+        place = ".".join([where, *names]) if is_path else ": ".join([where, *names[-1:]])
+        got = shortened(repr(first["input"]))
+        raise UserError(f"{place}: expected {_in_words(first['msg'])}, got {got}") from None
+    return found
 
 
-def _elements(element: type[Record], found: object, name: str, where: str) -> tuple[Record, ...]:
-    entries = cast("list[Mapping[str, object]]", found)
-    fits = all(isinstance(one, Mapping) for one in entries)
-    require(fits, name, "a list of objects", found)
-    return tuple(element.from_dict(one, where) for one in entries)
-
-
-def _wanted(hint: object) -> str:
-    """Return what a field holds, in words."""
-    kinds = [kind for kind in _options(hint) if kind is not type(None)]
-    nullable = " or null" if type(None) in _options(hint) else ""
-    if _element_of(hint) is not None:
-        return f"a list of objects{nullable}"
-    return (
-        " or ".join(_WORDS.get(typing.get_origin(kind) or kind, "a mapping") for kind in kinds)
-        + nullable
-    )
+def _in_words(message: str) -> str:
+    for long, short in _SIGNS.items():
+        message = message.replace(long, short)
+    return message
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -234,18 +203,9 @@ def value_of(found: Mapping[str, object], key: str, kind: type[T], where: str) -
     """
     if key not in found:
         raise UserError(f"{where}: missing {key}")
-    value = found[key]
-    try:
-        _adapter(cast("Hashable", kind)).validate_python(value)
-    except ValidationError:
-        require(False, f"{where}: {key}", _WORDS[kind], value)
-    return cast(T, value)
-
-
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[object]:
-    kind = dict[str, Any] if kind is dict else kind
-    return TypeAdapter(Annotated[kind, AfterValidator(_refuse_nan)], config=_STRICT)
+    if isinstance(found[key], list | dict) and isinstance(found[key], kind):
+        return cast(T, found[key])  # whose content the caller checks
+    return validated(kind, found[key], f"{where}: {key}")
 
 
 def require_known(described: Mapping[str, object], known: Collection[str], where: str) -> None:
@@ -265,32 +225,21 @@ def read_object(path: Path) -> dict[str, object]:
     Raises:
         UserError: naming the file, if it is missing or malformed, or has a key twice.
     """
-    return parse_object(_content(path, "JSON"), str(path))
+    return parse_object(content_of(path, "JSON"), str(path))
 
 
 def parse_object(content: bytes | str, where: str) -> dict[str, object]:
-    """Read a JSON object from a file's content.
-
-    Arguments:
-        content: UTF-8.
-        where: what to call it in an error, e.g. the file's path.
+    """Read a JSON object from UTF-8; `where` names it in an error.
 
     Raises:
         UserError: naming `where`, if it is malformed, or has a key twice.
     """
-    return _parsed(content, where, "JSON", _from_json)
+    return as_object(parsed(content, where, "JSON", _from_json), where)
 
 
-def read_yaml(path: Path) -> dict[str, object]:
-    """Read a YAML mapping from a file, by the safe loader.
-
-    Raises:
-        UserError: naming the file, if it is missing or malformed, or has a key twice.
-    """
-    return _parsed(_content(path, "YAML"), str(path), "YAML", _from_yaml)
-
-
-def _content(path: Path, kind: str) -> bytes:
+def content_of(path: Path, kind: str) -> bytes:
+    """Read a file, or raise the error that names it."""
+    require_no_pipe(path)
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -299,14 +248,16 @@ def _content(path: Path, kind: str) -> bytes:
         raise UserError(f"{path}: expected {kind}, got {error.strerror}") from error
 
 
-def _parsed(
-    content: bytes | str, where: str, kind: str, parse: Callable[[str], object]
-) -> dict[str, object]:
+def parsed(content: bytes | str, where: str, kind: str, parse: Callable[[str], object]) -> object:
+    """Parse UTF-8, or raise the error that names it."""
     try:
-        text = content if isinstance(content, str) else content.decode("utf-8")
-        found = parse(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        return parse(content if isinstance(content, str) else content.decode("utf-8"))
+    except (ValueError, YAMLError, RecursionError) as error:
         raise UserError(f"{where}: expected {kind}, got {one_line(error)}") from error
+
+
+def as_object(found: object, where: str) -> dict[str, object]:
+    """Refuse all but a mapping whose keys are texts."""
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise UserError(f"{where}: expected an object, got {type(found).__name__}")
     return found
@@ -317,28 +268,15 @@ def _from_json(text: str) -> object:
 
 
 def _without_twins(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
+    refuse_twins([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def refuse_twins(keys: Sequence[str], where: object = "") -> None:
+    """Refuse a key that a mapping has twice."""
+    if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} twice")
-    return found
-
-
-def _from_yaml(text: str) -> object:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which takes the last of several equal keys unless it is told not to."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        plain = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        keys = [(key.tag, key.value) for key in plain if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ValueError(f"the key {key[1]!r} twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
+        raise ValueError(f"the key {twice!r} twice{where}")
 
 
 def write_object(path: Path, content: Mapping[str, object]) -> None:

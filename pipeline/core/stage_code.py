@@ -27,7 +27,8 @@ import yaml
 from pipeline.core import atomic, paths
 from pipeline.core.errors import SiteError, UserError, unknown_name
 from pipeline.core.import_closure import Checkout
-from pipeline.core.records import flat, read_yaml, value_of
+from pipeline.core.records import flat, value_of
+from pipeline.core.yaml_settings import nested, read_yaml
 
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
@@ -54,11 +55,7 @@ class Disagreement(SiteError):
 
 
 class StageCode:
-    """The code of the stages of one checkout.
-
-    Arguments:
-        root: the folder that holds the packages.
-    """
+    """The code of the stages of one checkout."""
 
     def __init__(self, root: Path = CODE) -> None:
         self._checkout = Checkout(root, PACKAGES)
@@ -111,16 +108,9 @@ class StageCode:
         lines = "".join(f"{digits}  {file}\n" for file, digits in self.hashes(key).items())
         return hashlib.sha256(lines.encode()).hexdigest()
 
-    def table(self) -> dict[str, str | dict[str, str]]:
+    def table(self) -> dict[str, object]:
         """Return all hashes as code.yaml nests them."""
-        nested: dict[str, str | dict[str, str]] = {}
-        for key in self.keys():
-            kind, _, name = key.partition(".")
-            if name:
-                nested[kind] = {**nested.get(kind, {}), name: self.short(key)}  # type: ignore[dict-item]
-            else:
-                nested[kind] = self.short(key)
-        return nested
+        return nested({key: self.short(key) for key in self.keys()})
 
     def short(self, key: str) -> str:
         """Return the hash of a key as code.yaml has it: 16 letters, which are no number in YAML."""
@@ -134,21 +124,13 @@ def datasets_elsewhere() -> Mapping[str, str]:
 
 
 def builder_of(name: str, folder: Path) -> str | None:
-    """Return the builder of a dataset; None for one of the user's files, or an unknown name.
-
-    Arguments:
-        name: of the dataset.
-        folder: of the conf files.
-    """
+    """Return the builder of a dataset; None for one of the user's files, or an unknown name."""
     named = _conf(name, folder).get(BUILDER)
     return named if isinstance(named, str) else datasets_elsewhere().get(name)
 
 
 def _conf(name: str, folder: Path) -> Mapping[str, object]:
-    """Return a dataset's conf file; nothing where it is missing or malformed.
-
-    Loading it (`pipeline.datasets.catalog.load_config`) names the mistake.
-    """
+    """Return a dataset's conf file; nothing where it is malformed, as loading it will say."""
     try:
         return read_yaml(folder / f"{name}.yaml")
     except UserError:
@@ -161,11 +143,7 @@ def dataset_names(folder: Path) -> list[str]:
 
 
 def entries(root: Path) -> dict[str, list[str]]:
-    """Return the names of each dataset's entries that have results, of all parameter files.
-
-    Raises:
-        UserError: for a file that is not valid.
-    """
+    """Return the names of each dataset's entries that have results, of all parameter files."""
     found: dict[str, list[str]] = {}
     placed: list[tuple[str, str]] = []
     for path in paths.params_files(root):
@@ -191,14 +169,7 @@ def _datasets(section: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def write(root: Path) -> list[str]:
-    """Write code.yaml of a checkout, unless it stays the same.
-
-    Returns:
-        The keys whose values changed.
-
-    Raises:
-        UserError: as `StageCode.hashes` and `entries`.
-    """
+    """Write code.yaml of a checkout, unless it stays the same; return the keys that changed."""
     path = root / FILE
     before = flat(read_yaml(path)) if path.exists() else {}
     content = StageCode(root).table() | {"entries": entries(root)}

@@ -10,15 +10,14 @@ A place is whole when its `manifest.json` is there: `publish` writes that file l
 from __future__ import annotations
 
 import contextlib
-import errno
-import glob
+import io
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 import pyarrow as pa
@@ -34,23 +33,8 @@ from pyarrow.fs import (
 from pipeline.core.errors import SiteError, UserError
 from pipeline.core.redaction import redacted
 
-__all__ = [
-    "discard",
-    "exists",
-    "filesystem",
-    "is_uri",
-    "join",
-    "local_path",
-    "names",
-    "publish",
-    "read_bytes",
-    "remove",
-    "write_bytes",
-]
-
 MARKER = "manifest.json"
 CHUNK = 1 << 22
-ABANDONED_SECONDS = 24 * 3600
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
 
 
@@ -146,18 +130,8 @@ def write_bytes(location: str | Path, content: bytes) -> None:
         OSError: if a local write fails, on a full disk for example.
     """
     found, path = filesystem(location)
-    if isinstance(found, LocalFileSystem):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with _hidden_sibling(Path(path)) as partial:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        return
-    try:
-        found.create_dir(path.rpartition("/")[0], recursive=True)
-        with found.open_output_stream(path) as sink:
-            sink.write(content)
-    except (pa.ArrowException, OSError) as error:
-        raise SiteError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
+    with _refusing(location):
+        _put(found, path, io.BytesIO(content))
 
 
 def exists(location: str | Path) -> bool:
@@ -232,13 +206,13 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     """Copy a local folder to a place, so that readers find it whole or not at all.
 
     Nothing is done where the place already has the same marker, and beside it the same files, by
-    names and sizes. Several processes may publish the same folder at the same time.
+    names and sizes. Several processes may publish the same folder at the same time. Files are
+    overwritten one by one, the marker last; those of names that aren't written now stay.
 
     Arguments:
         folder: has the marker.
-        location: a folder or a URI. A folder of other content is replaced; in an object store its
-            files are overwritten, and those of names that aren't written now stay.
-        marker: the file that tells one content from another; an object store gets it last.
+        location: a folder or a URI.
+        marker: the file that tells one content from another.
 
     Raises:
         UserError: if the folder has no marker, or an object store refuses.
@@ -255,19 +229,52 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     path_of_marker = folder / marker
     if not path_of_marker.is_file():
         raise UserError(f"{path_of_marker}: file not found; run the stage that writes it first")
-    content = path_of_marker.read_bytes()
-    if _is_published(folder, location, marker, content):
+    found, root = filesystem(location)
+    there = _marker_at(location, marker)
+    same = there == path_of_marker.read_bytes()
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != path_of_marker)
+    targets = [f"{root}/{path.relative_to(folder).as_posix()}" for path in files]
+    if same and _sizes(found, targets) == [path.stat().st_size for path in files]:
         return
-    found, path = filesystem(location)
-    if isinstance(found, LocalFileSystem):
-        _publish_folder(folder, Path(path), marker, content)
-        return
+    if there is not None and not same:
+        remove(join(location, marker))
+    with _refusing(location):
+        for path, target in [
+            *zip(files, targets, strict=True),
+            (path_of_marker, f"{root}/{marker}"),
+        ]:
+            with path.open("rb") as source:
+                _put(found, target, source)
+
+
+def _sizes(found: FileSystem, paths: list[str]) -> list[int | None]:
+    return [info.size for info in found.get_file_info(paths)]
+
+
+def _put(found: FileSystem, path: str, source: BinaryIO) -> None:
+    """Write a file in one step, which an object store does by itself."""
+    found.create_dir(path.rpartition("/")[0], recursive=True)
+    is_local = isinstance(found, LocalFileSystem)
+    above, _, name = path.rpartition("/")
+    partial = f"{above}/.{name}.{uuid.uuid4().hex}.partial" if is_local else path
     try:
-        if _marker_at(location, marker) not in (None, content):
-            with contextlib.suppress(FileNotFoundError):
-                found.delete_file(f"{path}/{marker}")
-        _publish_objects(folder, found, path, marker, content)
+        with found.open_output_stream(partial, compression=None) as sink:
+            shutil.copyfileobj(source, sink, CHUNK)
+        if is_local:
+            os.replace(partial, path)
+    finally:
+        if is_local:
+            Path(partial).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _refusing(location: str | Path) -> Iterator[None]:
+    """Explain what an object store refuses; errors of a local disk stay what they are."""
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
+        if local_path(location) is not None:
+            raise
         raise SiteError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
 
 
@@ -300,86 +307,3 @@ def _marker_at(location: str | Path, marker: str) -> bytes | None:
         return read_bytes(join(location, marker))
     except FileNotFoundError:
         return None
-
-
-def _is_published(folder: Path, location: str | Path, marker: str, content: bytes) -> bool:
-    """Tell whether a place has a folder's marker, and its files by names and sizes."""
-    if _marker_at(location, marker) != content:
-        return False
-    found, root = filesystem(location)
-    files = _files(folder)
-    there = found.get_file_info([f"{root}/{path.relative_to(folder).as_posix()}" for path in files])
-    return all(info.size == path.stat().st_size for info, path in zip(there, files, strict=True))
-
-
-def _publish_folder(folder: Path, target: Path, marker: str, content: bytes) -> None:
-    """Copy beside the target, then rename; whoever comes second finds the first one's copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _hidden_sibling(target) as partial, _hidden_sibling(target) as old:
-        shutil.copytree(folder, partial, copy_function=shutil.copyfile)
-        while not _renamed(partial, target) and not _is_published(folder, target, marker, content):
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(target, old)  # of other content
-            try:
-                if _renamed(partial, target):
-                    return
-            except OSError:
-                with contextlib.suppress(OSError):  # unless another process put one there
-                    os.rename(old, target)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _renamed(partial: Path, target: Path) -> bool:
-    """Rename a folder, unless another one is in the way."""
-    try:
-        os.rename(partial, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _hidden_sibling(target: Path) -> Iterator[Path]:
-    """Name a sibling that no other process uses; remove it, and those of killed ones, at the end.
-
-    Whoever finds the target there already leaves it.
-    """
-    name = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
-    try:
-        yield name
-    finally:
-        for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
-            with contextlib.suppress(FileNotFoundError):
-                if leftover == name or time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
-                    if leftover.is_dir():
-                        shutil.rmtree(leftover, ignore_errors=True)
-                    else:
-                        leftover.unlink()
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _publish_objects(
-    folder: Path, found: FileSystem, target: str, marker: str, content: bytes
-) -> None:
-    """Write the files, then the marker.
-
-    A marker of the same content stays, since others may be reading it; each file is replaced in
-    one step by the same.
-    """
-    for path in _files(folder):
-        name = path.relative_to(folder).as_posix()
-        if name == marker:
-            continue
-        parent, _, _ = f"{target}/{name}".rpartition("/")
-        found.create_dir(parent, recursive=True)
-        with path.open("rb") as source, found.open_output_stream(f"{target}/{name}") as sink:
-            shutil.copyfileobj(source, sink, CHUNK)
-    found.create_dir(target, recursive=True)
-    with found.open_output_stream(f"{target}/{marker}") as sink:
-        sink.write(content)

@@ -1,36 +1,48 @@
 """Bringing a dataset's raw files to `data/raw/<dataset>/`, verified by SHA-256.
 
 Sources, in order: what is there already (also `<file>.gz`, put there by hand), the mirror of
-`ARCORE_MIRROR`, raw folders of datasets with the same files, folders of system packages, the
-public address. Where that is an archive of which the file is a part, the archive will do at each of
-them. A file gets its name only once it is whole and verified. Of a dataset of the user's own the
-file that the user has is the source, and a copy that differs from it is replaced.
+`ARCORE_MIRROR`, raw folders of other datasets, folders of system packages, the public address. An
+archive that has the file as a member will do at each of them. A file gets its name only once it is
+whole and verified. Of a dataset of the user's own the file that the user has is the source.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import logging
 import os
 import shlex
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NoReturn, cast
 from urllib.parse import quote, unquote, urlsplit
+
+import requests
+import urllib3
+from tqdm import tqdm
 
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import alone
 from pipeline.core import paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
 from pipeline.core.redaction import redacted
-from pipeline.data.downloading import Unavailable, download
-from pipeline.data.unpacking import WrongChecksum, archive_of, check, unpack
-from pipeline.datasets.catalog import Dataset, RawFile, get_dataset, list_datasets
+from pipeline.datasets.base import Dataset, RawFile
+from pipeline.datasets.formats import archives
 from pipeline.datasets.user.user_data import UserOptions
 
 MIRROR_VARIABLE = "ARCORE_MIRROR"
+TIMEOUT = (4.0, 20.0)  # seconds to connect, and between two packets
+CHUNK = 1 << 20
 
 logger = logging.getLogger(__name__)
+
+
+class Unusable(Exception):
+    """A source cannot give the file, or what it gives isn't that; the message says why."""
 
 
 def raw_folder(dataset: str) -> Path:
@@ -39,56 +51,40 @@ def raw_folder(dataset: str) -> Path:
 
 
 def fetch(dataset: Dataset) -> Path:
-    """Bring all raw files of a dataset and write `source.json` next to them.
-
-    Returns:
-        The folder `data/raw/<dataset>`.
+    """Bring all raw files of a dataset to its folder, and write `source.json` next to them.
 
     Raises:
-        UserError: when no source has a file, a checksum is wrong or the mirror does not exist.
+        UserError: when no source has a file, or the mirror does not exist.
     """
     with alone(artifact.raw(dataset.name), wait=True):
-        return _fetch(dataset)
-
-
-def _fetch(dataset: Dataset) -> Path:
-    folder = raw_folder(dataset.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    own = _own_path(dataset)
-    mirror = _mirror() if own is None else None
-    for file in dataset.files:
-        try:
-            if not _already_there(file, folder, own is not None):
-                _fetch_file(dataset, file, folder, mirror)
-        except PermissionError as error:
-            raise UserError(f"{error.filename}: permission denied") from None
-    for leftover in folder.glob(".*.part"):
-        leftover.unlink()
-    source = {
-        "dataset": dataset.name,
-        "source": "files" if dataset.files else "embedded" if own is None else "in place",
-        "files": {f.name: {"sha256": f.sha256, "size": f.size} for f in dataset.files},
-    }
-    marker = folder / ".source.json.part"
-    marker.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
-    os.replace(marker, folder / "source.json")
-    if not dataset.files and own is None:
-        how = "read where option folder says" if hasattr(dataset.options, "folder") else "embedded"
-        logger.info("%s: %s, nothing to download", dataset.name, how)
-    elif not dataset.files:
-        logger.info("%s: nothing to copy, preprocess reads %s where it is", dataset.name, own)
+        folder, own = raw_folder(dataset.name), _own_path(dataset)
+        folder.mkdir(parents=True, exist_ok=True)
+        mirror = _mirror() if own is None else None
+        for file in dataset.files:
+            _fetch_file(dataset, file, folder / file.name, mirror)
+            (folder / f"{file.name}.gz").unlink(missing_ok=True)  # put there by hand, unpacked
+        for leftover in folder.glob(".*.part"):
+            leftover.unlink()
+        source = {
+            "dataset": dataset.name,
+            "source": "files" if dataset.files else "embedded" if own is None else "in place",
+            "files": {f.name: {"sha256": f.sha256, "size": f.size} for f in dataset.files},
+        }
+        marker = folder / ".source.json.part"
+        marker.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
+        os.replace(marker, folder / "source.json")
+    if not dataset.files:
+        where = own or "embedded data, or the folder that the option says,"
+        logger.info("%s: nothing to copy, preprocess reads %s where it is", dataset.name, where)
     return folder
 
 
 def verify_raw(dataset: Dataset) -> Path:
-    """Check size and SHA-256 of a dataset's raw files without fetching any.
-
-    Returns:
-        The folder `data/raw/<dataset>`.
+    """Check a dataset's raw files by SHA-256 without fetching any; return their folder.
 
     Raises:
-        UserError: naming the file that is missing, truncated or altered; of a dataset of the user's
-            own, the file that has changed since it was copied.
+        UserError: naming the file that is missing or altered; of a dataset of the user's own, the
+            file that has changed since it was copied.
     """
     folder, own = raw_folder(dataset.name), _own_path(dataset)
     hint = f"run python -m stages.fetch {dataset.name}"
@@ -98,31 +94,18 @@ def verify_raw(dataset: Dataset) -> Path:
         path = folder / file.name
         if not path.is_file():
             raise UserError(f"{path}: file not found; {hint}")
-        size = path.stat().st_size
-        if own is not None:
-            if size != file.size or not _is_same(file, path):
-                raise UserError(f"{own}: changed since it was fetched; {hint}")
-            continue
-        if size < file.size:
-            raise UserError(f"{path}: truncated: expected {file.size} bytes, got {size}; {hint}")
         try:
-            check(file, path)
-        except WrongChecksum as error:
-            raise UserError(f"{path}: {error}; {hint}") from None
+            with path.open("rb") as stream:
+                _copy(stream, None, file, "verifying")
+        except Unusable as error:
+            problem = f"{path}: {error}" if own is None else f"{own}: changed since it was fetched"
+            raise UserError(f"{problem}; {hint}") from None
     return folder
 
 
 def _own_path(dataset: Dataset) -> str | None:
-    """Where the files of a dataset of the user's own lie; None for other datasets."""
+    """Where the files of a dataset of the user's own are; None for other datasets."""
     return dataset.options.path if isinstance(dataset.options, UserOptions) else None
-
-
-def _is_same(file: RawFile, path: Path) -> bool:
-    try:
-        check(file, path)
-    except WrongChecksum:
-        return False
-    return True
 
 
 def _mirror() -> Path | str | None:
@@ -147,126 +130,135 @@ def _mirror() -> Path | str | None:
     return path
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    for candidate in (folder / name, folder / f"{name}.gz"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def _candidates(dataset: Dataset, file: RawFile, mirror: Path | str | None) -> Iterator[Path | str]:
-    """Existing paths and addresses where the file may come from, in the order to try them."""
-    folders = []
-    if archive := archive_of(file):
-        placed = raw_folder(dataset.name) / archive
-        yield from [placed] if placed.is_file() else []
-    if isinstance(mirror, Path):
-        folders.append(mirror / dataset.family)
-    elif mirror is not None:
-        address = f"{mirror}/{dataset.family}/{quote(file.name)}"
-        yield from (address, f"{address}.gz")
-        if archive:
-            yield f"{mirror}/{dataset.family}/{quote(archive)}"
-    for name in list_datasets():
-        if name != dataset.name and get_dataset({"name": name}).family == dataset.family:
-            folders.append(raw_folder(name))
-    folders += [Path(folder) for folder in dataset.system_folders]
-    for folder in folders:
-        found = _find(folder, file.name)
-        if found is not None:
-            yield found
-        if archive and (folder / archive).is_file():
-            yield folder / archive
-    if file.url is not None:
-        yield file.url
-
-
-def _refused(dataset: Dataset, folder: Path, mirror: Path | str | None) -> str:
-    """Name a file that is found in place of a raw file and not read, and say why."""
-    places = [folder, *([mirror / dataset.family] if isinstance(mirror, Path) else [])]
-    for pattern, reason in dataset.refused:
-        for path in (found for place in places for found in sorted(place.glob(pattern))):
-            return f"; {path} is not read: {reason}"
-    return ""
-
-
-def _already_there(file: RawFile, folder: Path, is_copy: bool) -> bool:
-    """Whether the file is in the folder, verified; a `.gz` put there by hand is unpacked.
-
-    What is wrong is moved aside and told, unless it is the copy of a file that has changed since.
-    """
-    target = folder / file.name
-    placed = _find(folder, file.name)
-    if placed is None:
-        return False
-    try:
-        if placed == target:
-            check(file, placed)
-        else:
-            unpack(placed, target, file)
-            placed.unlink()
-    except WrongChecksum as error:
-        if is_copy:
-            return False
-        # Outside the folder, because that is an output that DVC tracks.
-        aside = folder.with_name(f"{folder.name}.rejected") / placed.name
-        aside.parent.mkdir(exist_ok=True)
-        os.replace(placed, aside)
-        raise UserError(
-            f"{placed}: {error}; moved to {aside}, the next run fetches the file again"
-        ) from None
-    logger.info("%s: present and verified", target)
-    return True
-
-
-def _fetch_file(dataset: Dataset, file: RawFile, folder: Path, mirror: Path | str | None) -> None:
-    """Make `folder/file.name` exist, verified, from the first source that has it."""
-    target = folder / file.name
+def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | str | None) -> None:
+    """Make a file exist, verified, from the first source that has it."""
     tried: list[str] = []
-    unreachable: set[str] = set()
-    for source in _candidates(dataset, file, mirror):
-        if isinstance(source, Path):
-            try:
-                unpack(source, target, file, source.name)
-            except WrongChecksum as error:
-                if source.parent.parent == target.parent.parent:
-                    logger.info("%s: %s; passed over", source, error)
-                    continue
-                raise UserError(f"{source}: {error}; the file was not used") from None
-            logger.info("%s: copied from %s, verified", target, source)
-            return
-        host = urlsplit(source).netloc
-        if host in unreachable:
-            continue
+    for source in _candidates(dataset, file, target, mirror):
+        shown = redacted(str(source))
         try:
-            _download_and_unpack(source, target, file)
-        except Unavailable as error:
-            tried.append(f"{redacted(source)} ({error})")
-            if error.host_unreachable:
-                unreachable.add(host)
+            if source == target:
+                with target.open("rb") as stream:
+                    _copy(stream, None, file, "verifying")
+            elif isinstance(source, Path):
+                _unpack(source, source.name, target, file)
+            else:
+                _download(source, target, file)
+        except (Unusable, UserError, OSError, urllib3.exceptions.HTTPError) as error:
+            tried.append(f"{shown} ({_reason(error)})")
             continue
-        logger.info("%s: downloaded from %s, verified", target, redacted(source))
+        missed = f"; not used: {'; '.join(tried)}" if tried else ""
+        logger.info("%s: verified, from %s%s", target, shown, missed)
         return
     where = "; ".join(tried) or "no public address is known for it"
     raise UserError(
         f"cannot fetch {file.name} of {dataset.name}: tried {where}; put the file at {target} "
         f"(or {target}.gz), or set {MIRROR_VARIABLE} to a folder or address that has "
-        f"{dataset.family}/{file.name}{_refused(dataset, folder, mirror)}"
+        f"{dataset.family}/{file.name}"
     )
 
 
-def _download_and_unpack(url: str, target: Path, file: RawFile) -> None:
-    """Download to a partial file named for the address (so that it can be resumed), and unpack."""
-    tag = hashlib.sha256(url.encode()).hexdigest()[:8]
-    part = target.with_name(f".{target.name}.{tag}.part")
-    resumed = part.exists()
-    download(url, part, file)
+def _candidates(
+    dataset: Dataset, file: RawFile, target: Path, mirror: Path | str | None
+) -> Iterator[Path | str]:
+    """Existing paths and addresses where the file may come from, in the order to try them."""
+    names = [file.name, f"{file.name}.gz", *([archive_of(file)] if file.member else [])]
+    places: list[Path | str] = [target.parent]
+    if mirror is not None:
+        in_mirror = mirror / dataset.family if isinstance(mirror, Path) else None
+        places.append(in_mirror or f"{mirror}/{dataset.family}")
+    places += [*sorted(target.parent.parent.iterdir()), *map(Path, dataset.system_folders)]
+    for place in dict.fromkeys(places):
+        for name in names:
+            if isinstance(place, str):
+                yield f"{place}/{quote(name)}"
+            elif (place / name).is_file():
+                yield place / name
+    if file.url is not None:
+        yield file.url
+
+
+def archive_of(file: RawFile) -> str:
+    """The name of the archive at the file's public address."""
+    return PurePosixPath(urlsplit(file.url or "").path).name
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+        return "no answer in time"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"HTTP status {error.response.status_code}"
+    if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError)):
+        return "no connection, or it was cut"
+    return one_line(error)
+
+
+def _download(url: str, target: Path, file: RawFile) -> None:
+    part = target.with_name(f".{target.name}.download.part")
+    most = max(2 * file.size, file.archive_size) + CHUNK
+    headers = {"Accept-Encoding": "identity"}
     try:
-        unpack(part, target, file, PurePosixPath(urlsplit(url).path).name)
-    except WrongChecksum as error:
-        part.unlink()
-        if resumed:  # the partial file may have been of another version of the file
-            _download_and_unpack(url, target, file)
-            return
-        raise UserError(f"{redacted(url)}: {error}; the download was discarded") from None
-    part.unlink()
+        with (
+            requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response,
+            part.open("wb") as out,
+            _progress(file, "downloading") as bar,
+        ):
+            response.raise_for_status()
+            for chunk in response.raw.stream(CHUNK, decode_content=False):
+                bar.update(out.write(chunk))
+                if out.tell() > most:
+                    raise Unusable(f"more than the {most} bytes of {file.name}")
+        _unpack(part, PurePosixPath(urlsplit(url).path).name, target, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _unpack(source: Path, name: str, target: Path, file: RawFile) -> None:
+    """Copy to `target`, which appears only once verified; out of the archive, or of gzip."""
+    part = target.with_name(f".{target.name}.part")
+    stream: BinaryIO
+    if file.member is not None and name == archive_of(file):
+        stream = io.BytesIO(archives.read_first(source, file.member, file.size))
+    elif name.endswith(".gz") and not file.name.endswith(".gz"):
+        stream = cast(BinaryIO, gzip.open(source))
+    else:
+        stream = source.open("rb")
+    try:
+        with stream, part.open("wb") as out:
+            _copy(stream, out, file, "copying")
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _copy(stream: BinaryIO, out: BinaryIO | None, file: RawFile, doing: str) -> None:
+    """Read a file to its end, at most as far as it may be long, and compare its checksum."""
+    digest, left = hashlib.sha256(), 2 * file.size if file.equals else file.size
+    with _progress(file, doing) as bar:
+        while chunk := _read(stream):
+            left -= len(chunk)
+            if left < 0:
+                raise Unusable(f"too large for {file.name}: expected {file.size} bytes, got more")
+            digest.update(chunk)
+            if out is not None:
+                out.write(chunk)
+            bar.update(len(chunk))
+    if digest.hexdigest() not in (file.sha256, *file.equals):
+        raise Unusable(
+            f"wrong checksum for {file.name}: expected sha256 {file.sha256}, got "
+            f"{digest.hexdigest()}"
+        )
+
+
+def _read(stream: BinaryIO) -> bytes:
+    try:
+        return stream.read(CHUNK)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise Unusable(f"truncated or damaged gzip data ({error})") from None
+
+
+def _progress(file: RawFile, doing: str) -> tqdm[NoReturn]:
+    """Return a bar of bytes, shown where somebody looks."""
+    return tqdm(
+        disable=None, desc=f"{doing} {file.name}", total=file.size, unit="B", unit_scale=True,
+        leave=False, delay=0 if doing == "downloading" else 0.5,
+    )  # fmt: skip

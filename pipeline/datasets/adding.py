@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
-import yaml
 
 from arcore.events import Levels
 from pipeline.core import atomic, paths
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, require, require_no_pipe
+from pipeline.core.yaml_settings import dump_yaml
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset, SplitData, SplitStream
 from pipeline.datasets.user import arrays, csv_file, image_folder, image_shards, wav_folder
@@ -49,6 +49,7 @@ def add(
     """
     catalog.check_user_name(name, kind)
     require(path.isprintable(), "path", "letters that can be printed", path)
+    require_no_pipe(paths.root() / path)
     target = catalog.CONF_FOLDER / f"{name}.yaml"
     if target.exists() and not replace:
         raise UserError(f"{target}: there already; give another name, or --replace")
@@ -69,7 +70,7 @@ def add(
     if config.get("layout") in _ARRANGED:
         found.append(_ARRANGED[str(config["layout"])])
     whole = {"name": name, "kind": kind, "path": path} | asdict(dataset.options)
-    text = yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    text = dump_yaml(whole)
     atomic.write_text(target, text)
     return dataset, found
 

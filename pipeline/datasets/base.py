@@ -162,8 +162,6 @@ class Dataset(abc.ABC):
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
         sound: what rows are beyond their event, where they are sounds.
         by_class: whether test rows without labels lie class by class all the same.
-        refused: glob patterns of files that people have instead of the raw files, each with the
-            reason why they are not read, for the message that a raw file is missing.
     """
 
     name: str
@@ -182,7 +180,6 @@ class Dataset(abc.ABC):
     condition_shape: tuple[int, int, int] | None = None
     extra_test_splits: tuple[str, ...] = ()
     num_folds: int = 1
-    refused: tuple[tuple[str, str], ...] = ()
     sound: Sound | None = None
     by_class: bool = False
 

@@ -11,15 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
-from typing import cast
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from pipeline.core import stage_code
+from pipeline.core import stage_code, yaml_settings
 from pipeline.core.errors import UserError, one_line, require, unknown_name
-from pipeline.core.records import read_yaml
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
 
 __all__ = [
@@ -129,24 +124,11 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     known = stage_code.dataset_names(CONF_FOLDER)
     if name not in known:
         raise unknown_name("dataset", name, known)
-    _check_overrides(name, overrides)
-    path = CONF_FOLDER / f"{name}.yaml"
-    try:
-        asked = OmegaConf.from_dotlist(list(overrides))
-        content = read_yaml(path) if path.exists() else {"name": name}  # of another package
-        if "kind" in content:  # written by PyYAML (`adding`)
-            config: object = content | cast(dict[object, object], OmegaConf.to_container(asked))
-        else:
-            merged = OmegaConf.merge(content, asked)
-            config = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
-    except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
-        given = f" with overrides {' '.join(overrides)}" if overrides else ""
-        raise UserError(f"pipeline/conf/dataset/{name}.yaml{given}: {one_line(error)}") from None
-    where = f"pipeline/conf/dataset/{name}.yaml"
-    require(isinstance(config, dict), where, "a mapping", config)
-    config = cast(dict[object, object], config)
+    path, where = CONF_FOLDER / f"{name}.yaml", f"pipeline/conf/dataset/{name}.yaml"
+    content = read_yaml(path) if path.exists() else {"name": name}  # of another package
+    config = content | parse_overrides(name, overrides)
     require(config.get("name") == name, f"{where}: name", repr(name), config.get("name"))
-    return {str(key): value for key, value in config.items() if key != stage_code.BUILDER}
+    return {key: value for key, value in config.items() if key != stage_code.BUILDER}
 
 
 def parse_overrides(name: str, overrides: Sequence[str]) -> dict[str, object]:
@@ -159,15 +141,6 @@ def parse_overrides(name: str, overrides: Sequence[str]) -> dict[str, object]:
     Raises:
         UserError: for one that isn't `option=value`.
     """
-    _check_overrides(name, overrides)
-    try:
-        plain = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise UserError(f"overrides {' '.join(overrides)}: {one_line(error)}") from None
-    return {str(key): value for key, value in cast(dict[object, object], plain).items()}
-
-
-def _check_overrides(name: str, overrides: Sequence[str]) -> None:
     fixed = ("name", "kind", stage_code.BUILDER)
     for override in overrides:
         key, equals, _ = override.partition("=")
@@ -175,3 +148,4 @@ def _check_overrides(name: str, overrides: Sequence[str]) -> None:
             raise UserError(
                 f"override {override!r}: expected option=value with an option of dataset {name!r}"
             )
+    return yaml_settings.parse_overrides(overrides)

@@ -29,7 +29,8 @@ from pipeline.cluster import shared_storage
 from pipeline.core import paths, stage_code
 from pipeline.core import storage as places
 from pipeline.core.errors import UserError
-from pipeline.core.records import read_yaml, value_of
+from pipeline.core.records import value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog

@@ -24,8 +24,8 @@ from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import shared_storage
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, unknown_name
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split
@@ -203,7 +203,7 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
 
 
 def _has(scores: Path, column: str) -> bool:
-    return scores.is_file() and scores.read_text(encoding="utf-8").startswith(f"{column}\n")
+    return scores.is_file() and scores.read_bytes().startswith(f"{column}\n".encode())
 
 
 def _column(count: int) -> str:

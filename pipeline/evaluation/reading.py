@@ -14,9 +14,10 @@ from arcore.events import Event
 from pipeline.artifacts import artifact, reader
 from pipeline.artifacts.artifact import MODEL, SHARDS, Artifact, Kind
 from pipeline.core import paths
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import read_object, read_yaml, value_of
+from pipeline.core.records import read_object, value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.evaluation import identity, result_files
 from pipeline.evaluation.result_records import CodecMeasurements, CodecResult, Result
@@ -70,6 +71,12 @@ class ModelConfig:
         assert isinstance(members, list | tuple)
         found = [one.get(name) for one in (self.model, *members)]
         return next((value for value in found if value is not None), None)
+
+    def each_asks(self, name: str) -> bool:
+        """Tell whether the model, or every member of a mixture, asks for a condition."""
+        members = self.model.get("members") or (self.model,)
+        assert isinstance(members, list | tuple)
+        return all(one.get(name) is not None for one in members)
 
     @property
     def weights(self) -> Mapping[str, float]:

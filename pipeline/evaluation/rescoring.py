@@ -88,7 +88,10 @@ def _score(
             f"{shards}: expected the data of the record ({kept.dataset_sha256[:12]}), got "
             f"{manifest.sha256[:12]}"
         )
-    model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
+    try:
+        model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
+    except ValueError as error:
+        raise UserError(f"results/{config.name}: {error}") from None
     model, test = model.to(local_device()).eval(), ShardReader(shards, split)
     plan, context = config.evaluation, manifest.context_frames
     chosen = scoring.choose(test, plan)

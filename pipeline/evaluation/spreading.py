@@ -112,13 +112,13 @@ def scorer(
         stage_code.code_sha256("evaluate", name),
         _read_files(paths.model(config.name), weights_sha256),
     )
-    with pool(config.cluster, ScoringWork, work, f"evaluating {config.name}") as workers:
+    with pool(config.cluster, ScoringWork, work, f"evaluating {config.name}") as run:
 
         def score(name: str, split: Split, chosen: np.ndarray) -> Tensor:
             places = scoring.batch_places(model.event, split, batch_size, chosen)
             pieces = _pieces(places, config.cluster.num_workers)
             asked = [(name, [chosen[place] for place in piece]) for piece in pieces]
-            scored = [torch.tensor(part) for parts in workers.map(asked) for part in parts]
+            scored = [torch.tensor(part) for parts in run(asked) for part in parts]
             return scoring.in_order(scored, places)
 
         yield score

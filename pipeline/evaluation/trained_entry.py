@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.core import paths
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import flat, value_of
 from pipeline.data.manifest import Manifest
 from pipeline.datasets.options import NOT_HASHED

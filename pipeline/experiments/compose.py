@@ -7,18 +7,15 @@ and `ClusterConfig`. A file of `pipeline/conf/` says what differs from them.
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import hydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.core.records import flat, require_known
+from pipeline.core.yaml_settings import overlaid, parse_overrides, read_yaml
 from pipeline.datasets import catalog
 from pipeline.experiments import groups, naming
 from pipeline.experiments.params_file import read_entry, read_params
@@ -39,44 +36,20 @@ ENTRY_KEYS = (
 MIXTURE_KEYS = ("dataset", "mixture", "pooled", "evaluation")
 
 
-def _check_model(model: str) -> None:
-    from arcore import zoo
-
-    if model not in zoo.list_models():
-        raise unknown_name("model", model, zoo.list_models())
-
-
 def _defaults(model: str) -> dict[str, Any]:
     from arcore import zoo  # here: it needs torch, which --help of a stage does not
 
-    defaults = {
+    if model not in zoo.list_models():
+        raise unknown_name("model", model, zoo.list_models())
+    defaults: dict[str, Any] = {
+        "dataset": {},
         "model": {"name": model, **zoo.model_class(model).Config().to_dict()},
         "trainer": dataclasses.asdict(TrainerConfig()),
         "evaluation": dataclasses.asdict(EvaluationConfig()),
         "cluster": dataclasses.asdict(ClusterConfig()),
     }
     del defaults["trainer"]["validate_members"], defaults["evaluation"]["num_members"]
-    return defaults
-
-
-def _compose(choices: Mapping[str, str]) -> DictConfig:
-    """Compose the defaults and the groups but the dataset's, which is not OmegaConf's to read."""
-    groups.check_file("cluster", choices["cluster"])
-    _check_model(choices["model"])
-    try:
-        with hydra.initialize_config_dir(str(groups.CONF), version_base="1.3"):
-            files = hydra.compose(overrides=[f"+cluster={choices['cluster']}"])
-        return cast(DictConfig, OmegaConf.merge(_defaults(choices["model"]), files))
-    except (
-        OmegaConfBaseException,
-        HydraException,
-        YAMLError,
-        ValueError,
-        TypeError,
-        OSError,
-    ) as error:
-        where = f"pipeline/conf/cluster/{choices['cluster']}.yaml"
-        raise UserError(f"{where}: {one_line(error)}") from None
+    return cast("dict[str, Any]", json.loads(json.dumps(defaults)))
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -99,9 +72,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         return load_mixture(name, overrides)
     entry = read_entry("experiments", name)
     where = f"experiments.{name}"
-    for key in entry:
-        if key not in ENTRY_KEYS:
-            raise unknown_name(f"key of {where}", key, ENTRY_KEYS)
+    require_known(entry, ENTRY_KEYS, where)
     config = compose(name, where, entry, overrides)
     if not overrides:
         return config
@@ -127,9 +98,7 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         UserError: as for `load`, and for a member on another dataset or one that is named twice.
     """
     entry, where = read_entry("mixtures", name), f"mixtures.{name}"
-    for key in entry:
-        if key not in MIXTURE_KEYS:
-            raise unknown_name(f"key of {where}", key, MIXTURE_KEYS)
+    require_known(entry, MIXTURE_KEYS, where)
     mixed = entry.get("mixture")
     fits = isinstance(mixed, list) and all(isinstance(one, str) for one in mixed)
     fits = fits and len(set(mixed or [])) == len(mixed or []) > 0
@@ -207,45 +176,25 @@ def compose(
         choices[group] = cast(str, given)
     chosen, dotted = groups.sort_overrides([*_own(entry, where), *overrides], GROUPS)
     choices = {**choices, **chosen}
-    dataset = catalog.load_config(choices["dataset"])
-    config = _compose(choices)
-    overlays = {}
-    for section, key in (("model", "model_overrides"), ("trainer",) * 2, ("evaluation",) * 2):
-        overlays[section] = given = entry.get(key) or {}
-        require(isinstance(given, Mapping), f"{where}.{key}", "a mapping", given)
-    OmegaConf.set_struct(config, False)
-    try:
-        base = read_base(entry.get("base"), where) if start is None else start
-        given = OmegaConf.from_dotlist(dotted)
-        for key in OmegaConf.missing_keys(given):
-            raise UserError(f"{key}: expected a value, got '???'")
-        config = cast(DictConfig, OmegaConf.merge(config, base, overlays, given))
-        plain = cast(
-            dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        )
-    except (
-        OmegaConfBaseException,
-        HydraException,
-        YAMLError,
-        IndexError,  # OmegaConf's, for a key like "["
-        TypeError,  # and where a section is merged with a value
-        ValueError,
-        RecursionError,
-    ) as error:
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
-    plain.setdefault("dataset", {})  # what overrides say of it
-    for key in SECTIONS:
-        require(isinstance(plain.get(key), dict), key, "a mapping", plain.get(key))
-    named = plain["model"]["name"]  # dvc.yaml's dependencies are those of the model that is chosen
-    expected = f"{choices['model']!r}, which 'model' chooses (by hand: model=<name>)"
-    require(named == choices["model"], f"{where}: model.name", expected, named)
-    plain["dataset"] = _over(dataset, plain["dataset"])  # OmegaConf would read `1e3` and "${" in it
+    layers = [
+        {"dataset": catalog.load_config(choices["dataset"])},
+        groups.compose_cluster(choices["cluster"]),
+        read_base(entry.get("base"), where) if start is None else start,
+        _overlays(entry, where),
+        parse_overrides(dotted),
+    ]
+    plain = functools.reduce(overlaid, layers, _defaults(choices["model"]))
+    known = flat({key: plain[key] for key in SECTIONS})
     for key in plain:
         if key not in SECTIONS:
             asked = [o.partition("=")[0] for o in dotted if _section(o) == key]
-            raise _unknown_parameter(asked[0] if asked else key, plain)
+            raise unknown_name("parameter", (asked or [key])[0], [*SECTIONS, *known])
+        require(isinstance(plain[key], dict), key, "a mapping", plain[key])
+    named = plain["model"]["name"]  # dvc.yaml's dependencies are those of the model that is chosen
+    expected = f"{choices['model']!r}, which 'model' chooses (by hand: model=<name>)"
+    require(named == choices["model"], f"{where}: model.name", expected, named)
     catalog.get_dataset(plain["dataset"])
-    plain = _over(member_defaults(plain["model"]), plain)
+    plain = overlaid(member_defaults(plain["model"]), plain)
     return ExperimentConfig(
         name=name,
         base=entry.get("base"),
@@ -257,40 +206,12 @@ def compose(
     )
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay a nested mapping over another."""
-    merged = dict(below)
-    for key, value in above.items():
-        under = below.get(key)
-        if isinstance(under, Mapping) and isinstance(value, Mapping):
-            value = _over(under, value)
-        merged[key] = value
-    return merged
-
-
-def _unknown_parameter(key: str, plain: Mapping[str, Any]) -> UserError:
-    """The error for a key outside the sections, with the parameters that end in it, or nearly."""
-    known = {section: plain[section] for section in SECTIONS}
-    paths_of = _dotted(known)
-    inside = [path for path in paths_of if path.endswith(f".{key}")]
-    if not inside:
-        leaves = sorted({path.rpartition(".")[2] for path in paths_of})
-        near = difflib.get_close_matches(key, leaves, n=1, cutoff=0.8)
-        inside = [path for path in paths_of if near and path.endswith(f".{near[0]}")]
-    if not inside or difflib.get_close_matches(key.partition(".")[0], SECTIONS, cutoff=0.7):
-        return unknown_name("parameter", key.partition(".")[0], SECTIONS)
-    meant = " or ".join(repr(path) for path in inside[:3])
-    return UserError(f"unknown parameter {key!r}; did you mean {meant}?")
-
-
-def _dotted(tree: Mapping[str, Any], above: str = "") -> list[str]:
-    """The dotted names of all that a nested mapping holds, groups included."""
-    found = []
-    for key, value in tree.items():
-        found.append(f"{above}{key}")
-        if isinstance(value, dict):
-            found += _dotted(value, f"{above}{key}.")
-    return found
+def _overlays(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    overlays = {}
+    for section, key in (("model", "model_overrides"), ("trainer",) * 2, ("evaluation",) * 2):
+        overlays[section] = given = entry.get(key) or {}
+        require(isinstance(given, Mapping), f"{where}.{key}", "a mapping", given)
+    return overlays
 
 
 def _own(entry: Mapping[str, Any], where: str) -> list[str]:
@@ -304,20 +225,14 @@ def _own(entry: Mapping[str, Any], where: str) -> list[str]:
     return cast(list[str], own)
 
 
-def read_base(base: Any, where: str) -> Any:
+def read_base(base: object, where: str) -> Mapping[str, Any]:
     """Read the YAML file that an experiment starts from: {model: {...}, trainer: {...}}."""
     if base is None:
         return {}
     require(isinstance(base, str), f"{where}.base", "the path of a YAML file", base)
-    path = paths.root() / base
-    try:
-        loaded = OmegaConf.load(path if path.exists() else base)
-    except FileNotFoundError:
-        raise UserError(f"{where}.base: {base}: expected a file, found none; tune first?") from None
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{where}.base: {base}: {one_line(error)}") from None
-    known = ("model", "trainer")
-    for key in loaded if isinstance(loaded, DictConfig) else ["a list"]:
-        if key not in known:
-            raise unknown_name(f"key of {base}", key, known)
-    return loaded
+    path = paths.root() / str(base)
+    if not path.exists():
+        raise UserError(f"{where}.base: {base}: expected a file, found none; tune first?")
+    loaded = read_yaml(path)
+    require_known(loaded, ("model", "trainer"), str(base))
+    return {key: value or {} for key, value in loaded.items()}

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from typing import Any
 
 from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.experiments.schema import ClusterConfig, build
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -21,17 +18,6 @@ FILE_GROUPS = ("dataset", "cluster")
 def default_cluster() -> str:
     """Name the file of the group cluster that is taken where no override says another."""
     return os.environ.get("ARCORE_CLUSTER") or "local"
-
-
-def check_file(group: str, choice: str) -> None:
-    """Check that a group has a file of a name.
-
-    Raises:
-        UserError: with the nearest names, if it has none.
-    """
-    known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    if choice not in known:
-        raise unknown_name(group, choice, known)
 
 
 def sort_overrides(
@@ -57,6 +43,27 @@ def sort_overrides(
     return choices, dotted
 
 
+def compose_cluster(choice: str) -> dict[str, Any]:
+    """Return the settings {cluster: {...}} of a file of the group cluster, composed by Hydra.
+
+    Raises:
+        UserError: for an unknown file (with the nearest names), or one that is not valid.
+    """
+    known = sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))
+    if choice not in known:
+        raise unknown_name("cluster", choice, known)
+    import hydra  # here: it is slow to import
+    from omegaconf import OmegaConf
+
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = OmegaConf.to_container(hydra.compose(overrides=[f"+cluster={choice}"]))
+    except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds
+        raise UserError(f"pipeline/conf/cluster/{choice}.yaml: {one_line(error)}") from None
+    assert isinstance(composed, dict)
+    return {"cluster": composed.get("cluster") or {}}
+
+
 def load_cluster(overrides: Sequence[str]) -> ClusterConfig:
     """Return a cluster's configuration: the file of ARCORE_CLUSTER, and `cluster.key=value`.
 
@@ -70,12 +77,5 @@ def load_cluster(overrides: Sequence[str]) -> ClusterConfig:
         2
     """
     choices, dotted = sort_overrides(overrides, ("cluster",))
-    choice = choices.get("cluster", default_cluster())
-    check_file("cluster", choice)
-    try:
-        group = OmegaConf.create({"cluster": OmegaConf.load(CONF / "cluster" / f"{choice}.yaml")})
-        merged = OmegaConf.merge(group, OmegaConf.from_dotlist(dotted))
-        plain = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
-    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, OSError) as error:
-        raise UserError(f"cluster: {one_line(error)}") from None
-    return build(ClusterConfig, plain["cluster"], "cluster")
+    composed = compose_cluster(choices.get("cluster", default_cluster()))
+    return build(ClusterConfig, overlaid(composed, parse_overrides(dotted))["cluster"], "cluster")

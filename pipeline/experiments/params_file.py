@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
+import copy
 import functools
-import io
 import re
-import shutil
 import textwrap
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.core.records import as_object, require_known
+from pipeline.core.yaml_settings import parse_yaml
 from pipeline.experiments import naming
 
 FILE = "params.yaml"
@@ -58,49 +56,24 @@ def _joined(known: Any, more: Any, where: str) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read one file."""
-    try:
-        read = _parsed(path.read_text(encoding="utf-8"))
-        loaded = OmegaConf.to_container(read, resolve=True, throw_on_missing=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a file in {Path.cwd()}, found none") from None
-    except Exception as error:  # yaml and OmegaConf raise many kinds
-        raise UserError(f"{path}: not valid: {one_line(error)}") from None
-    if not isinstance(loaded, dict) or not isinstance(loaded.get("experiments"), dict):
-        raise UserError(f"{path}: expected a mapping 'experiments', found none")
-    sections = _named(loaded, str(path))
-    for key in sections:
-        _refuse_misspelt(key, str(path))
+    if not path.is_file():
+        raise UserError(f"{path}: expected a file in {Path.cwd()}, found none")
+    sections: dict[str, Any] = copy.deepcopy(_parsed(path, path.read_bytes()))
+    require_known(sections, SECTIONS, str(path))
     datasets = sections.get("datasets")
     require(isinstance(datasets, list | None), f"{path}: datasets", "a list", datasets)
     for section in (*KINDS, "uses"):
         entries = sections.get(section)
-        require(isinstance(entries, dict | None), f"{path}: {section}", "a mapping", entries)
+        fits = isinstance(entries, dict if section == "experiments" else dict | None)
+        require(fits, f"{path}: {section}", "a mapping", entries)
         if entries:
             sections[section] = _named(entries, f"{path}: {section}")
     return sections
 
 
-def _refuse_misspelt(section: str, where: str) -> None:
-    """Refuse a name that is nearly a section's; one of another name may hold YAML anchors."""
-    near = difflib.get_close_matches(section, SECTIONS, n=1, cutoff=0.8)
-    if section not in SECTIONS and near:
-        raise UserError(f"{where}: unknown section {section!r}; did you mean {near[0]!r}?")
-
-
-@functools.lru_cache(maxsize=8)  # a fifth of a second, several times in every stage
-def _parsed(text: str) -> DictConfig | ListConfig:
-    read = OmegaConf.load(io.StringIO(text))  # which refuses a key twice
-    _refuse_references(OmegaConf.to_container(read), "")
-    return read
-
-
-def _refuse_references(value: object, where: str) -> None:
-    """Refuse `${...}`: DVC compares the text, and would not see that what it stands for changed."""
-    if isinstance(value, str):
-        require("${" not in value, where, "a value, or a YAML anchor for one", value)
-    elif isinstance(value, Mapping | list):
-        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
-            _refuse_references(one, f"{where}.{key}" if where else str(key))
+@functools.lru_cache(maxsize=8)  # a second, several times in every stage
+def _parsed(path: Path, content: bytes) -> dict[str, object]:
+    return as_object(parse_yaml(content, str(path)), str(path))
 
 
 def _named(known: Mapping[Any, Any], where: str) -> dict[str, Any]:
@@ -172,10 +145,9 @@ def listed(section: str) -> str:
     require(isinstance(entries, dict), section, "a mapping", entries)
     if not entries:
         raise UserError(f"params.yaml: expected an entry of {section}, found none")
-    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
     lines = [f"{section} of params.yaml, by dataset:"]
     for dataset, names in _by_dataset(entries).items():
-        lines += [f"\n{dataset}", *_columns(names, width)]
+        lines += [f"\n{dataset}", *textwrap.wrap("  ".join(names), WIDTH, break_on_hyphens=False)]
     return "\n".join(lines)
 
 
@@ -185,14 +157,3 @@ def _by_dataset(entries: Mapping[str, Any]) -> Mapping[str, list[str]]:
         dataset = entry.get("dataset") if isinstance(entry, dict) else None
         found[str(dataset)].append(str(name))
     return found
-
-
-def _columns(names: list[str], width: int) -> list[str]:
-    return textwrap.wrap(
-        "  ".join(names),
-        width,
-        initial_indent="  ",
-        subsequent_indent="  ",
-        break_on_hyphens=False,
-        break_long_words=False,
-    )

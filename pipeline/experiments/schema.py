@@ -5,48 +5,45 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-import sys
-import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pipeline.core.errors import UserError, require, require_seed, unknown_name
+from pydantic import Field
+
+from pipeline.core.errors import require, unknown_name
+from pipeline.core.records import validated
 from pipeline.datasets.options import NOT_HASHED
 
-OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
-SCHEDULES = ("constant", "linear", "cosine", "inverse_time", "exponential")
-PRECISIONS = ("float32", "bfloat16", "auto", "float64")
 T = TypeVar("T")
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Samples = Annotated[int, Field(ge=0, le=100_000)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 31)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Factor = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Row = dict[str, str]  # {model, variant, split} of a published row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """An optimiser of torch.optim by name; options that it lacks must stay at their default."""
 
-    name: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    momentum: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float | None = None
+    name: Literal["adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta"] = "adam"
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 0.0
+    momentum: Decay = 0.0
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: Positive | None = None
 
     def __post_init__(self) -> None:
         where = "trainer.optimizer."
-        require(self.name in OPTIMIZERS, where + "name", f"one of {OPTIMIZERS}", self.name)
-        fits = 0 < self.learning_rate < math.inf
-        require(fits, where + "learning_rate", "> 0 and finite", self.learning_rate)
-        fits = 0 <= self.weight_decay < math.inf
-        require(fits, where + "weight_decay", ">= 0 and finite", self.weight_decay)
-        require(0 <= self.momentum < 1, where + "momentum", "in [0, 1)", self.momentum)
         fits = self.momentum == 0 or self.name in ("sgd", "rmsprop")
         require(fits, where + "momentum", f"0 for {self.name}", self.momentum)
-        require(all(0 <= b < 1 for b in self.betas), where + "betas", "in [0, 1)", self.betas)
         fits = self.name in ("adam", "adamw") or self.betas == (0.9, 0.999)
         require(fits, where + "betas", f"the default for {self.name}", self.betas)
-        fits = self.eps is None or 0 < self.eps < math.inf
-        require(fits, where + "eps", "> 0 and finite, or null", self.eps)
         fits = self.eps is None or self.name != "sgd"
         require(fits, where + "eps", "null for sgd", self.eps)
 
@@ -61,19 +58,15 @@ class ScheduleConfig:
     stay at their default.
     """
 
-    name: str = "cosine"
-    warmup_steps: int = 0
-    final_factor: float = 0.0
-    decay: float = 0.0
+    name: Literal["constant", "linear", "cosine", "inverse_time", "exponential"] = "cosine"
+    warmup_steps: Natural = 0
+    final_factor: Factor = 0.0
+    decay: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         where = "trainer.schedule."
-        require(self.name in SCHEDULES, where + "name", f"one of {SCHEDULES}", self.name)
-        require(self.warmup_steps >= 0, where + "warmup_steps", ">= 0", self.warmup_steps)
-        require(0 <= self.final_factor <= 1, where + "final_factor", "in [0, 1]", self.final_factor)
         fits = self.final_factor == 0 or self.name in ("linear", "cosine")
         require(fits, where + "final_factor", f"0 for {self.name}", self.final_factor)
-        require(0 <= self.decay < math.inf, where + "decay", ">= 0 and finite", self.decay)
         fits = self.decay == 0 or self.name in ("inverse_time", "exponential")
         require(fits, where + "decay", f"0 for {self.name}", self.decay)
 
@@ -107,37 +100,22 @@ class TrainerConfig:
             folders of images are stored class by class, of which the first rows have few.
     """
 
-    max_epochs: int = 20
-    batch_size: int = 100
-    seed: int = 0
+    max_epochs: Count = 20
+    batch_size: Count = 100
+    seed: Seed = 0
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
-    ema_decay: float = 0.0
-    clip_norm: float | None = None
-    precision: str = "float32"
+    ema_decay: Decay = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    precision: Literal["float32", "bfloat16", "auto", "float64"] = "float32"
     compile: bool = False
-    patience: int | None = None
-    validate_every: int = 1
-    validate_members: int | None = 1
-    checkpoint_every: int = 1
-    shuffle_rows: int = 262_144
-    window: int | None = None
-    train_rows: int | None = None
-
-    def __post_init__(self) -> None:
-        counts = ("max_epochs", "batch_size", "validate_every", "checkpoint_every", "shuffle_rows")
-        for name in counts:
-            require(getattr(self, name) >= 1, f"trainer.{name}", ">= 1", getattr(self, name))
-        fits = self.validate_members is None or self.validate_members >= 1
-        require(fits, "trainer.validate_members", ">= 1 or null", self.validate_members)
-        require_seed(self.seed, "trainer.seed")
-        require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
-        fits = self.clip_norm is None or self.clip_norm > 0
-        require(fits, "trainer.clip_norm", "> 0 or null", self.clip_norm)
-        for name in ("patience", "window", "train_rows"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"trainer.{name}", ">= 1 or null", value)
-        require(self.precision in PRECISIONS, "trainer.precision", str(PRECISIONS), self.precision)
+    patience: Count | None = None
+    validate_every: Count = 1
+    validate_members: Count | None = 1
+    checkpoint_every: Count = 1
+    shuffle_rows: Count = 262_144
+    window: Count | None = None
+    train_rows: Count | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,31 +142,19 @@ class EvaluationConfig:
         coded: whether the scored rows are compressed and decompressed with the model too.
     """
 
-    num_members: int | None = 1
-    batch_size: int = 500
-    num_test_rows: int | None = None
-    num_samples: int = 64
-    seed: int = 0
-    published: dict[str, str] | None = None
-    published_member: dict[str, str] | None = None
-    importance_samples: int = 100
-    importance_rows: int = 1000
-    published_importance: dict[str, str] | None = None
+    num_members: Count | None = 1
+    batch_size: Count = 500
+    num_test_rows: Annotated[int, Field(ge=2)] | None = None
+    num_samples: Samples = 64
+    seed: Seed = 0
+    published: Row | None = None
+    published_member: Row | None = None
+    importance_samples: Samples = 100
+    importance_rows: Annotated[int, Field(ge=2)] = 1000
+    published_importance: Row | None = None
     coded: bool = False
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 1, "evaluation.batch_size", ">= 1", self.batch_size)
-        require(self.num_samples >= 0, "evaluation.num_samples", ">= 0", self.num_samples)
-        fits = self.num_members is None or self.num_members >= 1
-        require(fits, "evaluation.num_members", ">= 1 or null", self.num_members)
-        fits = self.num_test_rows is None or self.num_test_rows >= 2
-        require(fits, "evaluation.num_test_rows", ">= 2 or null", self.num_test_rows)
-        require_seed(self.seed, "evaluation.seed")
-        samples = self.importance_samples
-        require(samples >= 0, "evaluation.importance_samples", ">= 0", samples)
-        require(
-            self.importance_rows >= 2, "evaluation.importance_rows", ">= 2", self.importance_rows
-        )
         for name in ("published", "published_member", "published_importance"):
             value = getattr(self, name)
             least, most = {"model", "variant"}, {"model", "variant", "split"}
@@ -218,27 +184,18 @@ class ClusterConfig:
             ARCORE_STORAGE, or `.arcore/` where that is not set.
     """
 
-    num_workers: int = 0
-    min_workers: int | None = None
+    num_workers: Natural = 0
+    min_workers: Count | None = None
     use_gpu: bool = False
-    cpus_per_worker: int | None = None
-    max_failures: int = 3
-    max_concurrent_trials: int | None = None
-    checkpoint_minutes: float = 10.0
+    cpus_per_worker: Count | None = None
+    max_failures: Natural = 3
+    max_concurrent_trials: Count | None = None
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0
     storage: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.num_workers >= 0, "cluster.num_workers", ">= 0", self.num_workers)
-        fits = self.min_workers is None or 1 <= self.min_workers <= self.num_workers
+        fits = self.min_workers is None or self.min_workers <= self.num_workers
         require(fits, "cluster.min_workers", "1 to num_workers, or null", self.min_workers)
-        fits = self.max_concurrent_trials is None or self.max_concurrent_trials >= 1
-        where = "cluster.max_concurrent_trials"
-        require(fits, where, ">= 1 or null", self.max_concurrent_trials)
-        where = "cluster.checkpoint_minutes"
-        require(self.checkpoint_minutes > 0, where, "> 0", self.checkpoint_minutes)
-        fits = self.cpus_per_worker is None or self.cpus_per_worker >= 1
-        require(fits, "cluster.cpus_per_worker", ">= 1 or null", self.cpus_per_worker)
-        require(self.max_failures >= 0, "cluster.max_failures", ">= 0", self.max_failures)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -316,57 +273,22 @@ def _count(given: object) -> int:
     return given if isinstance(given, int) and given > 1 else 1
 
 
-def build(kind: type[T], given: Mapping[str, object], where: str) -> T:
-    """Build a frozen dataclass from plain data, checking names and types.
+def build(kind: type[T], given: object, where: str) -> T:
+    """Build a frozen dataclass from plain data, checking names, types and ranges.
 
     Raises:
-        UserError: naming the key (with the nearest known one), what is missing, or the expected
-            type and the value.
+        UserError: naming the key (with the nearest known one), what is missing, or what was
+            expected and the value.
     """
     require(isinstance(given, Mapping), where, "a mapping", given)
-    hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    known = [field.name for field in fields]
-    values = {}
+    _require_fields(kind, cast("Mapping[str, object]", given), where)
+    return validated(kind, given, where, is_path=True)
+
+
+def _require_fields(kind: Any, given: Mapping[str, object], where: str) -> None:
+    hints, known = typing.get_type_hints(kind), [f.name for f in dataclasses.fields(kind)]
     for key, value in given.items():
         if key not in known:
             raise unknown_name(f"parameter of {where}", key, known)
-        values[key] = _typed(value, hints[key], f"{where}.{key}")
-    missing = [
-        field.name
-        for field in fields
-        if field.name not in values
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
-    require(not missing, where, f"values for {', '.join(missing)}", dict(given))
-    return kind(**values)
-
-
-def _typed(value: object, hint: object, name: str) -> object:
-    if dataclasses.is_dataclass(hint):
-        kind = typing.cast(type, hint)
-        if isinstance(value, kind):
-            return value
-        return build(kind, typing.cast("Mapping[str, object]", value), name)
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    for option in options:
-        kind = typing.get_origin(option) or option
-        if kind is tuple and isinstance(value, list | tuple):
-            kinds = typing.get_args(option)
-            if len(kinds) == len(value):
-                return tuple(_typed(v, k, name) for v, k in zip(value, kinds, strict=True))
-        elif kind is list and isinstance(value, list):
-            (item,) = typing.get_args(option)
-            return [_typed(v, item, name) for v in value]
-        elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            if isinstance(value, float) or abs(value) <= sys.float_info.max:
-                return float(value)
-        elif kind is int and isinstance(value, int) and not isinstance(value, bool):
-            return value
-        elif kind in (str, bool, dict, Mapping, types.NoneType) and isinstance(value, kind):
-            return value
-    wanted = " or ".join(
-        "null" if o is types.NoneType else getattr(o, "__name__", str(o)) for o in options
-    )
-    raise UserError(f"{name}: expected {wanted}, got {value!r}")
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            _require_fields(hints[key], value, f"{where}.{key}")

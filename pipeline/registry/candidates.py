@@ -13,8 +13,8 @@ from arcore.hyperparameters import CONDITION_FIELDS
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
 from pipeline.core import paths
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record
 from pipeline.evaluation.reading import Evaluated, read_results
 from pipeline.evaluation.result_records import Result
@@ -50,11 +50,20 @@ class Candidate:
         return self.evaluated.result
 
     @property
+    def given(self) -> list[str]:
+        """The hyperparameters by which the model, or any of its members, asks for conditions."""
+        config = self.evaluated.config
+        return [name for name in CONDITION_FIELDS if config.asked(name) is not None]
+
+    @property
     def registered_name(self) -> str:
         """The registered model of which it is a version."""
-        config = self.evaluated.config
-        given = [name for name in CONDITION_FIELDS if config.asked(name) is not None]
-        return registered_name(self.result.dataset, given)
+        return registered_name(self.result.dataset, self.given)
+
+    @property
+    def competes(self) -> bool:
+        """Whether it may be champion: all its members are given what any of them is."""
+        return all(map(self.evaluated.config.each_asks, self.given))
 
     @property
     def name(self) -> str:

@@ -16,9 +16,10 @@ import numpy as np
 import yaml
 
 import arcore
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line
-from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import read_yaml, value_of
+from pipeline.core.records import value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.datasets.scaling import Scaling
 from pipeline.experiments.schema import EvaluationConfig
 from pipeline.tracking import mlflow_store

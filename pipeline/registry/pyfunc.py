@@ -31,25 +31,25 @@ from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignor
 import arcore
 from arcore import saving
 
+Rows = np.ndarray | torch.Tensor
 SCALINGS = "scalings.json"
 BATCH = 256  # rows at once, where the config does not say how many an evaluation takes
 MAX_SAMPLES = 1 << 16  # of a batch of sounds, unless one has more: as the evaluation scores them
 
 
 def load(folder: str | Path) -> arcore.AutoregressiveModel:
-    """Rebuild the model that `config.yaml` and `model.safetensors` of a folder describe.
+    """Rebuild the model that `config.yaml` and `model.safetensors` describe, as it was evaluated.
 
-    Weights of another architecture or dtype, or that are not finite, are a ValueError. Where the
-    config's `evaluation.num_members` is above 1, the model is an ensemble of so many
-    members, as it was evaluated.
+    Weights of another architecture or dtype, or that are not finite, are a ValueError.
     """
     config = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
     hyperparameters = dict(config["model"])
     name = hyperparameters.pop("name")
     weights = Path(folder, "model.safetensors")
     event = arcore.events.from_dict(config["event"])
-    with saving.no_larger_than(weights):
-        model = arcore.create_model(name, event, **hyperparameters)
+    model = saving.create_within(
+        weights, lambda: arcore.create_model(name, event, **hyperparameters)
+    )
     if (config.get("trainer") or {}).get("precision") == "float64":
         model = model.double()
     saving.load_weights(model, weights)
@@ -103,11 +103,27 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     def predict(  # type: ignore[override, unused-ignore]
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame | np.ndarray:
-        """Score or sample.
+        """Score or sample; values that were standardised are taken and given as they were before.
 
-        Rows are scored, and clips completed, as many at once as its training's entry says. Of a
-        model of standardised values, events and vectors are in the units that they had before, and
-        so are nats and samples.
+        Arguments:
+            context: MLflow's, unused.
+            model_input: events to score: an array or tensor (N, *shape) or flattened (N, D), or a
+                DataFrame with one column per dimension, or one column of flat lists. "sample"
+                ignores them (give an empty array), but for clips whose first frames the protocol
+                gives: those are kept, and the rest of each clip is drawn.
+            params: `method` ("score" or "sample"), `num_samples` (16), `seed` (0), `length` (4000)
+                of samples of open length, `condition`: class labels, one per row, or with a local
+                condition all rows' integers one after the other, and `vectors`: the numbers of all
+                rows' conditions one after the other.
+
+        Returns:
+            For "score" a DataFrame with columns `nats` (of the frames after the given ones, as in
+            the report) and `bits_per_dim`, upper bounds where the model's tag `exact` is False,
+            bits also where levels were dequantised; for "sample" an array (num_samples, *shape) of
+            int64 levels, or reals (float64 where they were standardised).
+
+        Raises:
+            ValueError: for an unknown method, or events or labels that do not fit the model.
         """
         params = params or {}
         method = params.get("method", "score")
@@ -118,19 +134,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         condition = self._condition(params, count)
         if method == "score":
             return self._score(_table(model_input, self.model.event), condition)
-        generator = torch.Generator().manual_seed(int(params.get("seed", 0)))
-        model = self.model
+        generator, model = torch.Generator().manual_seed(int(params.get("seed", 0))), self.model
         if self.context_frames:
-            if not count:
-                frames = f"the first {self.context_frames} frames are kept"
-                raise ValueError(f"model_input: expected clips, of which {frames}, got none")
-            observed = torch.arange(model.event.extents[0]) < self.context_frames
-            observed = observed.view(-1, 1, 1, 1).expand(model.event.extents)
-            drawn = [
-                model.impute(events, observed, part, generator)
-                for events, part in self._batches(_table(model_input, model.event), condition)
-            ]
-            return np.asarray(torch.cat(drawn).numpy())
+            return self._complete(_table(model_input, model.event), condition, generator)
         if model.event.is_open:
             model = model.of_length(int(params.get("length", 4000)))
         samples = model.sample(count, condition, generator=generator)
@@ -138,6 +144,22 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             mean, deviation = self.scalings["x"]
             samples = samples.double() * deviation + mean
         return np.asarray(samples.numpy())
+
+    def _complete(
+        self, table: Rows, condition: torch.Tensor | None, generator: torch.Generator
+    ) -> np.ndarray:
+        """Draw the frames of clips after those that are given."""
+        if not len(table):
+            frames = f"the first {self.context_frames} frames are kept"
+            raise ValueError(f"model_input: expected clips, of which {frames}, got none")
+        extents = self.model.event.extents
+        observed = torch.arange(extents[0]) < self.context_frames
+        observed = observed.view(-1, 1, 1, 1).expand(extents)
+        drawn = [
+            self.model.impute(events, observed, part, generator)
+            for events, part in self._batches(table, condition)
+        ]
+        return np.asarray(torch.cat(drawn).numpy())
 
     def _condition(self, params: dict[str, Any], rows: int) -> torch.Tensor | None:
         """Shape the numbers of the one parameter that the model's kind of condition takes."""
@@ -167,9 +189,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             shaped = (shaped - mean) / deviation
         return shaped.to(self.model.dtype)
 
-    def _score(
-        self, table: np.ndarray | torch.Tensor, condition: torch.Tensor | None
-    ) -> pd.DataFrame:
+    def _score(self, table: Rows, condition: torch.Tensor | None) -> pd.DataFrame:
         parts = []
         with torch.no_grad():
             for events, part in self._batches(table, condition):
@@ -184,7 +204,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})
 
     def _batches(
-        self, table: np.ndarray | torch.Tensor, condition: torch.Tensor | None
+        self, table: Rows, condition: torch.Tensor | None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
         """Check and convert rows, with their conditions, as many at once as its entry said."""
         count = self.batch_size
@@ -195,7 +215,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             part = None if condition is None else condition[rows]
             yield _events(self._standardized(table[rows]), self.model.event), part
 
-    def _standardized(self, rows: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+    def _standardized(self, rows: Rows) -> Rows:
         """Standardise rows of numbers, if the model's are; of another shape they are refused so."""
         if "x" not in self.scalings:
             return rows
@@ -214,7 +234,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         return self.model.log_prob(x, condition, scored)
 
 
-def _table(given: Any, event: arcore.events.Event) -> np.ndarray | torch.Tensor:
+def _table(given: Any, event: arcore.events.Event) -> Rows:
     """Turn what a caller may hold into one array of all rows, which is no copy if it is one."""
     if isinstance(given, pd.DataFrame):
         if given.shape[1] == 1 and event.shape != (1,):
@@ -225,7 +245,7 @@ def _table(given: Any, event: arcore.events.Event) -> np.ndarray | torch.Tensor:
     return given if isinstance(given, torch.Tensor) else np.asarray(given)
 
 
-def _events(rows: np.ndarray | torch.Tensor, event: arcore.events.Event) -> torch.Tensor:
+def _events(rows: Rows, event: arcore.events.Event) -> torch.Tensor:
     """Check rows of a table, and turn them into a batch (N, *shape)."""
     if not isinstance(rows, torch.Tensor):
         if rows.dtype.kind not in "biuf":

@@ -9,12 +9,12 @@ import dataclasses
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arcore.events import is_real
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import alone
 from pipeline.core import atomic, paths
@@ -69,10 +69,6 @@ class Registration:
     champions: Mapping[str, Champion | None]
     experiments: Mapping[str, Entry]
 
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values."""
-        return dataclasses.asdict(self)
-
 
 def register_all(datasets: Sequence[str] = ()) -> None:
     """Register datasets' models; without names, those of all that have results of entries.
@@ -108,7 +104,9 @@ def _write(dataset: str) -> Path:
     registered = register_dataset(dataset)
     path = paths.registration(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(path, json.dumps(registered.to_dict(), indent=2, sort_keys=True) + "\n")
+    atomic.write_text(
+        path, json.dumps(dataclasses.asdict(registered), indent=2, sort_keys=True) + "\n"
+    )
     atomic.write_text(path.with_name(reading.MADE_OF), made_of)
     for name, champion in registered.champions.items():
         if champion is not None:
@@ -124,10 +122,8 @@ def register_dataset(dataset: str) -> Registration:
     another condition) are versions of a registered model of their own. `champion` of each goes to
     the lowest VALIDATION nats on the same rows, the most that any was validated on: choosing by the
     test split would make its numbers optimistic. What was validated on others is not compared, with
-    a warning. A model that is only bounded competes with its bound, above its true nats, so that it
-    wins no title that it does not deserve (it may miss one), and its version's tag `exact` is
-    False. The champion stays where it is if an experiment unknown here, on the same data, validates
-    better.
+    a warning, nor is a mixture some of whose members are told nothing. A model that is only bounded
+    competes with its bound; its version's tag `exact` is False.
     """
     found = candidates(dataset)
     store = mlflow_store.require_store()
@@ -149,16 +145,11 @@ def _register_group(
     """Make versions of one registered model, but those that are there, and point aliases."""
     versions.ensure_model(store, name, dataset)
     shards = paths.shards(dataset)
-    # A lost registry may be rebuilt without the data.
     scalings = read_scalings(shards) if (shards / MANIFEST).is_file() else None
-    existing = {
-        version.tags[HASH]: version
-        for version in versions.versions(store, name)
-        if HASH in version.tags and versions.is_whole(store, version)
-    }
-    if scalings is None:  # whatever they were, of the newest
-        ordered = sorted(existing.items(), key=lambda item: int(item[1].version))
-        existing = {known.partition("-")[0]: version for known, version in ordered}
+    vectors = any(name.startswith("condition_") for name in group[0].given)
+    if scalings is None and (vectors or is_real(group[0].evaluated.event)):
+        raise UserError(f"{shards}: missing; it says how the values of {dataset} were standardised")
+    existing = {one.tags.get(HASH): one for one in versions.whole_versions(store, name)}
     entries: dict[str, Entry] = {}
     for candidate in group:
         version = existing.get(_identity(candidate, scalings))
@@ -184,7 +175,7 @@ def _register_group(
 def _choose_champion(
     store: MlflowClient, name: str, found: list[Candidate], entries: Mapping[str, Entry]
 ) -> Champion | None:
-    validated = [candidate for candidate in found if candidate.result.valid_nats is not None]
+    validated = [one for one in found if one.competes and one.result.valid_nats is not None]
     if not validated:
         log.warning("warning: no valid_nats in any metrics.json; %s has no champion", name)
         return None
@@ -203,20 +194,7 @@ def _choose_champion(
                 candidate.name, candidate.result.num_valid_rows,
                 max(one.result.num_valid_rows or 0 for one in validated), name,
             )  # fmt: skip
-    best, _, experiment = min(ranked)
-    current = versions.aliased(store, name, CHAMPION)
-    if current is not None:
-        champion = store.get_model_version(name, str(current))
-        tags = dict(champion.tags)
-        same_data = tags.get("dataset_sha256") in {
-            str(candidate.evaluated.config.dataset_sha256) for candidate in found
-        }
-        foreign = tags.get("experiment") not in entries
-        same_rows = tags.get("valid_rows_sha256") == rows
-        better = float(tags.get("valid_nats", math.inf)) < best
-        if foreign and same_data and same_rows and better and versions.is_whole(store, champion):
-            log.info("champion of %s stays version %s (%s)", name, current, tags["experiment"])
-            return Champion(experiment=tags["experiment"], version=current)
+    *_, experiment = min(ranked)
     version = entries[experiment].version
     versions.point(store, name, CHAMPION, version)
     return Champion(experiment=experiment, version=version)
@@ -281,6 +259,5 @@ def _register(
     }
     known = {key: str(value) for key, value in tags.items() if value is not None}
     version = versions.register(store, name, uri, known)
-    version = versions.first_of(store, version, HASH)
     log.info("registered %s version %s (%s)", name, version.version, candidate.name)
     return version

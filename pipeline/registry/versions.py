@@ -29,34 +29,9 @@ def ensure_model(store: MlflowClient, name: str, dataset: str) -> None:
             raise
 
 
-def versions(store: MlflowClient, name: str) -> list[ModelVersion]:
-    """Return all versions of a registered model."""
-    found: list[ModelVersion] = []
-    token = None
-    while True:
-        page = store.search_model_versions(f"name = '{name}'", page_token=token)
-        found.extend(page)
-        token = page.token
-        if not token:
-            return found
-
-
-def first_of(store: MlflowClient, version: ModelVersion, tag: str) -> ModelVersion:
-    """Return the first whole version with the same tag, and remove a later one that was just made.
-
-    Two hosts that register the same at once, which share no lock, each make a version: both see the
-    first one here, so that one remains.
-    """
-    same = [
-        other
-        for other in versions(store, version.name)
-        if other.tags.get(tag) == version.tags.get(tag) and is_whole(store, other)
-    ]
-    first = min(same, key=lambda other: int(other.version), default=version)
-    if int(first.version) < int(version.version):
-        store.delete_model_version(version.name, version.version)
-        return first
-    return version
+def whole_versions(store: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return the versions of a registered model whose files are there."""
+    return [one for one in store.search_model_versions(f"name = '{name}'") if is_whole(store, one)]
 
 
 def is_whole(store: MlflowClient, version: ModelVersion) -> bool:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from arcore.events import Event
 from arcore.units import nats_to, nats_to_bits_per_dim
@@ -23,6 +24,8 @@ from pipeline.evaluation.reading import (
 from pipeline.evaluation.result_records import CodecResult, FurtherTest, Result, Score
 from pipeline.reporting import wording
 from pipeline.reporting.published import PublishedResult, match, published_for
+
+_FIRST_ALONE = ("excess", "member", "bound", "coded", "valid_nats", "published")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,6 @@ class Report:
     """Everything that a dataset's table says."""
 
     dataset: str
-    published_name: str | None
     unit: str
     event: Event
     rows: tuple[Row, ...]
@@ -170,7 +172,6 @@ def compare(
     )
     return Report(
         dataset=dataset,
-        published_name=published_name,
         unit=unit,
         event=event,
         rows=tuple(rows),
@@ -197,23 +198,17 @@ def member_row(evaluated: Evaluated) -> Row:
             f"num_members {result.num_members}"
         )
     score = _score(evaluated, member.member_nats, member.member_nats_stderr)
-    changed = dataclasses.replace(
-        _bare(result, "a member", score), num_members=1, published=result.published_member
+    known = {"num_members": 1, "published": result.published_member}
+    return Row(
+        evaluated=_scored(evaluated, "a member", score, known), num_averaged=result.num_members
     )
-    scored = dataclasses.replace(evaluated, result=changed)
-    return Row(evaluated=scored, num_averaged=result.num_members)
 
 
 def further_row(evaluated: Evaluated, test: FurtherTest) -> Row:
     """Return the row of what a test split beyond `test` scores."""
-    changed = dataclasses.replace(
-        _bare(evaluated.result, test.split, test.score),
-        split=test.split,
-        mean_size=test.mean_size,
-        num_rows=test.num_rows,
-        num_split_rows=test.num_split_rows,
-    )
-    return Row(evaluated=dataclasses.replace(evaluated, result=changed))
+    names = ("split", "mean_size", "num_rows", "num_split_rows")
+    known = {name: getattr(test, name) for name in names}
+    return Row(evaluated=_scored(evaluated, test.split, test.score, known))
 
 
 def importance_row(evaluated: Evaluated) -> Row:
@@ -227,29 +222,18 @@ def importance_row(evaluated: Evaluated) -> Row:
     score = _score(
         evaluated, estimate.nats_importance_weighted, estimate.nats_importance_weighted_stderr
     )
-    changed = dataclasses.replace(
-        _bare(result, f"{estimate.importance_samples:,} importance samples", score),
-        num_rows=estimate.importance_rows,
-        published=result.published_importance,
-    )
-    return Row(evaluated=dataclasses.replace(evaluated, result=changed), approximate=True)
+    known = {"num_rows": estimate.importance_rows, "published": result.published_importance}
+    what = f"{estimate.importance_samples:,} importance samples"
+    return Row(evaluated=_scored(evaluated, what, score, known), approximate=True)
 
 
 def _score(evaluated: Evaluated, nats: float, stderr: float) -> Score:
     return Score.from_nats(nats, stderr, evaluated.event, evaluated.result.mean_size)
 
 
-def _bare(result: Result, what: str, score: Score) -> Result:
-    """Return the result of a further row: a score, without what was measured of the first alone."""
-    return dataclasses.replace(
-        result,
-        experiment=f"{result.experiment} ({what})",
-        score=score,
-        excess=None,
-        member=None,
-        bound=None,
-        coded=None,
-        further_tests=(),
-        valid_nats=None,
-        published=None,
-    )
+def _scored(evaluated: Evaluated, what: str, score: Score, known: dict[str, Any]) -> Evaluated:
+    """Return a further score of an experiment, without what was measured of the first alone."""
+    result = evaluated.result
+    bare: dict[str, Any] = dict.fromkeys(_FIRST_ALONE) | {"further_tests": ()}
+    changed = bare | {"experiment": f"{result.experiment} ({what})", "score": score} | known
+    return dataclasses.replace(evaluated, result=dataclasses.replace(result, **changed))

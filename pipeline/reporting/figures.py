@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import arcore
+from arcore.units import nats_to
 from pipeline.core import paths
+from pipeline.evaluation.reading import ModelConfig
 from pipeline.evaluation.result_records import Score
 from pipeline.reporting import origins, templates, wording
 from pipeline.reporting.comparison import Report, Row
-from pipeline.reporting.history_units import in_unit
 from pipeline.reporting.wording import UNITS
 from pipeline.training.history import read_history
 
@@ -24,8 +27,8 @@ MAX_CHART_ROWS = 24
 MAX_CODEC_RATIO = 2.0
 WIDE, NARROW = 9.6, 3.6  # inches of 72 CSS pixels
 Dot = tuple[float, str, float | None, str]  # value, label, error, marker
-OURS, CODEC, PUBLISHED = "o", "s", "D"
-_COLORS = {OURS: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
+OURS, GIVEN, CODEC, PUBLISHED = "o", "^", "s", "D"  # given: conditional ones of ours
+_COLORS = {OURS: "#d9622b", GIVEN: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
 # of middle lightness, legible on white and on black
 _CURVES = (
     "#d9622b", "#2f86d6", "#199a8f", "#b5549f", "#a8871a", "#7b6fd0", "#5a9a3c", "#cf5068",
@@ -61,12 +64,25 @@ def curves_of(report: Report) -> list[Curve]:
         ends = record.epoch_seconds if record is not None else []
         if not points or len(ends) < max(int(point["epoch"]) for point in points):
             continue
-        values = in_unit(points, "valid_nats", report.unit, row.evaluated.config)
+        values = in_unit(points, report.unit, row.evaluated.config)
         processors = origins.processors(record)
         seconds = [processors * ends[int(point["epoch"]) - 1] for point in points]
         label = wording.short_name(name, report.dataset)
         curves[name] = Curve(label, np.asarray(seconds), np.asarray(values))
     return sorted(curves.values(), key=lambda curve: float(curve.values[-1]))
+
+
+def in_unit(rows: Sequence[Mapping[str, str]], unit: str, config: ModelConfig) -> list[float]:
+    """Convert the validation nats of a history, of what the model's own loss counts."""
+    if unit == "bits_per_dim" and all(row.get("valid_bits_per_dim") for row in rows):
+        return [float(row["valid_bits_per_dim"]) for row in rows]
+    nats = [float(row["valid_nats"]) for row in rows]
+    if unit == "nats":
+        return nats
+    hyperparameters = {key: value for key, value in config.model.items() if key != "name"}
+    with torch.device("meta"):  # it may count more frames of a clip than the protocol
+        model = arcore.create_model(config.model_name, config.event, **hyperparameters)
+    return [nats_to(unit, value, model.scored_event) for value in nats]
 
 
 def limits(curves: Sequence[Curve]) -> tuple[float, float]:
@@ -155,7 +171,7 @@ def dots_of(report: Report) -> Dots:
     if len(published) > MAX_CHART_ROWS:
         omitted.append(f"published values are the {MAX_CHART_ROWS} nearest to our best")
     dots = [_dot(row, report) for row in report.rows] + codecs + published[:MAX_CHART_ROWS]
-    dots.sort(key=lambda dot: dot[:2], reverse=True)
+    dots.sort(key=lambda dot: (dot[-1] == GIVEN, *dot[:2]), reverse=True)
     return Dots(dots, omitted, report.unit, report.rows[0].entropy)
 
 
@@ -169,7 +185,8 @@ def _dot(row: Row, report: Report) -> Dot:
     known = ["" if members == "one" else members, sign, f"given {given}" if given else ""]
     label = ", ".join(filter(None, known))
     name = row.short_name + (f" ({label})" if label else "")
-    return row.value, name, _stderr(row.result.score, report), OURS
+    marker = GIVEN if given else OURS
+    return row.value, name, _stderr(row.result.score, report), marker
 
 
 def comparison(shown: Dots, narrow: bool = False) -> Figure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import wave
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from pipeline.reporting.templates import Cell, HtmlTable, Media
 COLUMNS = 10
 REAL_ROWS = 3
 MEMBER_PIXELS = 44  # of an image on the page
-HEARD_SECONDS, GAP_SECONDS = 1.5, 0.06
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +69,14 @@ def _after_samples(path: Path) -> tuple[bool, str]:
 
 
 def _drawn_strip(path: Path, row: Row) -> Media:
-    """Return a strip of samples, with their classes if the model is given them."""
-    classes, alt = row.evaluated.config.asked("num_classes"), f"samples of {row.short_name}"
+    """Return a strip of samples, with their classes if every member of the model is given them."""
+    config, alt = row.evaluated.config, f"samples of {row.short_name}"
     if path.stem != "samples":
         note = path.stem.replace("_", " ")
         return dataclasses.replace(_strip(path, row, f"{alt}, {note}"), note=note)
-    if not isinstance(classes, int):
+    if not config.each_asks("num_classes"):
         return _strip(path, row, alt)
-    labels = [str(index % classes) for index in range(COLUMNS)]
+    labels = [str(index % config.asked("num_classes")) for index in range(COLUMNS)]
     alt += f", each given its class: {', '.join(labels)}"
     return dataclasses.replace(_strip(path, row, alt), labels=labels)
 
@@ -96,24 +94,19 @@ def _strip(path: Path, row: Row, alt: str, num_rows: int = 1) -> Media:
     for index, image in enumerate(images):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         grid[top : top + height, left : left + width] = image
-    across = columns * max(MEMBER_PIXELS, width)
-    return Media(content=_png(Image.fromarray(grid)), alt=alt, across=across)
-
-
-def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
+    Image.fromarray(grid).save(buffer, format="PNG")
+    across = columns * max(MEMBER_PIXELS, width)
+    return Media(content=buffer.getvalue(), alt=alt, across=across)
 
 
 def read_picture(path: Path, alt: str, caption: str = "") -> Media:
-    """Read a PNG file."""
+    """Read a PNG file; the caption below it is `alt` if empty."""
     try:
         with Image.open(path) as opened:
-            animated = getattr(opened, "is_animated", False)
-            still = _png(opened.convert("RGB")) if animated else b""
-        return Media(content=path.read_bytes(), alt=alt, caption=caption or alt, still=still)
-    except OSError as error:
+            opened.verify()
+        return Media(content=path.read_bytes(), alt=alt, caption=caption or alt)
+    except (OSError, SyntaxError) as error:
         raise UserError(f"{path}: expected a picture, got {one_line(error)}") from None
 
 
@@ -155,77 +148,37 @@ def _sounds(rows: Sequence[Row]) -> Iterator[Samples]:
     """Yield players: the real sounds once where models were given the same."""
     groups: dict[tuple[tuple[str, bytes], ...], list[Row]] = {}
     for row in rows:
-        if real := _real_sounds(row):
+        if real := tuple(_real_sounds(row.evaluated.folder / "media")):
             groups.setdefault(real, []).append(row)
-    for real, group in groups.items():
-        yield Samples(sounds=_players(real, group))
+    for group in groups.values():
+        yield Samples(sounds=_players(group))
 
 
-def _real_sounds(row: Row) -> tuple[tuple[str, bytes], ...]:
-    media, (_, real) = row.evaluated.folder / "media", audio_figures.KINDS
-    return tuple(
-        (title.read_text(encoding="utf-8").strip(), read_sound(media / f"{title.stem}-{real}.wav"))
-        for title in sorted(media.glob("*.txt"))
-    )
+def _real_sounds(media: Path) -> Iterator[tuple[str, bytes]]:
+    for title in sorted(media.glob("*.txt")):
+        real = media / f"{title.stem}-{audio_figures.KINDS[1]}.wav"
+        yield title.read_text(encoding="utf-8").strip(), real.read_bytes()
 
 
-def _players(real: tuple[tuple[str, bytes], ...], rows: Sequence[Row]) -> HtmlTable:
+def _players(rows: Sequence[Row]) -> HtmlTable:
     """Return a table of a row for each real sound, with what models drew in its length."""
-    drawn, _ = audio_figures.KINDS
+    drawn, real = audio_figures.KINDS
     media = [row.evaluated.folder / "media" for row in rows]
-    header = ["speaker, text" if any(title for title, _ in real) else "sound", "real"]
-    header += [row.short_name for row in rows]
+    header = ["sound", "real", *(row.short_name for row in rows)]
     lines = []
-    for path, (title, content) in zip(sorted(media[0].glob("*.txt")), real, strict=True):
-        label = title or f"{int(path.stem) + 1 if path.stem.isdigit() else path.stem}"
-        sounds = [content, *(read_sound(folder / f"{path.stem}-{drawn}.wav") for folder in media)]
-        lines.append(
-            [Cell(label), *map(_player, sounds, [f"{label}, {name}" for name in header[1:]])]
-        )
-    seconds = sorted(_seconds(content) for _, content in real)
-    caption = f"Real sounds of the test split of {seconds[0]:.2f} to {seconds[-1]:.2f} s, and "
-    caption += "sounds that models drew in the same lengths."
-    if seconds[0] < HEARD_SECONDS:
-        caption += f" Sounds below {HEARD_SECONDS:g} s are repeated, with pauses, to be heard."
+    for number, title in enumerate(sorted(media[0].glob("*.txt")), 1):
+        label = title.read_text(encoding="utf-8").strip() or str(number)
+        files = [media[0] / f"{title.stem}-{real}.wav"]
+        files += [folder / f"{title.stem}-{drawn}.wav" for folder in media]
+        players = [
+            Media(content=file.read_bytes(), alt=f"{label}, {name}", is_sound=True)
+            for file, name in zip(files, header[1:], strict=True)
+        ]
+        lines.append([Cell(label), *(Cell(one.alt, media=one) for one in players)])
+    caption = "Real sounds of the test split, and sounds that models drew in the same lengths"
     return HtmlTable(caption, header, lines)
-
-
-def _player(content: bytes, label: str) -> Cell:
-    return Cell(label, media=Media(content=repeated(content), alt=label, is_sound=True))
 
 
 def shows_expected(result: Result) -> bool:
     """Tell whether samples of clips have expected frames: ensembles have no conditionals."""
     return result.num_members == 1 and result.model != "mixture"
-
-
-def read_sound(path: Path) -> bytes:
-    """Read a WAV file."""
-    content = path.read_bytes()
-    try:
-        _seconds(content)
-    except (wave.Error, EOFError, ZeroDivisionError) as error:
-        raise UserError(f"{path}: expected a WAV file, got {one_line(error)}") from None
-    return content
-
-
-def _seconds(content: bytes) -> float:
-    with wave.open(io.BytesIO(content)) as sound:
-        return float(sound.getnframes() / sound.getframerate())
-
-
-def repeated(content: bytes) -> bytes:
-    """Repeat a short sound, a WAV file, with pauses until it is long enough to be heard."""
-    with wave.open(io.BytesIO(content)) as sound:
-        parameters, frames = sound.getparams(), sound.readframes(sound.getnframes())
-    rate, length = parameters.framerate, max(1, parameters.nframes)
-    if length >= HEARD_SECONDS * rate:
-        return content
-    silence = b"\x80" if parameters.sampwidth == 1 else bytes(parameters.sampwidth)
-    gap = silence * parameters.nchannels * round(GAP_SECONDS * rate)
-    times = -(-round(HEARD_SECONDS * rate) // length)
-    out = io.BytesIO()
-    with wave.open(out, "wb") as sound:
-        sound.setparams(parameters)
-        sound.writeframes(gap.join([frames] * times))
-    return out.getvalue()

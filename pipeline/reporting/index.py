@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import pandas as pd
-
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
 from pipeline.reporting import numbers, tables, templates, wording
@@ -15,25 +13,22 @@ from pipeline.reporting.wording import UNITS
 from pipeline.tracking import mlflow_pages
 
 log = logging.getLogger(__name__)
-HEADER = ("dataset", "best test value", "by", "its published counterpart", "our models")
+HEADER = ("dataset", "best test value", "by", "its published counterpart")
 
 
 def write() -> Path | None:
-    """Write the index of the folders of reports, studies and searches; None without any.
+    """Write the index of the folders of reports and searches; None without any.
 
-    It is no output of any stage: each report, search and study writes it, and so does showing them.
+    It is no output of any stage: each report and search writes it, and so does showing them.
     """
     folder = paths.root() / "reports"
     rows = [row for path in sorted(folder.glob("[!.]*/table.csv")) if (row := _row(path))]
-    others = {
-        title: sorted(path.parent for path in above.glob("[!.]*/index.html"))
-        for title, above in {"Studies": paths.study(""), "Searches": paths.search("")}.items()
-    }
-    if not rows and not any(others.values()):
+    searches = sorted(path.parent for path in paths.search("").glob("[!.]*/index.html"))
+    if not rows and not searches:
         return None
     results = HtmlTable("Test results by dataset, lower is better", HEADER, rows)
     text = templates.render(
-        templates.INDEX, server=mlflow_pages.server(), results=results, others=others
+        templates.INDEX, server=mlflow_pages.server(), results=results, searches=searches
     )
     path = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,32 +37,22 @@ def write() -> Path | None:
 
 
 def _row(path: Path) -> list[Cell] | None:
-    """Summarise a report; None if it is damaged, or its page or a row of ours is missing."""
+    """Summarise a report; None if it is damaged, or a row of ours is missing."""
     try:
         frame = numbers.read_csv(path)
     except UserError as error:
-        # one that is just being replaced is gone; whoever does so writes the index next
-        if path.is_file():
-            log.warning("warning: %s; left out", error)
+        log.warning("warning: %s; left out", error)
         return None
     ours = frame[(frame["kind"] == "ours") & (frame["split"] == "test")]
-    if ours.empty or not (path.parent / "report.html").is_file():
+    if ours.empty:
         return None
-    return _summary(ours, path.parent.name)
-
-
-def _summary(ours: pd.DataFrame, dataset: str) -> list[Cell]:
-    best = ours.iloc[0]
+    best, dataset = ours.iloc[0], path.parent.name
     conditional = f"given {best['condition']}" if best["condition"] else ""
     notes = filter(None, (conditional, tables.scored_of(best)))
     published = tables.published_text(best) if best["published_by"] else tables.NONE
-    value, _, doubt = published.partition(" (")
-    counterpart = ", ".join(filter(None, (best["published_by"], doubt.removesuffix(")"))))
-    models = {name.partition(" (")[0] for name in ours["experiment"]}
     return [
         Cell(dataset, link=f"{dataset}/report.html"),
         Cell(f"{tables.number_text(best)} {UNITS[best['unit']]}"),
         Cell(wording.short_name(best["experiment"], dataset), ", ".join(notes)),
-        Cell(value, counterpart),
-        Cell(str(len(models))),
+        Cell(published, best["published_by"]),
     ]

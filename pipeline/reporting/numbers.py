@@ -29,7 +29,7 @@ class Measurement:
     """One number, and what it is of."""
 
     dataset: str
-    kind: str
+    kind: str  # ours, codec, baseline, entropy (of a known source), or published
     experiment: str
     model: str = "-"
     settings: str = "-"
@@ -38,19 +38,19 @@ class Measurement:
     split: str = "test"
     rows: int | None = None
     split_rows: int | None = None
-    quantity: str = TEST
+    quantity: str = TEST  # one of the names in this module
     value: float = math.nan
     error: float | None = None
     unit: str = ""
-    relation: str = "exact"
+    relation: str = "exact"  # of the true value: upper_bound, approx, below, above
     published: float | None = None
     published_unit: str = ""
     published_relation: str = ""
-    difference: float | None = None
+    difference: float | None = None  # ours minus published, where both have one unit
     published_by: str = ""
     source: str = ""
     status: str = ""
-    marks: str = ""
+    marks: str = ""  # why the row does not compare with the others
     device: str = ""
     commit: str = ""
     dataset_sha256: str = ""
@@ -82,10 +82,9 @@ def csv_text(frame: pd.DataFrame) -> str:
 def read_csv(path: Path) -> pd.DataFrame:
     """Read what `csv_text` rendered."""
     try:
-        frame = pd.read_csv(path, dtype="str", keep_default_na=False)[list(TYPES)]
-        for name in (name for name, kind in TYPES.items() if kind != "str"):
-            frame[name] = [float(text) if text else math.nan for text in frame[name]]
-        return frame.astype(TYPES)
+        empty = {name: [""] for name, kind in TYPES.items() if kind != "str"}
+        frame = pd.read_csv(path, dtype=TYPES, keep_default_na=False, na_values=empty)
+        return frame[list(TYPES)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected a table of numbers, got {one_line(error)}") from None
 

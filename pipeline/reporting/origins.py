@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.templates import Cell, Terms
 from pipeline.tracking import mlflow_pages
 from pipeline.training.training_records import TrainingRecord
-
-CODECS = "codecs"
 
 
 @dataclass(frozen=True)
@@ -35,12 +32,7 @@ def anchor(experiment: str) -> str:
 
 
 def processors(training: TrainingRecord | None) -> int:
-    """Return how many processors a training had: threads of a CPU, or accelerators.
-
-    Example:
-        >>> processors(None)
-        1
-    """
+    """Return how many processors a training had: threads of a CPU, or accelerators."""
     if training is None:
         return 1
     threads = re.search(r"(\d+) threads?\)", training.device)
@@ -48,13 +40,12 @@ def processors(training: TrainingRecord | None) -> int:
 
 
 def of_report(report: Report) -> list[RowOrigin]:
-    """Return where each of our rows comes from, and the codecs."""
+    """Return where each of our rows comes from."""
     sha256 = read_manifest(paths.shards(report.dataset)).sha256
-    found = [
+    return [
         RowOrigin(anchor(row.result.experiment), row.short_name, _terms(row, sha256))
         for row in report.rows
     ]
-    return found + ([_of_codecs(report, sha256)] if report.codecs else [])
 
 
 def _terms(row: Row, dataset_sha256: str) -> Terms:
@@ -71,7 +62,12 @@ def _terms(row: Row, dataset_sha256: str) -> Terms:
         terms.append(("epochs", f"{training.epochs}, best {training.best_epoch}"))
     seconds = {"evaluation": result.evaluate_seconds, "sampling": result.sample_seconds}
     terms += [(name, f"{value:.2f} s") for name, value in seconds.items() if value is not None]
-    files = list(_files(row))
+    folders = {"model": paths.model(row.evaluated.folder.name), "results": row.evaluated.folder}
+    files = [
+        Cell(what, link=(Path("..", "..") / folder.relative_to(paths.root())).as_posix())
+        for what, folder in folders.items()
+        if folder.is_dir()
+    ]
     if training is not None and training.run_id:
         files.append(Cell("MLflow run", link=mlflow_pages.run_page(training.run_id)))
     return [*terms, ("files", files)]
@@ -85,34 +81,3 @@ def _commands(row: Row) -> list[str]:
     stages = stages_of(name)
     by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
     return [f"dvc repro {dvc_target(stages[-1], name)}", by_hand]
-
-
-def _files(row: Row) -> Iterator[Cell]:
-    folder, split = row.evaluated.folder, row.result.split
-    model = paths.model(folder.name)
-    held = {
-        "weights": model / "model.safetensors",
-        "configuration": model / "config.yaml",
-        "training record": model / "training.json",
-        "curve (CSV)": model / "history.csv",
-        "metrics": folder / "metrics.json",
-        "nats of each test row (CSV)": folder
-        / ("scores.csv" if split == "test" else f"scores_{split}.csv"),
-        "values of the folds (CSV)": folder / "folds.csv",
-    }
-    for what, path in held.items():
-        if path.is_file():
-            address = Path("..", "..") / path.relative_to(paths.root())
-            yield Cell(what, link=address.as_posix())
-
-
-def _of_codecs(report: Report, dataset_sha256: str) -> RowOrigin:
-    terms: Terms = [
-        (codec.label, f"{codec.kind}; {codec.settings}; {codec.num_rows:,} test rows")
-        for codec in report.codecs
-    ]
-    terms.append(("command", f"python -m stages.codecs {report.dataset}"))
-    terms.append(("data checksum", dataset_sha256))
-    path = f"../../codecs/{report.dataset}.json"
-    terms.append(("files", [Cell("measurements (JSON)", link=path)]))
-    return RowOrigin(CODECS, "codecs and simple models", terms)

@@ -13,7 +13,8 @@ from pydantic.dataclasses import dataclass
 from arcore.events import Event
 from arcore.units import UNITS, nats_to, to_nats
 from pipeline.core.errors import UserError, unknown_name
-from pipeline.core.records import read_yaml, require_known, value_of
+from pipeline.core.records import require_known, value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.evaluation.result_records import Counterpart
 from pipeline.reporting.wording import SIGNS
 

@@ -50,7 +50,6 @@ def render(report: Report, frame: pd.DataFrame) -> str:
         samples=gallery.sections(report),
         uses=use_sections.sections(report.dataset),
         published=_published(frame, report),
-        nothing_published=tables.nothing_published(report),
         manifest=read_manifest(paths.shards(report.dataset)),
         models_page=mlflow_pages.models_page(),
         origins=origins.of_report(report),
@@ -74,9 +73,9 @@ def _results(rows: Sequence[Texts], report: Report) -> HtmlTable:
 
 def _cell(column: str, text: str, report: Report) -> Cell:
     if column == "experiment":
-        codecs = {codec.label for codec in report.codecs}
-        link = origins.CODECS if text in codecs else origins.anchor(text)
-        return Cell(wording.short_name(text, report.dataset), link=f"#{link}")
+        ours = any(row.result.experiment == text for row in report.rows)
+        link = f"#{origins.anchor(text)}" if ours else ""
+        return Cell(wording.short_name(text, report.dataset), link=link)
     if column in ("published", tables.value_column(report.unit)):
         value, _, note = text.partition(" (")
         return Cell(value, note.removesuffix(")"))

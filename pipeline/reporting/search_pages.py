@@ -1,72 +1,62 @@
-"""Pages of searches: one file each, its pictures inside."""
+"""Pages of searches next to their records: `index.html`, one file each, its pictures inside."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from pipeline.core import paths
-from pipeline.reporting import folder_pages, gallery, search_tables, templates, wording
-from pipeline.reporting.search_tables import SearchFacts
-from pipeline.reporting.templates import Cell, HtmlTable, Terms
+from pipeline.core import atomic, paths
+from pipeline.core.errors import UserError
+from pipeline.reporting import gallery, search_tables, templates, wording
+from pipeline.reporting.search_tables import TIMED, SearchFacts
+from pipeline.reporting.templates import Cell, Terms
 
-RECORD = search_tables.RECORD
+log = logging.getLogger(__name__)
+
 PICTURES = {
     "objective.png": "Validation nats of each trial over each parameter",
     "front.png": "Validation nats over seconds of 16 samples; numbered: unbeaten trials",
     "curves.png": "Lowest validation nats of each trial over its epochs",
 }
-
 TRIALS = "Trials, best first; mean ± standard error where trials differ in their seed alone"
 UNBEATEN = "Trials that no other trial beats in both objectives, lowest nats first"
+SHARES = "Share of each parameter by itself in the variance of the trials"
 
 
 def write_all() -> list[Path]:
-    """Write the page of each search in `searches/`; return the pages.
+    """Write the page of each search in `searches/`; one that cannot be read is left out."""
+    written = []
+    for path in sorted(paths.search("").glob(f"[!.]*/{search_tables.RECORD}")):
+        try:
+            written.append(write(path.parent))
+        except UserError as error:
+            log.warning("warning: %s; left out", error)
+    return written
 
-    A search that cannot be read is left out, with a warning.
-    """
-    return folder_pages.write_each(paths.search(""), RECORD, write)
 
-
-def write(folder: Path) -> None:
-    """Write the page of a search's folder next to its record."""
+def write(folder: Path) -> Path:
+    """Write the page of a search's folder."""
     record = search_tables.read_record(folder)
-    header, rows = search_tables.trials(folder / "trials.csv", best_first=True)
-    content: list[folder_pages.Part] = [
-        _found(record),
-        *_shares(folder, record.best_trial),
-        *(
-            gallery.read_picture(folder / file, caption)
-            for file, caption in PICTURES.items()
-            if (folder / file).is_file()
-        ),
-        templates.text_table(UNBEATEN if search_tables.TIMED in header else TRIALS, header, rows),
-    ]
-    folder_pages.save(folder, record.search, content, _origin(record))
-
-
-def _found(record: SearchFacts) -> str:
-    """Say what was tried and found."""
-    entry = record.default_valid_nats
+    shares = search_tables.shares(folder, record.best_trial)
+    trials = search_tables.trials(folder / "trials.csv", best_first=True)
+    found = {file: caption for file, caption in PICTURES.items() if (folder / file).is_file()}
     text = templates.render(
         templates.SEARCH,
-        **vars(record),
+        record=record,
         best=wording.rounded(record.best_valid_nats, 2),
-        entry="" if entry is None else wording.rounded(entry, 2),
+        entry=wording.rounded(record.default_valid_nats, 2) if record.default_valid_nats else "",
+        shares=templates.text_table(SHARES, *shares),
+        pictures=[gallery.read_picture(folder / file, found[file]) for file in found],
+        trials=templates.text_table(UNBEATEN if TIMED in trials[0] else TRIALS, *trials),
+        origin=_origin(record),
     )
-    return " ".join(text.split())
-
-
-def _shares(folder: Path, best: int) -> list[HtmlTable]:
-    """Return what the best trial had, and the shares in the variance; nothing without shares."""
-    header, rows = search_tables.shares(folder, best)
-    caption = "Share of each parameter by itself in the variance of the trials"
-    return [templates.text_table(caption, header, rows)] if rows else []
+    atomic.write_text(folder / "index.html", text)
+    return folder / "index.html"
 
 
 def _origin(record: SearchFacts) -> Terms:
     command = search_tables.command_of(vars(record), record.search)
-    files = {"trials": "trials.csv", "best settings": "best.yaml", "record": RECORD}
+    files = {"trials": "trials.csv", "best settings": "best.yaml", "record": search_tables.RECORD}
     return [
         *([("command", command)] if command else []),
         ("commit", record.commit),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 
 import pandas as pd
 
 from arcore.events import is_gray, is_real
 from pipeline.reporting import numbers, templates, wording
 from pipeline.reporting.comparison import Report
-from pipeline.reporting.published import published_for
 from pipeline.reporting.wording import SIGNS, UNITS, rounded, with_error
 
 PER_DIM = ("bits_per_dim", "nats_per_dim")
@@ -134,13 +134,6 @@ def published(frame: pd.DataFrame) -> list[Texts]:
     ]
 
 
-def nothing_published(report: Report) -> str:
-    """Say why a report has no table of published results."""
-    if report.published_name is None or not published_for(report.published_name):
-        return f"No published results for {report.dataset}."
-    return "Every recorded published result has a counterpart above."
-
-
 def legend(report: Report, columns: Sequence[str]) -> str:
     """Say how a table of results is read."""
     text = templates.render(
@@ -149,20 +142,12 @@ def legend(report: Report, columns: Sequence[str]) -> str:
         columns=columns,
         folds=any(row.result.num_folds > 1 for row in report.rows),
         bounded=any(row.relation_in(report.unit) != "exact" for row in report.rows),
-        levels=list(_levels(report)),
         context_frames=report.rows[0].result.context_frames,
         gray=is_gray(report.event),
         real=is_real(report.event),
         kinds={codec.kind for codec in report.codecs},
     )
     return " ".join(text.split())
-
-
-def _levels(report: Report) -> Iterator[str]:
-    """Yield what each level of a bound costs, for each of ours that has levels."""
-    for row in report.rows:
-        if row.result.bound is not None and not row.approximate:
-            yield f"{row.short_name}: {wording.levels(row.result.bound)}"
 
 
 def markdown(report: Report, frame: pd.DataFrame) -> str:
@@ -174,7 +159,6 @@ def markdown(report: Report, frame: pd.DataFrame) -> str:
         legend=legend(report, list(shown[0])),
         results=markdown_table(*columns_and_rows(shown)),
         published=markdown_table(*columns_and_rows(context)) if context else "",
-        nothing_published=nothing_published(report),
     )
 
 
@@ -184,25 +168,16 @@ def columns_and_rows(rows: Sequence[Texts]) -> tuple[list[str], list[list[str]]]
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Render a Markdown table with aligned columns."""
-    lines = [[templates.markdown_text(cell) for cell in row] for row in (header, *rows)]
-    widths = _widths(lines)
-    texts = [f"| {' | '.join(_padded(line, widths))} |" for line in lines]
-    texts.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(texts)
+    """Render a Markdown table without padding, whose changes are small."""
+    lines = [header, ["---"] * len(header), *rows]
+    texts = (" | ".join(map(templates.markdown_text, line)) for line in lines)
+    return "\n".join(re.sub(r" +", " ", f"| {text} |") for text in texts)
 
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Render an indented table of aligned columns, for a terminal or a block of text."""
-    widths = _widths([header, *rows])
-    texts = ["  " + "  ".join(_padded(line, widths)).rstrip() for line in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    padded = (map(str.ljust, line, widths) for line in (header, *rows))
+    texts = ["  " + "  ".join(cells).rstrip() for cells in padded]
     texts.insert(1, "  " + "-" * (max(map(len, texts)) - 2))
     return "\n".join(texts)
-
-
-def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*lines, strict=True)]
-
-
-def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 
 from pipeline.core import paths
@@ -13,8 +12,6 @@ from pipeline.reporting.tables import Texts
 from pipeline.reporting.wording import UNITS
 
 MOST_ROWS, MOST_CONDITIONAL = 10, 3
-WIDTH = 120
-OPTIONAL = ("difference", "members", "published", "condition")  # the first to go comes first
 
 
 def show(datasets: Iterable[str] = ()) -> str:
@@ -33,12 +30,14 @@ def _shown(dataset: str) -> str:
         raise UserError(f"{path}: missing; run `python -m stages.report {dataset}`")
     frame = numbers.read_csv(path)
     rows = tables.results(frame)
-    shown = _fitting(_best(rows), numbers.main_unit(frame))
+    shown, unit = _best(rows), numbers.main_unit(frame)
+    columns = ["experiment", "members", "condition", tables.value_column(unit)]
+    columns = [name for name in (*columns, "published", "difference") if name in shown[0]]
     return templates.render(
         templates.TERMINAL,
         dataset=dataset,
-        unit=UNITS[numbers.main_unit(frame)],
-        table=tables.plain_table(*tables.columns_and_rows(shown)),
+        unit=UNITS[unit],
+        table=tables.plain_table(columns, [[row[name] for name in columns] for row in shown]),
         more=len(rows) - len(shown),
         page=path.with_name("report.html"),
     )
@@ -50,19 +49,3 @@ def _best(rows: Sequence[Texts]) -> list[Texts]:
     others = [row for row in rows if row not in conditional]
     best = others[: MOST_ROWS - min(MOST_CONDITIONAL, len(conditional))]
     return best + conditional[: MOST_ROWS - len(best)]
-
-
-def _fitting(rows: Sequence[Texts], unit: str) -> list[Texts]:
-    """Keep the columns that matter most, fewer where a terminal is narrow."""
-    columns = ["experiment", "members", "condition", tables.value_column(unit)]
-    columns += [numbers.ABOVE, "published", "difference"]
-    columns = [
-        name for name in columns if {row.get(name, tables.NONE) for row in rows} != {tables.NONE}
-    ]
-    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-    for name in OPTIONAL:
-        widths = (max(len(one), *(len(row[one]) for row in rows)) for one in columns)
-        if sum(2 + wide for wide in widths) <= width:
-            break
-        columns = [one for one in columns if one != name]
-    return [{name: row[name] for name in columns} for row in rows]

@@ -27,12 +27,6 @@ class UseSection:
     table: HtmlTable
     notes: list[tuple[str, str]]
     shown: list[tuple[str, list[Media]]]
-    heard_seconds: float = gallery.HEARD_SECONDS
-
-    @property
-    def has_sounds(self) -> bool:
-        """Whether there is anything to hear."""
-        return any(one.is_sound for _, shown in self.shown for one in shown)
 
 
 def sections(dataset: str) -> list[UseSection]:
@@ -83,8 +77,6 @@ def text_of(number: Number) -> str:
     Example:
         >>> text_of(Number(name="accuracy", value=0.95)), text_of(Number(name="a", value=12.0))
         ('0.950', '12.0')
-        >>> text_of(Number(name="accuracy of all", value=1.0, stderr=0.0))
-        '1.000'
     """
     if number.stderr:
         return wording.with_error(number.value, number.stderr, number.sign)
@@ -96,8 +88,7 @@ def _shown(record: UseRecord, folder: Path, shown: Shown) -> Media:
     path, caption = folder / shown.file, templates.sentence(shown.caption)
     if path.suffix != ".wav":
         return gallery.read_picture(path, f"{record.experiment}: {shown.caption}", caption)
-    content = gallery.repeated(gallery.read_sound(path))
-    return Media(content=content, alt=shown.caption, caption=caption, is_sound=True)
+    return Media(content=path.read_bytes(), alt=shown.caption, caption=caption, is_sound=True)
 
 
 def _notes(one: Made) -> str:

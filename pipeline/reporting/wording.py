@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from arcore.models import COMBINATIONS
 from arcore.zoo import list_models, model_class
 from pipeline.evaluation.reading import Evaluated
-from pipeline.evaluation.result_records import BoundTerms, Result
+from pipeline.evaluation.result_records import Result
 
 UNITS = {
     "nats": "nats",
@@ -158,27 +158,3 @@ def condition(evaluated: Evaluated) -> str:
     """Say what a conditional model is given with its rows, "" for an unconditional one."""
     asked = (word for name, word in CONDITIONS.items() if evaluated.config.asked(name))
     return " and ".join(dict.fromkeys(asked))
-
-
-def levels(bound: BoundTerms) -> str:
-    """Say what each level of a bound costs, and how many of its units are in use.
-
-    Example:
-        >>> one = BoundTerms(
-        ...     level_nats={"latent": 4.0, "pixels": 75.25},
-        ...     active_units={"latent": 13},
-        ...     level_units={"latent": 16},
-        ... )
-        >>> levels(one)
-        'KL 4.00 of latent (13 of 16 units in use); pixels 75.25'
-    """
-    parts = []
-    for name, used in bound.active_units.items():
-        units = f"{used} of {bound.level_units[name]} units in use"
-        parts.append(f"{rounded(bound.level_nats[name], 2)} of {name} ({units})")
-    rest = [
-        f"{name} {rounded(nats, 2)}"
-        for name, nats in bound.level_nats.items()
-        if name not in bound.active_units
-    ]
-    return "; ".join(["KL " + ", ".join(parts), *rest])

@@ -17,8 +17,8 @@ from dvc.stage import Stage
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, unknown_name
-from pipeline.core.records import read_yaml
 from pipeline.core.stage_code import FILE, PACKAGES, StageCode
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.repro.stage_plan import needed_stages
 
 NEVER_LOCKED = ("code",)  # which always run, or are Git's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -10,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.core.errors import UserError, one_line, require, require_seed, unknown_name
+from pipeline.core.errors import UserError, require, require_seed
+from pipeline.core.records import require_known
+from pipeline.core.yaml_settings import nested, overlaid, parse_overrides
 from pipeline.data.manifest import Manifest
 from pipeline.experiments import compose, groups, naming, params_file, schema
-from pipeline.experiments.overlay import overlaid
 from pipeline.search import objectives
 from pipeline.search.objectives import NATS, OBJECTIVES, SECONDS
 from pipeline.search.space import Parameter, parse_space
@@ -127,12 +127,7 @@ class Search:
         """
         where = f"searches.{self.key}"
         given = {"model": dict(self.base.model), "trainer": dataclasses.asdict(self.base.trainer)}
-        try:
-            drawn = OmegaConf.from_dotlist([f"{n}={json.dumps(v)}" for n, v in values.items()])
-            merged = OmegaConf.to_container(OmegaConf.merge(given, drawn), resolve=True)
-        except (OmegaConfBaseException, ValueError) as error:
-            raise UserError(f"{where}: {one_line(error)}") from None
-        plain = cast(dict[str, dict[str, object]], merged)
+        plain = overlaid(given, nested(values))
         named, expected = plain["model"]["name"], f"{self.base.model['name']!r}, the entry's"
         require(named == self.base.model["name"], f"{where}: model.name", expected, named)
         derived = schema.member_defaults(plain["model"])
@@ -162,13 +157,11 @@ class Search:
     def overlay(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return what an experiment needs as its `base` to train as the trial with these values."""
         given = {"model": self.entry.get("model_overrides"), "trainer": self.entry.get("trainer")}
-        drawn = OmegaConf.from_dotlist([f"{n}={json.dumps(v)}" for n, v in values.items()])
         own = cast(list[str], self.entry.get("overrides") or [])
         _, dotted = groups.sort_overrides([*own, *self.overrides], compose.GROUPS)
-        fixed = OmegaConf.masked_copy(OmegaConf.from_dotlist(dotted), list(given))
-        merged = OmegaConf.merge(self.start, {k: v or {} for k, v in given.items()}, fixed, drawn)
-        plain: dict[str, object] = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
-        return plain
+        fixed = {k: v for k, v in parse_overrides(dotted).items() if k in given}
+        layers = ({k: v or {} for k, v in given.items()}, fixed, nested(values))
+        return functools.reduce(overlaid, layers, dict(self.start))
 
     def config_hash(self, dataset_sha256: str) -> str:
         """Return a hash of what decides the search: experiment, data, space and plan."""
@@ -221,19 +214,17 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
     """
     entry = dict(params_file.read_entry("searches", name))
     where = f"searches.{name}"
-    for key in entry:
-        if key not in (*ENTRY_KEYS, *PLAN_KEYS):
-            raise unknown_name(f"key of {where}", key, (*ENTRY_KEYS, *PLAN_KEYS))
+    require_known(entry, (*ENTRY_KEYS, *PLAN_KEYS), where)
     ours = [o for o in overrides if o.partition("=")[0].partition(".")[0] in PLAN_KEYS]
     theirs = tuple(o for o in overrides if o not in ours)
     plan = {key: entry.pop(key) for key in PLAN_KEYS if key in entry}
-    plan = overlaid(plan, ours, where)
+    plan = overlaid(plan, parse_overrides(ours))
     space = parse_space(entry.pop("space", None), f"{where}.space")
     built = schema.build(PlanConfig, plan, where)
     if built.searcher != "random" and any(p.kind == "grid" for p in space):
         raise UserError(f"{where}.searcher: expected 'random' for a space with a grid")
     for override in theirs:
-        key = override.partition("=")[0].lstrip("+").replace("[", ".").replace("]", "")
+        key = override.partition("=")[0]
         if any(parameter.name == key for parameter in space):
             raise UserError(f"{override}: expected what {where}.space does not draw")
     if len(built.objectives) > 1 and any(p.name == "trainer.seed" for p in space):

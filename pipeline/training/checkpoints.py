@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from arcore import saving
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, value_of
 from pipeline.training.learner import Learner
 from pipeline.training.training_progress import Progress

@@ -26,8 +26,8 @@ from pipeline.cluster.shared_storage import (
     storage_of,
 )
 from pipeline.core import paths, stage_code, storage
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import flat, write_object
 from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest

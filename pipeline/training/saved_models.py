@@ -12,9 +12,10 @@ from arcore import saving
 from pipeline.artifacts import reader
 from pipeline.core import paths
 from pipeline.core.allocator import keep_freed_memory
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import read_yaml, value_of
+from pipeline.core.records import value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.experiments import naming
 from pipeline.experiments.params_file import read_entry, stages_of
 from pipeline.training import checkpoints
@@ -90,8 +91,8 @@ def load_folder(folder: Path) -> TrainedModel:
     before = sha256_of(weights) if weights.is_file() else None
     try:
         config = read_yaml(folder / "config.yaml")
-        with saving.no_larger_than(weights):
-            model, name, sha256 = _described(config, str(folder / "config.yaml"))
+        where = str(folder / "config.yaml")
+        model, name, sha256 = saving.create_within(weights, lambda: _described(config, where))
         record = TrainingRecord.of(folder)
     except UserError as error:
         raise UserError(f"{folder}: damaged model folder: {one_line(error)}") from None

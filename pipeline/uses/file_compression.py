@@ -23,7 +23,7 @@ from arcore.events import Levels
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import writing
 from pipeline.core.allocator import keep_freed_memory
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, require, require_no_pipe
 from pipeline.uses import level_files
 from pipeline.uses.coded_archive import FileEntry, check_names, pack, unpack
 
@@ -122,6 +122,7 @@ def decompress(
     began = time.perf_counter()
     require(out.name not in ("", ".."), "out", "a path that ends in a folder's name", str(out))
     _require_empty(out)
+    require_no_pipe(archive)
     try:
         data = archive.read_bytes()
     except OSError as error:

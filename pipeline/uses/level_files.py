@@ -17,7 +17,7 @@ from PIL import Image
 from arcore.coded_batches import LONGEST
 from arcore.events import Levels
 from arcore.primitives.companding import mu_law_encode
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, one_line, require, require_no_pipe
 from pipeline.datasets.formats import image_files, sound_files
 from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.uses.coded_archive import FileEntry
@@ -31,6 +31,7 @@ def read(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntr
     kind = KINDS.get(path.suffix.lower())
     require(kind is not None, str(path), f"one of {', '.join(KINDS)}", path.suffix)
     check_kind(str(kind), event, str(path))
+    require_no_pipe(path)
     try:
         data = path.read_bytes()
     except OSError as error:

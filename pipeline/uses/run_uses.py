@@ -14,9 +14,9 @@ from pipeline.artifacts.writer import alone, writing
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.core.records import write_object
+from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.data.manifest import require_same
 from pipeline.experiments import naming, params_file, schema
-from pipeline.experiments.overlay import overlaid
 from pipeline.uses import use_context, use_records
 from pipeline.uses.class_uses import ClassPosteriors, FeatureAccuracy
 from pipeline.uses.comparisons import OrderingEnsembles, PairedDifferences
@@ -108,7 +108,7 @@ def _uses(name: str, experiment: str, overrides: Sequence[str]) -> dict[str, Use
     uses = {}
     for one in entry if name == ALL else [name]:
         where = f"uses.{experiment}.uses.{one}"
-        given = overlaid(entry.get(one) or {}, overrides, where)
+        given = overlaid(entry.get(one) or {}, parse_overrides(overrides))
         uses[one] = schema.build(USE_TYPES[one], given, where)
     return uses
 

@@ -8,7 +8,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from pipeline.uses.use_records import Number, UseOutcome
 
 T = TypeVar("T")
 WORDS, LEAST = "words", "least"
+MOST = 1_000_000  # of any setting but the seed
 
 
 def setting(default: T, words: str, least: float | None = None) -> T:
@@ -66,7 +67,7 @@ class Use(abc.ABC):
         return values
 
 
-def _require_least(field: dataclasses.Field[object], value: object) -> None:
+def _require_least(field: dataclasses.Field[object], value: Any) -> None:
     least = field.metadata[LEAST]
     if least is None:
         return
@@ -77,6 +78,7 @@ def _require_least(field: dataclasses.Field[object], value: object) -> None:
         expected += " or null"
     for one in value if isinstance(value, list) else [value]:
         require(one is None or one >= least, field.name, expected, one)
+        require(one is None or one <= MOST, field.name, f"at most {MOST:,}", one)
 
 
 def share_of(name: str, holds: Tensor) -> Number:

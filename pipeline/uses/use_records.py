@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.artifacts.artifact import USE
 from pipeline.artifacts.reader import check_files, read_origin
 from pipeline.core import paths
-from pipeline.core.file_hash import sha256_of
+from pipeline.core.atomic import sha256_of
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming

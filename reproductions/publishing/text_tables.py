@@ -30,7 +30,8 @@ from pathlib import Path
 
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.records import Record, read_yaml, require_known, value_of
+from pipeline.core.records import Record, require_known, value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.reporting import search_tables, tables, use_sections
 from pipeline.reporting.search_tables import Table
 from reproductions.publishing.picture_book import GalleryPart
@@ -108,7 +109,7 @@ class Tables:
         header, cells = self._drawn(entry, where)
         if entry.layout == "text":
             return "```text\n" + tables.plain_table(header, cells) + "\n```\n"
-        return _narrow(header, cells)
+        return tables.markdown_table(header, cells) + "\n"
 
     def _drawn(self, entry: TableEntry, where: str) -> Table:
         if entry.file:
@@ -170,10 +171,3 @@ def _of_file(path: Path) -> Table:
     except (OSError, csv.Error, ValueError) as error:
         raise UserError(f"{path}: expected a table, got {one_line(error)}") from None
     return header, rows
-
-
-def _narrow(header: list[str], cells: list[list[str]]) -> str:
-    """Render a Markdown table without padding, whose changes are small."""
-    lines = [header, ["---"] * len(header), *cells]
-    texts = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
-    return "".join(re.sub(r" +", " ", f"| {text} |\n") for text in texts)

@@ -15,18 +15,15 @@ from pipeline.artifacts.writer import alone, writing
 from pipeline.core import paths
 from pipeline.core.errors import unknown_name
 from pipeline.core.records import value_of, write_object
+from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming, schema
-from pipeline.experiments.overlay import overlaid
 from pipeline.experiments.params_file import read_entry
-from reproductions.studies.context_frames import ContextFrames
 from reproductions.studies.model_times import SamplingTime, StepTime
-from reproductions.studies.num_masks import NumMasks
-from reproductions.studies.race import Race
 from reproductions.studies.receptive_fields import ReceptiveFields
 from reproductions.studies.simple_models import SimpleModels
 from reproductions.studies.study_base import Study, StudyContext
-from reproductions.studies.train_rows import TrainRows
+from reproductions.studies.trained_networks import ContextFrames, NumMasks, Race, TrainRows
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +50,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     if kind not in STUDY_TYPES:
         raise unknown_name(f"kind of {where}", kind, STUDY_TYPES)
     settings = {key: value for key, value in entry.items() if key not in ("study", "dataset")}
-    study = schema.build(STUDY_TYPES[kind], overlaid(settings, overrides, where), where)
+    study = schema.build(STUDY_TYPES[kind], overlaid(settings, parse_overrides(overrides)), where)
     manifest = read_manifest(paths.shards(dataset))
     title = naming.variant(name, overrides) if overrides else name
     output = Artifact(

@@ -26,7 +26,7 @@ from tests.support.hosts import Network, end
 from tests.support.projects import WIDE, result
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
-LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 20}}
+LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 20, "batch_size": 10}}
 
 
 def overrides(project: ClusterProject) -> list[str]:
@@ -54,9 +54,9 @@ def undisturbed(two_hosts: Cluster, cluster_project) -> ClusterProject:
 
 
 @contextlib.contextmanager
-def training(project: ClusterProject) -> Iterator[subprocess.Popen[bytes]]:
+def training(project: ClusterProject, *more: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start training with a worker on each host, and yield in its mid."""
-    process = project.start("train", "wide", *overrides(project))
+    process = project.start("train", "wide", *overrides(project), *more)
     try:
         project.wait_until(  # not each epoch has a line
             lambda: process.poll() is not None or re.search(r"epoch ([3-9]|1\d)/", project.log()),
@@ -160,6 +160,25 @@ def test_a_host_that_comes_back_is_used_again(
         require_ends_well(process, project, began)
     assert "resumes after epoch" in project.log()
     require_same(project, undisturbed)
+
+
+def test_a_training_goes_on_with_the_host_that_is_left(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    try:
+        with (
+            two_hosts.one_cpu_held_on_each(),
+            training(project, "cluster.min_workers=1") as process,
+        ):
+            began = time.monotonic()
+            two_hosts.worker.kill_ray()
+            require_ends_well(process, project, began)
+    finally:
+        two_hosts.restart_worker()
+    assert "2 workers: " in project.log() and "resumes after epoch" in project.log()
+    assert project.json("models/wide/training.json")["num_workers"] == 1
+    *_, (last, same_last) = zip(result(project)[2], result(undisturbed)[2], strict=True)
+    assert float(last["valid_nats"]) == pytest.approx(float(same_last["valid_nats"]), rel=1e-3)
 
 
 def test_a_lost_head_is_one_line_and_the_next_goes_on(

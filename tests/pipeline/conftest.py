@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.cluster import connection
 from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
@@ -43,10 +45,14 @@ def make_worker(tmp_path_factory: pytest.TempPathFactory, few_digits: Path) -> C
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def own_ray() -> Iterator[None]:
-    """For a Ray in the tests' own process, which forgets its daemons without waiting for them."""
-    yield
+    """One Ray in the tests' own process, which forgets its daemons without waiting for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with connection.connected():
+            patch.setattr(connection, "connected", contextlib.nullcontext)
+            yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException, RestException
 
+from arcore.primitives.checks import WeightsError
 from pipeline.core.errors import UserError
+from pipeline.core.private_folders import SITE_CACHE
 from stages import cli
 from tests.places import ROOT
 
@@ -73,18 +76,19 @@ LOCKED = "database is locked\n(Background on this error at ...)"
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MlflowException(LOCKED), r"database is locked \(Background"),
+        (MlflowException(LOCKED), r"MLflow: database is locked \(Background"),
         (
             RestException({"error_code": "INTERNAL_ERROR", "message": LOCKED}),
-            r"INTERNAL_ERROR: database is locked \(Background",
+            r"MLflow: INTERNAL_ERROR: database is locked \(Background",
         ),
+        (WeightsError("weights: expected numbers"), "weights: expected numbers$"),
     ],
 )
-def test_a_store_that_fails_is_one_line(error: Exception, said: str) -> None:
+def test_a_store_or_weights_that_fail_are_one_line(error: Exception, said: str) -> None:
     def main() -> None:
         raise error
 
-    with pytest.raises(SystemExit, match=f"^error: MLflow: {said}"):
+    with pytest.raises(SystemExit, match=f"^error: {said}"):
         cli.run(main)
 
 
@@ -135,3 +139,27 @@ def test_a_locale_without_a_sign_shows_another(tmp_path: Path) -> None:
         capture_output=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"1 ? 2\n", b"")
+
+
+def test_the_site_cache_of_dvc_is_the_owners_alone(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.run(lambda: None)
+    assert not Path(".dvc").exists(), "outside a checkout"
+    Path(".dvc").mkdir()
+    for _ in range(2):
+        cli.run(lambda: None)
+        for folder in (SITE_CACHE, SITE_CACHE / "repo"):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            folder.chmod(0o777)  # as DVC makes it
+    (SITE_CACHE / "repo" / "planted").touch()
+    lstat = Path.lstat
+
+    def planted(path: Path) -> os.stat_result:
+        fields = list(lstat(path))
+        fields[stat.ST_UID] += path.name == "planted"
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(Path, "lstat", planted)
+    with pytest.raises(SystemExit, match="^error: .*planted: expected a file of this user .remove"):
+        cli.run(lambda: None)

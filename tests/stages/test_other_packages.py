@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project whose Python path has the package, as if it were installed."""
     packages, folder = tmp_path_factory.mktemp("packages"), tmp_path_factory.mktemp("project")
     (packages / "chance").mkdir()
@@ -97,7 +98,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     experiments = {"coins-chain": EXPERIMENT, "coins-missing": {**EXPERIMENT, "model": "missing"}}
     params = {"datasets": ["coins"], "experiments": experiments}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    return Project(folder, Path(f"{ROOT}{os.pathsep}{packages}"))
+    project = Project(folder, Path(f"{ROOT}{os.pathsep}{packages}"))
+    with project.warmed():
+        yield project
 
 
 def test_a_model_and_a_dataset_of_another_package_go_all_the_way(project) -> None:

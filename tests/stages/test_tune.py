@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 
 import pytest
-import yaml
 
 TOY = {
     "dataset": "digits_binary",
@@ -26,22 +25,6 @@ def search(make_project, entry, *overrides: str):
     assert done.returncode == 0, done.stderr
     with open(project.folder / "searches/toy/trials.csv", newline="") as file:
         return project, list(csv.DictReader(file)), done.stderr
-
-
-@pytest.mark.slow  # one of numbers is in test_tune_faults.py
-def test_a_grid_of_names_runs_each_option_once(make_project) -> None:
-    project, rows, log = search(make_project, TOY)
-    assert [row["trial"] for row in rows] == ["1", "2", "3"]
-    assert [row["model.ordering"] for row in rows] == ["raster", "snake", "random"]
-    assert {row["status"] for row in rows} == {"finished"} and {row["epochs"] for row in rows} == {
-        "3"
-    }
-    found = yaml.safe_load((project.folder / "searches/toy/best.yaml").read_text())
-    best = min(rows, key=lambda row: float(row["best_valid_nats"]))
-    assert found["model"] == {"hidden": [32], "ordering": best["model.ordering"]}
-    for number in ("1", "2", "3"):
-        assert f"trial {number}/3 starts" in log and f"trial {number}/3 ends: valid" in log
-    assert not list((project.folder / ".arcore/tune").iterdir())
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ ENTRY = {
     "dataset": "digits_binary",
     "model": "made",
     "model_overrides": {"hidden": [2000], "num_masks": 4},
-    "trainer": {"max_epochs": 6, "batch_size": 10},
+    "trainer": {"max_epochs": 6, "batch_size": 20},
 }
 RATE = "trainer.optimizer.learning_rate"
 HALVED = ENTRY | {

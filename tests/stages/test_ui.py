@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from typing import Any
 
 import pytest
 
 from pipeline.tracking import mlflow_pages, mlflow_store
-from stages import ui
+from stages import cli, ui
 
 STORE = "postgresql://user:secret@host/runs"
 
@@ -37,6 +38,23 @@ def test_the_server_is_on_loopback_and_the_password_in_no_command_line(
     assert command[1:] == ["-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", "5001"]
     assert environment["MLFLOW_BACKEND_STORE_URI"] == STORE
     assert capsys.readouterr().out == "http://127.0.0.1:5001\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--port", "70000"]])
+def test_a_taken_port_is_refused_before_any_address(
+    served: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        monkeypatch.setattr(sys, "argv", ["ui", *(arguments or ["--port", port])])
+        with pytest.raises(SystemExit, match=r"^error: --port \d+: expected a free port, got .+$"):
+            cli.in_one_line(ui.main)
+    assert served == [] and capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""docs/your-data.md, each section followed in a copy of the checkout."""
+"""docs/your-data.md, and VCTK in docs/sounds.md, followed in a copy of the checkout."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
 from pipeline.core import paths
@@ -19,6 +21,7 @@ from pipeline.datasets import adding, catalog
 from stages import fetch, preprocess
 from tests.places import ROOT
 from tests.support import own_files
+from tests.support.checkouts import copy_code
 from tests.support.projects import ONE_CPU, Project
 
 PAGE = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
@@ -49,6 +52,28 @@ FOUND = {
     "Sounds": ["sounds: at 8000 Hz, the longest of 0.1 s", "speakers: ann, bob"],
 }
 TRAINS = ("train", "evaluate")
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Project]:
+    """A copy of this checkout's code, with a warm process of its own."""
+    folder = tmp_path_factory.mktemp("checkout")
+    copy_code(folder)
+    shutil.copy(migrated, folder / "mlflow.db")
+    project = Project(folder, folder)
+    with project.warmed():
+        yield project
+
+
+@pytest.fixture
+def checkout(copied: Project) -> Iterator[Project]:
+    """The copy as it was, with no dataset and no experiment."""
+    (copied.folder / "params.yaml").write_text("datasets: []\nexperiments: {}\n")
+    before = set(copied.folder.rglob("*"))
+    yield copied
+    for path in sorted(set(copied.folder.rglob("*")) - before, reverse=True):
+        if "__pycache__" not in path.parts:
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 def follow(section: str, project: Project, trains: bool) -> str:
@@ -134,9 +159,37 @@ def test_another_file_is_fetched_as_it_is_preprocessed(
     assert read_manifest(paths.shards("cars")).options["path"] == "newer cars.csv"
 
 
-def test_help_is_quick_and_says_where_more_is() -> None:
-    done = subprocess.run(
-        ["python", "-m", "stages.add_dataset", "--help"], cwd=ROOT, capture_output=True, text=True,
-        env=Project(ROOT).environment(), timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0 and "docs/your-data.md" in done.stdout
+VCTK = (ROOT / "docs" / "sounds.md").read_text(encoding="utf-8").partition("\n## VCTK\n")[2]
+RATE = 48_000
+TEXTS = {"p225": "Please call Stella.", "p226": 'Ask her, "please".', "p315": None}
+
+
+def write_corpus(folder: Path, takes: int = 10) -> None:
+    generator = np.random.default_rng(0)
+    for speaker, text in TEXTS.items():
+        sounds, texts = folder / "wav48_silence_trimmed" / speaker, folder / "txt" / speaker
+        sounds.mkdir(parents=True)
+        texts.mkdir(parents=True)
+        for take in range(1, takes + 1):
+            name = f"{speaker}_{take:03}"
+            for microphone in ("mic1", "mic2"):
+                wave = generator.uniform(-0.5, 0.5, RATE // 100)
+                soundfile.write(sounds / f"{name}_{microphone}.flac", wave, RATE)
+            if text is not None:
+                (texts / f"{name}.txt").write_text(f"{text}\n", encoding="utf-8")
+
+
+def test_the_layout_of_vctk(checkout: Project) -> None:
+    corpus = checkout.folder / "VCTK-Corpus"
+    write_corpus(corpus)
+    makes_the_table, stages = re.findall(r"```\w+\n(.*?)```", VCTK, re.S)
+    subprocess.run([sys.executable, "-c", makes_the_table], cwd=corpus, check=True)
+    for line in stages.splitlines():
+        done = checkout.run("bash", "-c", line)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    manifest = read_manifest(checkout.folder / "data" / "shards" / "vctk")
+    assert manifest.sound is not None
+    assert manifest.sound.sample_rate == 16_000
+    assert manifest.sound.speakers == ("p225", "p226")
+    assert set(manifest.sound.symbols) == set("".join(text for text in TEXTS.values() if text))
+    assert sum(split.rows for split in manifest.splits.values()) == 20

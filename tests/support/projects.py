@@ -28,7 +28,7 @@ WIDE = {
     "model_overrides": {"hidden": [2000], "num_masks": 4},
     "trainer": {
         "max_epochs": 10,
-        "batch_size": 10,
+        "batch_size": 20,
         "ema_decay": 0.9,
         "schedule": {"warmup_steps": 9},
     },

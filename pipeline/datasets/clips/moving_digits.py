@@ -19,7 +19,7 @@ from arcore.events import Binary, Gray
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, SplitData
 from pipeline.datasets.embedded import digits
-from pipeline.datasets.images import idx_images
+from pipeline.datasets.images import mnist
 from pipeline.datasets.options import Options, parse_options
 
 NUM_FRAMES, CONTEXT_FRAMES = 20, 10
@@ -100,7 +100,7 @@ def _build(name: str, config: Mapping[str, object]) -> Dataset:
     still, canvas, train_rows, valid_rows, halved = _VARIANTS[name]
     families: dict[str, Callable[[Mapping[str, object]], Dataset]] = {
         **digits.DATASETS,
-        **idx_images.DATASETS,
+        **mnist.DATASETS,
     }
     source = families[still]({"name": still})
     shape = (NUM_FRAMES, 1, canvas, canvas)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from arcore.events import Binary
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
-from pipeline.datasets.formats.text_and_idx import check_rows, read_bits
 from pipeline.datasets.options import Options, parse_options
 
 _URL = "https://raw.githubusercontent.com/UCLA-StarAI/Density-Estimation-Datasets/master/datasets/"
@@ -89,20 +89,17 @@ class UciBinary(Dataset):
     """One of the sets, in files `<name>.{train,valid,test}.data`.
 
     Arguments:
-        rows: rows of the three files.
         papers_split: train and valid are the papers' rows, not the files' own.
     """
 
-    rows: tuple[int, int, int]
     papers_split: bool = False
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the three files and cut train and valid."""
         parts = {}
-        for split, rows in zip(SPLITS, self.rows, strict=True):
+        for split in SPLITS:
             path = raw_dir / f"{self.name}.{split}.data"
-            parts[split] = read_bits(path, self.event.size, ",")
-            check_rows(path, len(parts[split]), rows)
+            parts[split] = pd.read_csv(path, header=None, dtype=np.uint8).to_numpy()
         if self.papers_split:
             joined = np.concatenate([parts["train"], parts["valid"]])
             parts |= {split: joined[rows] for split, rows in read_dna_split().items()}
@@ -145,7 +142,6 @@ def _build(name: str, config: Mapping[str, object]) -> Dataset:
         provenance=f"{_URL}{name}; {protocol}",
         options=options,
         published_name=published_name,
-        rows=spec.rows,
         papers_split=papers_split,
     )
 

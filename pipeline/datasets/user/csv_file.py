@@ -40,8 +40,8 @@ import pandas as pd
 
 from arcore.events import Event, Levels, Real
 from pipeline.core import paths
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, require, unknown_name
-from pipeline.core.file_hash import sha256_of
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
 from pipeline.datasets.options import between, expected, parse_options
 from pipeline.datasets.scaling import Scaling, fit_scaling

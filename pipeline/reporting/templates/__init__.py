@@ -10,9 +10,9 @@ from pathlib import Path
 
 import jinja2
 
-REPORT, INDEX, FOLDER = "report.html.j2", "index.html.j2", "folder.html.j2"
+REPORT, INDEX, SEARCH = "report.html.j2", "index.html.j2", "search.html.j2"
 MARKDOWN, LEGEND, TERMINAL = "report.md.j2", "legend.txt.j2", "terminal.txt.j2"
-CLIPS, SEARCH, CHART = "clips.html.j2", "search.txt.j2", "chart.svg.j2"
+CLIPS, CHART = "clips.html.j2", "chart.svg.j2"
 SHARED = ("page.html.j2", "parts.html.j2", "uses.html.j2", "style.css")
 
 
@@ -26,7 +26,6 @@ class Media:
     note: str = ""
     labels: Sequence[str] = ()
     across: int = 0
-    still: bytes = b""
     is_sound: bool = False
 
 

@@ -1,14 +1,19 @@
-"""A cluster that does not answer is one line, soon."""
+"""A cluster that does not answer is one line, soon; an embedded one keeps its files to itself."""
 
 from __future__ import annotations
 
 import socket
+import stat
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import ray
 
 from pipeline.cluster import connection
+from pipeline.cluster.connection import connected
 from pipeline.core.errors import UserError
 
 
@@ -61,3 +66,21 @@ def test_what_listens_and_is_no_ray(says: bytes) -> None:
         with pytest.raises(UserError, match=f"{address}: cannot connect: .* no Ray says"):
             connection._require_answer(address, 5.0)
         done.result()
+
+
+def test_the_files_of_an_embedded_ray_are_the_owners_alone_and_go(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ray opens its own folder to all; the path of a socket in it has at most 107 characters."""
+    options: dict[str, str] = {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(connection, "EMBEDDED", {})
+    monkeypatch.setattr(ray, "init", lambda **given: options.update(given))
+    for parent, where in ((tempfile.gettempdir(), tempfile.gettempdir()), (str(tmp_path), "/tmp")):
+        monkeypatch.setenv("RAY_TMPDIR", parent)
+        with connected():
+            folder = Path(options["_temp_dir"]).parent
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and str(folder.parent) == where
+            assert len(options["_temp_dir"]) + len("/session_2026-12-31_23-59-59_") < 107 - 40
+            Path(options["_temp_dir"]).mkdir()
+        assert not folder.exists()

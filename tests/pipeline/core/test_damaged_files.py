@@ -17,18 +17,7 @@ from pipeline.data import fetching
 from pipeline.datasets.clips import robotic_pushing
 from pipeline.datasets.formats import tfrecords
 from pipeline.datasets.formats.archives import open_archive
-from pipeline.datasets.tables import csv_table
 from pipeline.training.history import read_history
-
-
-def test_a_cell_with_a_line_break_is_no_number(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(b'x,y\n"1\n2",3\n')
-    with pytest.raises(UserError, match="column 'x': expected a finite number, got '1.n2'"):
-        csv_table.read_table(path, ",", True, ())
-    path.write_bytes(b"x,y\r\n1,2\r\n\r\n3,4\r\n")
-    names, values = csv_table.read_table(path, ",", True, ())
-    assert names == ["x", "y"] and values.tolist() == [[1, 2], [3, 4]]
 
 
 def test_a_damaged_xz_archive(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.records import Record, left_out, read_object, read_yaml, write_object
+from pipeline.core.records import Record, left_out, read_object, write_object
+from pipeline.core.yaml_settings import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +61,13 @@ def test_inner_records_are_flat_and_defaults_may_be_left_out(tmp_path: Path) -> 
         ({"name": 3}, "name: expected a text, got 3"),
         ({"low": "1"}, "low: expected a number, got '1'"),
         ({"low": True}, "low: expected a number, got True"),
-        ({"low": 10**400}, r"low: expected a number, got 10+\.\.\."),
         ({"low": float("nan")}, "low: expected a number, got nan"),
-        ({"count": 1.0}, "count: expected an integer or null, got 1.0"),
+        ({"count": 1.0}, "count: expected an integer, got 1.0"),
         ({"often": None}, "often: expected an integer, got None"),
         ({"sure": 1}, "sure: expected true or false, got 1"),
-        ({"words": [1]}, r"words: expected a mapping or null, got \[1\]"),
-        ({"words": {"a": 3}}, "words: expected a mapping or null, got {'a': 3}"),
-        ({"parts": {}}, "parts: expected a list of objects, got {}"),
+        ({"words": [1]}, r"words: expected a mapping, got \[1\]"),
+        ({"words": {"a": 3}}, "a: expected a text, got 3"),
+        ({"parts": {}}, "parts: expected a list, got {}"),
         ({"parts": [{"low": 1}]}, "missing high"),
         ({"third": 3}, "missing first"),
     ],

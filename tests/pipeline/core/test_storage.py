@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -93,7 +92,7 @@ def test_publish_read_train_remove(place: str, few_digits: Path) -> None:
     target = storage.join(place, "shards", "digits_binary-0123")
     storage.publish(few_digits, target)
     assert content_at(target) == folder_bytes(few_digits)
-    assert shard_reader.verify(target) == read_manifest(few_digits)
+    assert read_manifest(target) == read_manifest(few_digits)
     here, there = (
         [
             batch.x
@@ -118,8 +117,7 @@ def test_publish_does_nothing_where_the_same_is(
     target = storage.join(place, "digits")
     storage.publish(few_digits, target)
     with monkeypatch.context() as unwritten:
-        for name in ("_publish_folder", "_publish_objects"):
-            unwritten.setattr(storage, name, None)
+        unwritten.setattr(storage, "_put", None)
         storage.publish(few_digits, target)
     assert content_at(target) == folder_bytes(few_digits)
 
@@ -154,51 +152,20 @@ def test_many_publish_at_the_same_time(place: str, few_digits: Path) -> None:
     assert content_at(target) == folder_bytes(few_digits)
 
 
-def test_a_failed_replacement_leaves_what_was_there(
-    few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target, rename, tried = tmp_path / "digits", os.rename, []
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/manifest.json").write_text("{}")
-    storage.publish(tmp_path / "other", target)
-
-    def failing(source: Path, destination: Path) -> None:
-        tried.append(destination)
-        if len(tried) == 3:  # to the target, the old one away, to the target
-            raise OSError(5, "Input/output error")
-        rename(source, destination)
-
-    monkeypatch.setattr("pipeline.core.storage.os.rename", failing)
-    with pytest.raises(OSError, match="Input/output error"):
-        storage.publish(few_digits, target)
-    assert content_at(target) == {"manifest.json": b"{}"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "other"]
-
-
 def test_a_failed_publish_leaves_no_manifest(
     place: str, few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for name in ("copyfile", "copyfileobj"):
-        monkeypatch.setattr("pipeline.core.storage.shutil." + name, full)
+    monkeypatch.setattr("pipeline.core.storage.shutil.copyfileobj", full)
     target = storage.join(place, "digits")
     with pytest.raises((OSError, UserError), match="No space left on device"):
         storage.publish(few_digits, target)
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(storage.join(target, "manifest.json"))
     if not storage.is_uri(place):
-        assert list(Path(place).iterdir()) == []
-
-
-def test_publish_removes_what_killed_runs_left_behind(tmp_path: Path, few_digits: Path) -> None:
-    old, new = tmp_path / ".digits.1.partial", tmp_path / ".digits.2.partial"
-    for leftover in (old, new):
-        leftover.mkdir()
-    os.utime(old, (0, 0))
-    storage.publish(few_digits, tmp_path / "digits")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, "digits"]
+        assert list(Path(target).iterdir()) == []
 
 
 def test_publish_needs_a_manifest(tmp_path: Path) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from arcore.events import Binary, Real
-from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
 from tests.support.refusals import refused
 
@@ -58,8 +55,3 @@ def test_bad_override_is_one_clear_line(override: str) -> None:
 def test_overrides_are_typed() -> None:
     config = catalog.load_config("dna", ["split=as_distributed", "rows_per_shard=5"])
     assert config == {"name": "dna", "split": "as_distributed", "rows_per_shard": 5}
-
-
-def test_missing_raw_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="binarized_mnist_train.amat: file not found"):
-        catalog.get_dataset({"name": "binarized_mnist"}).decode(tmp_path)

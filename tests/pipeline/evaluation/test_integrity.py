@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pipeline.artifacts import locks
 from pipeline.core import paths, stage_code
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog

@@ -321,6 +321,9 @@ def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:
     weights.write_bytes(weights.read_bytes() + b" ")
     mixing.mix(compose.load_mixture("both"))
     assert (joined / "valid.csv").read_bytes() == before
+    (joined / "valid.csv").write_bytes(b"\xff\xfe\x00")
+    mixing.mix(compose.load_mixture("both"))
+    assert (joined / "valid.csv").read_bytes() == before
 
 
 def test_a_member_whose_weights_come_out_the_same_joins_as_it_is_now(mixed: Path) -> None:

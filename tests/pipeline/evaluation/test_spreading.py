@@ -53,7 +53,7 @@ def test_a_worker_of_other_code_than_the_drivers_is_refused() -> None:
 
 
 def weights(folder: str) -> str:
-    from pipeline.core.file_hash import sha256_of
+    from pipeline.core.atomic import sha256_of
 
     return sha256_of(Path(folder, "model.safetensors"))
 

@@ -19,7 +19,7 @@ def test_the_cluster_is_that_of_the_variable_and_of_overrides(
     for given, message in (
         (["cluster=none"], "unknown cluster 'none'"),
         (["cluster.workers=2"], "unknown parameter of cluster 'workers'"),
-        (["cluster.num_workers=two"], "cluster.num_workers: expected int, got 'two'"),
+        (["cluster.num_workers=two"], "cluster.num_workers: expected an integer, got 'two'"),
     ):
         with pytest.raises(UserError, match=message):
             load_cluster(given)

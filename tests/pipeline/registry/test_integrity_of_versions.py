@@ -13,7 +13,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from pipeline.registry import registration, versions
+from pipeline.registry import registration
 from pipeline.tracking import mlflow_store
 from tests.support.registered import experiment
 
@@ -60,37 +60,24 @@ def test_a_version_whose_files_were_changed_is_refused(home: Path) -> None:
 def test_the_champion_is_compared_on_the_same_rows(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def candidate(name: str, nats: float, rows: int, digest: str, size: int = 5) -> Any:
+    def candidate(
+        name: str, nats: float, rows: int, digest: str, size: int = 5, competes: bool = True
+    ) -> Any:
         result = {"valid_nats": nats, "num_valid_rows": rows, "valid_rows_sha256": digest}
         result["num_parameters"] = size
-        return SimpleNamespace(name=name, result=SimpleNamespace(**result))
+        return SimpleNamespace(name=name, competes=competes, result=SimpleNamespace(**result))
 
     found = [
         candidate("few", 7.0, 10, "b"),
+        candidate("a mixture that is partly told the class", 7.0, 100, "a", competes=False),
         candidate("a mixture with all its weight on good", 8.0, 100, "a", size=9),
         candidate("good", 8.0, 100, "a"),
         candidate("poor", 9.0, 100, "a"),
     ]
     entries: Any = {one.name: SimpleNamespace(version=3) for one in found}
     store: Any = None
-    monkeypatch.setattr(registration.versions, "aliased", lambda *_: None)
     monkeypatch.setattr(registration.versions, "point", lambda *_: None)
     champion = registration._choose_champion(store, "arcore-toy", found, entries)
     assert champion is not None and champion.experiment == "good"
     assert "few was validated on other rows (10) than those that are compared (100)" in caplog.text
     assert "poor" not in caplog.text
-
-
-def test_of_versions_made_at_once_the_first_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(number: int, digest: str) -> Any:
-        return SimpleNamespace(name="arcore-toy", version=str(number), tags={"sha": digest})
-
-    removed: list[tuple[str, str]] = []
-    store: Any = SimpleNamespace(delete_model_version=lambda *which: removed.append(which))
-    there = [version(11, "a"), version(9, "a"), version(2, "b")]
-    monkeypatch.setattr(versions, "versions", lambda *_: there)
-    monkeypatch.setattr(versions, "is_whole", lambda *_: True)
-    assert versions.first_of(store, there[0], "sha") is there[1]
-    assert removed == [("arcore-toy", "11")]
-    assert versions.first_of(store, there[1], "sha") is there[1]
-    assert versions.first_of(store, there[2], "sha") is there[2] and len(removed) == 1

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import shutil
-import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +14,11 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from arcore.events import Real
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.file_hash import sha256_of
 from pipeline.registry import candidates, registration, training_runs
 from pipeline.tracking import mlflow_store
 from tests.support.registered import experiment
-
-
-def artifacts(version: int) -> Path:
-    """The folder that holds the files of a version."""
-    uri = mlflow_store.client().get_model_version_download_uri("arcore-toy", str(version))
-    return Path(urllib.parse.unquote(urllib.parse.urlparse(uri).path))
-
-
-def test_a_better_champion_stays_while_its_files_do(home: Path) -> None:
-    experiment("toy-good", "nade", valid_nats=8.0)
-    experiment("toy-poor", "made", valid_nats=9.0)
-    first = registration.register_dataset("toy")
-    good, poor = (first.experiments[name].version for name in ("toy-good", "toy-poor"))
-    champion = registration.Champion(experiment="toy-good", version=good)
-    assert first.champions == {"arcore-toy": champion}
-
-    shutil.rmtree("evaluation/toy/toy-good")
-    again = registration.register_dataset("toy")
-    assert list(again.experiments) == ["toy-poor"]
-    assert again.champions == {"arcore-toy": champion}
-    store = mlflow_store.client()
-    assert int(store.get_model_version_by_alias("arcore-toy", "champion").version) == good
-
-    shutil.rmtree(artifacts(good))
-    last = registration.register_dataset("toy")
-    assert last.champions == {
-        "arcore-toy": registration.Champion(experiment="toy-poor", version=poor)
-    }
-    assert int(store.get_model_version_by_alias("arcore-toy", "champion").version) == poor
-
-
-def test_a_champion_that_another_validates_better_than_goes(home: Path) -> None:
-    experiment("toy-poor", "made", valid_nats=9.0)
-    registration.register_dataset("toy")
-    shutil.rmtree("evaluation/toy/toy-poor")
-    experiment("toy-good", "nade", valid_nats=8.0)
-    (champion,) = registration.register_dataset("toy").champions.values()
-    assert champion is not None and champion.experiment == "toy-good"
 
 
 def test_a_model_that_was_trained_anew_meanwhile_is_not_registered(

@@ -94,9 +94,8 @@ def test_a_trial_needs_no_file_of_its_host(load, monkeypatch: pytest.MonkeyPatch
     ("values", "message"),
     [
         ({"trainer.epochs": 3}, "unknown parameter of trainer 'epochs'"),
-        ({"trainer.max_epochs": "many"}, "trainer.max_epochs: expected int, got 'many'"),
-        ({"trainer.max_epochs.a": 3}, "trainer.max_epochs: expected int, got {"),
-        ({"model.hidden.0": 3}, "^searches.toy: Cannot merge"),
+        ({"trainer.max_epochs": "many"}, "trainer.max_epochs: expected an integer, got 'many'"),
+        ({"trainer.max_epochs.a": 3}, "trainer.max_epochs: expected an integer, got {"),
         ({"model.name": "nade"}, "^searches.toy: model.name: expected 'made', .*got 'nade'"),
     ],
 )
@@ -141,7 +140,7 @@ def test_overrides_reach_the_plan_the_trials_and_the_overlay(load) -> None:
     ("overrides", "entry"),
     [
         (["trainer={batch_size: 7}"], {}),
-        (["trainer[batch_size]=7", "model=made", "cluster=gpu"], {}),
+        (["trainer.batch_size=7", "model=made", "cluster=gpu"], {}),
         ([], {"overrides": ["trainer={batch_size: 7}"]}),
     ],
 )
@@ -191,7 +190,7 @@ def test_a_grid_multiplies(load) -> None:
     [
         ({"spaces": {}}, "unknown key of searches.toy 'spaces'; did you mean 'space'?"),
         ({"num_trials": 0}, "num_trials: expected >= 1, got 0"),
-        ({"num_trials": 1.5}, "searches.toy.num_trials: expected int, got 1.5"),
+        ({"num_trials": 1.5}, "searches.toy.num_trials: expected an integer, got 1.5"),
         ({"searcher": "grid"}, "searcher: expected one of ('optuna', 'random'), got 'grid'"),
         ({"scheduler": {"name": "pbt"}}, "scheduler.name: expected one of ('asha', 'none')"),
         ({"scheduler": {"grace": 3}}, "unknown parameter of searches.toy.scheduler 'grace'"),
@@ -223,9 +222,8 @@ def test_bad_searches_are_one_line(load, entry: dict[str, Any], message: str) ->
 
 
 def test_what_the_space_draws_is_no_override(load) -> None:
-    for override in ("model.hidden=[100]", "model[hidden]=[100]"):
-        with pytest.raises(UserError, match="expected what searches.toy.space does not draw"):
-            load(override)
+    with pytest.raises(UserError, match="expected what searches.toy.space does not draw"):
+        load("model.hidden=[100]")
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ import yaml
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader
 from pipeline.data.loading import open_split
+from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
-from pipeline.datasets.embedded import digits_coarse
+from pipeline.datasets.embedded import digits
 from pipeline.evaluation import experiment_evaluation
 from pipeline.experiments import compose
 from pipeline.registry import exporting, pyfunc
@@ -46,15 +47,15 @@ def project(home: Path) -> None:
 
 
 def test_maps_reach_the_model(project: None) -> None:
-    manifest = shard_reader.verify(SHARDS)
+    manifest = read_manifest(SHARDS)
     assert manifest.condition_shape == (1, 4, 4) and manifest.num_classes is None
     driver.train(compose.load("toy"))
     model = saved_models.load("toy").model.requires_grad_(False)
     test = shard_reader.read_split(SHARDS, "test")
-    np.testing.assert_array_equal(test.labels, digits_coarse.coarse(test.x, 2))
+    np.testing.assert_array_equal(test.labels, digits.coarse(test.x, 2))
     batch = next(open_split(SHARDS, "train", model, BatchPlan(batch_size=20)).epoch(0))
     assert batch.condition is not None and batch.condition.shape == (20, 1, 4, 4)
-    np.testing.assert_array_equal(batch.condition, digits_coarse.coarse(batch.x.numpy(), 2))
+    np.testing.assert_array_equal(batch.condition, digits.coarse(batch.x.numpy(), 2))
 
     out = experiment_evaluation.evaluate(compose.load("toy"))
     x, maps = torch.from_numpy(test.x), torch.from_numpy(test.labels)
@@ -88,7 +89,7 @@ def test_maps_of_own_arrays(workdir: Path) -> None:
     }  # fmt: skip
     dataset = catalog.get_dataset(options | {"condition_shape": [2, 3, 3]})
     folder = preprocessing.write(dataset, dataset.decode(Path()), Path("shards"))
-    manifest = shard_reader.verify(folder)
+    manifest = read_manifest(folder)
     assert manifest.conditions["condition_shape"] == (2, 3, 3)
     splits = [shard_reader.read_split(folder, split) for split in catalog.SPLITS]
     found = np.concatenate([split.labels for split in splits])

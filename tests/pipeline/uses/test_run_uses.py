@@ -160,6 +160,10 @@ def test_models_that_a_use_is_not_for_are_refused(
             ("inpainting", "toy-nade", ["row=3"]),
             "unknown parameter of uses.toy-nade.uses.inp",
         ),
+        (
+            ("inpainting", "toy-nade", ["num_rows=9999999999"]),
+            "num_rows: expected at most 1,000,000",
+        ),
         (("inpainting", "toy-nade", ["num_rows=0"]), "num_rows: expected an integer >= 1, got 0"),
         (("inpainting", "toy-nade", ["num_rows"]), "override: expected key=value, got 'num_rows'"),
         (("inpainting", "toy-nade", ["seed=-1"]), "seed: expected an integer in [0, 2^31), got -1"),

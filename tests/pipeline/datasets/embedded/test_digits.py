@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
+from sklearn.model_selection import train_test_split
 
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
@@ -25,14 +25,14 @@ def test_digits_split_is_recorded_stratified_and_disjoint(tmp_path: Path) -> Non
         assert np.abs(shares - overall).max() < 1 / len(rows)
 
 
-def test_digits_split_is_what_the_documented_command_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = digits.SPLIT_FILE.read_text()
-    monkeypatch.setattr(digits.write_split, "__defaults__", (tmp_path / "split.json", 0))
-    (command,) = re.findall(r'python -c "(.*)"', digits.__doc__)
-    exec(command)
-    assert (tmp_path / "split.json").read_text() == kept
+def test_digits_split_is_stratified_by_seed_0() -> None:
+    labels = digits.load()[1]
+    rest, test = train_test_split(
+        np.arange(len(labels)), test_size=360, stratify=labels, random_state=0
+    )
+    train, valid = train_test_split(rest, test_size=180, stratify=labels[rest], random_state=0)
+    for found, rows in zip(digits.read_split().values(), (train, valid, test), strict=True):
+        np.testing.assert_array_equal(found, np.sort(rows))
 
 
 def test_digits_binary_thresholds_the_same_rows(tmp_path: Path) -> None:

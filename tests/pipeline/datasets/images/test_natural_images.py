@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import pickle
 import tarfile
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +16,8 @@ from PIL import Image
 
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocessing, shard_reader
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
-from pipeline.datasets.base import Dataset
 from pipeline.datasets.formats import archives
 from pipeline.datasets.images import cifar, imagenet
 from pipeline.datasets.images.cifar import Cifar, CifarSubset
@@ -77,7 +75,7 @@ def cifar_files() -> tuple[dict[str, bytes], np.ndarray, np.ndarray]:
 def small_cifar() -> Cifar:
     dataset = catalog.get_dataset({"name": "cifar10"})
     assert isinstance(dataset, Cifar)
-    return replace(dataset, num_batch=ROWS, num_valid=7)
+    return replace(dataset, num_valid=7)
 
 
 def test_cifar10_is_decoded_to_the_pixel(tmp_path: Path) -> None:
@@ -94,7 +92,7 @@ def test_cifar10_is_the_published_archive_and_protocol() -> None:
     assert isinstance(dataset, Cifar)
     (file,) = dataset.files
     assert file.url == "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-    assert (dataset.num_batch, dataset.num_valid) == (10_000, 5_000)
+    assert dataset.num_valid == 5_000
     assert dataset.event.shape == (3, 32, 32) and dataset.num_classes == 10
     assert dataset.published_name == "cifar10"
 
@@ -103,60 +101,6 @@ def test_the_subset_is_never_taken_for_cifar10() -> None:
     dataset = catalog.get_dataset({"name": "cifar10_4k"})
     assert dataset.published_name is None
     assert "4,000-image subset of CIFAR-10" in dataset.provenance
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda f: f.pop(f"{cifar.FOLDER}/test_batch.bin"), "expected the file .*test_batch.bin"),
-        (lambda f: f.update({f"{cifar.FOLDER}/data_batch_2.bin": b"1" * 3000}), "truncated"),
-        (
-            lambda f: f.update({f"{cifar.FOLDER}/data_batch_2.bin": bytes(cifar.RECORD)}),
-            "data_batch_2.bin: expected 20 rows, got 1",
-        ),
-        (
-            lambda f: f.update({f"{cifar.FOLDER}/data_batch_2.bin": bytes(cifar.RECORD * 21)}),
-            "data_batch_2.bin: expected 20 rows, got 21",
-        ),
-        (
-            lambda f: f.update({f"{cifar.FOLDER}/data_batch_2.bin": b"\x0a" * cifar.RECORD}),
-            r"record 1: expected a label in \[0, 10\), got 10",
-        ),
-        (lambda f: f.update({"../data_batch_1.bin": b""}), r"without '\.\.' in it"),
-        (
-            lambda f: f.update({"cifar-10-batches-py/data_batch_1": b""}),
-            "pickled, and nothing is unpickled here; take the binary version",
-        ),
-    ],
-)
-def test_another_archive_of_cifar10_is_one_clear_line(
-    tmp_path: Path, change: Callable[[dict[str, bytes]], object], message: str
-) -> None:
-    files, _, _ = cifar_files()
-    change(files)
-    path = write_tar(tmp_path / "cifar-10-binary.tar.gz", files, "w:gz")
-    with pytest.raises(UserError, match=message) as raised:
-        small_cifar().decode(tmp_path)
-    assert str(raised.value).startswith(str(path)) and "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize("kept", [0, 30, 0.5, 0.999])
-def test_a_truncated_archive_is_one_clear_line(tmp_path: Path, kept: float) -> None:
-    files, _, _ = cifar_files()
-    for mode in ("w:gz", "w"):
-        path = write_tar(tmp_path / "cifar-10-binary.tar.gz", files, mode)
-        content = path.read_bytes()
-        size = kept if isinstance(kept, int) else int(kept * (len(content) - 10 * 1024))
-        path.write_bytes(content[:size])
-        with pytest.raises(UserError, match="cifar-10-binary.tar.gz: ") as raised:
-            small_cifar().decode(tmp_path)
-        assert "\n" not in str(raised.value)
-
-
-def test_a_pickle_is_refused_before_anything_reads_it() -> None:
-    for protocol in range(2, 6):
-        with pytest.raises(UserError, match="data_batch_1: .* nothing is unpickled here"):
-            cifar.decode_records(pickle.dumps({"data": b"0" * 9999}, protocol), "data_batch_1")
 
 
 @needs_mirror
@@ -180,13 +124,6 @@ def test_the_subset_of_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         shares = np.bincount(read.labels, minlength=10) / rows
         assert 0.05 < shares.min() and shares.max() < 0.15
         assert np.abs(np.diff(read.x.astype(int), axis=3)).mean() < 15
-
-
-@needs_mirror
-def test_the_subset_needs_all_its_rows(tmp_path: Path) -> None:
-    (tmp_path / FIRST_4000.name).write_bytes(FIRST_4000.read_bytes()[: 3999 * cifar.RECORD])
-    with pytest.raises(UserError, match="first4000.bin: expected 4000 rows, got 3999"):
-        catalog.get_dataset({"name": "cifar10_4k"}).decode(tmp_path)
 
 
 # Fetching a part of an archive
@@ -257,50 +194,14 @@ def test_another_archive_is_not_used(
     name = f"{cifar.FOLDER}/data_batch_1.bin"
     dataset, _ = small_subset(f"{server}/cifar-10-binary.tar.gz")
     served = tmp_path / "served/cifar-10-binary.tar.gz"
-    for content, message in (
-        (files[name][::-1], "wrong checksum for data_batch_1_first4000.bin"),
-        (files[name][:100], "data_batch_1.bin of at least 36876 bytes, got 100"),
-    ):
+    for content in (files[name][::-1], files[name][:100]):
         write_tar(served, files | {name: content}, "w:gz")
-        with pytest.raises(UserError, match=f"{message}.*; the download was discarded"):
+        with refused("wrong checksum for data_batch_1_first4000.bin"):
             fetching.fetch(dataset)
     served.write_bytes(served.read_bytes()[:200])
     with refused("truncated or damaged archive"):
         fetching.fetch(dataset)
     assert not list((tmp_path / "data/raw/cifar10_4k").iterdir())
-
-
-@pytest.mark.parametrize(
-    ("name", "placed", "message"),
-    [
-        ("cifar10_4k", "cifar-10-python.tar.gz", "pickled, and nothing is unpickled here"),
-        ("imagenet32", "Imagenet32_train.zip", "pickled, and nothing is unpickled here"),
-        ("imagenet32", "Imagenet32_train_npz.zip", "another downsampling"),
-        ("imagenet64", "Imagenet64_train_part1.zip", "pickled, and nothing is unpickled here"),
-        ("imagenet64", "train_data_batch_10", "pickled, and nothing is unpickled here"),
-        ("imagenet64", "train_data_batch_10.npz", "another downsampling"),
-    ],
-)
-@pytest.mark.parametrize("where", ["raw", "mirror"])
-def test_pickles_and_other_downsamplings_are_refused(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    placed: str,
-    message: str,
-    where: str,
-) -> None:
-    dataset = catalog.get_dataset({"name": name})
-    dataset = replace(dataset, files=(replace(dataset.files[0], url=None, member=None),))
-    folder = tmp_path / ("data/raw" if where == "raw" else "mirror")
-    path = folder / (dataset.name if where == "raw" else dataset.family) / placed
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"\x80\x04")
-    if where == "mirror":
-        monkeypatch.setenv(fetching.MIRROR_VARIABLE, str(folder))
-    with pytest.raises(UserError, match=f"put the file at .*{placed} is not read: ") as raised:
-        fetching.fetch(dataset)
-    assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
 # Archives
@@ -312,34 +213,11 @@ def test_archives_are_read_in_order_and_without_what_is_not_a_file(tmp_path: Pat
         archive.add(Path(__file__).parent, "b", recursive=False)
         archive.add(__file__, "b/2")
         archive.add(__file__, "b/1")
+        link = tarfile.TarInfo("b/3")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
     with archives.open_archive(path) as files:
         assert [member.name for member, _ in files] == ["b/2", "b/1"]
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "message"),
-    [
-        ("/etc/passwd", tarfile.REGTYPE, "expected relative paths without '..' in it"),
-        ("a/../../b", tarfile.REGTYPE, "expected relative paths without '..' in it"),
-        ("a", tarfile.SYMTYPE, "'a', a link or special file"),
-        ("a", tarfile.LNKTYPE, "'a', a link or special file"),
-        ("a", tarfile.FIFOTYPE, "'a', a link or special file"),
-        ("a", tarfile.CHRTYPE, "'a', a link or special file"),
-        ("a\nb", tarfile.SYMTYPE, r"'a\\nb', a link or special file"),
-    ],
-)
-def test_paths_and_links_are_refused(tmp_path: Path, name: str, kind: bytes, message: str) -> None:
-    path = tmp_path / "a.tar"
-    with tarfile.open(path, "w") as archive:
-        member = tarfile.TarInfo(name)
-        member.type, member.linkname = kind, "/etc/passwd"
-        archive.addfile(member)
-    with (
-        pytest.raises(UserError, match="a.tar: .*") as raised,
-        archives.open_archive(path) as files,
-    ):
-        list(files)
-    assert message.replace("\\\\", "\\") in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_missing_archive(tmp_path: Path) -> None:
@@ -384,7 +262,7 @@ def test_imagenet_is_decoded_to_the_pixel_as_a_stream(
     parts = [len(part.x) for part in dataset.decode(tmp_path)["train"].parts]
     assert parts == [7, 7, 7, 5]
     folder = preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
-    manifest = shard_reader.verify(folder)
+    manifest = read_manifest(folder)
     assert [shard.rows for shard in manifest.splits["train"].shards] == [10, 10, 6]
     assert manifest.num_classes is None and manifest.published_name == f"imagenet{size}"
     for split, rows in (("train", (0, 26)), ("valid", (26, 30)), ("test", (30, 35))):
@@ -413,62 +291,3 @@ def test_memory_is_that_of_a_shard(tmp_path: Path) -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < rows * 3072 / 4
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (lambda x: png(x[:, :31]), "expected 32 x 32 pixels, got 32 x 31"),
-        (lambda x: png(x, "L"), "expected 8-bit RGB .colour type 2., got 8 bits of colour type 0"),
-        (lambda x: png(x, "RGBA"), ".* got 8 bits of colour type 6"),
-        (lambda x: png(x, "P"), ".* got 8 bits of colour type 3"),
-        (lambda x: png(x, "1"), ".* got 1 bits of colour type 0"),
-        (lambda x: png(x)[:-20], "truncated or damaged PNG"),
-        (lambda x: png(x)[:60], "truncated or damaged PNG"),
-        (lambda x: png(x)[:900] + png(x)[-12:], "truncated or damaged PNG"),
-        (lambda x: png(x)[:33], "truncated or damaged PNG"),
-        (lambda x: png(x)[:20], "expected a PNG file"),
-        (lambda x: b"", "expected a PNG file"),
-        (lambda x: gzip.compress(png(x)), "expected a PNG file, got one that begins with 1f8b08"),
-        (lambda x: pickle.dumps(x), "expected a PNG file, got one that begins with 8004"),
-        (lambda x: b"0" * (imagenet.LARGEST_PNG + 1), "expected a small PNG file, got 1048577"),
-    ],
-)
-def test_another_image_is_one_clear_line(
-    tmp_path: Path, data: Callable[[np.ndarray], bytes], message: str
-) -> None:
-    imagenet_folder(tmp_path, 32)
-    x = images(2)
-    files = {"valid_32x32/1.png": png(x[0]), "valid_32x32/2.png": data(x[1])}
-    write_tar(tmp_path / "valid_32x32.tar", files)
-    dataset = small_imagenet(32)
-    with pytest.raises(UserError, match=f"valid_32x32.tar: valid_32x32/2.png: {message}") as raised:
-        preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
-    assert "\n" not in str(raised.value) and not (tmp_path / "shards").exists()
-
-
-@pytest.mark.parametrize(
-    ("dataset", "message"),
-    [
-        (small_imagenet(32, train=31), "train_32x32.tar: expected 31 rows, got 30"),
-        (small_imagenet(32, train=29), "train_32x32.tar: expected 29 rows, got 30"),
-        (small_imagenet(32, train=40), "train_32x32.tar: expected 40 rows, got 30"),
-        (small_imagenet(32, test=4), "valid_32x32.tar: expected 4 rows, got 5"),
-    ],
-    ids=["one less", "one more", "ten less", "one more of test"],
-)
-def test_another_number_of_images_is_named(tmp_path: Path, dataset: Dataset, message: str) -> None:
-    imagenet_folder(tmp_path, 32)
-    with pytest.raises(UserError, match=message):
-        preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
-
-
-@pytest.mark.parametrize("kept", [0, 100, 0.3, 0.5, 0.77])
-def test_a_truncated_archive_of_images_is_named(tmp_path: Path, kept: float) -> None:
-    imagenet_folder(tmp_path, 32)
-    path = tmp_path / "train_32x32.tar"
-    content = path.read_bytes()
-    path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    dataset = small_imagenet(32)
-    with refused("train_32x32.tar: "):
-        preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")

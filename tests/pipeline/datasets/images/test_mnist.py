@@ -8,7 +8,7 @@ import numpy as np
 
 from arcore.events import Binary, Levels
 from pipeline.datasets import base, catalog
-from pipeline.datasets.images.idx_images import IdxImages, Variant
+from pipeline.datasets.images.mnist import IdxImages, Variant
 from tests.support.idx_files import write_idx
 
 

@@ -1,24 +1,28 @@
-"""MNIST and Fashion-MNIST from IDX files: gray, statically binarised, dynamically binarised.
+"""MNIST and Fashion-MNIST: gray, statically and dynamically binarised, and Larochelle's bits.
 
 Train is the 60,000 training rows minus a fixed validation part of 10,000, chosen by a recorded
 seed; test is the published 10,000. Binarised variants draw each pixel from Bernoulli(gray / 255):
 the static one once for every row, the dynamic one for each epoch's training rows (their shards
 stay gray). Both share the same fixed draws of valid and test, so their numbers compare.
+
+`binarized_mnist` is the fixed binarisation of Salakhutdinov and Murray, as Larochelle published it:
+train and valid are a shuffle of MNIST's 60,000 rows, test is sorted by class. The sums are those
+that TensorFlow Datasets records for the published files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from arcore.events import Binary, Levels
-from pipeline.datasets.base import Dataset, RawFile, SplitData
-from pipeline.datasets.formats.text_and_idx import check_rows, read_idx
+from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
 from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import choose_rows, dynamic_binarize
 
@@ -51,6 +55,14 @@ _SUMS = {
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
+}
+
+
+_AMAT_URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
+_AMAT = {  # rows and sums
+    "train": (50_000, "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
+    "valid": (10_000, "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
+    "test": (10_000, "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
 }
 
 
@@ -92,12 +104,24 @@ class IdxImages(Dataset):
         }
 
     def _read(self, raw_dir: Path, part: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        images_path = raw_dir / f"{part}-images-idx3-ubyte"
-        labels_path = raw_dir / f"{part}-labels-idx1-ubyte"
-        images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
-        check_rows(images_path, len(images), rows)
-        check_rows(labels_path, len(labels), rows)
-        return images[:, None], labels.astype(np.int64)
+        images = (raw_dir / f"{part}-images-idx3-ubyte").read_bytes()
+        labels = (raw_dir / f"{part}-labels-idx1-ubyte").read_bytes()
+        # after headers of 4 bytes and 4 a dimension
+        x = np.frombuffer(images, np.uint8, offset=16).reshape(rows, 1, 28, 28)
+        return x, np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinarizedMnist(Dataset):
+    """Three .amat files: rows of 784 bits separated by spaces."""
+
+    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
+        """Decode the published split."""
+        splits = {}
+        for split, file in zip(SPLITS, self.files, strict=True):
+            bits = pd.read_csv(raw_dir / file.name, sep=" ", header=None, dtype=np.uint8)
+            splits[split] = SplitData(bits.to_numpy().reshape(-1, 1, 28, 28))
+        return splits
 
 
 _PROTOCOLS: dict[Variant, str] = {
@@ -133,13 +157,32 @@ def _build(family: str, name: str, variant: Variant, config: Mapping[str, object
     )
 
 
+def _binarized_mnist(config: Mapping[str, object]) -> Dataset:
+    names = {split: f"binarized_mnist_{split}.amat" for split in SPLITS}
+    return BinarizedMnist(
+        name="binarized_mnist",
+        family="binarized_mnist",
+        event=Binary((1, 28, 28)),
+        unit="nats",
+        files=tuple(
+            RawFile(names[split], sha256, rows * 784 * 2, _AMAT_URL + names[split])
+            for split, (rows, sha256) in _AMAT.items()
+        ),
+        provenance=f"{_AMAT_URL}; fixed binarisation, published split 50000/10000/10000",
+        options=parse_options(Options, "binarized_mnist", config),
+        published_name="binarized_mnist",
+        by_class=True,
+    )
+
+
 _SUFFIXES: dict[Variant, str] = {
     "gray": "",
     "static": "_static_binarized",
     "dynamic": "_dynamic_binarized",
 }
-DATASETS = {
+DATASETS: dict[str, Callable[[Mapping[str, object]], Dataset]] = {
     family + suffix: partial(_build, family, family + suffix, variant)
     for family in _URLS
     for variant, suffix in _SUFFIXES.items()
 }
+DATASETS["binarized_mnist"] = _binarized_mnist
