@@ -25,6 +25,7 @@ def run(main: Callable[[], None]) -> None:
     status = None if module is None else warm.forward(module.name, sys.argv[1:])
     if status is not None:
         sys.exit(status)
+    warm.end_with_repro()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors != "replace":
         sys.stdout.reconfigure(errors="replace")  # where the locale has no "±"
     handler = logging.StreamHandler(sys.stderr)
@@ -54,9 +55,11 @@ def in_one_line(main: Callable[[], None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {redacted(where)}{error.strerror or one_line(error)}")
     except Exception as error:
-        # of a store that fails midway, here or behind a server
-        if "MlflowException" in (kind.__name__ for kind in type(error).__mro__):
+        kinds = [kind.__name__ for kind in type(error).__mro__]  # none of which is imported here
+        if "MlflowException" in kinds:  # of a store that fails midway, here or behind a server
             sys.exit(f"error: MLflow: {redacted(one_line(error))}")
+        if "WeightsError" in kinds:
+            sys.exit(f"error: {one_line(error)}")
         if not _is_out_of_memory(error):
             raise
         said = f" ({one_line(error)})" if str(error) else ""

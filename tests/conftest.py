@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 if TYPE_CHECKING:
+    from tests.support.measured_files import MeasuredFiles
     from tests.support.projects import Project
 
 LONGEST = (
@@ -26,6 +28,15 @@ LONGEST = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--first-cases", action="store_true", help="the first case of each test alone")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Leave modules and thousands of tests out of every later search for garbage."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
@@ -98,6 +109,14 @@ def home(workdir: Path, migrated: Path) -> Path:
     """A working directory with an empty MLflow store."""
     (workdir / "mlflow.db").write_bytes(migrated.read_bytes())
     return workdir
+
+
+@pytest.fixture
+def files(home: Path) -> MeasuredFiles:
+    """A function object that writes measured files into an empty working directory."""
+    from tests.support.measured_files import MeasuredFiles  # which imports the pipeline
+
+    return MeasuredFiles()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     Arguments:
         path: of the lock file, on a local disk or one that hosts share (NFS 4 has such locks).
         what: is done under it, for errors.
-        wait: for another holder, with one line in the log.
+        wait: for another holder, with one line in the log; stages of `make repro` always do.
 
     Raises:
         UserError: if another process holds it, unless that is waited for.
@@ -61,11 +62,11 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        if not wait:
+        if not wait and paths.REPRO not in os.environ:
             raise UserError(
                 f"{what}: expected to be alone, got another process of the same; wait for it"
             ) from None
-        log.info("%s: waits for another process of the same", what)
+        log.warning("warning: %s: waits for another process of the same (%s)", what, path)
         lock.acquire()
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):

@@ -53,7 +53,8 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     wanted = "none, since DVC's outputs are in this folder"
     require(not elsewhere, "ARCORE_HOME", wanted, elsewhere)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    variables = dict(os.environ) | {"PATH": path}  # dvc.yaml says `python`
+    own = {"PATH": path, paths.REPRO: str(os.getpid())}  # dvc.yaml says `python`
+    variables = dict(os.environ) | own
     mlflow_store.configure()
     stale = stale_stages(targets)
     if CODE in stale:  # by which all would be, whatever its content turns out to be

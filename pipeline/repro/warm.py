@@ -25,6 +25,8 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 
+from pipeline.core import paths
+
 VARIABLE = "ARCORE_WARM"
 _OWN = ("arcore", "pipeline", "stages", "reproductions")
 _LIBRARIES = """fsspec hydra matplotlib.backends.backend_agg matplotlib.figure
@@ -88,6 +90,20 @@ def forward(module: str, arguments: Sequence[str]) -> int | None:
     if not passed:  # it could say nothing any more
         print("error: killed, perhaps by the system for want of memory", file=sys.stderr)
     return 128 + (passed[-1] if passed else signal.SIGKILL)
+
+
+def end_with_repro() -> None:
+    """Ask this process to end when the `make repro` that runs its stage has ended, however."""
+    number = os.environ.get(paths.REPRO)
+    if number is None or not hasattr(os, "pidfd_open"):
+        return
+
+    def watch() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            select.select([os.pidfd_open(int(number))], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def serve(listening: socket.socket) -> None:
