@@ -39,14 +39,6 @@ def path_beside(place: str, folder: str) -> Path:
 def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock within a block; a killed holder holds nothing, though the file stays.
 
-    Arguments:
-        path: of the lock file, on a local disk or one that hosts share (NFS 4 has such locks).
-        what: is done under it, for errors.
-        wait: for another holder, with one line in the log.
-
-    Raises:
-        UserError: if another process holds it, unless that is waited for.
-
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "a.lock"

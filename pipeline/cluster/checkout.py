@@ -46,9 +46,6 @@ def select(root: Path) -> list[str]:
     """Return the files of a checkout that a job needs: those that Git tracks, as they are now.
 
     Never what looks like a secret, or a link to anything but another file of the selection.
-
-    Raises:
-        UserError: if `root` is not in a Git checkout.
     """
     tracked = _git_files(root, "--cached")
     names = [name for name in tracked if PurePosixPath(name).parts[0] not in LEFT_OUT]
@@ -78,11 +75,7 @@ def _git_files(root: Path, *which: str) -> set[str]:
 
 
 def export(root: Path, folder: Path) -> str:
-    """Copy what a job needs into an existing folder; return the commit.
-
-    Raises:
-        UserError: if `root` is not in a Git checkout, or the files are too large for a job.
-    """
+    """Copy what a job needs into an existing folder; return the commit."""
     names = select(root)
     total = sum((root / name).stat().st_size for name in names)
     require(total < LARGEST_PACKAGE, str(root), f"< {LARGEST_PACKAGE:,} bytes in Git", total)

@@ -99,9 +99,6 @@ class Checkout:
             modules: where to begin, e.g. "stages.train".
             chosen: of packages whose modules are imported by name, those that will be,
                 e.g. {"arcore.models": ["made"]}; of others, all may be.
-
-        Raises:
-            UserError: for an unknown module, or an import whose name the source does not tell.
         """
         chosen = chosen or {}
         left = [*modules, *(f"{one}.{name}" for one, names in chosen.items() for name in names)]

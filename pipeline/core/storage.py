@@ -86,9 +86,6 @@ def filesystem(location: str | Path) -> tuple[FileSystem, str]:
     Returns:
         The file system and the path in it.
 
-    Raises:
-        UserError: for an unknown protocol, a missing package or a malformed URI.
-
     Example:
         >>> filesystem("/tmp/digits")[1]
         '/tmp/digits'
@@ -106,12 +103,7 @@ def filesystem(location: str | Path) -> tuple[FileSystem, str]:
 
 
 def read_bytes(location: str | Path) -> bytes:
-    """Read a whole file.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        UserError: if it can't be read.
-    """
+    """Read a whole file; a `FileNotFoundError` says that there is none."""
     found, path = filesystem(location)
     try:
         with found.open_input_stream(path, compression=None) as stream:
@@ -123,12 +115,7 @@ def read_bytes(location: str | Path) -> bytes:
 
 
 def write_bytes(location: str | Path, content: bytes) -> None:
-    """Write a whole file, so that a reader sees all of it, all of what was there before, or none.
-
-    Raises:
-        UserError: if an object store refuses.
-        OSError: if a local write fails, on a full disk for example.
-    """
+    """Write a whole file; a reader sees all of it, all of what was there before, or none."""
     found, path = filesystem(location)
     with _refusing(location):
         _put(found, path, io.BytesIO(content))
@@ -184,9 +171,6 @@ def discard(location: str | Path) -> None:
 
     What such a kill leaves beside it goes the next time. In an object store, which renames
     nothing, it is removed as by `remove`.
-
-    Raises:
-        UserError: if it can't be removed.
     """
     path = local_path(location)
     if path is None:
@@ -213,10 +197,6 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
         folder: has the marker.
         location: a folder or a URI.
         marker: the file that tells one content from another.
-
-    Raises:
-        UserError: if the folder has no marker, or an object store refuses.
-        OSError: if a local copy fails, on a full disk for example.
 
     Example:
         >>> import tempfile

@@ -15,10 +15,6 @@ def in_thread(work: Callable[[], T], seconds: float | None = None) -> T:
 
     A program that ends does not wait for the thread, as it does for those of an executor.
 
-    Arguments:
-        work: the call.
-        seconds: to wait at most; None waits for the end.
-
     Raises:
         TimeoutError: if it takes longer.
 

@@ -25,9 +25,6 @@ def sort_overrides(
 ) -> tuple[Mapping[str, str], list[str]]:
     """Tell overrides `group=choice` from those of single keys, which stay in order.
 
-    Raises:
-        UserError: for one that isn't `key=value`.
-
     Example:
         >>> sort_overrides(["cluster=gpu", "cluster.num_workers=2"], ("cluster",))
         ({'cluster': 'gpu'}, ['cluster.num_workers=2'])
@@ -44,11 +41,7 @@ def sort_overrides(
 
 
 def compose_cluster(choice: str) -> dict[str, Any]:
-    """Return the settings {cluster: {...}} of a file of the group cluster, composed by Hydra.
-
-    Raises:
-        UserError: for an unknown file (with the nearest names), or one that is not valid.
-    """
+    """Return the settings {cluster: {...}} of a file of the group cluster, composed by Hydra."""
     known = sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))
     if choice not in known:
         raise unknown_name("cluster", choice, known)
@@ -68,9 +61,6 @@ def load_cluster(overrides: Sequence[str]) -> ClusterConfig:
     """Return a cluster's configuration: the file of ARCORE_CLUSTER, and `cluster.key=value`.
 
     Keys of other sections are not looked at.
-
-    Raises:
-        UserError: for an unknown file, or an unknown or ill-typed key.
 
     Example:
         >>> load_cluster(["cluster.num_workers=2"]).num_workers

@@ -16,10 +16,6 @@ def variant(experiment: str, overrides: Sequence[str]) -> str:
 
     Settings that do not fit a file name, or are long, are shortened and end in a hash of all.
 
-    Arguments:
-        experiment: an entry of params.yaml.
-        overrides: `key=value` each, of which the last of a key counts.
-
     Example:
         >>> variant("digits-made", ["trainer.seed=1", "trainer.max_epochs=3"])
         'digits-made--trainer.max_epochs-3-trainer.seed-1'

@@ -253,9 +253,6 @@ def member_defaults(model: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     A model trained for several masks is validated and scored as the mixture of all of them. One
     for several orderings is scored so, and validated by the estimate of one, which is faster.
 
-    Arguments:
-        model: its name and hyperparameters, of which `num_masks` or `num_orderings` counts.
-
     Example:
         >>> member_defaults({"name": "made", "num_masks": 8})
         {'trainer': {'validate_members': 8}, 'evaluation': {'num_members': 8}}
@@ -273,12 +270,7 @@ def _count(given: object) -> int:
 
 
 def build(kind: type[T], given: object, where: str) -> T:
-    """Build a frozen dataclass from plain data, checking names, types and ranges.
-
-    Raises:
-        UserError: naming the key (with the nearest known one), what is missing, or what was
-            expected and the value.
-    """
+    """Build a frozen dataclass from plain data, checking names, types and ranges."""
     require(isinstance(given, Mapping), where, "a mapping", given)
     _require_fields(kind, cast("Mapping[str, object]", given), where)
     return validated(kind, given, where, is_path=True)
