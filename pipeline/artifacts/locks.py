@@ -17,12 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def path_of(name: str) -> Path:
-    """Return the lock file of an output of this project.
-
-    Example:
-        >>> path_of("evaluate-digits-made").name
-        'evaluate-digits-made.lock'
-    """
+    """Return the lock file of an output of this project."""
     return paths.work() / "locks" / f"{name}.lock"
 
 
@@ -37,17 +32,7 @@ def path_beside(place: str, folder: str) -> Path:
 
 @contextlib.contextmanager
 def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Hold a lock within a block; a killed holder holds nothing, though the file stays.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "a.lock"
-        >>> with held(path, "training a"), held(path, "training a"):
-        ...     pass
-        Traceback (most recent call last):
-        ...
-        pipeline.core.errors.UserError: training a: expected to be alone, got another process ...
-    """
+    """Hold a lock within a block; a killed holder holds nothing, though the file stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:

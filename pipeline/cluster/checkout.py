@@ -31,12 +31,7 @@ NO_SCM = "[core]\n    no_scm = true\n"
 
 
 def looks_secret(name: str) -> bool:
-    """Return whether keys and passwords are kept under a path of this name.
-
-    Example:
-        >>> [looks_secret(n) for n in ("deploy/.env", "a/id_rsa", ".aws/config", "stages/env.py")]
-        [True, True, True, False]
-    """
+    """Return whether keys and passwords are kept under a path of this name."""
     path = PurePosixPath(name.lower())
     folders = any(part in SECRET_FOLDERS for part in path.parts[:-1])
     return folders or any(fnmatch.fnmatchcase(path.name, pattern) for pattern in SECRET_FILES)

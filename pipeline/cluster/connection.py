@@ -217,19 +217,11 @@ def require_resources(config: ClusterConfig) -> None:
     """Check that the cluster can ever hold the workers, rather than wait for ever."""
     if autoscales():
         return
-    nodes, share = _nodes(), cpus_per_worker(config)
-    have = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}
-    workers = min(num_workers(config), config.min_workers or num_workers(config))
-    cpus = workers * share
-    if cpus > have["CPU"]:
+    share, asked = cpus_per_worker(config), num_workers(config)
+    workers = min(asked, config.min_workers or asked)
+    fitting = _room(_nodes(), share, config)
+    each = f"{share} CPUs" + (" and a GPU" if config.use_gpu else "")
+    if workers > fitting:
         raise UserError(
-            f"cluster: expected {cpus} CPUs for {workers} workers, got a cluster of {have['CPU']:g}"
-        )
-    if config.use_gpu and workers > have["GPU"]:
-        raise UserError(f"cluster: expected {workers} GPUs, got a cluster of {have['GPU']:g}")
-    room = _room(nodes, share, config)
-    if workers > room:
-        each = f"{share} CPUs" + (" and a GPU" if config.use_gpu else "")
-        raise UserError(
-            f"cluster: expected nodes that hold {workers} workers of {each}, got room for {room}"
+            f"cluster: expected nodes that hold {workers} workers of {each}, got room for {fitting}"
         )

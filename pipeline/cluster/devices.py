@@ -32,10 +32,6 @@ def local_device(config: ClusterConfig | None = None) -> torch.device:
 
     The head of a cluster (RAY_ADDRESS) may have no GPU, and then computes on its processor what its
     workers do not.
-
-    Example:
-        >>> local_device(ClusterConfig(use_gpu=False))
-        device(type='cpu')
     """
     asked = (config or groups.load_cluster([])).use_gpu
     if asked and not torch.cuda.is_available():

@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipeline.cluster import connection
 from pipeline.cluster.checkout import export
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.redaction import has_secrets, redacted
 from pipeline.core.threads import in_thread
 
@@ -87,28 +86,19 @@ def _is_relative(place: str) -> bool:
 
 
 def find_address(given: str | None, here: Mapping[str, str]) -> str:
-    """Return the URL of a cluster's dashboard: as given, of Ray's variables, or of this machine.
-
-    Example:
-        >>> find_address(None, {"RAY_ADDRESS": "10.0.0.1:6379"})
-        'http://127.0.0.1:8265'
-    """
-    where, address = "--address", given
-    if address is None:
-        where, address = "RAY_API_SERVER_ADDRESS", here.get("RAY_API_SERVER_ADDRESS")
-    if not address:
-        address = here.get("RAY_ADDRESS", "")
-        address = address if address.startswith(("http://", "https://")) else DEFAULT_ADDRESS
-    if not address.startswith(("http://", "https://")) or not _host_of(address):
-        raise UserError(f"{where}: expected http://host:port of a dashboard, got {address!r}")
+    """Return the URL of a cluster's dashboard: as given, of Ray's variables, or of this machine."""
+    addresses = {
+        "--address": given,
+        "RAY_API_SERVER_ADDRESS": here.get("RAY_API_SERVER_ADDRESS"),
+        "RAY_ADDRESS": here.get("RAY_ADDRESS") if "http" in here.get("RAY_ADDRESS", "") else None,
+    }
+    found = ((where, address) for where, address in addresses.items() if address is not None)
+    where, address = next(found, ("", DEFAULT_ADDRESS))
+    expected = "http://host:port of a dashboard"
+    require(
+        re.match(r"https?://(\[[^\]]+\]|[^/\[\]])", address) is not None, where, expected, address
+    )
     return address.rstrip("/")
-
-
-def _host_of(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:  # of brackets that do not close
-        return None
 
 
 def connect(address: str) -> JobClient:

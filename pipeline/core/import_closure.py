@@ -157,12 +157,7 @@ class Checkout:
 
 
 def module_name(file: str) -> str:
-    """Return the name of the module that a file holds, a path relative to the root.
-
-    Example:
-        >>> module_name("arcore/models/__init__.py")
-        'arcore.models'
-    """
+    """Return the name of the module that a file holds, a path relative to the root."""
     return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 

@@ -176,14 +176,7 @@ def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def value_of(found: Mapping[str, object], key: str, kind: type[T], where: str) -> T:
-    """Return the value of a key, of a type: int, float, str, bool, dict or list.
-
-    Example:
-        >>> value_of({"epochs": "3"}, "epochs", int, "a.json")
-        Traceback (most recent call last):
-        ...
-        pipeline.core.errors.UserError: a.json: epochs: expected an integer, got '3'
-    """
+    """Return the value of a key, of a type: int, float, str, bool, dict or list."""
     if key not in found:
         raise UserError(f"{where}: missing {key}")
     if isinstance(found[key], list | dict) and isinstance(found[key], kind):

@@ -39,12 +39,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
 
 
 def is_uri(location: str | Path) -> bool:
-    """Tell whether a place is a URI rather than a folder.
-
-    Example:
-        >>> is_uri("s3://bucket/key"), is_uri("data/shards")
-        (True, False)
-    """
+    """Tell whether a place is a URI rather than a folder."""
     return isinstance(location, str) and _SCHEME.match(location) is not None
 
 
@@ -64,12 +59,7 @@ def join(location: str | Path, *parts: str) -> str:
 
 
 def local_path(location: str | Path) -> Path | None:
-    """Return the path of a place in this host's own file system, None for one in an object store.
-
-    Example:
-        >>> local_path("file:///shared/train"), local_path("s3://bucket/train")
-        (PosixPath('/shared/train'), None)
-    """
+    """Return the path of a place in this host's file system; None for one in an object store."""
     if not is_uri(location):
         return Path(location)
     scheme = str(location).partition(":")[0].lower()
@@ -85,10 +75,6 @@ def filesystem(location: str | Path) -> tuple[FileSystem, str]:
 
     Returns:
         The file system and the path in it.
-
-    Example:
-        >>> filesystem("/tmp/digits")[1]
-        '/tmp/digits'
     """
     if not is_uri(location):
         return LocalFileSystem(), os.path.abspath(location)
@@ -122,23 +108,13 @@ def write_bytes(location: str | Path, content: bytes) -> None:
 
 
 def exists(location: str | Path) -> bool:
-    """Whether there is a file or folder.
-
-    Example:
-        >>> exists("/"), exists("/no such folder")
-        (True, False)
-    """
+    """Whether there is a file or folder."""
     where, path = filesystem(location)
     return bool(where.get_file_info(path).type != FileType.NotFound)
 
 
 def names(location: str | Path) -> list[str]:
-    """Return the names of all that is in a folder, in any order; none if there is no folder.
-
-    Example:
-        >>> names("/no such folder")
-        []
-    """
+    """Return the names of all that is in a folder, in any order; none if there is no folder."""
     found, path = filesystem(location)
     selector = FileSelector(path, allow_not_found=True)
     return [info.base_name for info in found.get_file_info(selector)]
@@ -197,14 +173,6 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
         folder: has the marker.
         location: a folder or a URI.
         marker: the file that tells one content from another.
-
-    Example:
-        >>> import tempfile
-        >>> source, place = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp()) / "there"
-        >>> _ = (source / "manifest.json").write_text("{}")
-        >>> publish(source, place)
-        >>> read_bytes(place / "manifest.json")
-        b'{}'
     """
     path_of_marker = folder / marker
     if not path_of_marker.is_file():

@@ -17,10 +17,6 @@ def in_thread(work: Callable[[], T], seconds: float | None = None) -> T:
 
     Raises:
         TimeoutError: if it takes longer.
-
-    Example:
-        >>> in_thread(lambda: 3)
-        3
     """
     result: Future[T] = Future()
     result.set_running_or_notify_cancel()  # so that a result that comes too late finds it open

@@ -105,12 +105,7 @@ def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by dotted names as a nested mapping; a later one lies over an earlier one.
-
-    Example:
-        >>> nested({"batch.rows": 4, "sizes": [8]})
-        {'batch': {'rows': 4}, 'sizes': [8]}
-    """
+    """Return values by dotted names as a nested mapping; a later one lies over an earlier one."""
     tree: dict[str, Any] = {}
     for name, value in values.items():
         for part in reversed(name.split(".")):

@@ -23,12 +23,7 @@ def default_cluster() -> str:
 def sort_overrides(
     overrides: Sequence[str], groups: Collection[str]
 ) -> tuple[Mapping[str, str], list[str]]:
-    """Tell overrides `group=choice` from those of single keys, which stay in order.
-
-    Example:
-        >>> sort_overrides(["cluster=gpu", "cluster.num_workers=2"], ("cluster",))
-        ({'cluster': 'gpu'}, ['cluster.num_workers=2'])
-    """
+    """Tell overrides `group=choice` from those of single keys, which stay in order."""
     choices, dotted = {}, []
     for override in overrides:
         key, separator, value = override.partition("=")
@@ -61,10 +56,6 @@ def load_cluster(overrides: Sequence[str]) -> ClusterConfig:
     """Return a cluster's configuration: the file of ARCORE_CLUSTER, and `cluster.key=value`.
 
     Keys of other sections are not looked at.
-
-    Example:
-        >>> load_cluster(["cluster.num_workers=2"]).num_workers
-        2
     """
     choices, dotted = sort_overrides(overrides, ("cluster",))
     composed = compose_cluster(choices.get("cluster", default_cluster()))

@@ -82,12 +82,7 @@ def _named(known: Mapping[Any, Any], where: str) -> dict[str, Any]:
 
 
 def dvc_target(stage: str, experiment: str) -> str:
-    """Return DVC's name of a stage of an experiment, with the file that it is in.
-
-    Example:
-        >>> dvc_target("train", "an experiment of no file")
-        'train@an experiment of no file'
-    """
+    """Return DVC's name of a stage of an experiment, with the file that it is in."""
     for path in paths.params_files(Path())[1:]:
         entries = _read(path)
         if any(experiment in (entries.get(section) or ()) for section in KINDS):

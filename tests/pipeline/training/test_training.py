@@ -525,12 +525,18 @@ def test_a_batch_must_leave_rows_for_every_worker(worker) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"num_workers": 3}, "cluster: expected 3 CPUs for 3 workers, got a cluster of 2"),
-        ({"cpus_per_worker": 3}, "cluster: expected 3 CPUs for 1 workers, got a cluster of 2"),
-        ({"use_gpu": True}, "cluster: expected 1 GPUs, got a cluster of 0"),
+        (
+            {"num_workers": 3},
+            "cluster: expected nodes that hold 3 workers of 1 CPUs, got room for 2",
+        ),
+        (
+            {"cpus_per_worker": 3},
+            "cluster: expected nodes that hold 1 workers of 3 CPUs, got room for 0",
+        ),
+        ({"use_gpu": True}, "workers of 1 CPUs and a GPU, got room for 0"),
         (
             {"num_workers": 4, "min_workers": 3, "cpus_per_worker": 1},
-            "cluster: expected 3 CPUs for 3 workers, got a cluster of 2",
+            "cluster: expected nodes that hold 3 workers of 1 CPUs, got room for 2",
         ),
     ],
 )
