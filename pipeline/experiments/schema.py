@@ -23,6 +23,8 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Optimizer = Literal["adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta"]
+Schedule = Literal["constant", "linear", "cosine", "inverse_time", "exponential"]
 Row = dict[str, str]  # {model, variant, split} of a published row
 
 
@@ -30,7 +32,7 @@ Row = dict[str, str]  # {model, variant, split} of a published row
 class OptimizerConfig:
     """An optimiser of torch.optim by name; options that it lacks must stay at their default."""
 
-    name: Literal["adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta"] = "adam"
+    name: Optimizer = "adam"
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 0.0
     momentum: Decay = 0.0
@@ -57,7 +59,7 @@ class ScheduleConfig:
     stay at their default.
     """
 
-    name: Literal["constant", "linear", "cosine", "inverse_time", "exponential"] = "cosine"
+    name: Schedule = "cosine"
     warmup_steps: Natural = 0
     final_factor: Factor = 0.0
     decay: NonNegative = 0.0

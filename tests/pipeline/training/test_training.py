@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import ray.train.torch
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.cluster import connection
 from pipeline.core import stage_code
 from pipeline.core.errors import SiteError, UserError
-from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
+from pipeline.experiments.schema import ClusterConfig, Optimizer
 from pipeline.training import agreement, checkpoints, learner, resolved, sessions, step_precision
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
@@ -41,7 +42,7 @@ def norm(weights) -> float:
     return math.sqrt(sum(float((value**2).sum()) for value in weights.values()))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", get_args(Optimizer))
 def test_every_optimizer_learns(worker, name: str) -> None:
     rate = {"sgd": 0.003, "adadelta": 1.0, "adagrad": 0.02}.get(name, 0.005)
     worker.train(optimizer={"name": name, "learning_rate": rate})
