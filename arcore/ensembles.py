@@ -14,7 +14,7 @@ from arcore.decoding import Decoder
 from arcore.events import Gray
 from arcore.hyperparameters import Hyperparameters
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require
 
 SHOWN = 4
 
@@ -182,8 +182,7 @@ class Ensemble(Combination):
         progress: bool = False,
     ) -> Tensor:
         """Draw n events, each from one member drawn by its weight; a bar is a member's."""
-        require_int(n, "n", 1)
-        self._require_length()
+        self._check_number(n)
         self._check_condition(condition, n)
         self._check_generator(generator)
         drawn = self._blank(n).view(n, *self.event.extents)

@@ -16,6 +16,7 @@ from torch import Tensor
 from arcore.primitives.checks import require, require_positive
 
 Shape = tuple[int | None, ...]
+MOST_DESCRIBED = 1 << 24  # dimensions of an event of a file
 Number = TypeVar("Number", float, Tensor)
 
 
@@ -288,7 +289,7 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     """Build the event that `to_dict` described.
 
     Raises:
-        ValueError: for an unknown kind or missing fields.
+        ValueError: for an unknown kind, missing fields or endless sizes.
     """
     require(isinstance(described, Mapping), "event", "a mapping", type(described).__name__)
     kinds: dict[str, type[Event]] = {
@@ -303,4 +304,7 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     require(got == expected, "event", f"fields {sorted(expected)}", sorted(map(str, got)))
     shape = fields["shape"]
     require(isinstance(shape, list | tuple), "shape", "a list of integers", shape)
-    return kinds[name](**{**fields, "shape": tuple(shape)})
+    event = kinds[name](**{**fields, "shape": tuple(shape)})
+    size = math.prod(extent or 1 for extent in event.shape)
+    require(size <= MOST_DESCRIBED, "shape", f"at most {MOST_DESCRIBED:,} dimensions", size)
+    return event

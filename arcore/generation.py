@@ -15,13 +15,14 @@ from arcore.decoding import Decoder
 from arcore.derived_buffers import DerivedBuffers
 from arcore.distributions.drawing import select
 from arcore.events import Event
-from arcore.primitives.checks import require, require_int, require_positive
+from arcore.primitives.checks import require, require_int, require_positive, require_scores
 from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import without_autocast
 from arcore.primitives.progress import Advance, progress_bar, unseen
 
 SAMPLE_DIMENSIONS = 1 << 20
 SCORED_DIMENSIONS = 1 << 17
+MOST_DRAWN = 1 << 32  # dimensions that one call draws
 HEADROOM = 8.0  # of levels as inputs, in units of ln
 LARGE = 1000.0  # numbers of a condition, which the headroom also holds
 
@@ -74,6 +75,13 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
     def _check_condition(self, condition: Tensor | None, batch: int) -> None:
         """Refuse an invalid condition of a batch."""
 
+    def _check_number(self, n: int) -> None:
+        """Refuse a number of events to draw that is none, or beyond any memory."""
+        self._require_length()
+        require_int(n, "n", 1)
+        most = MOST_DRAWN // self.event.size
+        require(n <= most, "n", f"at most {most:,} events of {self.event.size:,} dimensions", n)
+
     def _require_length(self) -> None:
         expected = "events of one length to generate (use model.of_length(length))"
         require(not self.event.is_open, "event", expected, self.event)
@@ -92,7 +100,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         """Draw n events, (n, *event.shape): int64 levels, or reals; in training, too, undropped.
 
         Arguments:
-            n: number of events, >= 1.
+            n: number of events, >= 1, of 2^32 dimensions at most.
             condition: of n rows, for a conditional model.
             generator: source of randomness, on the model's device; None uses torch's global one.
             temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals.
@@ -106,8 +114,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
             >>> model.sample(2, generator=torch.Generator().manual_seed(0)).shape
             torch.Size([2, 3])
         """
-        require_int(n, "n", 1)
-        self._require_length()
+        self._check_number(n)
         self._check_condition(condition, n)
         self._check_temperature(temperature)
         self._check_generator(generator)
@@ -219,9 +226,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         Scored are those of models whose weights are large enough that they may, or given large
         conditions.
         """
-        failed = "weights: expected those whose probabilities are numbers, got NaN on the way"
-        if x.is_floating_point() and not bool(x.isfinite().all()):
-            raise ValueError(failed)
+        require_scores(not x.is_floating_point() or bool(x.isfinite().all()))
         real = condition is not None and condition.is_floating_point()
         is_large = real and bool((condition.abs() > LARGE).any())  # type: ignore[union-attr]
         if not is_large and not self._may_overflow():
@@ -229,8 +234,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         rows = max(1, SCORED_DIMENSIONS // self.event.size)
         for start in range(0, len(x), rows):
             part = None if condition is None else condition[start : start + rows]
-            if bool(self.log_prob(x[start : start + rows], part).isnan().any()):
-                raise ValueError(failed)
+            self.log_prob(x[start : start + rows], part)
 
     def _may_overflow(self) -> bool:
         """Tell whether a bound on what layers make of numbers of size 1 is beyond the dtype.
@@ -260,7 +264,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
 
     @abc.abstractmethod
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Score events, (batch,) in nats."""
+        """Score events, (batch,) in nats; refuse weights that lead to NaN."""
 
     def _blank(self, n: int) -> Tensor:
         dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype

@@ -25,13 +25,16 @@ class Hyperparameters:
         return {name: value for name, value in found.items() if value is not None}
 
     def require_numbers(self) -> None:
-        """Refuse true and false, which Python counts among the integers, for numbers."""
+        """Refuse true and false, which Python counts among the integers, and endless sizes."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             values = value if isinstance(value, tuple) else (value,)
             is_bool = any(isinstance(one, bool) for one in values)
             if is_bool and "bool" not in str(field.type):
                 require(False, field.name, "a number", value)
+            most = 31 if "seed" in field.name else 24
+            fits = all(not isinstance(one, int) or abs(one) < 1 << most for one in values)
+            require(fits, field.name, f"integers below 2^{most}", value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hyperparameters as plain types (tuples become lists)."""

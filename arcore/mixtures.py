@@ -113,7 +113,7 @@ class Mixture(Ensemble):
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
     ) -> Tensor:
         """Return ln p(x | condition), (batch, 1): members of unequal weight are no ensemble's."""
-        return self.log_prob(x, condition, scored)[:, None]
+        return self._scores(x, condition, scored)[:, None]
 
     def _score(self, member: AutoregressiveModel, x: Tensor, condition: Tensor | None) -> Tensor:
         return member._log_estimate(x, condition)

@@ -16,13 +16,15 @@ from torch.distributions import Distribution
 
 from arcore import conditions, units
 from arcore.decoding import Decoder
-from arcore.events import Event, Gray, Levels
+from arcore.events import Event, Gray, Levels, is_levels
 from arcore.generation import GenerativeModel, RecomputingDecoder
 from arcore.hyperparameters import Hyperparameters
-from arcore.primitives.checks import require, require_int, require_seed
+from arcore.primitives.checks import require, require_int, require_scores, require_seed
 from arcore.primitives.precision import require_finite, summed
 from arcore.primitives.row_noise import BatchSlice
 from arcore.primitives.transfer import compile_guard
+
+MOST_MEMBERS = 1024
 
 
 class AutoregressiveModel(GenerativeModel):
@@ -86,7 +88,8 @@ class AutoregressiveModel(GenerativeModel):
         """Return the training loss of each example, (batch,), in nats: minus `log_prob`.
 
         A model that `changes_by_step` takes the next step at each call in training with gradients,
-        unless `set_step` says which. Only shapes are checked: values would stall an accelerator.
+        unless `set_step` says which. Of integers only shapes are checked: values would stall an
+        accelerator. Of floats for levels the first event is checked.
         """
         self._check_shapes(x, condition, scored)
         own = self._begin_step()
@@ -113,8 +116,14 @@ class AutoregressiveModel(GenerativeModel):
 
         Raises:
             ValueError: if an argument has another shape, values out of range, or is on another
-                device.
+                device; or weights with which a score is NaN.
         """
+        scores = self._scores(x, condition, scored)
+        require_scores(not bool(scores.isnan().any()))
+        return scores
+
+    def _scores(self, x: Tensor, condition: Tensor | None, scored: Tensor | None) -> Tensor:
+        """Return ln p(x | condition) of a batch to be checked, with NaN where weights overflow."""
         self._check(x, condition)
         self._check_scored(scored, x)
         if scored is not None:
@@ -126,9 +135,9 @@ class AutoregressiveModel(GenerativeModel):
     ) -> Tensor:
         """Return ln p_k(x | condition) of each member of an ensemble, (batch, members), in nats.
 
-        A single model is its only member.
+        A single model is its only member. Weights that overflow give NaN.
         """
-        return self.log_prob(x, condition, scored)[:, None]
+        return self._scores(x, condition, scored)[:, None]
 
     def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
         """Return ln p of the part that counts, (batch,): for a model that `scores_parts`."""
@@ -214,8 +223,10 @@ class AutoregressiveModel(GenerativeModel):
         return x.long() if many else x.to(self.dtype)  # bfloat16 cannot hold levels above 256
 
     def _check_shapes(self, x: Tensor, condition: Tensor | None, scored: Tensor | None) -> None:
-        """Check what a training call gets, but for values."""
+        """Check what a training call gets, but for values of the event's own type."""
         Event.check(self.event, x)
+        if is_levels(self.event) and x.is_floating_point() and not torch.compiler.is_compiling():
+            self.event.check(x[:1])  # images in [0, 1] show in one, and all would take long
         self._check_condition_shape(condition, x.shape[0])
         self._check_scored_shape(scored, x)
 
@@ -351,12 +362,12 @@ class AutoregressiveModel(GenerativeModel):
         """Return the mixture of the model under its first `num_members` masks or orderings.
 
         Raises:
-            ValueError: for more members than `max_members`.
+            ValueError: for more members than `max_members`, or than 1,024.
         """
         require_int(num_members, "num_members", 1)
-        fits = self.max_members is None or num_members <= self.max_members
+        most = min(self.max_members or MOST_MEMBERS, MOST_MEMBERS)
         name = type(self).__name__
-        require(fits, "num_members", f"at most {self.max_members} for {name}", num_members)
+        require(num_members <= most, "num_members", f"at most {most} for {name}", num_members)
         return self
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:

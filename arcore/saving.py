@@ -10,10 +10,10 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,14 @@ from arcore.models import COMBINATIONS, name_of
 from arcore.primitives.checks import require
 from arcore.zoo import create_model
 
+Created = TypeVar("Created")  # a model, with what else a config says of it
+
 FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 EXPECTED = "one of arcore.list_models() (of an ensemble, save each member's model)"
 SLACK = 1 << 26  # numbers that a model may have beyond those of its file,
-PER_TENSOR = 1 << 10  # what each parameter counts for in addition
+PER_TENSOR = 1 << 14  # what each parameter counts for in addition
 DTYPES = {str(d).removeprefix("torch."): d for d in (
     torch.float32, torch.float64, torch.bfloat16, torch.float16,
 )}  # fmt: skip
@@ -65,7 +67,7 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
 
     folder = Path(folder)
     config = describe(model)
-    twin = _create(config)
+    twin = _create(config, "model")
     _require_rebuilt(model, twin)
     weights = {name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()}
     check_weights(weights, twin, "model")
@@ -125,38 +127,45 @@ def load(
     """
     folder, place = Path(folder), _present(device)
     config = _read_config(folder / CONFIG)
-    with no_larger_than(folder / WEIGHTS):
-        try:
-            model = _create(config)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            message = f"{folder / CONFIG}: not a model of this arcore: {error}"
-            raise ValueError(message) from None
+    model = create_within(folder / WEIGHTS, lambda: _create(config, str(folder / CONFIG)))
     load_weights(model, folder / WEIGHTS)
     return model.to(place).eval()
 
 
-@contextmanager
-def no_larger_than(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Refuse to make a model far larger than its weights, before its config fills the memory.
+def create_within(path: str | os.PathLike[str], create: Callable[[], Created]) -> Created:
+    """Create a model on the CPU, unless its config says that it is far larger than its weights.
 
-    What this thread makes in the block is counted against the header of the safetensors file at
-    `path`. A little more is let through, so that `load_weights` can say how it differs.
+    It is created on the meta device first, which allocates nothing, and counted against the header
+    of the safetensors file at `path`. A little more is let through, so that `load_weights` can say
+    how it differs.
     """
     from safetensors import SafetensorError, safe_open
 
+    _require_no_pipe(Path(path))
     try:
         with safe_open(path, "pt") as file:
-            held = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+            names = file.keys()
+            held = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
+    with _no_larger_than(held, len(names), Path(path).name), torch.device("meta"):
+        create()
+    with torch.device("cpu"):
+        return create()
+
+
+@contextmanager
+def _no_larger_than(held: int, tensors: int, file: str) -> Iterator[None]:
+    """Refuse to make, by this thread, parameters of many more numbers than a file holds."""
+    most = held + PER_TENSOR * tensors + SLACK
     thread, made = threading.get_ident(), 0
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
         nonlocal made
         if threading.get_ident() == thread:
             made += PER_TENSOR + parameter.numel()
-            expected = f"a model of the {held:,} numbers of {Path(path).name}"
-            require(made <= held + SLACK, "hyperparameters", expected, f"beyond {made:,}")
+            expected = f"a model of the {held:,} numbers of {file}"
+            require(made <= most, "hyperparameters", expected, f"beyond {made:,}")
 
     handle = register_module_parameter_registration_hook(count)
     try:
@@ -189,15 +198,24 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     model.load_state_dict(weights)
 
 
-def _create(config: Mapping[str, Any]) -> AutoregressiveModel:
+def _create(config: Mapping[str, Any], where: str) -> AutoregressiveModel:
     """Create the model of a config, with any weights; torch's generator stays where it is."""
-    event = events.from_dict(config["event"])
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        model = create_model(config["name"], event, **config["hyperparameters"])
+    try:
+        event = events.from_dict(config["event"])
+        with torch.random.fork_rng(devices=[]):
+            model = create_model(config["name"], event, **config["hyperparameters"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{where}: not a model of this arcore: {error}") from None
     return model.to(DTYPES[config["dtype"]])
 
 
+def _require_no_pipe(path: Path) -> None:
+    """Refuse what is there and no file: a pipe waits for whoever writes to it."""
+    require(path.is_file() or not path.exists(), str(path), "a file", "another thing")
+
+
 def _read_config(path: Path) -> dict[str, Any]:
+    _require_no_pipe(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -13,11 +13,13 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 TOPS = ("reproductions", "stages", "pipeline", "arcore")
 WHOLE = TOPS[:2]  # drawn as one package each
-Graph = dict[str, set[str]]
+Graph = networkx.DiGraph
 
 
 def module_files() -> dict[str, Path]:
@@ -47,8 +49,8 @@ def package_of(module: str) -> str:
 
 def package_graph(files: dict[str, Path]) -> Graph:
     """Return which packages each package imports, without arcore and pipeline themselves."""
-    graph: Graph = {package_of(module): set() for module in files if module not in TOPS}
-    graph |= {name: set() for name in WHOLE}
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(package_of(module) for module in files if module not in TOPS[2:])
     for module, path in files.items():
         if module in ("pipeline", "arcore"):
             continue
@@ -56,48 +58,22 @@ def package_graph(files: dict[str, Path]) -> Graph:
         for name in imports_of(path):
             target = name if name in files else name.rpartition(".")[0]
             if target in files and (other := package_of(target)) != package:
-                graph[package].add(other)
+                graph.add_edge(package, other)
     return graph
 
 
 def merge(graph: Graph, prefix: str) -> Graph:
     """Return the graph with all subpackages of a package as one."""
-
-    def name(package: str) -> str:
-        return prefix if package.split(".")[0] == prefix else package
-
-    merged: Graph = {}
-    for package, others in graph.items():
-        merged.setdefault(name(package), set()).update(map(name, others))
-    return {package: others - {package} for package, others in merged.items()}
-
-
-def reduce(graph: Graph) -> Graph:
-    """Leave out the arrows that follow from others."""
-
-    def reached(package: str) -> set[str]:
-        found: set[str] = set()
-        todo = [package]
-        while todo:
-            for other in graph[todo.pop()] - found:
-                found.add(other)
-                todo.append(other)
-        return found
-
-    beyond = {package: reached(package) for package in graph}
-    return {
-        package: {other for other in others if not any(other in beyond[via] for via in others)}
-        for package, others in graph.items()
-    }
+    name = {package: prefix if package.split(".")[0] == prefix else package for package in graph}
+    merged = networkx.relabel_nodes(graph, name)
+    merged.remove_edges_from(list(networkx.selfloop_edges(merged)))
+    return merged
 
 
 def upper_first(graph: Graph) -> list[str]:
     """Return the packages by how many levels of others they stand on, the most first."""
-
-    def height(package: str) -> int:
-        return 1 + max(map(height, graph[package]), default=0)
-
-    return sorted(graph, key=lambda package: (-height(package), package))
+    levels = list(networkx.topological_generations(graph.reverse()))
+    return [package for level in reversed(levels) for package in sorted(level)]
 
 
 def mermaid(graph: Graph) -> str:
@@ -106,8 +82,9 @@ def mermaid(graph: Graph) -> str:
     for package in upper_first(graph):
         label = package.rpartition(".")[2]
         lines.append(f"  {package.replace('.', '_')}[{label}]")
+    reduced = networkx.transitive_reduction(graph)
     for package in upper_first(graph):
-        for other in sorted(graph[package]):
+        for other in sorted(reduced[package]):
             lines.append(f"  {package.replace('.', '_')} --> {other.replace('.', '_')}")
     return "\n".join([*lines, "```"])
 
@@ -131,12 +108,8 @@ def parts() -> dict[str, str]:
     """Return what the page has between its markers, by the markers' names."""
     files = module_files()
     graph = package_graph(files)
-    inside = {
-        package: {other for other in others if other.startswith("arcore.")}
-        for package, others in graph.items()
-        if package.startswith("arcore.")
-    }
-    pictures = {"pipeline": reduce(merge(graph, "arcore")), "arcore": reduce(inside)}
+    inside = graph.subgraph(name for name in graph if name.startswith("arcore."))
+    pictures = {"pipeline": merge(graph, "arcore"), "arcore": inside}
     return {
         name: f"{mermaid(picture)}\n\n{table(upper_first(picture), files)}"
         for name, picture in pictures.items()

@@ -54,9 +54,11 @@ def in_one_line(main: Callable[[], None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {redacted(where)}{error.strerror or one_line(error)}")
     except Exception as error:
-        # of a store that fails midway, here or behind a server
-        if "MlflowException" in (kind.__name__ for kind in type(error).__mro__):
+        kinds = [kind.__name__ for kind in type(error).__mro__]  # none of which is imported here
+        if "MlflowException" in kinds:  # of a store that fails midway, here or behind a server
             sys.exit(f"error: MLflow: {redacted(one_line(error))}")
+        if "WeightsError" in kinds:
+            sys.exit(f"error: {one_line(error)}")
         if not _is_out_of_memory(error):
             raise
         said = f" ({one_line(error)})" if str(error) else ""

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 if TYPE_CHECKING:
+    from tests.support.measured_files import MeasuredFiles
     from tests.support.projects import Project
 
 LONGEST = (
@@ -98,6 +99,14 @@ def home(workdir: Path, migrated: Path) -> Path:
     """A working directory with an empty MLflow store."""
     (workdir / "mlflow.db").write_bytes(migrated.read_bytes())
     return workdir
+
+
+@pytest.fixture
+def files(home: Path) -> MeasuredFiles:
+    """A function object that writes measured files into an empty working directory."""
+    from tests.support.measured_files import MeasuredFiles  # which imports the pipeline
+
+    return MeasuredFiles()
 
 
 @pytest.fixture(scope="session")

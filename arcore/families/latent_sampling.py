@@ -140,6 +140,8 @@ class LatentSampling(AutoregressiveModel):
         expected = tuple((batch, *shape) for shape in self.latent_shapes)
         got = tuple(tuple(z.shape) for z in latents)
         require(got == expected, "latents", f"shapes {expected}", got)
+        fits = all(bool(z.isfinite().all()) for z in latents)
+        require(fits, "latents", "finite numbers", "NaN or infinity")
         return batch
 
     def _log_ratio(
@@ -249,7 +251,7 @@ class LatentSampling(AutoregressiveModel):
         distribution it inverts. The shared noise is drawn first, so that calls from the same state
         of the generator share it; `level` is one of `latent_levels`.
         """
-        require_int(n, "n", 1)
+        self._check_number(n)
         require(level in self.latent_levels, "level", f"one of {self.latent_levels}", level)
         self._check_condition(condition, n)
         self._check_generator(generator)

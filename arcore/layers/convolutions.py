@@ -7,6 +7,8 @@ pointwise layer keeps it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,7 +62,7 @@ class CausalConv2d(DerivedBuffers):
         inputs, outputs: numbers of feature maps.
         size: rows and columns of the kernel.
         centre: the pixel's own column in the kernel.
-        mask: (outputs, inputs, rows, columns) bool, or None for a full kernel.
+        mask: makes (outputs, inputs, rows, columns) bool; None for a full kernel.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class CausalConv2d(DerivedBuffers):
         outputs: int,
         size: tuple[int, int] = (1, 1),
         centre: int = 0,
-        mask: Tensor | None = None,
+        mask: Callable[[], Tensor] | None = None,
     ) -> None:
         super().__init__()
         rows, columns = size
@@ -77,7 +79,8 @@ class CausalConv2d(DerivedBuffers):
         self.padding = (centre, columns - 1 - centre, rows - 1, 0)
         self.weight = nn.Parameter(torch.empty(outputs, inputs, rows, columns))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.pattern = None if mask is None or bool(mask.all()) else mask
+        pattern = None if mask is None else mask()  # after the weight, which may be too large
+        self.pattern = None if pattern is None or bool(pattern.all()) else pattern
         self.mask: Tensor | None
         here = None if self.pattern is None else self.pattern.to(self.weight.device)
         self.register_buffer("mask", here, persistent=False)
@@ -159,14 +162,14 @@ class _ConvState:
 def pixel_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int = 1) -> CausalConv2d:
     """Make a PixelCNN's masked size x size, over rows above and pixels to the left; kind A or B."""
     shape, centre = ((size + 1) // 2, size), (size - 1) // 2
-    mask = causal_kernel_mask(kind, shape, centre, outputs, inputs)
+    mask = partial(causal_kernel_mask, kind, shape, centre, outputs, inputs)
     return CausalConv2d(len(inputs), len(outputs), shape, centre, mask)
 
 
 def row_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int) -> CausalConv2d:
     """Make the horizontal 1 x size over the pixel's own row, cropped at the pixel; kind A or B."""
     shape, centre = (1, (size + 1) // 2), (size - 1) // 2
-    mask = causal_kernel_mask(kind, shape, centre, outputs, inputs)
+    mask = partial(causal_kernel_mask, kind, shape, centre, outputs, inputs)
     return CausalConv2d(len(inputs), len(outputs), shape, centre, mask)
 
 

@@ -8,6 +8,8 @@ eight bits, and the levels have as many.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
@@ -33,7 +35,7 @@ class CausalPrediction(CausalConv2d):
     def __init__(self, colours: int, size: int) -> None:
         shape, centre = ((size + 1) // 2, size), (size - 1) // 2
         same = channel_groups(colours, 1)  # none sees the pixel itself
-        mask = causal_kernel_mask("A", shape, centre, same, same)
+        mask = partial(causal_kernel_mask, "A", shape, centre, same, same)
         super().__init__(colours, colours, shape, centre, mask)
 
     @torch.no_grad()

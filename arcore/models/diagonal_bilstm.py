@@ -70,8 +70,11 @@ class _FirstInput(CausalConv2d):
     """The first layer's 1 x 1 input-to-state part: of maps, and of pixels for the second LSTM."""
 
     def __init__(self, wide: Tensor, gates: Tensor, pixels: int) -> None:
-        mask = pad(causal_kernel_mask("B", (1, 1), 0, gates, wide), (0, 0, 0, 0, 0, pixels))
-        mask[len(gates) // 2 :, len(wide) :] = True
+        def mask() -> Tensor:
+            whole = pad(causal_kernel_mask("B", (1, 1), 0, gates, wide), (0, 0, 0, 0, 0, pixels))
+            whole[len(gates) // 2 :, len(wide) :] = True
+            return whole
+
         super().__init__(len(wide) + pixels, len(gates), mask=mask)
         self.num_maps = len(wide)
 

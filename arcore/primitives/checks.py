@@ -16,6 +16,18 @@ def require(holds: bool, name: str, expected: str, got: object) -> None:
         raise ValueError(f"{name}: expected {expected}, got {text}")
 
 
+class WeightsError(ValueError):
+    """Weights, finite themselves, with which probabilities are NaN."""
+
+
+def require_scores(are_numbers: bool) -> None:
+    """Raise WeightsError unless what a model computed are numbers."""
+    if not are_numbers:
+        raise WeightsError(
+            "weights: expected those whose probabilities are numbers, got NaN on the way"
+        )
+
+
 def require_int(value: object, name: str, minimum: int) -> None:
     """Raise ValueError unless `value` is an integer (not a bool) >= minimum."""
     fits = isinstance(value, int) and not isinstance(value, bool) and value >= minimum

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 from pipeline.core.redaction import redacted
 
@@ -36,6 +37,12 @@ def shortened(text: str) -> str:
     """Return a text on one line, of at most `LONGEST` characters."""
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def require_no_pipe(path: Path) -> None:
+    """Refuse a pipe or device, which has no end or waits for whoever writes to it."""
+    fits = not path.exists() or path.is_file() or path.is_dir()
+    require(fits, str(path), "a file or a folder", "a pipe or a device")
 
 
 def require_seed(seed: int, name: str) -> None:

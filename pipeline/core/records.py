@@ -20,7 +20,14 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from pipeline.core import atomic
-from pipeline.core.errors import UserError, one_line, require, shortened, unknown_name
+from pipeline.core.errors import (
+    UserError,
+    one_line,
+    require,
+    require_no_pipe,
+    shortened,
+    unknown_name,
+)
 
 T = TypeVar("T")
 _LEFT_OUT = "left out of the file"
@@ -203,6 +210,7 @@ def parse_object(content: bytes | str, where: str) -> dict[str, object]:
 
 def content_of(path: Path, kind: str) -> bytes:
     """Read a file, or raise the error that names it."""
+    require_no_pipe(path)
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

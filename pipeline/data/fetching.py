@@ -145,9 +145,9 @@ def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | st
                 _download(source, target, file)
         except (Unusable, UserError, OSError, urllib3.exceptions.HTTPError) as error:
             tried.append(f"{shown} ({_reason(error)})")
-            logger.info("%s: not used: %s", shown, _reason(error))
             continue
-        logger.info("%s: verified, from %s", target, shown)
+        missed = f"; not used: {'; '.join(tried)}" if tried else ""
+        logger.info("%s: verified, from %s%s", target, shown, missed)
         return
     where = "; ".join(tried) or "no public address is known for it"
     raise UserError(

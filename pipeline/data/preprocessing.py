@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import alone, writing
+from pipeline.core.errors import UserError
 from pipeline.data import fetching
-from pipeline.data.manifest import read_manifest, write_manifest
+from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manifest
 from pipeline.data.scalings import write_scalings
+from pipeline.data.shard_layout import ROW_GROUP, check_rows, content_sha256, row_shape
 from pipeline.data.shard_reader import shards_folder
-from pipeline.data.shard_writer import write_split
-from pipeline.datasets.base import Dataset, SplitData, SplitStream
+from pipeline.datasets.base import Dataset, SplitData, SplitStream, joined
 
 logger = logging.getLogger(__name__)
 
@@ -56,3 +63,90 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
         write_manifest(dataset, infos, partial)
         write_scalings(splits["train"].scalings, partial)
     return folder
+
+
+def _stored_shape(data: SplitData, dataset: Dataset) -> tuple[int, ...]:
+    """The shape of a stored row, which is another one where rows are digits that will move."""
+    return data.x.shape[1:] if data.read_transform == "moving" else row_shape(dataset)
+
+
+def write_split(
+    folder: Path, split: str, data: SplitData | SplitStream, dataset: Dataset
+) -> SplitInfo:
+    """Write a split's shards into a folder; return what the manifest says of it.
+
+    Raises:
+        UserError: for rows that don't fit the dataset, or a stream of another number of rows.
+    """
+    stream = data if isinstance(data, SplitStream) else SplitStream(len(data), [data])
+    rows_per_shard = dataset.options.rows_per_shard
+    count = -(-stream.rows // rows_per_shard)
+    where = f"{dataset.name}, split {split}"
+    shards: list[Shard] = []
+
+    def written() -> Iterator[SplitData]:
+        parts = _checked(stream.parts, dataset, where)
+        for number, data in enumerate(_cut(parts, rows_per_shard)):
+            content = _to_parquet(data)
+            name = f"{split}-{number:05d}-of-{count:05d}.parquet"
+            (folder / name).write_bytes(content)
+            shards.append(Shard(name, len(data), hashlib.sha256(content).hexdigest()))
+            yield data
+
+    digest = content_sha256(written())
+    rows = sum(shard.rows for shard in shards)
+    if rows != stream.rows:
+        raise UserError(f"{where}: expected {stream.rows} rows, got {rows}")
+    read_transform, stored = None, None
+    if isinstance(data, SplitData):
+        read_transform = data.read_transform
+        stored = _stored_shape(data, dataset) if read_transform == "moving" else None
+    return SplitInfo(rows, digest, read_transform, tuple(shards), stored)
+
+
+def _checked(parts: Iterable[SplitData], dataset: Dataset, where: str) -> Iterator[SplitData]:
+    for data in parts:
+        check_rows(data, dataset, _stored_shape(data, dataset), where)
+        yield data
+
+
+def _cut(parts: Iterable[SplitData], rows: int) -> Iterator[SplitData]:
+    """Cut parts that follow each other into pieces of `rows` rows, the last one excepted."""
+    waiting: list[SplitData] = []
+    filled = 0
+    for data in parts:
+        start = 0
+        while start < len(data):
+            piece = data[start : start + rows - filled]
+            waiting.append(piece)
+            start, filled = start + len(piece), filled + len(piece)
+            if filled == rows:
+                yield joined(waiting)
+                waiting, filled = [], 0
+    if waiting:
+        yield joined(waiting)
+
+
+def _to_parquet(data: SplitData) -> memoryview:
+    """Encode in memory, so that a full disk is an ordinary OSError of one write."""
+    count, labels = len(data), data.labels
+    rows = np.ascontiguousarray(data.x).reshape(count, -1).view(np.uint8)
+    row_type = pa.binary(rows.shape[1])
+    columns = [pa.FixedSizeBinaryArray.from_buffers(row_type, count, [None, pa.py_buffer(rows)])]
+    fields = [pa.field("x", row_type, nullable=False)]
+    if labels is not None:
+        column = pa.array(labels.reshape(-1))
+        if labels.ndim > 1:
+            column = pa.FixedSizeListArray.from_arrays(column, math.prod(labels.shape[1:]))
+        columns.append(column)
+        fields.append(pa.field("label", column.type, nullable=False))
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=pa.schema(fields)),
+        sink,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+    )
+    return memoryview(sink.getvalue())

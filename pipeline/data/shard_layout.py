@@ -35,29 +35,17 @@ def row_format(
 
 def label_layout(kind: Manifest | Dataset) -> LabelLayout | None:
     """Shape and element type of a row's label, None without labels."""
-    if (vectors := _vector_shape(kind)) is not None:
-        return vectors, np.dtype("<f4")
+    vector = None if kind.condition_size is None else (kind.condition_size,)
+    if (shape := kind.condition_sequence or kind.condition_shape or vector) is not None:
+        return shape, np.dtype("<f4")
     if kind.sound is not None:
         return (kind.sound.label_width,), np.dtype("<i8")
     return None if kind.num_classes is None else ((), np.dtype("<i8"))
 
 
-def _vector_shape(kind: Manifest | Dataset) -> tuple[int, ...] | None:
-    """Shape of the reals that each row comes with, None without any."""
-    vector = None if kind.condition_size is None else (kind.condition_size,)
-    return kind.condition_sequence or kind.condition_shape or vector
-
-
-def as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """View the bytes of rows, (n, width), as rows of a shape."""
-    return rows.view(dtype).reshape(len(rows), *shape)
-
-
-def check_rows(
-    data: SplitData, kind: Manifest | Dataset, shape: tuple[int, ...], where: str
-) -> None:
+def check_rows(data: SplitData, kind: Dataset, shape: tuple[int, ...], where: str) -> None:
     """Check shape, type and range of decoded rows and their labels."""
-    event, num_classes = kind.event, kind.num_classes
+    event = kind.event
     dtype, _ = row_format(event, data.read_transform, shape)
     if data.x.dtype != dtype or data.x.shape[1:] != shape or len(data.x) == 0:
         raise UserError(
@@ -73,25 +61,35 @@ def check_rows(
             _check_each_level(data.x, event.uneven, where)
     elif not isinstance(event, Levels) and not np.isfinite(data.x).all():
         raise UserError(f"{where}: expected finite values, got NaN or infinity")
+    _check_labels(data, kind, where)
+
+
+def _check_labels(data: SplitData, kind: Dataset, where: str) -> None:
+    labels, layout = data.labels, label_layout(kind)
+    if labels is None or layout is None:
+        if (labels is None) != (layout is None):
+            raise UserError(f"{where}: expected {layout} for a row's label, got {labels!r}")
+        return
+    shape, dtype = (len(data.x), *layout[0]), layout[1]
+    if labels.shape != shape or labels.dtype != dtype:
+        raise UserError(
+            f"{where}: expected labels of shape {shape} and dtype {dtype}, got shape "
+            f"{labels.shape} and dtype {labels.dtype}"
+        )
     if kind.sound is not None:
-        _check_sound_labels(data, kind.sound, where)
-        return
-    if (vectors := _vector_shape(kind)) is not None:
-        _check_vectors(data, vectors, where)
-        return
-    if (data.labels is None) != (num_classes is None):
-        raise UserError(f"{where}: expected {num_classes} classes, got labels={data.labels!r}")
-    if data.labels is not None and num_classes is not None:
-        if data.labels.shape != (len(data.x),) or data.labels.dtype != np.int64:
-            raise UserError(
-                f"{where}: expected {len(data.x)} labels of dtype int64, got shape "
-                f"{data.labels.shape} of dtype {data.labels.dtype}"
-            )
-        low, high = int(data.labels.min()), int(data.labels.max())
-        if low < 0 or high >= num_classes:
-            raise UserError(
-                f"{where}: expected labels in [0, {num_classes}), got values in [{low}, {high}]"
-            )
+        _check_sound_labels(labels, kind.sound, where)
+    elif kind.num_classes is not None:
+        _check_range("labels", labels, 0, kind.num_classes - 1, where)
+    elif not np.isfinite(labels).all():
+        raise UserError(f"{where}: expected finite conditions, got NaN or infinity")
+
+
+def _check_range(name: str, values: np.ndarray, low: int, high: int, where: str) -> None:
+    if values.size and not low <= values.min() <= values.max() <= high:
+        raise UserError(
+            f"{where}: expected {name} in [{low}, {high}], got values in "
+            f"[{values.min()}, {values.max()}]"
+        )
 
 
 def _check_each_level(x: np.ndarray, uneven: tuple[int, ...], where: str) -> None:
@@ -103,32 +101,15 @@ def _check_each_level(x: np.ndarray, uneven: tuple[int, ...], where: str) -> Non
             )
 
 
-def _check_vectors(data: SplitData, each: tuple[int, ...], where: str) -> None:
-    vectors, shape = data.labels, (len(data.x), *each)
-    if vectors is None or vectors.shape != shape or vectors.dtype != np.float32:
-        got = vectors if vectors is None else (vectors.dtype, vectors.shape)
-        raise UserError(f"{where}: expected float32 conditions of shape {shape}, got {got}")
-    if not np.isfinite(vectors).all():
-        raise UserError(f"{where}: expected finite conditions, got NaN or infinity")
-
-
-def _check_sound_labels(data: SplitData, sound: Sound, where: str) -> None:
-    labels, shape = data.labels, (len(data.x), sound.label_width)
-    if labels is None or labels.shape != shape or labels.dtype != np.int64:
-        raise UserError(f"{where}: expected int64 labels of shape {shape}, got {labels!r}")
+def _check_sound_labels(labels: np.ndarray, sound: Sound, where: str) -> None:
     length, speaker, count, symbols = labels[:, 0], labels[:, 1], labels[:, 2], labels[:, 3:]
-    ranges = (
+    for name, values, low, high in (
         ("lengths", length, 1, sound.max_length),
         ("speakers", speaker, 0, len(sound.speakers) - 1),
         ("numbers of symbols", count, min(1, sound.max_symbols), sound.max_symbols),
         ("symbols", symbols, 0, max(len(sound.symbols) - 1, 0)),
-    )
-    for name, values, low, high in ranges:
-        if values.size and not low <= values.min() <= values.max() <= high:
-            raise UserError(
-                f"{where}: expected {name} in [{low}, {high}], got values in "
-                f"[{values.min()}, {values.max()}]"
-            )
+    ):
+        _check_range(name, values, low, high, where)
 
 
 def content_sha256(blocks: Iterable[SplitData]) -> str:

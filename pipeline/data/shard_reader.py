@@ -14,41 +14,35 @@ that the same input gives the same bytes.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from arcore.events import Event
 from pipeline.core import paths, storage
 from pipeline.core.errors import SiteError
 from pipeline.core.redaction import redacted
-from pipeline.data.manifest import MANIFEST, Manifest, Shard, SplitInfo, read_manifest
-from pipeline.data.parquet_rows import ShardFile
-from pipeline.data.shard_layout import (
-    ROW_GROUP,
-    as_rows,
-    check_rows,
-    content_sha256,
-    label_layout,
-    row_format,
-    row_shape,
-)
+from pipeline.data.manifest import AGAIN, Shard, SplitInfo, read_manifest
+from pipeline.data.shard_layout import ROW_GROUP, label_layout, row_format, row_shape
 from pipeline.datasets.base import SplitData, joined
 from pipeline.datasets.read_transforms import ReadTransform, draw
 
 KEPT_BLOCKS = 2  # since a batch may begin in one block and end in the next
 _SHARED_PARTS = 4  # that readers of one process (trials of a search) have in common
-# Splits whose content this process has compared: place, split, sums of the shards.
-_same_content: set[tuple[str, ...]] = set()
+# Shards whose sum this process has checked: place, sum, size, time of change.
+_verified: set[tuple[str, str, int | None, int | None]] = set()
 
 
 class ShardReader:
     """Rows of a split by their positions: `reader[rows]`.
 
-    Training, validation, evaluation, uses and codecs read rows here. Rows are read by row group
-    when they are asked for, and the last two groups are kept; `hold` keeps rows in memory.
+    Rows are read by row group when they are asked for, and the last two groups are kept; `hold`
+    keeps rows in memory.
 
     Arguments:
         location: folder of the shards, or a URI as in `pipeline.core.storage`.
@@ -114,7 +108,7 @@ class ShardReader:
     def whole(self) -> SplitData:
         """Read all rows, and keep them."""
         if self._held is None or len(self._held) < len(self):
-            self._held, self._begin = _read_whole(self), 0
+            self._held, self._begin = self.read([(0, len(self))]), 0
         return self._held
 
     def hold(self, begin: int, end: int) -> SplitData:
@@ -141,26 +135,39 @@ class ShardReader:
         Raises:
             SiteError: naming the shard that is missing, corrupt, of another size, or out of range.
         """
-        manifest, transform = self.manifest, self.read_transform
-        shape = self.info.row_shape or row_shape(manifest)
-        dtype, width = row_format(manifest.event, transform, shape)
+        shape = self.info.row_shape or row_shape(self.manifest)
+        dtype, width = row_format(self.manifest.event, self.read_transform, shape)
         total = sum(stop - start for start, stop in ranges)
         x = np.empty((total, width), np.uint8)
-        layout = label_layout(manifest)
+        layout = label_layout(self.manifest)
         labels = None if layout is None else np.empty((total, *layout[0]), layout[1])
-        whole, filled = SplitData(as_rows(x, shape, dtype), labels, transform), 0
+        filled = 0
         for shard, spans in _by_shard(self.info, ranges):
-            file = ShardFile(
-                shard, self._filesystem, self._folder, str(self.location), width, layout
-            )
-            for rows, numbers in file.read(spans):
+            for rows, found in self._read_shard(shard, spans):
                 out = slice(filled, filled + len(rows))
                 x[out] = rows
                 if labels is not None:
-                    labels[out] = numbers
-                check_rows(whole[out], manifest, shape, file.where)
+                    labels[out] = found.reshape(labels[out].shape)
                 filled = out.stop
-        return whole
+        return SplitData(x.view(dtype).reshape(total, *shape), labels, self.read_transform)
+
+    def _read_shard(
+        self, shard: Shard, spans: list[tuple[int, int]]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the rows (n, width) of spans of a shard and their labels, by row group."""
+        path = f"{self._folder}/{shard.file}"
+        where = redacted(storage.join(str(self.location), shard.file))
+        try:
+            with self._filesystem.open_input_file(path) as file:
+                found = self._filesystem.get_file_info(path)
+                _verify_sum(file, shard, where, (found.size, found.mtime_ns))
+                with pq.ParquetFile(file) as parquet:
+                    for low, high in spans:
+                        yield from _read_row_groups(parquet, low, high)
+        except FileNotFoundError:
+            raise SiteError(f"{where}: shard not found; {AGAIN}") from None
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise SiteError(f"{where}: corrupt shard: {str(error).splitlines()[0]}") from None
 
     def _block(self, number: int) -> SplitData:
         if number not in self._recent:
@@ -204,8 +211,7 @@ def shards_folder(name: str) -> Path:
 @functools.lru_cache(maxsize=_SHARED_PARTS)
 def _shared_rows(location: str, sha256: str, split: str, begin: int, end: int) -> SplitData:
     reader = ShardReader(location, split)
-    whole = (begin, end) == (0, len(reader))
-    found = _read_whole(reader) if whole else reader.read([(begin, end)])
+    found = reader.read([(begin, end)])
     for array in (found.x, found.labels):
         if array is not None:
             array.flags.writeable = False
@@ -213,48 +219,53 @@ def _shared_rows(location: str, sha256: str, split: str, begin: int, end: int) -
 
 
 def read_split(folder: str | Path, split: str) -> SplitData:
-    """Read a split into memory; the hash of its content is checked once a process.
+    """Read a split into memory.
 
     Raises:
-        SiteError: naming the shard that is missing, corrupt, of another size, or out of range.
+        SiteError: naming the shard that is missing or corrupt.
         ValueError: for an unknown split.
     """
-    return _read_whole(ShardReader(folder, split))
+    return ShardReader(folder, split).whole()
 
 
-def _read_whole(reader: ShardReader) -> SplitData:
-    data = reader.read([(0, len(reader))])
-    key = (str(reader.location), reader.split, *(shard.sha256 for shard in reader.info.shards))
-    if key not in _same_content:
-        _check_content(reader, content_sha256([data]))
-        _same_content.add(key)
-    return data
-
-
-def verify(folder: str | Path) -> Manifest:
-    """Check everything: files, sums, rows, ranges, the content hash.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        SiteError: naming the file at fault.
-    """
-    manifest = read_manifest(folder)
-    for split in manifest.splits:
-        reader = ShardReader(folder, split)
-        blocks = (reader.read([block]) for block in reader.blocks)
-        _check_content(reader, content_sha256(blocks))
-    return manifest
-
-
-def _check_content(reader: ShardReader, got: str) -> None:
-    """Check the rows of a whole split, which the dataset's own hash covers."""
-    if got != reader.info.sha256:
+def _verify_sum(
+    file: pa.NativeFile, shard: Shard, where: str, stat: tuple[int | None, int | None]
+) -> None:
+    """Check the SHA-256 of an open file, unless this process did."""
+    key = (where, shard.sha256, *stat)
+    if key in _verified:
+        return
+    digest = hashlib.sha256()
+    while len(chunk := file.read_buffer(storage.CHUNK)):
+        digest.update(chunk)
+    if digest.hexdigest() != shard.sha256:
         raise SiteError(
-            f"{redacted(storage.join(reader.location, MANIFEST))}: content of split "
-            f"{reader.split}: expected sha256 {reader.info.sha256}, got {got}"
+            f"{where}: corrupt shard: expected sha256 {shard.sha256}, got {digest.hexdigest()}; "
+            f"{AGAIN}, or, if it is the copy in a shared storage, remove it"
         )
+    file.seek(0)
+    _verified.add(key)
+
+
+def _read_row_groups(
+    parquet: pq.ParquetFile, low: int, high: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield views of rows [low, high) of a shard and of their labels, by row group."""
+    position = 0
+    for group in range(parquet.num_row_groups):
+        rows = parquet.metadata.row_group(group).num_rows
+        first, last = max(low - position, 0), min(high - position, rows)
+        if first < last:
+            table = parquet.read_row_group(group, use_threads=False).combine_chunks()
+            x = table.column("x").chunk(0)
+            raw = np.frombuffer(x.buffers()[1], np.uint8).reshape(-1, x.type.byte_width)
+            labels = np.empty((rows, 0))
+            if "label" in table.column_names:
+                column = table.column("label").chunk(0)
+                numbers = column.flatten() if pa.types.is_nested(column.type) else column
+                labels = numbers.to_numpy().reshape(rows, -1)
+            yield raw[x.offset :][first:last], labels[first:last]
+        position += rows
 
 
 def list_blocks(info: SplitInfo) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from arcore.events import Levels
 from pipeline.core import atomic, paths
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, require, require_no_pipe
 from pipeline.core.yaml_settings import dump_yaml
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset, SplitData, SplitStream
@@ -49,6 +49,7 @@ def add(
     """
     catalog.check_user_name(name, kind)
     require(path.isprintable(), "path", "letters that can be printed", path)
+    require_no_pipe(paths.root() / path)
     target = catalog.CONF_FOLDER / f"{name}.yaml"
     if target.exists() and not replace:
         raise UserError(f"{target}: there already; give another name, or --replace")

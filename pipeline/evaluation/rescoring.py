@@ -37,10 +37,6 @@ def rescore(name: str) -> list[Rescored]:
     """Score the weights of `results/<name>` on the test rows of their record, `test` first.
 
     Those of an outcome over folds are scored fold by fold, whose shards are made of the raw files.
-
-    Raises:
-        UserError: if no weights are kept, they are not those of the record, the shards are not
-            those that they were trained on, or raw files are missing.
     """
     config, folder = compose.load(naming.experiment_of(name)), paths.results() / name
     record = result_files.read(folder)
@@ -92,7 +88,10 @@ def _score(
             f"{shards}: expected the data of the record ({kept.dataset_sha256[:12]}), got "
             f"{manifest.sha256[:12]}"
         )
-    model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
+    try:
+        model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
+    except ValueError as error:
+        raise UserError(f"results/{config.name}: {error}") from None
     model, test = model.to(local_device()).eval(), ShardReader(shards, split)
     plan, context = config.evaluation, manifest.context_frames
     chosen = scoring.choose(test, plan)

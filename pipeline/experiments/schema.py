@@ -18,6 +18,7 @@ from pipeline.datasets.options import NOT_HASHED
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Samples = Annotated[int, Field(ge=0, le=100_000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 31)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(ge=0, le=1)]
@@ -146,11 +147,11 @@ class EvaluationConfig:
     num_members: Count | None = 1
     batch_size: Count = 500
     num_test_rows: Annotated[int, Field(ge=2)] | None = None
-    num_samples: Natural = 64
+    num_samples: Samples = 64
     seed: Seed = 0
     published: Row | None = None
     published_member: Row | None = None
-    importance_samples: Natural = 100
+    importance_samples: Samples = 100
     importance_rows: Annotated[int, Field(ge=2)] = 1000
     published_importance: Row | None = None
     coded: bool = False

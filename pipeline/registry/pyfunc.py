@@ -47,8 +47,9 @@ def load(folder: str | Path) -> arcore.AutoregressiveModel:
     name = hyperparameters.pop("name")
     weights = Path(folder, "model.safetensors")
     event = arcore.events.from_dict(config["event"])
-    with saving.no_larger_than(weights):
-        model = arcore.create_model(name, event, **hyperparameters)
+    model = saving.create_within(
+        weights, lambda: arcore.create_model(name, event, **hyperparameters)
+    )
     if (config.get("trainer") or {}).get("precision") == "float64":
         model = model.double()
     saving.load_weights(model, weights)

@@ -27,8 +27,8 @@ MAX_CHART_ROWS = 24
 MAX_CODEC_RATIO = 2.0
 WIDE, NARROW = 9.6, 3.6  # inches of 72 CSS pixels
 Dot = tuple[float, str, float | None, str]  # value, label, error, marker
-OURS, CODEC, PUBLISHED = "o", "s", "D"
-_COLORS = {OURS: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
+OURS, GIVEN, CODEC, PUBLISHED = "o", "^", "s", "D"  # given: conditional ones of ours
+_COLORS = {OURS: "#d9622b", GIVEN: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
 # of middle lightness, legible on white and on black
 _CURVES = (
     "#d9622b", "#2f86d6", "#199a8f", "#b5549f", "#a8871a", "#7b6fd0", "#5a9a3c", "#cf5068",
@@ -171,7 +171,7 @@ def dots_of(report: Report) -> Dots:
     if len(published) > MAX_CHART_ROWS:
         omitted.append(f"published values are the {MAX_CHART_ROWS} nearest to our best")
     dots = [_dot(row, report) for row in report.rows] + codecs + published[:MAX_CHART_ROWS]
-    dots.sort(key=lambda dot: dot[:2], reverse=True)
+    dots.sort(key=lambda dot: (dot[-1] == GIVEN, *dot[:2]), reverse=True)
     return Dots(dots, omitted, report.unit, report.rows[0].entropy)
 
 
@@ -185,7 +185,8 @@ def _dot(row: Row, report: Report) -> Dot:
     known = ["" if members == "one" else members, sign, f"given {given}" if given else ""]
     label = ", ".join(filter(None, known))
     name = row.short_name + (f" ({label})" if label else "")
-    return row.value, name, _stderr(row.result.score, report), OURS
+    marker = GIVEN if given else OURS
+    return row.value, name, _stderr(row.result.score, report), marker
 
 
 def comparison(shown: Dots, narrow: bool = False) -> Figure:

@@ -91,8 +91,8 @@ def load_folder(folder: Path) -> TrainedModel:
     before = sha256_of(weights) if weights.is_file() else None
     try:
         config = read_yaml(folder / "config.yaml")
-        with saving.no_larger_than(weights):
-            model, name, sha256 = _described(config, str(folder / "config.yaml"))
+        where = str(folder / "config.yaml")
+        model, name, sha256 = saving.create_within(weights, lambda: _described(config, where))
         record = TrainingRecord.of(folder)
     except UserError as error:
         raise UserError(f"{folder}: damaged model folder: {one_line(error)}") from None

@@ -23,7 +23,7 @@ from arcore.events import Levels
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import writing
 from pipeline.core.allocator import keep_freed_memory
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, require, require_no_pipe
 from pipeline.uses import level_files
 from pipeline.uses.coded_archive import FileEntry, check_names, pack, unpack
 
@@ -122,6 +122,7 @@ def decompress(
     began = time.perf_counter()
     require(out.name not in ("", ".."), "out", "a path that ends in a folder's name", str(out))
     _require_empty(out)
+    require_no_pipe(archive)
     try:
         data = archive.read_bytes()
     except OSError as error:
@@ -169,12 +170,7 @@ def load(folder: Path) -> tuple[arcore.AutoregressiveModel, Levels]:
 
 
 def kept_name(path: Path) -> str:
-    """Return the name that a file is kept under: its relative path, or its last name.
-
-    Example:
-        >>> kept_name(Path("a/b.png")), kept_name(Path("/tmp/b.png")), kept_name(Path("../b.png"))
-        ('a/b.png', 'b.png', 'b.png')
-    """
+    """Return the name that a file is kept under: its relative path, or its last name."""
     is_inside = not path.is_absolute() and ".." not in path.parts
     return path.as_posix() if is_inside else path.name
 

@@ -17,7 +17,7 @@ from PIL import Image
 from arcore.coded_batches import LONGEST
 from arcore.events import Levels
 from arcore.primitives.companding import mu_law_encode
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, one_line, require, require_no_pipe
 from pipeline.datasets.formats import image_files, sound_files
 from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.uses.coded_archive import FileEntry
@@ -27,14 +27,11 @@ KINDS = {".png": "png", ".wav": "wav"}
 
 
 def read(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntry, np.ndarray]:
-    """Read a file as the levels of an event, to be kept under a name.
-
-    Raises:
-        UserError: one line naming the file, what was expected and what came.
-    """
+    """Read a file as the levels of an event, to be kept under a name."""
     kind = KINDS.get(path.suffix.lower())
     require(kind is not None, str(path), f"one of {', '.join(KINDS)}", path.suffix)
     check_kind(str(kind), event, str(path))
+    require_no_pipe(path)
     try:
         data = path.read_bytes()
     except OSError as error:

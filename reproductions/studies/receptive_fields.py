@@ -19,7 +19,7 @@ from pipeline.artifacts import origin
 from pipeline.core.errors import UserError, require
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from reproductions.studies.study_base import Study, StudyContext, StudyOutcome, require_networks
+from reproductions.studies.study_base import Study, StudyContext, StudyOutcome
 
 ROUNDING = 1e-9  # relative: another place in the batch may round otherwise
 SEEN, MIDDLE = (0.05, 0.49, 0.49), (0.83, 0.45, 0.16)  # teal and orange
@@ -36,7 +36,7 @@ class ReceptiveFields(Study):
     side: int = 21
 
     def __post_init__(self) -> None:
-        require_networks(self.networks)
+        require(len(self.networks) >= 1, "networks", "one or more", self.networks)
         require(self.side >= 3, "side", "an integer >= 3", self.side)
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:

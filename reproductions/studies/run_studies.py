@@ -19,14 +19,11 @@ from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming, schema
 from pipeline.experiments.params_file import read_entry
-from reproductions.studies.context_frames import ContextFrames
 from reproductions.studies.model_times import SamplingTime, StepTime
-from reproductions.studies.num_masks import NumMasks
-from reproductions.studies.race import Race
 from reproductions.studies.receptive_fields import ReceptiveFields
 from reproductions.studies.simple_models import SimpleModels
 from reproductions.studies.study_base import Study, StudyContext
-from reproductions.studies.train_rows import TrainRows
+from reproductions.studies.trained_networks import ContextFrames, NumMasks, Race, TrainRows
 
 log = logging.getLogger(__name__)
 

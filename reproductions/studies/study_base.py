@@ -134,11 +134,6 @@ def require_counts(name: str, counts: Sequence[int]) -> None:
     require(fits, name, "one integer >= 1 or more", counts)
 
 
-def require_networks(networks: Mapping[str, object], least: int = 1) -> None:
-    """Refuse a study with fewer networks than it compares."""
-    require(len(networks) >= least, "networks", f"{least} or more", networks)
-
-
 def device_of(trainings: Iterable[Trained]) -> str:
     """Return the name of the device that networks were trained on, or of all of them."""
     return ", ".join(dict.fromkeys(one.record.device for one in trainings))

@@ -499,6 +499,7 @@ def test_what_it_cannot_do_is_refused() -> None:
         (lambda: model.conditionals_given(x, latents[:1]), ["latents", "(2, 4, 1, 1)", "(2, 16)"]),
         (lambda: model.decoder(3, None, latents), ["latents", "(3, 16)", "(2, 16)"]),
         (lambda: model.decoder(2, None, list(latents)), ["latents", "a tuple", "["]),
+        (lambda: model.prior(tuple(z * torch.nan for z in latents)), ["latents", "finite", "NaN"]),
         (lambda: model.prior(()), ["latents", "(0, 4, 1, 1)", "()"]),
         (lambda: model.prior(latents[0]), ["latents", "a tuple", "tensor"]),
         (lambda: model.prior((1,)), ["latents", "a tuple", "(1,)"]),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import arcore
 from arcore import saving
@@ -187,9 +188,11 @@ def change(folder: Path, **fields: object) -> None:
         ({"event": {"kind": "binary"}}, "event: expected fields"),
         ({"event": {"kind": "binary", "shape": 3}}, "not a model of this arcore"),
         ({"event": {"kind": "binary", "shape": [7]}}, "shape of .*: expected"),
+        ({"event": {"kind": "binary", "shape": [10**9]}}, "at most .* dimensions, got 1000000000"),
         ({"event": None}, "event: expected a dict, got None"),
         ({"hyperparameters": {"hiden": 3}}, "did you mean 'hidden'"),
         ({"hyperparameters": {"hidden": 0}}, "hidden: expected an integer >= 1"),
+        ({"hyperparameters": {"hidden": 10**30}}, r"hidden: expected integers below 2\^24, got 1"),
         ({"hyperparameters": {"hidden": 4}}, "shape of .*: expected"),
         ({"dtype": "int8"}, "dtype: expected one of float32"),
         ({"dtype": "float64"}, "dtype of .*: expected torch.float64, got torch.float32"),
@@ -205,7 +208,7 @@ def test_configs_are_checked(fields: dict[str, object], message: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"num_blocks": 10**8}, {"hidden": 30_000}, {"head_width": 10**7}], ids=str
+    "sizes", [{"num_blocks": 10**7}, {"hidden": 30_000}, {"head_width": 10**7}], ids=str
 )
 def test_a_config_of_endless_sizes_is_refused_in_time(
     sizes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -215,9 +218,21 @@ def test_a_config_of_endless_sizes_is_refused_in_time(
     arcore.save(arcore.create_model("pixelcnn", arcore.events.Binary((1, 2, 2))), folder)
     described = json.loads((folder / "config.json").read_text())["hyperparameters"]
     change(folder, hyperparameters=described | sizes)
-    with pytest.raises(ValueError, match="expected a model of the [0-9,]+ numbers of model.safet"):
+    made: list[torch.nn.Parameter] = []
+    keeps = register_module_parameter_registration_hook(lambda _, name, own: made.append(own))
+    with keeps, pytest.raises(ValueError, match="a model of the [0-9,]+ numbers of model.safet"):
         arcore.load(folder)
+    assert made and all(parameter.is_meta for parameter in made)  # nothing was allocated
     arcore.create_model("pixelcnn", arcore.events.Binary((1, 2, 2)), num_blocks=2)
+
+
+def test_a_mixture_of_endless_members_is_refused_in_time(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    arcore.save(arcore.Mixture([arcore.create_model("deep_nade", SIX, hidden=[2])]), folder)
+    (member,) = json.loads((folder / "config.json").read_text())["hyperparameters"]["members"]
+    change(folder, hyperparameters={"members": [member | {"num_members": 10**9}]})
+    with pytest.raises(ValueError, match="num_members: expected at most 1024 for DeepNADE, got 1"):
+        arcore.load(folder)
 
 
 def test_weights_are_checked(tmp_path: Path) -> None:
@@ -243,6 +258,9 @@ def test_weights_are_checked(tmp_path: Path) -> None:
             arcore.load(folder)
     path.unlink()
     with pytest.raises(ValueError, match="model.safetensors: not a readable"):
+        arcore.load(folder)
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="model.safetensors: expected a file"):
         arcore.load(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json: not a JSON file"):

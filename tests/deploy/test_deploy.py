@@ -79,11 +79,17 @@ def test_no_secret_has_a_value(path: Path) -> None:
 def test_pods(document: Any) -> None:
     for pod in pods(document):
         assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         volumes = {volume["name"] for volume in pod["volumes"]}
         for container in pod["containers"]:
             assert re.fullmatch(r"arcore:0\.1\.0(-gpu)?|postgres:17", container["image"])
             assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+            assert "memory" in container["resources"]["limits"]
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]]
+            if document["kind"] == "Deployment":  # KubeRay adds those of Ray's pods
+                assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
             assert {mount["name"] for mount in container["volumeMounts"]} == volumes
             names = [variable["name"] for variable in container.get("env", [])]
             assert len(names) == len(set(names))
@@ -105,6 +111,16 @@ def test_services_find_their_pods() -> None:
         matched = [t for t in templates if t["metadata"]["labels"] == service["spec"]["selector"]]
         ports = {p["name"] for t in matched for c in t["spec"]["containers"] for p in c["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
+
+
+def test_policies_say_who_reaches_each_pod() -> None:
+    found = [parameter.values[0] for parameter in documents()]
+    policies = [d["spec"] for d in found if d["kind"] == "NetworkPolicy"]
+    selected = [policy["podSelector"]["matchLabels"] for policy in policies]
+    deployed = [d["spec"]["selector"]["matchLabels"] for d in found if d["kind"] == "Deployment"]
+    assert all(labels in selected for labels in [{"ray.io/is-ray-node": "yes"}, *deployed])
+    for policy in policies:
+        assert policy["policyTypes"] == ["Ingress"] and all(r["from"] for r in policy["ingress"])
 
 
 @pytest.mark.parametrize("name", ["raycluster", "rayjob"])
@@ -148,12 +164,17 @@ def test_the_image_copies_what_is_there() -> None:
         for name in line.split():
             assert (ROOT / name).exists() and f"!{name}" in ignored
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["1000"]
+    owned = re.findall(r"--owner=ray --group=ray (.*)$", text, re.MULTILINE)
+    assert owned == ["/mnt/artifacts", ".dvc/tmp .dvc/cache .dvc/site-cache"], "nothing that runs"
+    assert "chown" not in text
     minor = re.search(r"^FROM python:3\.(\d+)-slim$", text, re.MULTILINE)
     assert minor is not None and int(minor.group(1)) >= 11
 
 
-def test_compose_binds_loopback() -> None:
+def test_compose_binds_loopback_and_bounds_what_it_starts() -> None:
     services = yaml.safe_load((DEPLOY / "mlflow" / "compose.yaml").read_text())["services"]
+    for service in services.values():
+        assert {"healthcheck", "mem_limit", "pids_limit", "security_opt"} <= service.keys()
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
 

@@ -23,16 +23,6 @@ def test_members_are_counted_once(tmp_path: Path) -> None:
     assert estimate.recorded(tmp_path) == {"digits": 301 + rest}
 
 
-def test_uses_are_counted_where_their_seconds_are_recorded(tmp_path: Path) -> None:
-    folder = tmp_path / "gallery/a"
-    folder.mkdir(parents=True)
-    for use, seconds in (("orderings", {"seconds": 700.0}), ("learned", {})):
-        (folder / f"{use}.json").write_text(json.dumps({"dataset": "digits"} | seconds))
-    uses = {"a": {"uses": dict.fromkeys(("orderings", "learned", "features"))}, "b": None}
-    text = estimate.notice({"datasets": ["digits"], "uses": uses}, tmp_path)
-    assert "digits, 0.2 hours" in text and "and 2 searches and uses, whose seconds" in text
-
-
 def test_the_hours_of_this_project() -> None:
     params = yaml.safe_load((ROOT / estimate.PARAMS).read_text())
     text = estimate.notice(params, ROOT / "results")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException, RestException
 
+from arcore.primitives.checks import WeightsError
 from pipeline.core.errors import UserError
 from pipeline.core.private_folders import SITE_CACHE
 from stages import cli
@@ -75,18 +76,19 @@ LOCKED = "database is locked\n(Background on this error at ...)"
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MlflowException(LOCKED), r"database is locked \(Background"),
+        (MlflowException(LOCKED), r"MLflow: database is locked \(Background"),
         (
             RestException({"error_code": "INTERNAL_ERROR", "message": LOCKED}),
-            r"INTERNAL_ERROR: database is locked \(Background",
+            r"MLflow: INTERNAL_ERROR: database is locked \(Background",
         ),
+        (WeightsError("weights: expected numbers"), "weights: expected numbers$"),
     ],
 )
-def test_a_store_that_fails_is_one_line(error: Exception, said: str) -> None:
+def test_a_store_or_weights_that_fail_are_one_line(error: Exception, said: str) -> None:
     def main() -> None:
         raise error
 
-    with pytest.raises(SystemExit, match=f"^error: MLflow: {said}"):
+    with pytest.raises(SystemExit, match=f"^error: {said}"):
         cli.run(main)
 
 

@@ -36,7 +36,7 @@ from typing import Annotated
 import numpy as np
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.datasets.base import SPLITS, Dataset
 from pipeline.datasets.formats.image_files import SUFFIXES
 from pipeline.datasets.formats.visible_files import visible_files
@@ -140,6 +140,9 @@ def find_images(folder: Path, splits: Mapping[str, list[str]]) -> list[FoundImag
             FoundImage(path, path.parent.relative_to(folder / name).as_posix(), number)
             for path in files
         ]
+    for image in found:
+        fits = image.folder.encode(errors="ignore").decode() == image.folder
+        require(fits, str(folder), "names of folders in UTF-8", image.folder)
     if len({image.path for image in found}) < len(found):
         raise UserError(f"{folder}: expected folders apart for the splits, got {dict(splits)}")
     return sorted(found, key=lambda image: (image.split, image.path))

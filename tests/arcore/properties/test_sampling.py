@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical
 from torch.testing import assert_close
 
+import arcore
 from arcore.decoding import Decoder
 from arcore.model import AutoregressiveModel
 from arcore.primitives.progress import unseen
 from tests.arcore.cases import cases_where, every_case, every_model
 from tests.support.cases import Case, create, declares, event_of
+from tests.support.events import NINE
 from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
@@ -210,4 +212,14 @@ def test_finite_weights_that_overflow_draw_nothing(kind: type[AutoregressiveMode
         assert "got NaN on the way" in str(error)
     else:
         assert kind.__name__ not in OVERFLOWING
-        assert not built.log_prob(drawn).isnan().any()
+        built.log_prob(drawn)
+
+
+def test_finite_weights_that_overflow_score_nothing() -> None:
+    model, x = arcore.create_model("pixelcnn", NINE), torch.ones(2, 1, 3, 3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(1e10)
+    for call in (model.log_prob, model.bits_per_dim):
+        refuses(lambda call=call: call(x), ["weights", "are numbers, got NaN on the way"])
+    assert model.member_log_probs(x).isnan().all()

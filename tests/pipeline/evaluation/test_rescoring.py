@@ -112,6 +112,16 @@ def test_other_weights_other_data_and_none_are_refused(project: Path, monkeypatc
     with pytest.raises(UserError, match=r"digits_binary: expected the data of the record \(0"):
         run(monkeypatch, "toy")
     config.write_text(text)
+    metrics = Path("results/toy/metrics.json")
+    record = json.loads(metrics.read_text())
+    for count, message in (
+        (0, "num_members: expected an integer >= 1"),
+        (5, "expected at most 1 "),
+    ):
+        metrics.write_text(json.dumps(record | {"num_members": count}))
+        with pytest.raises(UserError, match=message):
+            run(monkeypatch, "toy")
+    metrics.write_text(json.dumps(record))
     weights = Path("results/toy/model.safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

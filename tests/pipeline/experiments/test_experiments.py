@@ -208,7 +208,16 @@ def test_where_files_lie_decides_no_weights_and_rows_of_shards_their_order(param
         (schema.TrainerConfig, {"schedule": {"decay": math.inf}}, r"decay: expected a finite"),
         (schema.EvaluationConfig, {"published": {"model": "MADE"}}, r"\{model, variant, split\}"),
         (schema.EvaluationConfig, {"published_member": {}}, r"published_member: expected \{model"),
-        (schema.EvaluationConfig, {"importance_samples": -1}, "importance_samples: expected >= 0"),
+        (
+            schema.EvaluationConfig,
+            {"importance_samples": -1},
+            "importance_samples: expected .*, got -1",
+        ),
+        (
+            schema.EvaluationConfig,
+            {"num_samples": 99999999999},
+            "num_samples: expected .*, got 99999",
+        ),
         (schema.EvaluationConfig, {"importance_rows": 1}, "importance_rows: expected >= 2, got 1"),
         (schema.EvaluationConfig, {"num_test_rows": 1}, r"num_test_rows: expected >= 2"),
         (schema.ClusterConfig, {"num_workers": -1}, r"cluster\.num_workers: expected >= 0, got -1"),

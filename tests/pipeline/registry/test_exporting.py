@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +19,6 @@ import arcore
 from arcore.events import Event, Levels, Real
 from pipeline.datasets.scaling import Scaling
 from pipeline.registry import exporting
-from pipeline.tracking import mlflow_store, run_logger
 from tests.support.cases import randomize
 
 Export = Callable[..., arcore.AutoregressiveModel]
@@ -142,46 +138,6 @@ def test_standardised_values_are_taken_and_given_as_they_were(
     assert len(pyfunc.ArcoreModel.predict(loaded, None, frame, {})) == 0
     with pytest.raises(ValueError, match="model_input: expected"):
         loaded.predict(None, x[:, :2], given)
-
-
-CLEAN = """
-import json, sys, mlflow, numpy as np
-for line in sys.stdin:
-    uri, dtype, events = json.loads(line)
-    model = mlflow.pyfunc.load_model(uri)
-    params = {"method": "sample", "num_samples": 5, "seed": 0}
-    events = np.array(events, dtype)
-    print(json.dumps([model.predict(events)["nats"].tolist(),
-        model.predict(events[:0], params=params).tolist()]))
-"""
-EXPORTED = [("rnade", 1), ("pixelvae", 1), ("deep_nade", 3)]
-
-
-def test_reals_bounds_and_ensembles_pass_through_mlflow(
-    export: Export, home: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    run_id = mlflow_store.start_run("arcore-toy", "toy", "toy", {}, {})
-    asked, expected = [], []
-    for name, members in EXPORTED:
-        model = export(name, members)
-        uri = exporting.log_exported_model(run_id, home / name, members)
-        events = drawn(model)
-        asked.append([uri, "float32" if name == "rnade" else "int64", events.tolist()])
-        expected.append((-model.log_prob(events).detach(), events))
-    run_logger.RunLogger(run_id).finish()
-    ran = subprocess.run(
-        [sys.executable, "-c", CLEAN],
-        input="\n".join(map(json.dumps, asked)),
-        cwd=tmp_path_factory.mktemp("elsewhere"),
-        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()},
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stderr
-    for line, (nats, events) in zip(ran.stdout.splitlines(), expected, strict=True):
-        scores, samples = json.loads(line)
-        assert_close(torch.tensor(scores), nats)
-        assert_close(torch.tensor(samples, dtype=events.dtype), events)
 
 
 @pytest.mark.parametrize(

@@ -155,18 +155,6 @@ def test_vectors_of_frames_are_a_parameter():
     assert np.allclose(found, wanted.detach().numpy())
 
 
-def test_a_table_given_vectors_is_scored_and_drawn():
-    event = arcore.events.Levels([2, 5, 3])
-    loaded = holding(arcore.create_model("made", event, hidden=[8], condition_size=2).eval())
-    params = {"vectors": [0.5, -1.0, 2.0, 0.0, 1.0, 1.0]}
-    drawn = loaded.predict(None, np.empty((0, 3)), {"method": "sample", "num_samples": 3, **params})
-    vectors = torch.tensor(params["vectors"]).view(3, 2)
-    wanted = -loaded.model.log_prob(torch.from_numpy(drawn), vectors)
-    assert np.allclose(loaded.predict(None, drawn, params)["nats"], wanted.detach().numpy())
-    with pytest.raises(ValueError, match="model_input: expected levels"):
-        loaded.predict(None, np.full((3, 3), 4), params)
-
-
 def test_given_frames_are_kept_and_not_scored():
     event = CLIPS
     loaded = holding(arcore.create_model("video_pixel_network", event, **VIDEO).eval())

@@ -228,13 +228,6 @@ def test_codecs_are_rows_among_ours_by_value(files):
     assert "PNG (measured here)" not in labels, "its headers would flatten the rest"
 
 
-def test_what_is_no_image_has_no_codec_rows(files):
-    files.manifest("dna", "dna")
-    files.evaluated("dna", "dna-made", 82.0, events.Binary((180,)))
-    built = comparison.build_report("dna")
-    assert built.codecs == () and "bytes" not in reports.markdown(built)
-
-
 def test_measurements_of_other_data_or_malformed_ones_name_the_file(files):
     files.manifest("digits", event=DIGITS)
     files.evaluated("digits", "m", 100.0, DIGITS, "bits_per_dim")

@@ -13,6 +13,7 @@ import yaml
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader
 from pipeline.data.loading import open_split
+from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
@@ -46,7 +47,7 @@ def project(home: Path) -> None:
 
 
 def test_maps_reach_the_model(project: None) -> None:
-    manifest = shard_reader.verify(SHARDS)
+    manifest = read_manifest(SHARDS)
     assert manifest.condition_shape == (1, 4, 4) and manifest.num_classes is None
     driver.train(compose.load("toy"))
     model = saved_models.load("toy").model.requires_grad_(False)
@@ -88,7 +89,7 @@ def test_maps_of_own_arrays(workdir: Path) -> None:
     }  # fmt: skip
     dataset = catalog.get_dataset(options | {"condition_shape": [2, 3, 3]})
     folder = preprocessing.write(dataset, dataset.decode(Path()), Path("shards"))
-    manifest = shard_reader.verify(folder)
+    manifest = read_manifest(folder)
     assert manifest.conditions["condition_shape"] == (2, 3, 3)
     splits = [shard_reader.read_split(folder, split) for split in catalog.SPLITS]
     found = np.concatenate([split.labels for split in splits])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import wave
 import zlib
@@ -270,6 +271,14 @@ def test_nothing_is_overwritten(archive: Path, tmp_path: Path, monkeypatch) -> N
         compress([tmp_path / "0.png"], model, other)
     assert (out / "mine").read_text() == other.read_text() == "kept"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_pipes_are_refused(archive: Path, tmp_path: Path) -> None:
+    """To open one would wait for whoever writes to it."""
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "y.arc")
+    refuses_to_code(tmp_path / "pipe.png", tmp_path / "model", "pipe.png: expected a file")
+    refuses_to_decode(tmp_path / "y.arc", "y.arc: expected a file")
 
 
 def test_another_model_is_refused(archive: Path, tmp_path: Path) -> None:

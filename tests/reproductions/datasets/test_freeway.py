@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from reproductions.datasets import freeway
 
@@ -34,7 +35,7 @@ def test_games_are_cut_by_time_and_modes(workdir: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(freeway, "play", fake_game)
     dataset = catalog.get_dataset({"name": "freeway", "games": 1})
     out = preprocessing.write(dataset, dataset.decode(workdir), workdir / "shards")
-    manifest = shard_reader.verify(out)
+    manifest = read_manifest(out)
     assert manifest.extra_test_splits == ("novel",) and manifest.context_frames == 4
     assert manifest.condition_sequence == (20, 3)
     read = {split: shard_reader.read_split(out, split) for split in manifest.splits}

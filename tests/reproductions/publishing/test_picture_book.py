@@ -99,24 +99,6 @@ def test_a_page_is_drawn_of_what_is_kept_alone(book: Path) -> None:
     assert kept == {"inpainting-a.png", "inpainting.json", "learned-a.png", "learned.json"}
 
 
-def test_where_another_run_comes_from_is_not_said_of_this_one(
-    book: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """DVC restores use.json beside the timing.json of a later run."""
-    monkeypatch.setattr(picture_book, "commit", lambda: "fedcba9")
-    folder = book.parent / "evaluation/digits/uses/digits-one/learned"
-    record = json.loads((folder / "use.json").read_text()) | {"notes": "Restored."}
-    (folder / "use.json").write_text(json.dumps(record))
-    run(monkeypatch, "--gallery", "digits-one")
-    kept = {
-        name: json.loads((book / f"gallery/digits-one/{name}.json").read_text())
-        for name in ("learned", "inpainting")
-    }
-    assert "device" not in kept["learned"] and kept["learned"]["commit"] == "fedcba9"
-    assert kept["inpainting"]["device"] == "a cpu" and kept["inpainting"]["commit"] == "0123abc"
-    assert "commit fedcba9.\n" in picture_book.drawn(book)
-
-
 def test_a_record_anew_keeps_what_is_of_the_same_weights(
     book: Path, monkeypatch, caplog: pytest.LogCaptureFixture
 ) -> None:

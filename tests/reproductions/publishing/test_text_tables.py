@@ -98,22 +98,6 @@ def test_a_mistake_in_a_table_is_named(files, table: dict[str, object], message:
         text_tables.write(root)
 
 
-def test_a_codec_is_named_so_that_it_is_one(files) -> None:
-    root = project(files, {"columns": ["a"], "cells": ["{name}"], "rows": [{"of": "dna codec zs"}]})
-    files.codecs("dna", ("zstd", 99.0), ("zstd of all rows", 98.0))
-    recording.record_table("dna")
-    message = "dna.json: expected one codec zs, got .'zstd of all rows', 'zstd'"
-    with pytest.raises(UserError, match=message):
-        text_tables.write(root)
-
-
-def test_an_unknown_table_is_named(files) -> None:
-    table = {"columns": ["a"], "cells": ["{name}"], "rows": []}
-    root = project(files, table, PAGE.replace("numbers", "other"))
-    with pytest.raises(UserError, match=r"no table other; expected one of \['numbers'\]"):
-        text_tables.write(root)
-
-
 def test_embedded_results_are_kept_as_they_are(files) -> None:
     root = project(
         files, {"columns": ["a", "b"], "cells": ["{name}", "{test}"], "each": ["embedded"]}
@@ -148,20 +132,6 @@ def test_embedded_results_are_kept_as_they_are(files) -> None:
 )
 def test_a_half_goes_to_the_even_one(value: float, digits: int, text: str) -> None:
     assert wording.rounded(value, digits) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "stderr", "text"),
-    [
-        (177445.6782, 3e-9, "177445.68 ± 0.00"),  # of rows that all cost the same
-        (-8.0, 1e-16, "-8.00 ± 0.00"),
-        (8.0, 0.0, "8.00 ± 0.00"),
-        (0.0, 0.005, "0.0000 ± 0.0050"),
-        (177445.6782, 0.0042, "177445.6782 ± 0.0042"),
-    ],
-)
-def test_an_error_of_summing_is_none(value: float, stderr: float, text: str) -> None:
-    assert wording.with_error(value, stderr) == text
 
 
 TRIALS = """trial,status,epochs,best_valid_nats,model.skip,trainer.seed,problem
@@ -281,16 +251,3 @@ def test_of_two_objectives_the_trials_that_none_beats_are_drawn(files) -> None:
         "| 4 | 80.50 | 0.1 |",
     ]
     assert lines[4] == "<!-- end -->"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "expected a table of trials"),
-        (TRIALS.replace("79.0", "inf?"), "best_valid_nats: expected a number for each trial"),
-        (TRIALS.replace("79.0", ""), "best_valid_nats: expected a number for each trial"),
-    ],
-)
-def test_damaged_trials_are_named(files, text: str, message: str) -> None:
-    with pytest.raises(UserError, match=f"trials.csv: {message}"):
-        drawn_of(files, text)

@@ -102,18 +102,12 @@ def entropy_and_sum(name: str, raw: Path) -> tuple[float, float, str]:
 
 
 @needs_mirror
-@pytest.mark.parametrize(
-    ("name", "expected", "within"),
-    [("moving_mnist", PUBLISHED_BOUND, 1), ("moving_mnist_32", 39.86, 0.005)],
-)
-def test_a_known_bound_is_reproduced(
-    tmp_path: Path, name: str, expected: float, within: float
-) -> None:
+def test_a_known_bound_is_reproduced(tmp_path: Path) -> None:
     for file in MNIST.parent.glob("*.gz"):
         (tmp_path / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
-    bound, error, digest = entropy_and_sum(name, tmp_path)
-    assert abs(bound - expected) < within and error < 0.2
-    assert digest == TEST_SHA256[name]
+    bound, error, digest = entropy_and_sum("moving_mnist", tmp_path)
+    assert abs(bound - PUBLISHED_BOUND) < 1 and error < 0.2
+    assert digest == TEST_SHA256["moving_mnist"]
 
 
 def test_embedded_clips_are_always_the_same(tmp_path: Path) -> None:
@@ -188,7 +182,6 @@ def test_manifest_keeps_what_clips_need(few: Path) -> None:
     manifest = read_manifest(few)
     assert manifest.context_frames == 3 and manifest.unit == "nats_per_frame"
     assert manifest.splits["train"].row_shape == (2, 4, 4)
-    shard_reader.verify(few)
 
 
 def test_rows_of_an_epoch_are_a_fraction_of_the_digits(tmp_path: Path) -> None:
@@ -242,7 +235,7 @@ def write_pushed(folder: Path, **changed: np.ndarray) -> Path:
 
 def test_models_are_conditioned_on_a_vector_for_each_frame(tmp_path: Path) -> None:
     folder = write_pushed(tmp_path)
-    assert shard_reader.verify(folder).condition_sequence == (5, 2)
+    assert read_manifest(folder).condition_sequence == (5, 2)
     optimizer = {"name": "adamw", "learning_rate": 0.03}
     nats = {}
     for sequence in (None, (5, 2)):
@@ -260,8 +253,8 @@ def test_models_are_conditioned_on_a_vector_for_each_frame(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [
-        (np.zeros((9, 5, 3), np.float32), r"of shape \(9, 5, 2\), got .*\(9, 5, 3\)"),
-        (np.zeros((9, 5, 2)), "expected float32 conditions"),
+        (np.zeros((9, 5, 3), np.float32), r"of shape \(9, 5, 2\) and .*, got shape \(9, 5, 3\)"),
+        (np.zeros((9, 5, 2)), "dtype float32, got .* dtype float64"),
         (np.full((9, 5, 2), np.nan, np.float32), "expected finite conditions"),
     ],
 )
@@ -300,13 +293,6 @@ def test_clips_become_an_animated_picture(levels: int, colours: int, tmp_path: P
             picture.seek(frame)
             colours_of.append(picture.convert("RGB").getpixel((0, 68)))
     assert colours_of == [video_figures.GIVEN] * 2 + [video_figures.DRAWN] * 3
-
-
-def test_clips_of_other_colours_are_refused(tmp_path: Path) -> None:
-    event = arcore.events.Levels(2, (2, 2, 4, 4))
-    x = np.zeros((1, *event.shape), np.uint8)
-    with pytest.raises(ValueError, match="event: expected clips of one or three colours"):
-        video_figures.save_clips(tmp_path / "a.png", [x, x], event, 1)
 
 
 @pytest.mark.parametrize("event", [Gray((3, 1, 4, 4)), arcore.events.Levels(5, (3, 1, 4, 4))])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.clips import robotic_pushing
 from pipeline.datasets.formats import tfrecords
@@ -166,7 +167,7 @@ def test_robotic_pushing_is_decoded_into_shards(folder: Path) -> None:
     assert train.x.shape == (2, 20, 3, 64, 64) and len(valid) == 1 and len(test) == 1
     assert abs(int(train.x[1, 3, 0, 32, 32]) - 10) <= 2  # red by clip, green by frame
     assert abs(int(valid.x[0, 5, 1, 9, 9]) - 60) <= 4  # the middle square alone
-    manifest = shard_reader.verify(out)
+    manifest = read_manifest(out)
     assert manifest.context_frames == 2 and manifest.condition_sequence == (20, 10)
     assert train.labels.shape == (2, 20, 10) and train.labels.dtype == np.float32
     assert train.labels[1, :3, 0].tolist() == [0, 1, 2] and test.labels[0, 1, 5] == -2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -225,6 +226,12 @@ def test_bad_arrays_get_one_line(options: dict[str, Any], message: str) -> None:
     with refused(message):
         dataset = own("arrays", **{**GOOD, **options})
         preprocessing.write(dataset, dataset.decode(Path()), Path("shards"))
+
+
+def test_a_pipe_is_refused() -> None:
+    os.mkfifo("pipe.npy")
+    with refused("pipe.npy: expected a file or a folder, got 'a pipe or a device'"):
+        adding.add("arrays", "mine", "pipe.npy", [])
 
 
 def test_wide_conditions_count_in_what_is_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

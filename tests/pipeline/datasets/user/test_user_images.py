@@ -240,6 +240,12 @@ def test_splits_without_test_are_refused_and_a_class_may_be_called_train() -> No
     assert guess("one")["classes"] == ["train/cat", "train/dog"]
 
 
+def test_folders_that_are_not_in_utf_8_are_refused() -> None:
+    write_folders({"pets/cat": 2, "pets/\udcff": 2})
+    with refused(r"pets: expected names of folders in UTF-8, got '\\udcff'"):
+        guess("pets")
+
+
 def test_rows_that_are_large_have_shards_of_fewer() -> None:
     write_folders({"photos": 30})
     large = ["height=256", "width=512"]
