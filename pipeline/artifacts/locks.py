@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,17 +33,20 @@ def path_beside(place: str, folder: str) -> Path:
 
 @contextlib.contextmanager
 def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Hold a lock within a block; a killed holder holds nothing, though the file stays."""
+    """Hold a lock within a block; a killed holder holds nothing, though the file stays.
+
+    `wait` waits for another holder, with one line in the log; stages of `make repro` always do.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        if not wait:
+        if not wait and paths.REPRO not in os.environ:
             raise UserError(
                 f"{what}: expected to be alone, got another process of the same; wait for it"
             ) from None
-        log.info("%s: waits for another process of the same", what)
+        log.warning("warning: %s: waits for another process of the same (%s)", what, path)
         lock.acquire()
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):

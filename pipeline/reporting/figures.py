@@ -137,8 +137,8 @@ def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) ->
 class Dots:
     """The test values of a report in one chart."""
 
-    dots: list[Dot]
-    omitted: list[str]
+    dots: list[Dot]  # the best last
+    omitted: list[str]  # what is not drawn, in words
     unit: str
     entropy: float | None
 

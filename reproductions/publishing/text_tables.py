@@ -16,7 +16,7 @@ A page has a marked place for each:
                             is `test` of the record `with` it
 
 `each` in place of `rows` has a row for each record of some kinds: embedded, searches, studies.
-`reproductions.publishing.record_fields` says what records and fields there are. `layout: text`
+`reproductions.publishing.recorded` says what records and fields there are. `layout: text`
 draws aligned columns in place of a Markdown table.
 """
 
@@ -35,7 +35,7 @@ from pipeline.core.yaml_settings import read_yaml
 from pipeline.reporting import search_tables, tables, use_sections
 from pipeline.reporting.search_tables import Table
 from reproductions.publishing.picture_book import GalleryPart
-from reproductions.publishing.record_fields import RecordFields
+from reproductions.publishing.recorded import RecordFields
 
 PAGES = (
     "README.md",

@@ -184,9 +184,9 @@ SAID = {"fetch": "datasets:", "preprocess": "datasets:"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_help_and_usage(run, capsys: pytest.CaptureFixture[str], stage: str) -> None:
+def test_help_and_usage(run_stage, capsys: pytest.CaptureFixture[str], stage: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        run(ROOT, stage, "--help")
+        run_stage(ROOT, stage, "--help")
     said = capsys.readouterr()
     assert ended.value.code == 0 and said.err == ""
     assert said.out.startswith(f"usage: python -m stages.{stage}")
