@@ -12,11 +12,7 @@ from stages import cli
 
 def main() -> None:
     """Write one dataset's report, or print existing ones."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.report",
-        description="Write reports/<dataset>/ (table.md, table.csv, report.html) and "
-        "reports/index.html.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.report", description=__doc__)
     parser.add_argument("datasets", nargs="*", metavar="dataset")
     parser.add_argument("--show", action="store_true", help="only print the tables that exist")
     options = parser.parse_args()
