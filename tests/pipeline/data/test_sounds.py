@@ -95,36 +95,6 @@ def test_waves_go_around(tmp_path: Path) -> None:
     assert sound_files.count_samples(tmp_path / "a.wav", Hearing(8000), "a") == 256
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (
-            lambda path: write_wave(path, rate=16000),
-            "expected 8000 Hz (or option resample), got 16000",
-        ),
-        (lambda path: write_wave(path, channels=2), "expected one channel (or option mix), got 2"),
-        (lambda path: write_wave(path, count=0), "expected a sample at least, got 'none'"),
-        (
-            lambda path: path.write_bytes(write_wave(path)[:-50]),
-            "expected samples as many as the header says, whole",
-        ),
-        (
-            lambda path: path.write_bytes(write_wave(path)[:20]),
-            "expected a WAV, FLAC or Ogg file, whole: ",
-        ),
-        (lambda path: path.write_bytes(b"ID3" * 50), "expected a WAV, FLAC or Ogg file, whole: "),
-    ],
-)
-def test_bad_waves_get_one_line(damage: object, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "bad.wav"
-    assert callable(damage)
-    damage(path)
-    with pytest.raises(UserError) as caught:
-        sound_files.read_samples(path, Hearing(8000), path)
-    assert str(caught.value).startswith(f"{path}: {message}")
-    assert "\n" not in str(caught.value)
-
-
 # -- datasets
 
 
