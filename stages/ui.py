@@ -17,10 +17,7 @@ from stages import cli
 
 def main() -> None:
     """Print addresses, then become MLflow's server; of a server elsewhere, print alone."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.ui",
-        description="Print the addresses of MLflow's pages, and serve them on loopback.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.ui", description=__doc__)
     parser.add_argument("--port", type=int, default=5000)
     parser.add_argument("--print", action="store_true", help="only print the addresses")
     options = parser.parse_args()

@@ -145,11 +145,9 @@ def of_params(params: Any) -> str:
 
 
 def of_metrics(metrics: Any) -> str:
-    event = arcore.events.Levels(2, (3,))
-
     def read() -> None:
         text = json.dumps(metrics)
-        Result.from_dict(parse_object(text, "metrics.json"), "metrics.json").check(event, "f")
+        Result.from_dict(parse_object(text, "metrics.json"), "metrics.json").check("f")
 
     return outcome(read)
 

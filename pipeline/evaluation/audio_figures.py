@@ -16,6 +16,7 @@ from arcore.events import Levels
 from arcore.primitives.companding import mu_law_decode
 from pipeline.datasets.base import Sound
 from pipeline.datasets.formats.sound_files import wave_bytes
+from pipeline.evaluation import image_figures
 
 MAX_PAIRS = 6
 WINDOW_SECONDS = 0.032
@@ -32,13 +33,7 @@ def title_of(label: np.ndarray, sound: Sound) -> str:
 
 
 def text_of(label: np.ndarray, sound: Sound) -> str:
-    """Return the text of a row's label, nothing without one.
-
-    Example:
-        >>> sound = Sound(8000, 10, 2, ("ann",), ("AH", "N"))
-        >>> text_of(np.array([10, 0, 2, 0, 1]), sound)
-        'AH N'
-    """
+    """Return the text of a row's label, nothing without one."""
     _, _, count, *symbols = label.tolist()
     between = " " if max(map(len, sound.symbols), default=1) > 1 else ""
     return between.join(sound.symbols[symbol] for symbol in symbols[:count])
@@ -93,7 +88,7 @@ def spectrograms(
     columns, titles = len(rows[0]), [[_wrapped(title) for title, _ in row] for row in rows]
     lines = sum(1 + max(title.count("\n") for title in row) for row in titles)
     size = (PANEL * columns + 0.8, 1.5 * len(rows) + LINE * lines + 0.5)
-    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    figure = image_figures.new_figure(*size)
     panels = figure.subplots(len(rows), columns, squeeze=False, sharey=True)
     for number, row in enumerate(rows):
         for axes, title, (_, levels) in zip(panels[number], titles[number], row, strict=True):
@@ -133,11 +128,6 @@ def spectrogram(amplitudes: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return a magnitude spectrogram in decibels below the loudest, (frequencies, frames).
 
     Frames are of 32 ms, three quarters overlapping, under a Hann window.
-
-    Example:
-        >>> tone = np.sin(2 * np.pi * 1000 / 8000 * np.arange(8000))
-        >>> int(spectrogram(tone, 8000).mean(1).argmax() * 8000 / 256)
-        1000
     """
     size = max(8, int(WINDOW_SECONDS * sample_rate))
     padded = np.pad(amplitudes, size // 2)

@@ -23,25 +23,23 @@ import yaml
 from arcore import events
 from arcore.events import Event
 from pipeline.artifacts import artifact
-from pipeline.artifacts.artifact import Artifact
 from pipeline.artifacts.shared_copies import unpublished
-from pipeline.artifacts.writer import Begun, alone, writing
+from pipeline.artifacts.writer import alone, writing
 from pipeline.cluster import shared_storage
 from pipeline.core import paths, stage_code
 from pipeline.core import storage as places
 from pipeline.core.errors import UserError
-from pipeline.core.records import flat, value_of
+from pipeline.core.records import value_of
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
-from pipeline.datasets.base import Dataset
 from pipeline.evaluation import experiment_evaluation, identity, result_files
 from pipeline.evaluation.result_records import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose, naming, params_file
 from pipeline.experiments.schema import ExperimentConfig
-from pipeline.tracking import mlflow_store, run_logger
+from pipeline.tracking import mlflow_store
 from pipeline.training import driver
 
 log = logging.getLogger(__name__)
@@ -54,10 +52,6 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
 
     A run that was killed goes on: folds that are finished are kept, an unfinished training
     continues. The standard error is that of the mean over folds, std / sqrt(folds).
-
-    Raises:
-        UserError: for a dataset without folds, an entry that does not fit its experiment, missing
-            raw files, or what training and evaluating raise.
     """
     entry, config = params_file.read_entry("folds", name), compose.load(name, overrides)
     fixed = {
@@ -76,48 +70,22 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     raw = fetching.verify_raw(dataset).resolve()
     title = naming.over_folds(config.result_name)
     output = artifact.folds(name, dataset.name, config.result_name, title)
-    with alone(output) as begun:
-        return _run(config, dataset, raw, described, output, begun)
-
-
-def _run(
-    config: ExperimentConfig,
-    dataset: Dataset,
-    raw: Path,
-    described: tuple[str, str | None],
-    output: Artifact,
-    begun: Begun,
-) -> Path:
-    title, hashed = output.folder.name, config.config_hash("folds")
-    run_id = mlflow_store.start_run(
-        mlflow_store.experiment_of(dataset.name),
-        title,
-        shared_storage.run_key(
-            config.cluster, f"{hashed}-{dataset.num_folds}-{config.result_name}"
-        ),
-        params=flat(config.to_dict()),
-        tags={"commit": begun.commit},
-    )
-    home = paths.work() / "folds" / config.result_name
-    with run_logger.ended_by_errors(run_id, driver.AskedToStop):
+    with alone(output):
+        home = paths.work() / "folds" / config.result_name
         outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
         result = dataclasses.replace(
             summary(title, outcomes, config.evaluation.published),
             config_sha256=described[0],
             entry_sha256=described[1],
         )
-        logger, score = run_logger.RunLogger(run_id), result.score
-        storage = shared_storage.shared_storage(config.cluster)
-        with writing(output, storage=storage, run=logger) as folder:
+        with writing(output, storage=shared_storage.shared_storage(config.cluster)) as folder:
             event = _write(config, result, outcomes, home, folder)
         result_files.write_summary(result, event)
-        logger.metrics({"test_nats": score.nats, "test_nats_stderr": score.nats_stderr})
-        logger.finish("FINISHED")
+        places.discard(home)  # a half removed one would be taken for a finished one
     log.info(
         "%s: test %.3f +- %.3f nats, mean over %d folds",
-        config.result_name, score.nats, score.nats_stderr, len(outcomes),
+        config.result_name, result.score.nats, result.score.nats_stderr, len(outcomes),
     )  # fmt: skip
-    places.discard(home)  # a half removed one would be taken for a finished one
     return output.folder
 
 

@@ -56,12 +56,7 @@ class ImageCodec:
 
 
 def applies(event: Event) -> TypeGuard[Levels]:
-    """Tell whether an event is an image that the codecs can code.
-
-    Example:
-        >>> applies(Levels(256, (3, 32, 32))), applies(Levels(2, (180,)))
-        (True, False)
-    """
+    """Tell whether an event is an image that the codecs can code."""
     return (
         is_levels(event)
         and event.num_levels <= 256
@@ -220,11 +215,7 @@ def libraries() -> dict[str, str | None]:
 
 
 def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:
-    """Code images (N, C, H, W) uint8, N > 1, by every codec that can, each alone and all together.
-
-    Raises:
-        RuntimeError: if an image does not come back as it was.
-    """
+    """Code images (N, C, H, W) uint8, N > 1, by every codec, each alone and all together."""
     codecs = [codec for codec in CODECS.values() if codec.applies(event)]
     longest, side = max(images.shape[2:]), max(mosaic_extents(images.shape))
     alone = [codec for codec in codecs if codec.alone and codec.holds(longest)]
@@ -260,10 +251,6 @@ def mosaic(images: np.ndarray) -> np.ndarray:
     """Put images (N, C, H, W) side by side in a near-square, (C, rows H, columns W).
 
     There are ceil(sqrt(N)) columns, and what is left over is level 0.
-
-    Example:
-        >>> mosaic(np.arange(1, 4, dtype=np.uint8).reshape(3, 1, 1, 1)).tolist()
-        [[[1, 2], [3, 0]]]
     """
     count, channels, height, width = images.shape
     total_height, total_width = mosaic_extents(images.shape)
@@ -275,12 +262,7 @@ def mosaic(images: np.ndarray) -> np.ndarray:
 
 
 def mosaic_extents(shape: Sequence[int]) -> tuple[int, int]:
-    """Return the height and width of the mosaic of images of shape (N, C, H, W).
-
-    Example:
-        >>> mosaic_extents((3, 1, 8, 9))
-        (16, 18)
-    """
+    """Return the height and width of the mosaic of images of shape (N, C, H, W)."""
     count, _, height, width = shape
     columns = math.isqrt(count - 1) + 1
     return math.ceil(count / columns) * height, columns * width

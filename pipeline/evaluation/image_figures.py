@@ -1,12 +1,13 @@
-"""Pictures of one evaluation: samples and real events, and the learning curve."""
+"""Figures of images: rows of them with titles, samples next to real events, learning curves."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -15,54 +16,83 @@ from arcore.events import Event, is_levels, is_real
 from pipeline.training.history import read_history
 
 MAX_PANELS = 6
+COLUMNS = 10
+PAPER = 0.9  # between images, where white ones are to be seen
+GAP = 1 / 8  # of an image's side, between images
+INCHES = 0.55  # of an image
+DPI = 110
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure; sizes are in inches."""
+    return Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+
+
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure with one panel; sizes are in inches."""
+    figure = new_figure(width, height)
+    return figure, figure.subplots()
+
+
+def grid(rows: Sequence[tuple[str, np.ndarray]]) -> Figure:
+    """Draw rows of images (N, H, W, 3) in [0, 1], each with its title to the left."""
+    count = max(len(images) for _, images in rows)
+    height, width = rows[0][1].shape[1:3]
+    gap = max(1, round(GAP * min(height, width)))
+    step = (height + gap, width + gap)
+    canvas = np.full((len(rows) * step[0] + gap, count * step[1] + gap, 3), PAPER)
+    for row, (_, images) in enumerate(rows):
+        for column, image in enumerate(images):
+            top, left = gap + row * step[0], gap + column * step[1]
+            canvas[top : top + height, left : left + width] = image
+    longest = max(len(title) for title, _ in rows)
+    size = (0.09 * longest + 0.3 + INCHES * count, 0.25 + INCHES * len(rows))
+    figure, axes = new_axes(*size)
+    axes.imshow(canvas, interpolation="nearest")
+    axes.set_yticks(
+        [gap + row * step[0] + height / 2 - 0.5 for row in range(len(rows))],
+        [title for title, _ in rows],
+        fontsize=8,
+    )
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
 
 
 def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
-    """Draw samples and real events: grids of images, discrete vectors as rows of a matrix.
+    """Draw events (N, *shape) by title, "samples" and "real" among them.
 
-    Real vectors are points in the planes of neighbouring dimensions, see `scatter_figure`.
-
-    Arguments:
-        pictures: events (N, *shape) by title: "samples", "real", and others for a second row.
-        event: what is modelled.
+    Images are rows, real vectors points in planes, and others rows of a matrix.
     """
-    samples, real = pictures["samples"], pictures["real"]
+    real = pictures["real"]
     if is_real(event) and len(event.shape) == 1:
-        return scatter_figure(samples, real)
-    columns = max(2, len(pictures) - 2)
-    rows = 1 if len(pictures) == 2 else 2
-    figure = Figure(figsize=(4.5 * columns, 4.8 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for axes in panels[0, 2:]:
-        axes.set_axis_off()
-    low, high = _range(event, real)
-    used = [*panels[0, :2], *panels[1:].ravel()]
-    for axes, (title, x) in zip(used, pictures.items(), strict=True):
-        grid = tile(x) if is_picture(event) else x.reshape(len(x), -1)
-        if grid.ndim == 3:  # imshow takes colours in [0, 1]
-            grid = (grid - low) / (high - low)
-        axes.imshow(
-            grid,
-            cmap="gray",
-            vmin=low,
-            vmax=high,
-            interpolation="nearest",
-            aspect="equal" if is_picture(event) else "auto",
-        )
+        return scatter_figure(pictures["samples"], real)
+    if not is_picture(event):
+        return _matrices(pictures)
+    lines = []
+    for title, images in pictures.items():
+        shades = np.broadcast_to(_shades(images, event, real), (len(images), 3, *images.shape[2:]))
+        for first in range(0, len(images), COLUMNS):
+            part = shades[first : first + COLUMNS].transpose(0, 2, 3, 1)
+            lines.append(("" if first else title, part))
+    return grid(lines)
+
+
+def _matrices(pictures: Mapping[str, np.ndarray]) -> Figure:
+    figure = new_figure(4.5 * len(pictures), 4.8)
+    for axes, (title, x) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
+        axes.imshow(x.reshape(len(x), -1), cmap="gray", interpolation="nearest", aspect="auto")
         axes.set(title=title, xticks=[], yticks=[])
     return figure
 
 
-def _range(event: Event, real: np.ndarray) -> tuple[float, float]:
-    """Return what is black and white: the ends of levels, bits or [0, 1], else those of real rows.
-
-    Arguments:
-        event: what is modelled; of reals without bins the range is that of real ones.
-        real: events of the dataset.
-    """
+def _shades(images: np.ndarray, event: Event, real: np.ndarray) -> np.ndarray:
+    """Return images in [0, 1]: over their levels, bits or [0, 1], else the range of real ones."""
+    low, high = 0.0, event.num_levels - 1.0 if is_levels(event) else 1.0
     if is_real(event) and event.bin_width is None:
-        return float(real.min()), float(real.max())
-    return 0.0, event.num_levels - 1.0 if is_levels(event) else 1.0
+        low, high = float(real.min()), float(real.max())
+    return np.clip((images.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
 
 
 def is_picture(event: Event) -> bool:
@@ -78,7 +108,7 @@ def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
     pairs = [(d, d + 1) for d in range(min(real.shape[1] - 1, MAX_PANELS))]
     columns = max(1, min(3, len(pairs)))
     rows = max(1, math.ceil(len(pairs) / columns))
-    figure = Figure(figsize=(3 * columns + 1, 3 * rows), layout="constrained")
+    figure = new_figure(3 * columns + 1, 3 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     if not pairs:
         panels[0].hist([real[:, 0], samples[:, 0]], bins=20, label=["real", "samples"])
@@ -97,38 +127,15 @@ def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
 
 def write_strip(path: Path, images: np.ndarray, event: Event, real: np.ndarray) -> None:
     """Write images (N, C, H, W) side by side as a PNG of H by N * W pixels, for a report to cut."""
-    low, high = _range(event, real)
-    shades = ((images.astype(np.float64) - low) / max(high - low, 1e-12)).clip(0, 1)
-    gray = (255 * shades).round().astype(np.uint8)
+    gray = (255 * _shades(images, event, real)).round().astype(np.uint8)
     count, channels, height, width = gray.shape
     strip = gray.transpose(2, 0, 3, 1).reshape(height, count * width, channels)
     Image.fromarray(strip[..., 0] if channels == 1 else strip).save(path)
 
 
-def tile(images: np.ndarray) -> np.ndarray:
-    """Arrange images (N, C, H, W) as one square grid with a border of one pixel.
-
-    Returns:
-        (rows * (H + 1) + 1, columns * (W + 1) + 1) for one channel, with a last axis of 3 for
-        three. The border has half the largest value.
-    """
-    count, channels, height, width = images.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    border = images.max() / 2 if images.size else 0
-    shape = (rows * (height + 1) + 1, columns * (width + 1) + 1, channels)
-    grid = np.full(shape, border, dtype=np.float32)
-    for index, image in enumerate(images):
-        top = (index // columns) * (height + 1) + 1
-        left = (index % columns) * (width + 1) + 1
-        grid[top : top + height, left : left + width] = image.transpose(1, 2, 0)
-    return grid[..., 0] if channels == 1 else grid
-
-
 def curve_figure(history: Path) -> Figure:
     """Draw the training and validation curves of a history.csv, in nats."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(6, 4)
     rows = read_history(history)
     for column, label in (("train_nats", "train"), ("valid_nats", "valid")):
         points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]

@@ -14,7 +14,9 @@ import yaml
 from torch import Tensor
 
 import arcore
+from arcore.events import Levels
 from arcore.mixtures import fit_weights
+from arcore.pools import fit_pool
 from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import Artifact
 from pipeline.artifacts.origin import device_name
@@ -26,10 +28,11 @@ from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, unknown_name
 from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.shard_reader import ShardReader
-from pipeline.evaluation import pooling, scoring, trained_entry
+from pipeline.data.shard_reader import ShardReader, Split
+from pipeline.datasets.read_transforms import choose_rows
+from pipeline.evaluation import scoring, trained_entry
 from pipeline.experiments import compose
-from pipeline.experiments.schema import ExperimentConfig
+from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training import saved_models
@@ -90,9 +93,6 @@ def mix(config: ExperimentConfig) -> Path:
     (`arcore.pools.fit_pool`); no training or test row is seen. history.csv has the nats of the
     rows after each iteration, config.yaml the weights by the names of the members. A member that
     has not joined, or has been trained again since, joins first.
-
-    Raises:
-        UserError: as for `join`, or if another process mixes the same.
     """
     output = artifact.mixture(config.name, config.dataset["name"])
     with alone(output) as begun:
@@ -160,7 +160,7 @@ def _fit(
     if config.pooled:
         valid = ShardReader(paths.shards(config.dataset["name"]), "valid")
         device = local_device(config.cluster)
-        weights, history = pooling.fit(models, valid, config.evaluation, device)
+        weights, history = fit_shares(models, valid, config.evaluation, device)
         return arcore.Pool(models, weights), weights, history
     scores = torch.tensor([_read_scores(folder) for folder in folders], dtype=torch.float64).T
     weights, history = fit_weights(-scores)
@@ -249,3 +249,37 @@ def _read_scores(folder: Path) -> list[float]:
         return [float(row) for row in path.read_text(encoding="utf-8").splitlines()[1:]]
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a number in each line, got {one_line(error)}") from None
+
+
+NUMBERS = 1 << 27  # logits that are kept, half a gigabyte in float32
+AT_ONCE = 1 << 24  # of these, what a batch may have
+
+
+def fit_shares(
+    models: Sequence[arcore.AutoregressiveModel],
+    split: Split,
+    plan: EvaluationConfig,
+    device: torch.device,
+) -> tuple[Tensor, list[float]]:
+    """Fit the weights of a pool of models to rows that they were not trained on.
+
+    Returns (models,) float64 weights, and the mean nats of those rows before each of Newton's steps
+    and at the end. Of rows with many levels a random subset is taken, as many as `NUMBERS` logits
+    allow: each has as many conditionals as dimensions, of which to learn a weight a model.
+    """
+    pooled = arcore.Pool(models).eval().to(device)
+    event = pooled.event
+    assert isinstance(event, Levels)
+    size = event.size * event.num_levels * len(models)
+    count = min(len(split), max(1, NUMBERS // size))
+    if count < len(split):
+        log.info("weights are fitted to %d of %d validation rows", count, len(split))
+    chosen = choose_rows(len(split), count, plan.seed)
+    at_once = min(plan.batch_size, max(1, AT_ONCE // size))
+    batches = []
+    for _, batch in scoring.read_batches(pooled, split, at_once, chosen):
+        with torch.no_grad():
+            logits = pooled.member_logits(batch.x, batch.condition)
+        batches.append((logits.float().cpu(), batch.x.cpu()))
+    weights, history = fit_pool(batches)
+    return weights, [nats * event.size for nats in history]

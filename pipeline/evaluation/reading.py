@@ -43,11 +43,7 @@ class ModelConfig:
 
     @classmethod
     def read(cls, path: Path) -> ModelConfig:
-        """Read a `config.yaml`.
-
-        Raises:
-            UserError: naming the file, if it is missing or malformed.
-        """
+        """Read a `config.yaml`."""
         where = str(path)
         if not path.is_file():
             raise UserError(f"{path}: missing; train the experiment first")
@@ -121,9 +117,6 @@ def read_results(dataset: str) -> list[Evaluated]:
 
     What was trained on other data than the shards is left out, with a warning, and so is what
     params.yaml no longer has on this dataset.
-
-    Raises:
-        UserError: if nothing is evaluated, or naming the file and the key that is malformed.
     """
     shards = paths.shards(dataset)
     present = (shards / "manifest.json").is_file()
@@ -164,11 +157,7 @@ def hashes(files: Iterable[Path]) -> str:
 
 
 def read_current(folder: Path) -> Evaluated:
-    """Read a result of the model, the shards and the entry of params.yaml that are there now.
-
-    Raises:
-        UserError: for a stale one, naming what differs and the command that makes it again.
-    """
+    """Read a result of the model, the shards and the entry of params.yaml that are there now."""
     found = read_evaluated(folder)
     reader.read(_artifact(found.result, folder, (MODEL, SHARDS)))
     identity.Entries.read().check(found.result)
@@ -176,11 +165,7 @@ def read_current(folder: Path) -> Evaluated:
 
 
 def read_evaluated(folder: Path) -> Evaluated:
-    """Read one result; a folder with a config of its own needs no model, as folds have none.
-
-    Raises:
-        UserError: naming the file and the key that is missing or malformed.
-    """
+    """Read one result; a folder with a config of its own needs no model, as folds have none."""
     path, own = folder / "metrics.json", folder / "config.yaml"
     result = result_files.read(folder)
     require(result.experiment == folder.name, f"{path}: experiment", folder.name, result.experiment)
@@ -198,7 +183,7 @@ def read_evaluated(folder: Path) -> Evaluated:
         event = events.after_frames(config.event, result.context_frames)
     except ValueError as error:
         raise UserError(f"{path}: context_frames: {error}") from error
-    result.check(event, str(path))
+    result.check(str(path))
     return Evaluated(result=result, config=config, event=event, folder=folder, training=training)
 
 
@@ -239,8 +224,6 @@ def read_kept_codecs(
             f"{path}: dataset_sha256: expected measurements on the shards "
             f"({str(dataset_sha256)[:12]}), got {got[:12]}; {again}"
         )
-    for one in measured.codecs:
-        one.score.check(event, one.mean_size, str(path))
     return sorted(
         measured.codecs, key=lambda one: (one.score.value_in(measured.unit, event), one.label)
     )

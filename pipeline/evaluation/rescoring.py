@@ -37,10 +37,6 @@ def rescore(name: str) -> list[Rescored]:
     """Score the weights of `results/<name>` on the test rows of their record, `test` first.
 
     Those of an outcome over folds are scored fold by fold, whose shards are made of the raw files.
-
-    Raises:
-        UserError: if no weights are kept, they are not those of the record, the shards are not
-            those that they were trained on, or raw files are missing.
     """
     config, folder = compose.load(naming.experiment_of(name)), paths.results() / name
     record = result_files.read(folder)

@@ -31,9 +31,6 @@ def read(folder: Path) -> Result:
     """Read a result; its seconds and its device are None where `timing.json` is of another one.
 
     DVC restores `metrics.json` from its cache, and leaves a `timing.json` that is there as it is.
-
-    Raises:
-        UserError: naming the file, if it is missing or malformed.
     """
     path = folder / "metrics.json"
     timing = read_origin(folder, EVALUATION) or {}

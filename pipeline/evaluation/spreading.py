@@ -60,11 +60,7 @@ class ScoringWork:
     files: dict[str, bytes]
 
     def prepare(self, threads: int) -> None:
-        """Load the model.
-
-        Raises:
-            Disagreement: for a host of other code than the driver's.
-        """
+        """Load the model."""
         check_host(self.code_sha256, stage_code.code_sha256("evaluate", self.name))
         torch.set_num_threads(threads)
         with tempfile.TemporaryDirectory() as folder:
@@ -99,9 +95,6 @@ def scorer(
 
     That is this process with a model on its device, or `cluster.num_workers` workers of Ray, where
     that is not 0, which get models/<experiment>/ with weights of the hash.
-
-    Raises:
-        UserError: as for `pipeline.cluster.worker_pool`, and for what a worker finds amiss.
     """
     folder = paths.shards(config.dataset["name"])
     manifest = read_manifest(folder)

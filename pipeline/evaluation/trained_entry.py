@@ -21,12 +21,7 @@ TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the wei
 
 
 def check(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -> None:
-    """Check that a model was trained as its experiment is described now.
-
-    Raises:
-        UserError: naming the key that differs and the stage that makes the model anew, or the
-            member of a mixture that was trained again since.
-    """
+    """Check that a model was trained as its experiment is described now."""
     made = f"run python -m stages.{params_file.stages_of(config.name)[0]} {config.name}"
     if config.mixture and "weights" not in trained.content:
         raise UserError(f"models/{config.name}: expected weights fitted by stages.mix; {made}")

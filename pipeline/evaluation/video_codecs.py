@@ -59,12 +59,7 @@ CODECS = {
 
 
 def applies(event: Event) -> TypeGuard[Levels]:
-    """Tell whether an event is a clip that the codecs can code, and whose score is a likelihood.
-
-    Example:
-        >>> applies(Levels(16, (20, 3, 64, 64))), applies(Levels(256, (3, 64, 64)))
-        (True, False)
-    """
+    """Tell whether an event is a clip that the codecs can code, and whose score is a likelihood."""
     return (
         is_levels(event)
         and not is_gray(event)
@@ -139,9 +134,6 @@ def measure_all(clips: np.ndarray, event: Levels, given: int) -> list[CodecResul
     """Code clips (N, T, C, H, W) uint8, N > 1, by every codec, each alone and all as one stream.
 
     Given frames at the beginning of each clip are not counted.
-
-    Raises:
-        RuntimeError: if a clip does not come back as it was.
     """
     alone = [measure(codec, clips, event, given) for codec in CODECS.values()]
     return alone + [measure_together(codec, clips, event, given) for codec in CODECS.values()]

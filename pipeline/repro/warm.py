@@ -26,6 +26,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
+from pipeline.core import paths
+
 VARIABLE = "ARCORE_WARM"
 _OWN = ("arcore", "pipeline", "stages", "reproductions")
 _STREAMS = 3
@@ -123,6 +125,20 @@ def forward(module: str, arguments: Sequence[str]) -> int | None:
     if not passed:  # it could say nothing any more
         print("error: killed, perhaps by the system for want of memory", file=sys.stderr)
     return 128 + (passed[-1] if passed else signal.SIGKILL)
+
+
+def end_with_repro() -> None:
+    """Ask this process to end when the `make repro` that runs its stage has ended, however."""
+    number = os.environ.get(paths.REPRO)
+    if number is None or not hasattr(os, "pidfd_open"):
+        return
+
+    def watch() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            select.select([os.pidfd_open(int(number))], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _line(connection: socket.socket) -> str:

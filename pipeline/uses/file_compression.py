@@ -170,12 +170,7 @@ def load(folder: Path) -> tuple[arcore.AutoregressiveModel, Levels]:
 
 
 def kept_name(path: Path) -> str:
-    """Return the name that a file is kept under: its relative path, or its last name.
-
-    Example:
-        >>> kept_name(Path("a/b.png")), kept_name(Path("/tmp/b.png")), kept_name(Path("../b.png"))
-        ('a/b.png', 'b.png', 'b.png')
-    """
+    """Return the name that a file is kept under: its relative path, or its last name."""
     is_inside = not path.is_absolute() and ".." not in path.parts
     return path.as_posix() if is_inside else path.name
 

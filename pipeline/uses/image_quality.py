@@ -19,12 +19,7 @@ NOTE = "PSNR is of the mean squared error over all images; SSIM has windows of 7
 
 
 def shades(levels: Tensor, event: Levels) -> Tensor:
-    """Return levels, or reals between them, as shades in [0, 1], float64 on the CPU.
-
-    Example:
-        >>> shades(torch.tensor([0, 3]), Levels(4, (2,))).tolist()
-        [0.0, 1.0]
-    """
+    """Return levels, or reals between them, as shades in [0, 1], float64 on the CPU."""
     return levels.double().cpu() / (event.num_levels - 1)
 
 
@@ -52,10 +47,6 @@ def psnr(truth: Tensor, other: Tensor) -> float:
     """Return the peak signal-to-noise ratio of images in [0, 1] in decibels, -10 log10(error).
 
     The mean squared error is over all images, so that one that is met exactly is no infinity.
-
-    Example:
-        >>> round(psnr(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.1)), 4)
-        20.0
     """
     error = float(((truth.double() - other.double()) ** 2).mean())
     return -10 * math.log10(error) if error > 0 else math.inf
@@ -95,10 +86,6 @@ def enlarge(small: Tensor, factor: int, size: tuple[int, int], mode: str) -> Ten
 
     Bicubic or nearest interpolation is between these places themselves, not between the centres of
     blocks of pixels; beyond the last ones the edge is repeated, and the result is cut to [0, 1].
-
-    Example:
-        >>> enlarge(torch.tensor([[[[0.0, 1.0]]]]), 2, (1, 4), "nearest").tolist()
-        [[[[0.0, 0.0, 1.0, 1.0]]]]
     """
     if mode == "nearest":
         rows, columns = (

@@ -23,8 +23,9 @@ from arcore.inference.posterior import Particles, observation, posterior
 from arcore.primitives.orderings import random_ordering
 from pipeline.core.errors import unknown_name
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
+from pipeline.uses.use_base import Use, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext, rows_at_once
+from pipeline.uses.use_records import UseOutcome
 
 REORDERED = "in an order with the given pixels first"
 MASKS = {
@@ -36,12 +37,7 @@ MASKS = {
 
 
 def missing_pixels(mask: str, event: Levels, seed: int = 0) -> Tensor:
-    """Return which pixels a mask leaves out, (C, H, W) bool; all colours of a pixel together.
-
-    Example:
-        >>> missing_pixels("right", Levels(2, (1, 2, 4)))[0].int().tolist()
-        [[0, 0, 1, 1], [0, 0, 1, 1]]
-    """
+    """Return which pixels a mask leaves out, (C, H, W) bool; all colours of a pixel together."""
     channels, height, width = event.extents
     missing = torch.zeros(height, width, dtype=torch.bool)
     if mask == "lower":

@@ -14,9 +14,9 @@ import arcore
 from arcore.events import Levels
 from arcore.inference.features import first_layer
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
+from pipeline.uses.use_base import Use, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext
-from pipeline.uses.use_records import Number, Shown
+from pipeline.uses.use_records import Number, Shown, UseOutcome
 
 COLUMNS = 10
 NOTES = "What the weights and conditionals look like; the entropies are of the images shown."

@@ -27,11 +27,7 @@ KINDS = {".png": "png", ".wav": "wav"}
 
 
 def read(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntry, np.ndarray]:
-    """Read a file as the levels of an event, to be kept under a name.
-
-    Raises:
-        UserError: one line naming the file, what was expected and what came.
-    """
+    """Read a file as the levels of an event, to be kept under a name."""
     kind = KINDS.get(path.suffix.lower())
     require(kind is not None, str(path), f"one of {', '.join(KINDS)}", path.suffix)
     check_kind(str(kind), event, str(path))

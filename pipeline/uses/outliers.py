@@ -19,9 +19,9 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.evaluation import image_codecs, scoring
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, setting
+from pipeline.uses.use_base import Use, setting
 from pipeline.uses.use_context import UseContext, choose
-from pipeline.uses.use_records import Number
+from pipeline.uses.use_records import Number, UseOutcome
 
 REAL = "real test images"
 OF_REAL = ("shuffled pixels", "mirrored")  # kinds that are made of the real images
@@ -113,12 +113,6 @@ def auc(real: np.ndarray, other: np.ndarray, paired: bool = False) -> tuple[floa
     Ties count half. The standard error is that of DeLong, DeLong and Clarke-Pearson (Biometrics 44,
     1988): the spread of each image's share in the probability, of both kinds together where the
     i-th of the others was made of the i-th real one (`paired`).
-
-    Example:
-        >>> auc(np.array([0.0, 1.0]), np.array([2.0, 3.0]))
-        (1.0, 0.0)
-        >>> auc(np.array([0.0, 1.0]), np.array([0.0, 1.0]), paired=True)
-        (0.5, 0.0)
     """
     of_other, of_real = _share_below(real, other), 1 - _share_below(other, real)
     if paired:

@@ -18,22 +18,16 @@ from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.data.manifest import require_same
 from pipeline.experiments import naming, params_file, schema
 from pipeline.uses import use_context, use_records
-from pipeline.uses.classes import ClassPosteriors
-from pipeline.uses.continuation import Continuation
-from pipeline.uses.denoising import Denoising
-from pipeline.uses.feature_accuracy import FeatureAccuracy
-from pipeline.uses.image_interpolation import ImageInterpolation
+from pipeline.uses.class_uses import ClassPosteriors, FeatureAccuracy
+from pipeline.uses.comparisons import OrderingEnsembles, PairedDifferences
 from pipeline.uses.inpainting import Inpainting
+from pipeline.uses.latent_uses import ImageInterpolation, NoiseLevels
 from pipeline.uses.learned_filters import LearnedFilters
-from pipeline.uses.memorisation import Memorisation
-from pipeline.uses.noise_levels import NoiseLevels
-from pipeline.uses.ordering_ensembles import OrderingEnsembles
 from pipeline.uses.outliers import Outliers
-from pipeline.uses.paired import PairedDifferences
-from pipeline.uses.speakers import SpeakerSwap
-from pipeline.uses.structure import PixelStructure
-from pipeline.uses.super_resolution import SuperResolution
-from pipeline.uses.use_base import Use, UseOutcome
+from pipeline.uses.restoration import Denoising, SuperResolution
+from pipeline.uses.sample_checks import Memorisation, PixelStructure
+from pipeline.uses.sound_uses import Continuation, SpeakerSwap
+from pipeline.uses.use_base import Use
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_descriptions import ALL, USES
 from pipeline.uses.use_records import UseRecord
@@ -68,10 +62,6 @@ def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
     Writes `evaluation/<dataset>/uses/<experiment>/`, with one folder per use. With overrides that
     folder has a name of its own, and reports do not read it. The numbers of `all` are also written
     to `metrics/uses/<experiment>.json`.
-
-    Raises:
-        UserError: for an unknown use or setting or a missing model, before anything runs; for a
-            model that a use is not for, after the others have run.
     """
     uses = _uses(name, experiment, overrides)
     context = use_context.load(experiment)
@@ -142,28 +132,20 @@ def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseR
     with writing(output, device=context.model.device) as folder:
         outcome = use.run(context, folder)
         require_same(paths.shards(context.dataset), context.manifest)
-        record = _record(name, use, context, outcome)
+        record = UseRecord(
+            use=name,
+            experiment=context.experiment,
+            model=context.trained.name,
+            dataset=context.dataset,
+            weights_sha256=context.trained.weights_sha256,
+            dataset_sha256=context.manifest.sha256,
+            settings=use.settings(),
+            **vars(outcome),
+        )
         use_records.write(record, folder)
     for number in record.numbers:
         log.info("%s, %s: %s", context.experiment, name, number)
     return record
-
-
-def _record(name: str, use: Use, context: UseContext, outcome: UseOutcome) -> UseRecord:
-    return UseRecord(
-        use=name,
-        experiment=context.experiment,
-        model=context.trained.name,
-        dataset=context.dataset,
-        weights_sha256=context.trained.weights_sha256,
-        dataset_sha256=context.manifest.sha256,
-        settings=use.settings(),
-        notes=outcome.notes,
-        numbers=tuple(outcome.numbers),
-        shown=tuple(outcome.shown),
-        others=outcome.others,
-        other_datasets=outcome.other_datasets,
-    )
 
 
 def _drop_others(out: Path, listed: Collection[str]) -> None:

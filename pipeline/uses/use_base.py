@@ -6,7 +6,6 @@ import abc
 import copy
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ from torch import Tensor
 from pipeline.core.errors import require, require_seed
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.uses.use_context import UseContext
-from pipeline.uses.use_records import Number, Shown
+from pipeline.uses.use_records import Number, UseOutcome
 
 T = TypeVar("T")
 WORDS, LEAST = "words", "least"
@@ -29,24 +28,9 @@ def setting(default: T, words: str, least: float | None = None) -> T:
     return dataclasses.field(default_factory=lambda: copy.copy(default), metadata=metadata)
 
 
-@dataclass(frozen=True)
-class UseOutcome:
-    """What came out of a use, as in a `pipeline.uses.use_records.UseRecord`."""
-
-    numbers: Sequence[Number]
-    shown: Sequence[Shown]
-    notes: str
-    others: dict[str, str] | None = None
-    other_datasets: dict[str, str] | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Use(abc.ABC):
-    """A use of a trained model; its fields are its settings.
-
-    Raises:
-        UserError: for a setting below its least value, or beyond all sense.
-    """
+    """A use of a trained model; its fields are its settings."""
 
     seed: int = setting(0, "of all random choices: rows, noise and draws")
 
@@ -56,11 +40,7 @@ class Use(abc.ABC):
             _require_least(field, getattr(self, field.name))
 
     def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """Write files into a folder, and return what they show.
-
-        Raises:
-            UserError: for a model that the use is not for, or a number that is not finite.
-        """
+        """Write files into a folder, and return what they show."""
         outcome = self._run(context, folder)
         for number in outcome.numbers:
             fits = math.isfinite(number.value) and math.isfinite(number.stderr or 0.0)
@@ -105,13 +85,6 @@ def share_of(name: str, holds: Tensor) -> Number:
     """Return the share of rows of which something holds, (rows,) bool, with its standard error.
 
     Where it holds of all rows or of none, that error would be 0, which says nothing.
-
-    Example:
-        >>> import torch
-        >>> share_of("right", torch.tensor([True, False, True, True])).stderr
-        0.21650635094610965
-        >>> share_of("right", torch.tensor([True, True])).stderr is None
-        True
     """
     share = float(holds.double().mean())
     error = math.sqrt(share * (1 - share) / len(holds)) if 0 < share < 1 else None

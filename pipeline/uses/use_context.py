@@ -67,12 +67,7 @@ class ModelRows:
 
 
 def rows_at_once(event: Levels, particles: int = 1) -> int:
-    """Return the rows that have at most 2^24 probabilities of levels, and 4,096 particles in all.
-
-    Example:
-        >>> rows_at_once(Levels(256, (3, 32, 32))), rows_at_once(Levels(2, (1, 28, 28)), 32)
-        (21, 128)
-    """
+    """Return the rows that have at most 2^24 probabilities of levels and 4,096 particles in all."""
     fitting = PROBABILITIES_AT_ONCE // (event.size * event.num_levels)
     return max(1, min(fitting, EVENTS_AT_ONCE // particles))
 
@@ -81,10 +76,6 @@ def spread(total: int, count: int) -> np.ndarray:
     """Return at most `count` of the numbers below `total`, ascending and evenly spread.
 
     Test rows may be sorted by class, so that the first ones would all be alike.
-
-    Example:
-        >>> spread(10, 4).tolist(), spread(2, 4).tolist()
-        ([0, 3, 6, 9], [0, 1])
     """
     return np.linspace(0, total - 1, min(count, total)).round().astype(np.int64)
 
@@ -244,12 +235,7 @@ def choose(total: int, count: int | None, seed: int) -> np.ndarray:
 
 
 def load(experiment: str) -> UseContext:
-    """Load the model of models/<experiment>, or else the one kept in results/<experiment>.
-
-    Raises:
-        UserError: if neither is there, its files or the shards are damaged or of other data, or
-            the weights kept in results/ are not those of their record.
-    """
+    """Load the model of models/<experiment>, or else the one kept in results/<experiment>."""
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment) is not None
     require(plain, "experiment", "a name of letters, digits, '.', '_' and '-'", experiment)
     folder = paths.usable_model(experiment)

@@ -53,16 +53,26 @@ class Shown(Record):
     caption: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class UseRecord(Record):
-    """A use of one model.
+@dataclass(frozen=True)
+class UseOutcome(Record):
+    """What came out of a use.
 
     Attributes:
-        weights_sha256, dataset_sha256: of the model's weights and of the shards.
         notes: what to know of the numbers, one sentence or more.
         others: hashes of the weights of other experiments that it was compared with, by name.
         other_datasets: hashes of the shards of other datasets that it read, by name.
     """
+
+    numbers: Sequence[Number]
+    shown: Sequence[Shown]
+    notes: str
+    others: dict[str, str] | None = left_out(None)
+    other_datasets: dict[str, str] | None = left_out(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseRecord(UseOutcome):
+    """A use of one model, with the hashes of the model's weights and of the shards."""
 
     use: str
     experiment: str
@@ -71,11 +81,8 @@ class UseRecord(Record):
     weights_sha256: str
     dataset_sha256: str
     settings: dict[str, object]
-    notes: str
     numbers: tuple[Number, ...]
     shown: tuple[Shown, ...]
-    others: dict[str, str] | None = left_out(None)
-    other_datasets: dict[str, str] | None = left_out(None)
 
     def is_current(self, dataset_sha256: str) -> bool:
         """Whether weights and shards, of which these are its own, are those that the use read."""
@@ -126,11 +133,7 @@ def write(record: UseRecord, folder: Path) -> None:
 
 
 def read(folder: Path) -> UseRecord:
-    """Read the record of a use's folder.
-
-    Raises:
-        UserError: naming the file that is missing, malformed, or altered since it was written.
-    """
+    """Read the record of a use's folder."""
     path = folder / USE.main
     record = UseRecord.from_dict(read_object(path), str(path))
     check_files(folder, f"run `python -m stages.use {record.use} {record.experiment}`")
@@ -152,9 +155,6 @@ def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
 
     What was made with other data than the shards, or weights than those in models/ (where there
     are none, in results/), is left out, with a warning.
-
-    Raises:
-        UserError: naming the file that is malformed.
     """
     found = []
     for folder in (path.parent for path in files(dataset)):

@@ -15,9 +15,9 @@ from torch import Tensor
 from arcore.primitives.progress import progress_bar
 from pipeline.evaluation import video_figures
 from pipeline.uses import image_quality, pictures
-from pipeline.uses.use_base import Use, UseOutcome, setting
+from pipeline.uses.use_base import Use, setting
 from pipeline.uses.use_context import ModelRows, UseContext
-from pipeline.uses.use_records import Shown
+from pipeline.uses.use_records import Shown, UseOutcome
 
 AHEAD, BEFORE = "expected one frame ahead", "the true frame before"
 DRAW, MEAN, LAST = "a draw", "the mean of all draws", "the last given frame"

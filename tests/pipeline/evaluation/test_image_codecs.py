@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from arcore.events import Binary, Event, Levels, Real
-from pipeline.core.errors import UserError
 from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
@@ -116,13 +115,6 @@ def test_a_mosaic_too_large_for_a_codec_is_left_out(monkeypatch: pytest.MonkeyPa
         assert len(image_codecs.measure_all(images(event, count), event)) == measured
 
 
-def test_no_codec_beats_the_entropy_of_noise() -> None:
-    event = Levels(256, (3, 16, 16))
-    noise = np.random.default_rng(0).integers(0, 256, (20, *event.extents), dtype=np.uint8)
-    for codec in codecs_of(event):
-        assert image_codecs.measure(codec, noise, event).score.bits_per_dim > 8
-
-
 def test_a_codec_that_loses_something_is_caught() -> None:
     event = Levels(256, (3, 8, 8))
 
@@ -217,8 +209,3 @@ def test_a_mosaic_of_images_sorted_by_class_is_mixed(
     measured = baselines._of_images(dataset, Levels(17, (1, 8, 8)))
     assert np.array_equal(measured, x) != moved
     assert np.array_equal(np.sort(measured, 0), np.sort(x, 0))
-
-
-def test_missing_shards(workdir: Path) -> None:
-    with pytest.raises(UserError, match="digits/manifest.json: file not found; run python -m"):
-        baselines.write("digits")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ from pipeline.evaluation import (
     trained_entry,
 )
 from pipeline.experiments import compose
-from pipeline.tracking import mlflow_store
 from pipeline.training import saved_models
 
 WEIGHTS = Path("models/toy/model.safetensors")
@@ -105,11 +103,6 @@ def test_weights_without_a_result_leave_the_old_one(result: dict) -> None:
             experiment_evaluation.evaluate(compose.load("toy"))
         assert RESULT.read_bytes() == before
         assert [path.name for path in RESULT.parent.parent.iterdir()] == ["toy"]
-
-
-def test_what_is_half_written_is_no_result(result: dict) -> None:
-    shutil.copytree(RESULT.parent, RESULT.parent.with_name(".toy.host-1-ab.partial"))
-    assert [read.name for read in reading.read_results("digits_binary")] == ["toy"]
 
 
 def test_what_is_of_something_else_is_no_result(result: dict) -> None:
@@ -238,12 +231,6 @@ def test_shards_that_are_made_anew_meanwhile_give_no_result(
     assert RESULT.read_bytes() == before
 
 
-def test_a_seed_is_checked_before_the_work(result: dict) -> None:
-    expected = r"evaluation.seed: expected >= 0, got -1"
-    with pytest.raises(UserError, match=expected):
-        compose.load("toy", ["evaluation.seed=-1"])
-
-
 def test_a_result_names_the_entry_and_the_code_that_it_began_with(
     result: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,29 +278,3 @@ def test_weights_that_are_replaced_while_they_are_loaded_are_refused(
     monkeypatch.setattr(saved_models.checkpoints, "load_weights", replaced_meanwhile)
     with pytest.raises(UserError, match="^models/toy: trained anew meanwhile; run this again"):
         saved_models.load_folder(Path("models/toy"))
-
-
-def test_a_request_that_fails_loses_no_metric(
-    project, migrated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copy(migrated, "mlflow.db")
-    run_id = mlflow_store.start_run("arcore-toy", "toy", "toy", {}, {})
-    training = Path("models/toy/training.json")
-    training.write_text(json.dumps(json.loads(training.read_text()) | {"run_id": run_id}))
-    store = mlflow_store.client()
-    log_batch, failing = store.log_batch, [True]
-
-    def fails_once(*given: Any, **named: Any) -> Any:
-        if failing:
-            failing.clear()
-            raise OSError("gone")
-        return log_batch(*given, **named)
-
-    with monkeypatch.context() as outage:
-        outage.setattr(store, "log_batch", fails_once)
-        outage.setattr(mlflow_store, "client", lambda uri=None: store)
-        experiment_evaluation.evaluate(compose.load("toy"))
-    assert not failing
-    logged, found = store.get_run(run_id).data.metrics, json.loads(RESULT.read_text())
-    assert logged["test_nats"] == found["nats"]
-    assert logged["best_valid_nats"] == found["valid_nats"]

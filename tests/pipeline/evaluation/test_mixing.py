@@ -14,17 +14,14 @@ import torch
 import yaml
 
 import arcore
-from pipeline.artifacts import origin, shared_copies
+from pipeline.artifacts import shared_copies
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, preprocessing, shard_reader
-from pipeline.datasets import catalog
+from pipeline.data import shard_reader
 from pipeline.evaluation import (
     experiment_evaluation,
     identity,
-    measuring,
     mixing,
-    pooling,
     reading,
     result_files,
     scoring,
@@ -207,13 +204,13 @@ def test_a_pool_of_many_levels_is_fitted_to_some_rows(
     models = [saved_models.load(name).model for name in POOL["mixture"]]
     valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
     plan = EvaluationConfig()
-    whole, _ = pooling.fit(models, valid, plan, CPU)
-    monkeypatch.setattr(pooling, "AT_ONCE", 7 * 64 * 2 * 2)
-    in_parts, _ = pooling.fit(models, valid, plan, CPU)
+    whole, _ = mixing.fit_shares(models, valid, plan, CPU)
+    monkeypatch.setattr(mixing, "AT_ONCE", 7 * 64 * 2 * 2)
+    in_parts, _ = mixing.fit_shares(models, valid, plan, CPU)
     torch.testing.assert_close(in_parts, whole)
-    monkeypatch.setattr(pooling, "NUMBERS", 10 * 64 * 2 * 2)
+    monkeypatch.setattr(mixing, "NUMBERS", 10 * 64 * 2 * 2)
     with caplog.at_level("INFO"):
-        some, _ = pooling.fit(models, valid, plan, CPU)
+        some, _ = mixing.fit_shares(models, valid, plan, CPU)
     assert f"fitted to 10 of {len(valid)} validation rows" in caplog.text
     assert not torch.equal(some, whole)
 
@@ -226,11 +223,6 @@ def test_its_result_names_the_members(mixed: Path) -> None:
     assert all(f"{weight:.3f} {name}" in said for name, weight in row.config.weights.items())
     history = Path("models/both/history.csv").read_text().splitlines()
     assert float(history[-1].split(",")[-2]) == pytest.approx(row.result.valid_nats, abs=1e-3)
-
-
-def test_an_override_of_the_evaluation_has_a_name_of_its_own(mixed: Path) -> None:
-    config = compose.load("both", ["evaluation.num_samples=4"])
-    assert config.result_name != "both" and config.evaluation.num_samples == 4
 
 
 def test_a_member_of_other_hyperparameters_is_refused(mixed: Path) -> None:
@@ -265,24 +257,6 @@ def test_a_mixture_of_a_member_that_was_trained_again_since_is_refused(mixed: Pa
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(UserError, match="both: expected a result of the experiment as params.yam"):
         identity.Entries.read().check(result)
-
-
-def test_a_mixtures_result_names_what_its_evaluation_began_with(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before, measure = result_files.read(Path("evaluation/digits_binary/both")), measuring.measure
-
-    def edited_meanwhile(*given: object, **named: object) -> object:
-        entry = ENTRIES["sums"] | {"trainer": TRAINER | {"max_epochs": 3}}
-        params = {"experiments": ENTRIES | {"sums": entry}, "mixtures": {"both": MIXTURE}}
-        Path("params.yaml").write_text(yaml.safe_dump(params))
-        return measure(*given, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(measuring, "measure", edited_meanwhile)
-    experiment_evaluation.evaluate(compose.load("both"))
-    after = result_files.read(Path("evaluation/digits_binary/both"))
-    assert after.config_sha256 == before.config_sha256
-    assert after.entry_sha256 == before.entry_sha256
 
 
 def test_a_member_that_is_written_otherwise_means_the_same(mixed: Path) -> None:
@@ -321,11 +295,6 @@ def test_bad_entries_are_named(mixed: Path, change: dict[str, object], parts: st
     write_params(odd=MIXTURE | change)
     with pytest.raises(UserError, match=parts):
         compose.load("odd")
-
-
-def test_only_its_evaluation_can_be_overridden(mixed: Path) -> None:
-    with pytest.raises(UserError, match="override: expected a key of evaluation or cluster"):
-        compose.load("both", ["trainer.max_epochs=3"])
 
 
 def test_params_get_a_row_for_each_member() -> None:
@@ -406,24 +375,6 @@ def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
     assert params_file.stages_of("sums") == ("train", "evaluate")
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(OSError("a"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
-)
-def test_a_mixing_that_does_not_finish_ends_its_run(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: str
-) -> None:
-    def device_name(_: torch.device) -> str:
-        raise error
-
-    monkeypatch.setattr(mixing, "device_name", device_name)
-    with pytest.raises(type(error)):
-        mixing.mix(compose.load_mixture("both"))
-    store = mlflow_store.client()
-    where = store.get_experiment_by_name("arcore-digits_binary").experiment_id
-    newest, *_ = store.search_runs([where], order_by=["attributes.start_time DESC"])
-    assert (newest.info.run_name, newest.info.status) == ("both", status)
-
-
 def test_a_mixing_after_one_that_failed_has_its_own_weights(
     mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,54 +393,6 @@ def test_a_mixing_after_one_that_failed_has_its_own_weights(
     logged = [float(params[f"weight {name}"]) for name in MIXTURE["mixture"]]
     assert logged == pytest.approx(trained.model.weights.tolist(), abs=1e-6)
     assert logged != [0.25, 0.75]
-
-
-def test_a_mixture_names_the_code_that_began_it(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commits = iter(["as it began", "edited meanwhile", "edited again"])
-    monkeypatch.setattr(origin, "commit", lambda: next(commits))
-    mixing.mix(compose.load_mixture("both"))
-    record = saved_models.load("both").record
-    assert record is not None and record.commit == "as it began"
-
-
-def test_sounds_of_any_length_are_mixed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixed: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ARCORE_HOME", str(tmp_path))
-    trainer = {"max_epochs": 1, "batch_size": 20, "window": 64}
-    small = {"width": 4, "gate_width": 4, "skip_width": 4, "num_blocks": 1}
-    plan = {"num_samples": 2, "num_test_rows": 10}
-    entries = {
-        f"cycle-{cycle}": {
-            "dataset": "tones",
-            "model": "wavenet",
-            "model_overrides": small | {"cycle": cycle},
-            "trainer": trainer,
-            "evaluation": plan,
-        }
-        for cycle in (1, 3)
-    }
-    both = {"dataset": "tones", "mixture": list(entries), "evaluation": plan}
-    params = {"experiments": entries, "mixtures": {"both": both}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-    dataset = catalog.get_dataset({"name": "tones"})
-    fetching.fetch(dataset)
-    preprocessing.preprocess(dataset)
-    for name in entries:
-        driver.train(compose.load(name, ["cluster.cpus_per_worker=1"]))
-    mixing.mix(compose.load_mixture("both"))
-    found = result_files.read(experiment_evaluation.evaluate(compose.load("both")))
-    alone = [
-        result_files.read(experiment_evaluation.evaluate(compose.load(name))) for name in entries
-    ]
-    assert found.exact and found.mean_size == alone[0].mean_size
-    shares = yaml.safe_load(Path("models/both/config.yaml").read_text())["weights"]
-    assert set(shares) == set(entries) and sum(shares.values()) == pytest.approx(1)
-    assert found.valid_nats <= min(one.valid_nats for one in alone) + 1e-4
-    assert len(list(Path("evaluation/tones/both/media").glob("*.wav"))) == 4
 
 
 def test_a_member_with_latents_is_mixed(mixed: Path) -> None:

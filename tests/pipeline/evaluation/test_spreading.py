@@ -12,7 +12,6 @@ import torch
 from arcore.events import Binary, Gray, Levels
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
-from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import experiment_evaluation, scoring, spreading
 from pipeline.experiments import compose
@@ -57,26 +56,6 @@ def weights(folder: str) -> str:
     from pipeline.core.atomic import sha256_of
 
     return sha256_of(Path(folder, "model.safetensors"))
-
-
-def test_rows_that_stay_in_shards_are_those_in_memory(project) -> None:
-    folder = "data/shards/digits_binary"
-    whole, stored = shard_reader.read_split(folder, "test"), ShardReader(folder, "test")
-    rows = np.array([7, 3, 3, 23, 0])
-    assert len(stored) == len(whole)
-    np.testing.assert_array_equal(stored[rows].x, whole.x[rows])
-    assert stored[rows].x.dtype == whole.x.dtype
-    np.testing.assert_array_equal(
-        scoring.read_rows(stored, rows, project.event),
-        scoring.read_rows(whole, rows, project.event),
-    )
-
-
-def test_pieces_are_enough_for_all_workers() -> None:
-    few = spreading._pieces([np.arange(500)] * 20, 2)
-    assert [len(piece) for piece in few] == [1] * 20
-    many = spreading._pieces([np.arange(100)] * 1000, 2)
-    assert {len(piece) for piece in many} == {20}
 
 
 def test_large_events_are_scored_in_batches_that_memory_holds() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.core import paths
 from pipeline.repro.warm import VARIABLE, warmed
 from tests.places import ROOT
 
@@ -87,6 +88,19 @@ def test_a_signal_reaches_the_stage(variables, folder) -> None:
     assert process.communicate(timeout=30)[1] == ""
     assert process.returncode == 128 + signal.SIGTERM
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_stage_ends_with_the_repro_that_runs_it(variables, folder, warm: bool) -> None:
+    repro = subprocess.Popen(["sleep", "60"])
+    given = {key: value for key, value in variables.items() if warm or key != VARIABLE}
+    process = start(given | {paths.REPRO: str(repro.pid)}, folder, "wait")
+    assert process.stdout is not None and process.stdout.readline()
+    repro.kill()
+    began = time.monotonic()
+    process.communicate(timeout=30)
+    assert process.returncode and time.monotonic() - began < 30
+    repro.wait()
 
 
 STARTER = """

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import ray.train.torch
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.cluster import connection
 from pipeline.core import stage_code
 from pipeline.core.errors import SiteError, UserError
-from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
+from pipeline.experiments.schema import ClusterConfig, Optimizer
 from pipeline.training import agreement, checkpoints, learner, resolved, sessions, step_precision
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
@@ -41,7 +42,7 @@ def norm(weights) -> float:
     return math.sqrt(sum(float((value**2).sum()) for value in weights.values()))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", get_args(Optimizer))
 def test_every_optimizer_learns(worker, name: str) -> None:
     rate = {"sgd": 0.003, "adadelta": 1.0, "adagrad": 0.02}.get(name, 0.005)
     worker.train(optimizer={"name": name, "learning_rate": rate})
@@ -525,12 +526,18 @@ def test_a_batch_must_leave_rows_for_every_worker(worker) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"num_workers": 3}, "cluster: expected 3 CPUs for 3 workers, got a cluster of 2"),
-        ({"cpus_per_worker": 3}, "cluster: expected 3 CPUs for 1 workers, got a cluster of 2"),
-        ({"use_gpu": True}, "cluster: expected 1 GPUs, got a cluster of 0"),
+        (
+            {"num_workers": 3},
+            "cluster: expected nodes that hold 3 workers of 1 CPUs, got room for 2",
+        ),
+        (
+            {"cpus_per_worker": 3},
+            "cluster: expected nodes that hold 1 workers of 3 CPUs, got room for 0",
+        ),
+        ({"use_gpu": True}, "workers of 1 CPUs and a GPU, got room for 0"),
         (
             {"num_workers": 4, "min_workers": 3, "cpus_per_worker": 1},
-            "cluster: expected 3 CPUs for 3 workers, got a cluster of 2",
+            "cluster: expected nodes that hold 3 workers of 1 CPUs, got room for 2",
         ),
     ],
 )

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.uses import classes, feature_accuracy, use_context
+from pipeline.uses import class_uses, use_context
 
 
 def test_accuracy_is_that_of_the_most_probable_class(project: Path) -> None:
     loaded = use_context.load("toy-gated_pixelcnn")
-    found = classes.ClassPosteriors(num_shown=2).run(loaded, project)
+    found = class_uses.ClassPosteriors(num_shown=2).run(loaded, project)
     values = {number.name: number for number in found.numbers}
     rows, train = loaded.rows("test"), loaded.split("train").labels
     x, labels = rows.x, torch.from_numpy(rows.labels)
@@ -40,17 +40,17 @@ def test_accuracy_is_that_of_the_most_probable_class(project: Path) -> None:
 @pytest.mark.parametrize("name", ["toy-nade", "toy-made"])
 def test_features_are_beside_pixels(project: Path, name: str) -> None:
     loaded = use_context.load(name)
-    settings = feature_accuracy.FeatureAccuracy(num_labels=[10, 200], num_repeats=2)
+    settings = class_uses.FeatureAccuracy(num_labels=[10, 200], num_repeats=2)
     found = {n.name: n.value for n in settings.run(loaded, project).numbers}
     pixels = "accuracy of pixels, {} labels"
     assert found[pixels.format(200)] > 0.75 > found[pixels.format(10)] > 0.2
     train, test = loaded.rows("train"), loaded.rows("test")
     by_hand = [
-        feature_accuracy.accuracy(
+        class_uses.accuracy(
             train.x.flatten(1).double().numpy()[chosen], train.labels[chosen],
             test.x.flatten(1).double().numpy(), test.labels,
         )
-        for chosen in (feature_accuracy.balanced(train.labels, 200, 10, seed) for seed in (0, 1))
+        for chosen in (class_uses.balanced(train.labels, 200, 10, seed) for seed in (0, 1))
     ]  # fmt: skip
     assert found[pixels.format(200)] == pytest.approx(np.mean(by_hand))
     assert found["accuracy of hidden units, 200 labels"] != found[pixels.format(200)]
@@ -59,12 +59,12 @@ def test_features_are_beside_pixels(project: Path, name: str) -> None:
 
 def test_labels_are_balanced_and_drawn_by_the_seed() -> None:
     labels = np.arange(100) % 4
-    first, again, other = (feature_accuracy.balanced(labels, 20, 4, seed) for seed in (0, 0, 1))
+    first, again, other = (class_uses.balanced(labels, 20, 4, seed) for seed in (0, 0, 1))
     assert np.bincount(labels[first]).tolist() == [5, 5, 5, 5] and len(set(first)) == 20
     assert (first == again).all() and (first != other).any()
     for count, message in ((10, "multiples of 4 classes, got 10"), (200, "at most 100")):
         with pytest.raises(UserError, match=message):
-            feature_accuracy.balanced(labels, count, 4, 0)
+            class_uses.balanced(labels, count, 4, 0)
 
 
 def test_labels_that_are_no_classes_are_refused(
@@ -79,9 +79,9 @@ def test_labels_that_are_no_classes_are_refused(
     with pytest.raises(
         UserError, match="digits_binary: expected labels that are classes, found none"
     ):
-        feature_accuracy.FeatureAccuracy().run(vectors, project)
+        class_uses.FeatureAccuracy().run(vectors, project)
 
 
 def test_a_number_of_labels_comes_once() -> None:
     with pytest.raises(UserError, match=r"num_labels: expected integers that differ, got \[10, 10"):
-        feature_accuracy.FeatureAccuracy(num_labels=[10, 10])
+        class_uses.FeatureAccuracy(num_labels=[10, 10])

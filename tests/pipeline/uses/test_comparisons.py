@@ -12,12 +12,12 @@ from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
-from pipeline.uses import ordering_ensembles, paired, run_uses, structure, use_context, use_records
+from pipeline.uses import comparisons, run_uses, sample_checks, use_context, use_records
 from tests.support.uses import list_uses
 
 
 def test_pairs_are_as_far_apart_as_their_pixels() -> None:
-    apart = structure.pairs_apart(3, 4)
+    apart = sample_checks.pairs_apart(3, 4)
     assert apart.shape == (12, 12) and torch.equal(apart, apart.T)
     assert apart[0, 11] == pytest.approx((2**2 + 3**2) ** 0.5) and apart[5, 6] == 1
 
@@ -28,7 +28,7 @@ def test_structure_is_what_chance_leaves_where_rows_are_the_test_rows(
     loaded = use_context.load("toy-nade")
     test = loaded.rows("test", 360)
     monkeypatch.setattr(loaded.model, "sample", lambda count, *_, **__: test.x[:count])
-    settings = structure.PixelStructure(num_samples=360, near=1, far=5)
+    settings = sample_checks.PixelStructure(num_samples=360, near=1, far=5)
     found = {n.name: n.value for n in settings.run(loaded, project).numbers}
     assert found["near pairs off, samples"] == 0
     assert found["far pairs off, samples"] == 0
@@ -43,21 +43,21 @@ def test_structure_is_what_chance_leaves_where_rows_are_the_test_rows(
 
 def test_pairs_too_far_apart_are_refused(project: Path) -> None:
     with pytest.raises(UserError, match=r"far: expected at most 9\.9, got 14"):
-        structure.PixelStructure().run(use_context.load("toy-nade"), project)
+        sample_checks.PixelStructure().run(use_context.load("toy-nade"), project)
     with pytest.raises(UserError, match="far: expected a number > near, 3, got 2"):
-        structure.PixelStructure(far=2)
+        sample_checks.PixelStructure(far=2)
 
 
 def test_models_of_other_data_are_not_compared(project: Path) -> None:
     loaded = use_context.load("toy-nade")
     other = dataclasses.replace(loaded, manifest=dataclasses.replace(loaded.manifest, sha256="0"))
     with pytest.raises(UserError, match="toy-made: expected a model of digits_binary, as of toy"):
-        paired.PairedDifferences(others=["toy-made"]).run(other, project)
+        comparisons.PairedDifferences(others=["toy-made"]).run(other, project)
     with pytest.raises(UserError, match="others: expected an experiment or more, got"):
-        paired.PairedDifferences(others=[])
+        comparisons.PairedDifferences(others=[])
     for others in (["toy-nade"], ["toy-made", "toy-made"]):
         with pytest.raises(UserError, match="others: expected different experiments, none of them"):
-            paired.PairedDifferences(others=others).run(loaded, project)
+            comparisons.PairedDifferences(others=others).run(loaded, project)
 
 
 def test_what_is_compared_is_part_of_the_record(project: Path) -> None:
@@ -83,7 +83,7 @@ def test_what_is_compared_is_part_of_the_record(project: Path) -> None:
 
 def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:
     loaded = use_context.load("toy-made")
-    outcome = ordering_ensembles.OrderingEnsembles(most=6, num_rows=40).run(loaded, project)
+    outcome = comparisons.OrderingEnsembles(most=6, num_rows=40).run(loaded, project)
     found = {number.name: number for number in outcome.numbers}
     assert list(found)[::2] == [
         "1 ordering: nats", "2 orderings: nats", "4 orderings: nats", "6 orderings: nats"
@@ -102,4 +102,4 @@ def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:
         loaded.model.hyperparameters, order_agnostic=False
     )
     with pytest.raises(UserError, match="expected MADE with an ordering for each mask, got made"):
-        ordering_ensembles.OrderingEnsembles(most=6).run(loaded, project)
+        comparisons.OrderingEnsembles(most=6).run(loaded, project)

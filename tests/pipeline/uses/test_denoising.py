@@ -12,7 +12,7 @@ from arcore.events import Binary, Levels
 from arcore.inference.posterior import posterior, replacement_noise
 from pipeline.core.errors import UserError
 from pipeline.uses import image_quality, use_context
-from pipeline.uses.denoising import Denoising
+from pipeline.uses.restoration import Denoising
 
 
 @pytest.mark.parametrize("event", [Binary((1, 40, 50)), Levels(5, (3, 20, 30))], ids=str)

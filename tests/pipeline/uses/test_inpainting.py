@@ -69,16 +69,6 @@ def test_estimates_come_near_what_is_exact(project: Path) -> None:
     torch.testing.assert_close(exact.double(), estimated, rtol=1e-4, atol=1e-3)
 
 
-def test_rows_are_scored_in_parts_that_fit(project: Path, monkeypatch) -> None:
-    loaded = use_context.load("toy-gated_pixelcnn")
-    rows, masked = loaded.rows("test", 7), QUICK.under("lower", loaded)
-    whole = masked.nats(rows)
-    monkeypatch.setattr(use_context, "PROBABILITIES_AT_ONCE", 3 * 64 * 2)
-    assert [len(part) for part in rows.split(use_context.rows_at_once(loaded.levels))] == [3, 3, 1]
-    torch.testing.assert_close(masked.nats(rows), whole)
-    torch.testing.assert_close(masked.estimated_nats(rows), whole, rtol=1e-4, atol=1e-3)
-
-
 def test_draws_keep_what_is_observed(project: Path) -> None:
     loaded = use_context.load("toy-nade")
     rows = loaded.rows("test", 5)

@@ -13,13 +13,13 @@ from PIL import Image
 import arcore
 from arcore.inference import latent_levels
 from pipeline.datasets.read_transforms import permute_rows
-from pipeline.uses import image_interpolation, noise_levels, use_context
+from pipeline.uses import latent_uses, use_context
 from pipeline.uses.use_context import ModelRows
 
 
 def test_effects_are_those_of_what_is_drawn(project: Path) -> None:
     loaded = use_context.load("toy-pixelvae")
-    settings = noise_levels.NoiseLevels(num_shared=2, num_varied=5, num_columns=3)
+    settings = latent_uses.NoiseLevels(num_shared=2, num_varied=5, num_columns=3)
     outcome = settings.run(loaded, project)
     found = {number.name: number for number in outcome.numbers}
     rows, model = loaded.rows("test"), loaded.model
@@ -50,19 +50,19 @@ def test_layout_is_told_from_texture() -> None:
     noise = torch.randn(20, 50, 1, 8, 8, generator=generator).double()
     whole = noise[..., :4, :4].repeat_interleave(2, -1).repeat_interleave(2, -2)
     for x, share in ((noise, 0.25), (whole, 1.0)):
-        pixels, coarse = noise_levels.variance_and_layout(x)
+        pixels, coarse = latent_uses.variance_and_layout(x)
         assert float(coarse.sum() / pixels.sum()) == pytest.approx(share, abs=0.01)
-    assert [float(v) for v in noise_levels.variance_and_layout(torch.ones(1, 3, 3, 1, 5))] == [0, 0]
+    assert [float(v) for v in latent_uses.variance_and_layout(torch.ones(1, 3, 3, 1, 5))] == [0, 0]
 
 
 def test_walks_begin_and_end_near_their_images(project: Path) -> None:
     loaded = use_context.load("toy-pixelvae")
-    settings = image_interpolation.ImageInterpolation(num_pairs=5, num_shown=2, num_steps=4)
+    settings = latent_uses.ImageInterpolation(num_pairs=5, num_shown=2, num_steps=4)
     outcome = settings.run(loaded, project)
     found = {number.name: number.value for number in outcome.numbers}
     rows = loaded.rows("test", 10)
     order = permute_rows(10, 0).tolist()
-    first, second = (rows.x[places] for places in image_interpolation.pairs(rows, order))
+    first, second = (rows.x[places] for places in latent_uses.pairs(rows, order))
     way = latent_levels.walk(loaded.model, first, second, 4, None, loaded.generator(0)).double()
     apart = (way[:, -1] - way[:, 0]).flatten(1).norm(dim=1).mean()
     assert found["distance between the ends of a walk"] == pytest.approx(float(apart))
@@ -82,10 +82,10 @@ def test_walks_between_vectors_are_drawn_given_them(project: Path, monkeypatch) 
         loaded, trained=dataclasses.replace(loaded.trained, model=model.eval())
     )
     monkeypatch.setattr(type(changed), "rows", lambda *_: told)
-    settings = image_interpolation.ImageInterpolation(num_pairs=5, num_shown=2, num_steps=4)
+    settings = latent_uses.ImageInterpolation(num_pairs=5, num_shown=2, num_steps=4)
     outcome = settings.run(changed, project)
     found = {number.name: number.value for number in outcome.numbers}
-    first, second = image_interpolation.pairs(told, permute_rows(10, 0).tolist())
+    first, second = latent_uses.pairs(told, permute_rows(10, 0).tolist())
     own, halfway = vectors[first], (vectors[first] + vectors[second]) / 2
     for place, given in (("its own vector", own), ("the vector halfway", halfway)):
         nats = -model.log_prob(rows.x[first], given).detach().mean()
@@ -95,10 +95,10 @@ def test_walks_between_vectors_are_drawn_given_them(project: Path, monkeypatch) 
 def test_partners_are_of_another_class_and_each_row_serves_once() -> None:
     labels = np.array([0, 0, 1, 2, 0, 1, 2, 0])
     x = torch.arange(8)[:, None]
-    first, second = image_interpolation.pairs(ModelRows(np.arange(8), x, None, labels), range(8))
+    first, second = latent_uses.pairs(ModelRows(np.arange(8), x, None, labels), range(8))
     assert first == [0, 1, 2, 3] and sorted(second) == [4, 5, 6, 7]
     assert (labels[first] != labels[second]).all()
     vectors = np.zeros((4, 3), np.float32)
     for without in (None, vectors):
         rows = ModelRows(np.arange(4), x[:4], None, without)  # as stored, class by class perhaps
-        assert image_interpolation.pairs(rows, [3, 0, 1, 2]) == ([3, 0], [1, 2])
+        assert latent_uses.pairs(rows, [3, 0, 1, 2]) == ([3, 0], [1, 2])

@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 import arcore
-from pipeline.uses import learned_filters, memorisation, use_context
+from pipeline.uses import learned_filters, sample_checks, use_context
 
 
 @pytest.mark.parametrize("block", [7, 4096])
 def test_the_nearest_row_is_found_and_a_copy_is_told(block: int, monkeypatch) -> None:
-    monkeypatch.setattr(memorisation, "BLOCK", block)
+    monkeypatch.setattr(sample_checks, "BLOCK", block)
     known = torch.rand(50, 9, dtype=torch.float64)
     x = torch.cat([torch.rand(4, 9, dtype=torch.float64), known[[7, 3]]])
-    distances, rows = memorisation.nearest(x, known)
+    distances, rows = sample_checks.nearest(x, known)
     every = (x[:, None] - known[None]).square().sum(-1).sqrt()
     torch.testing.assert_close(distances, every.min(1).values)
     assert torch.equal(rows, every.argmin(1)) and rows[4:].tolist() == [7, 3]
@@ -29,7 +29,7 @@ def test_the_nearest_row_is_found_and_a_copy_is_told(block: int, monkeypatch) ->
 @pytest.mark.parametrize("name", ["toy-nade", "toy-gated_pixelcnn", "toy-pixelvae"])
 def test_distances_and_nats_are_those_of_the_rows(project: Path, name: str) -> None:
     loaded = use_context.load(name)
-    settings = memorisation.Memorisation(num_samples=20, num_shown=4, num_train=100)
+    settings = sample_checks.Memorisation(num_samples=20, num_shown=4, num_train=100)
     outcome = settings.run(loaded, project)
     found = {number.name: number.value for number in outcome.numbers}
     errors = {number.name: number.stderr for number in outcome.numbers}

@@ -11,12 +11,11 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from arcore.events import Binary, Levels
+from arcore.events import Levels
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
-from pipeline.evaluation import image_codecs
 from pipeline.uses import outliers, run_uses, use_context, use_records
 from tests.support.uses import list_uses
 
@@ -56,16 +55,6 @@ def test_kinds_are_what_they_are_called() -> None:
     shuffled = kinds["shuffled pixels"].flatten(2).transpose(1, 2)
     for before, after in zip(x.flatten(2).transpose(1, 2), shuffled, strict=True):
         assert sorted(before.tolist()) == sorted(after.tolist()) and not torch.equal(before, after)
-
-
-def test_complexity_is_the_shortest_code() -> None:
-    event = Binary((1, 8, 8))
-    flat = np.zeros((1, 1, 8, 8), np.uint8)
-    noisy = np.random.default_rng(0).integers(0, 2, (1, 1, 8, 8)).astype(np.uint8)
-    found = outliers.complexity(np.concatenate([flat, noisy]), event)
-    assert found[0] < found[1]
-    codecs = [c for c in image_codecs.CODECS.values() if c.alone]
-    assert found[1] == 8 * min(len(codec.encode(noisy[0], event)) for codec in codecs)
 
 
 def test_numbers_are_of_both_scores(project: Path) -> None:

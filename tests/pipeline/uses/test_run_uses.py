@@ -51,15 +51,6 @@ use.main()"""
     assert "  num_rows=100: random test images that are scored\n" in printed.out
 
 
-def test_a_use_by_its_command_line(project: Path, monkeypatch) -> None:
-    monkeypatch.setattr("sys.argv", ["use", "inpainting", "toy-nade", "num_rows=3"])
-    use.main()
-    out = project / "evaluation/digits_binary/uses/toy-nade--num_rows-3"
-    assert use_records.read(out / "inpainting").notes.startswith(
-        "-ln p(missing | observed), mean over 3 random"
-    )
-
-
 def test_all_uses_of_an_entry(project: Path) -> None:
     list_uses(nade={"inpainting": QUICK})
     out = run_uses.run("all", "toy-nade")
@@ -190,12 +181,6 @@ def test_bad_input_is_one_line_and_writes_nothing(project: Path, arguments, mess
         run_uses.run(*arguments)
     assert message in str(raised.value)
     assert not list(Path("evaluation").rglob("*.json"))
-
-
-def test_an_unknown_use_of_an_entry_is_refused(project: Path) -> None:
-    list_uses(nade={"inpaint": {}})
-    with pytest.raises(UserError, match="unknown use of toy-nade 'inpaint'; did you mean"):
-        run_uses.run("all", "toy-nade")
 
 
 def test_entries_of_params_yaml_fit_their_experiments_and_settings(monkeypatch) -> None:

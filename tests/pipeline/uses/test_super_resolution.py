@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from arcore.inference import completion
-from pipeline.uses import image_quality, super_resolution, use_context
-from pipeline.uses.super_resolution import MEAN, SuperResolution, given_pixels
+from pipeline.uses import image_quality, restoration, use_context
+from pipeline.uses.restoration import MEAN, SuperResolution, given_pixels
 
 
 def test_numbers_are_of_the_images_drawn(project: Path) -> None:
@@ -50,12 +50,12 @@ def test_a_right_posterior_is_told_from_a_sure_one() -> None:
     means = torch.rand(40, 1, 8, 8, generator=generator).double()
     drawn = (torch.rand(9, 40, 1, 8, 8, generator=generator) < means).double()
     truth, draws = drawn[0], drawn[1:]
-    limit, ratio = super_resolution.posterior_mean("2x", truth, draws)
+    limit, ratio = restoration.posterior_mean("2x", truth, draws)
     assert limit.sign == "~" and ratio.value == pytest.approx(1, abs=0.05)
     assert limit.value == pytest.approx(image_quality.psnr(truth, means), abs=0.15)
     single = image_quality.psnr(truth.expand(8, *truth.shape).flatten(0, 1), draws.flatten(0, 1))
     assert limit.value - single == pytest.approx(10 * math.log10(2), abs=0.15)
-    sure = super_resolution.posterior_mean("2x", truth, draws[:1].expand(4, -1, -1, -1, -1))
+    sure = restoration.posterior_mean("2x", truth, draws[:1].expand(4, -1, -1, -1, -1))
     assert sure[1].value == 0
 
 

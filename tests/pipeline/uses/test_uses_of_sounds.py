@@ -17,9 +17,8 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats.sound_files import wave_bytes
 from pipeline.evaluation import audio_figures, measuring, scoring
-from pipeline.uses import continuation, paired, speakers, use_context
-from pipeline.uses.continuation import Continuation
-from pipeline.uses.sound_rows import SoundRows
+from pipeline.uses import comparisons, sound_uses, use_context
+from pipeline.uses.sound_uses import Continuation, SoundRows
 from tests.support import titles
 from tests.support.few_rows import train_on_few
 
@@ -81,9 +80,9 @@ def test_both_halves_together_are_the_whole(project: Path, name: str) -> None:
     sounds, model = SoundRows.of(loaded), loaded.model
     split = sounds.split
     length = int(split.labels[3, 0])
-    half = continuation.whole_frames(length, model.hop)
+    half = sound_uses.whole_frames(length, model.hop)
     assert half % model.hop == 0 and abs(half - length / 2) <= model.hop / 2
-    given, alone = continuation.bits_of_half(sounds, 3)
+    given, alone = sound_uses.bits_of_half(sounds, 3)
     x = torch.from_numpy(split.x[[3], :length])
     condition = sounds.condition(3, 0, length)
     first = torch.tensor([[0, half]])
@@ -92,7 +91,7 @@ def test_both_halves_together_are_the_whole(project: Path, name: str) -> None:
     assert given == pytest.approx(-whole / (length - half) / math.log(2), rel=1e-4)
     assert alone != given
     found = Continuation(num_sounds=1, num_rows=10_000).run(loaded, project).numbers
-    pairs = np.array([continuation.bits_of_half(sounds, row) for row in range(len(split))])
+    pairs = np.array([sound_uses.bits_of_half(sounds, row) for row in range(len(split))])
     assert [number.value for number in found] == pytest.approx(
         [*pairs.mean(0), float(pairs[:, 1].mean() - pairs[:, 0].mean())]
     )
@@ -104,23 +103,24 @@ def test_speakers_are_swapped_at_the_same_text(project: Path) -> None:
     split = sounds.split
     length = int(split.labels[5, 0])
     own = sounds.condition(5, 0, length)
-    voices = speakers.conditions_by_speaker(sounds, 5)
+    voices = sound_uses.conditions_by_speaker(sounds, 5)
     assert voices[:, 0].tolist() == [0, 1]
     assert torch.equal(voices[:, 1:], own[:, 1:].expand(2, -1)), "the same text"
     x = torch.from_numpy(split.x[[5], :length])
     with torch.no_grad():
         expected = [float(model.log_prob(x, voice[None])) for voice in voices]
-    assert speakers.log_likelihoods(sounds, 5)[0].tolist() == pytest.approx(expected)
-    outcome = speakers.SpeakerSwap(num_texts=1, num_rows=10).run(loaded, project)
+    assert sound_uses.log_likelihoods(sounds, 5)[0].tolist() == pytest.approx(expected)
+    outcome = sound_uses.SpeakerSwap(num_texts=1, num_rows=10).run(loaded, project)
     files = [shown.file for shown in outcome.shown[1:]]
     assert files == ["1-speaker-1.wav", "1-speaker-2.wav"]
     heard = [(project / shown.file).read_bytes() for shown in outcome.shown[1:]]
     assert len({len(one) for one in heard}) == 1 and len(set(heard)) == 2
     rows = range(len(split))
     right = [
-        int(speakers.log_likelihoods(sounds, row).argmax()) == split.labels[row, 1] for row in rows
+        int(sound_uses.log_likelihoods(sounds, row).argmax()) == split.labels[row, 1]
+        for row in rows
     ]
-    every = speakers.SpeakerSwap(num_texts=1, num_rows=10_000).run(loaded, project)
+    every = sound_uses.SpeakerSwap(num_texts=1, num_rows=10_000).run(loaded, project)
     assert every.numbers[0].value == pytest.approx(np.mean(right))
 
 
@@ -129,7 +129,7 @@ def test_what_a_condition_gains_is_of_the_same_sounds(project: Path) -> None:
     test = told.split("test")
     nats = [scoring.scores(one.model, test, 7) for one in (alone, told)]
     apart, lengths = nats[0] - nats[1], torch.from_numpy(test.labels[:, 0]).double()
-    outcome = paired.PairedDifferences(others=["tones-plain"]).run(told, project)
+    outcome = comparisons.PairedDifferences(others=["tones-plain"]).run(told, project)
     gain, ahead = outcome.numbers
     mean = float(apart.sum() / lengths.sum())
     assert (gain.name, gain.unit) == ("over tones-plain: gain", "bits/sample")
@@ -155,7 +155,7 @@ def test_titles_can_be_read() -> None:
     waves = x.numpy()
     rows = [[(f"{voice} {text}", wave) for voice, wave in zip(voices, waves, strict=True)]] * 2
     figures = [audio_figures.spectrograms(rows, 256, sound.sample_rate)]
-    continued = continuation.ContinuedSound(f"{voices[0]} {text}", x[0], x[:3])
+    continued = sound_uses.ContinuedSound(f"{voices[0]} {text}", x[0], x[:3])
     panels = [[(title, one.numpy()) for title, one in continued.panels]] * 2
     figures.append(audio_figures.spectrograms(panels, 256, sound.sample_rate, [0.25, 0.25]))
     for figure in figures:
@@ -164,4 +164,4 @@ def test_titles_can_be_read() -> None:
 
 def test_models_without_speakers_are_refused(project: Path) -> None:
     with pytest.raises(UserError, match="tones-plain: expected a model of speakers, got"):
-        speakers.SpeakerSwap().run(use_context.load("tones-plain"), project)
+        sound_uses.SpeakerSwap().run(use_context.load("tones-plain"), project)

@@ -1,4 +1,4 @@
-"""Hidden units as features: logistic regression on few labels, compared with pixels."""
+"""Classes of images: posteriors by Bayes' rule, and hidden units as features."""
 
 from __future__ import annotations
 
@@ -11,15 +11,73 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor
 
+from arcore.inference import classification
 from arcore.inference.features import has_features, hidden_features
 from pipeline.core.errors import UserError, require
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, setting
-from pipeline.uses.use_context import ModelRows, UseContext
-from pipeline.uses.use_records import Number
+from pipeline.uses.use_base import Use, mean_of, setting, share_of
+from pipeline.uses.use_context import ModelRows, UseContext, rows_at_once
+from pipeline.uses.use_records import Number, UseOutcome
 
-BATCH = 1000
+BATCH = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassPosteriors(Use):
+    """Draw samples of each class, and classify test images."""
+
+    num_rows: int | None = setting(None, "test images that are classified; null for all", least=2)
+    num_shown: int = setting(10, "samples of each class", least=1)
+
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
+        event, model = context.images, context.model
+        classes, labels = model.num_classes, context.learned_labels()
+        if classes is None or labels is None:
+            raise context.unfit("a class-conditional model")
+        given = torch.arange(classes, device=model.device).repeat_interleave(self.num_shown)
+        drawn = model.sample(len(given), given, context.generator(self.seed))
+        by_class = np.split(pictures.colours(drawn, event), classes)
+        figure = pictures.grid([(str(label), row) for label, row in enumerate(by_class)])
+        shown = [pictures.show(figure, folder / "samples.png", "Samples, a row a class")]
+        rows = context.rows("test", self.num_rows, self.seed)
+        counts = np.maximum(np.bincount(labels, minlength=classes), 0.5)  # half a row for none
+        prior = torch.from_numpy(counts / counts.sum())
+        numbers = _numbers(log_likelihoods(context, rows), prior, rows)
+        notes = (
+            f"p(c | x) ∝ p(x | c) p(c) of {len(rows)} test images; p(c) is the share of training "
+            "rows. The calibration error uses 15 bins of the most probable class's probability. "
+            "What the class tells of an image is ln p(x | c) - ln mean_c' p(x | c')."
+        )
+        return UseOutcome(numbers, shown, notes + context.bound_note)
+
+
+def log_likelihoods(context: UseContext, rows: ModelRows) -> Tensor:
+    """Return ln p(x | c) of every row and class, (rows, classes) float64."""
+    parts = [
+        classification.class_log_likelihoods(context.model, x).double().cpu()
+        for x in rows.x.split(min(BATCH, rows_at_once(context.images)))
+    ]
+    return torch.cat(parts)
+
+
+def _numbers(scored: Tensor, prior: Tensor, rows: ModelRows) -> Sequence[Number]:
+    assert rows.labels is not None
+    labels = torch.from_numpy(rows.labels)
+    posterior = classification.class_posterior(scored, prior)
+    surprise = -posterior.gather(1, labels[:, None])[:, 0]
+    calibration = classification.calibration_error(posterior, labels)
+    information = classification.class_information(scored, labels)
+    return [
+        share_of("accuracy", posterior.argmax(1) == labels),
+        mean_of("-ln p(class | x)", surprise, "nats"),
+        Number(name="calibration error", value=calibration),
+        mean_of("what the class tells of an image", information, "nats"),
+    ]
+
+
+FEATURES_AT_ONCE = 1000
 KINDS = ("hidden units", "pixels")
 Accuracies = dict[tuple[str, int], list[float]]  # of a kind and a number of labels, each repeat
 
@@ -55,7 +113,7 @@ class FeatureAccuracy(Use):
             )
             for (kind, count), values in accuracies.items()
         ]
-        figure = _figure(accuracies, self.num_labels)
+        figure = _accuracy_figure(accuracies, self.num_labels)
         caption = (
             f"Accuracy on {len(test)} test images of logistic regression on the model's {KINDS[0]} "
             f"and on pixels; each point is one of {self.num_repeats} draws of the labelled images"
@@ -88,11 +146,6 @@ def balanced(labels: np.ndarray, count: int, classes: int, seed: int) -> np.ndar
 
     Raises:
         UserError: unless `count` is a multiple of the classes, and there are as many rows.
-
-    Example:
-        >>> labels = np.array([0, 0, 0, 1, 1])
-        >>> sorted(labels[balanced(labels, 4, 2, seed=0)].tolist())
-        [0, 0, 1, 1]
     """
     each, rest = divmod(count, classes)
     require(each > 0 and rest == 0, "num_labels", f"multiples of {classes} classes", count)
@@ -114,11 +167,13 @@ def accuracy(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, truth: np
 
 def _units(context: UseContext, rows: ModelRows) -> tuple[np.ndarray, np.ndarray]:
     """Return both kinds of features of rows."""
-    parts = [hidden_features(context.model, x).double().cpu() for x in rows.x.split(BATCH)]
+    parts = [
+        hidden_features(context.model, x).double().cpu() for x in rows.x.split(FEATURES_AT_ONCE)
+    ]
     return torch.cat(parts).numpy(), rows.x.double().flatten(1).cpu().numpy()
 
 
-def _figure(accuracies: Accuracies, counts: Sequence[int]) -> Figure:
+def _accuracy_figure(accuracies: Accuracies, counts: Sequence[int]) -> Figure:
     figure, axes = pictures.new_axes(5, 3.2)
     for kind, marker in zip(KINDS, "os", strict=True):
         means = [float(np.mean(accuracies[kind, count])) for count in counts]

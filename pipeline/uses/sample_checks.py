@@ -1,4 +1,4 @@
-"""Memorisation: how near samples are to training images, compared with test images."""
+"""Samples against data: copies of training images, and covariances of pixels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pipeline.core.errors import UserError, require
 from pipeline.evaluation.scoring import mean_and_error
-from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
+from pipeline.uses import image_quality, pictures
+from pipeline.uses.use_base import Use, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext
-from pipeline.uses.use_records import Number
+from pipeline.uses.use_records import Number, UseOutcome
 
 BATCH = 250
 BLOCK = 4096  # known rows that are wide numbers at a time
@@ -95,13 +96,7 @@ def _overfitting(context: UseContext, train: ModelRows, valid: ModelRows) -> lis
 
 
 def nearest(x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the Euclidean distance of each row (N, D) to the nearest known one, and which it is.
-
-    Example:
-        >>> found = nearest(torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 5.0], [0.0, 1.0]]))
-        >>> [one.tolist() for one in found]
-        [[0.0], [1]]
-    """
+    """Return the Euclidean distance of each row (N, D) to the nearest known one, and which."""
     exact, distances, rows = "donot_use_mm_for_euclid_dist", [], []
     for block in known.split(BLOCK):
         wide = block.double()
@@ -123,3 +118,65 @@ def _figure(distances: Mapping[str, np.ndarray]) -> Figure:
     axes.set(xlabel="distance to the nearest training image", ylabel="images")
     axes.legend()
     return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelStructure(Use):
+    """Compare covariances of pairs of pixels in draws with those in test images."""
+
+    num_samples: int = setting(2000, "samples, and test and training images each", least=2)
+    near: float = setting(3, "largest distance of near pairs, in pixels", least=1)
+    far: float = setting(14, "smallest distance of far pairs, in pixels")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.far > self.near, "far", f"a number > near, {self.near}", self.far)
+
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
+        event, model = context.images, context.unconditional_model
+        colours, height, width = event.extents
+        diagonal = ((height - 1) ** 2 + (width - 1) ** 2) ** 0.5
+        if self.far > diagonal:
+            raise UserError(f"far: expected at most {diagonal:.1f}, got {self.far}")
+        images = {
+            f"{split} images": context.rows(name, self.num_samples, self.seed).x
+            for split, name in (("test", "test"), ("training", "train"))
+        }
+        images["samples"] = model.sample(
+            self.num_samples, None, context.generator(self.seed), batch=500,
+            progress=context.progress,
+        )  # fmt: skip
+        shades = {name: image_quality.shades(x, event) for name, x in images.items()}
+        numbers = [
+            Number(name=f"brightness of {name}", value=float(x.mean()))
+            for name, x in shades.items()
+        ]
+        pairs = pairs_apart(height, width).repeat(colours, colours)
+        near, far = (pairs > 0) & (pairs <= self.near), pairs >= self.far
+        truth = covariances(shades["test images"])
+        for name in ("training images", "samples"):
+            off = (covariances(shades[name]) - truth).square()
+            for group, chosen in (("near", near), ("far", far)):
+                value = 1000 * float(off[chosen].mean().sqrt())
+                numbers.append(
+                    Number(name=f"{group} pairs off, {name}", value=value, unit="x 1e-3")
+                )
+        notes = (
+            "Off: the root mean squared difference between the covariances of two pixels, in "
+            f"[0, 1], and those in {len(images['test images']):,} test images, for pairs within "
+            f"{self.near:g} pixels and for pairs {self.far:g} or more apart. Of "
+            f"{self.num_samples:,} samples and {len(images['training images']):,} training images; "
+            "the latter differ by chance alone."
+        )
+        return UseOutcome(numbers, [], notes)
+
+
+def covariances(x: Tensor) -> Tensor:
+    """Return the covariances of the dimensions of images (N, C, H, W), (C*H*W, C*H*W)."""
+    return torch.cov(x.flatten(1).T)
+
+
+def pairs_apart(height: int, width: int) -> Tensor:
+    """Return how far apart each two pixels are, (height*width, height*width)."""
+    places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).double()
+    return torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")
