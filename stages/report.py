@@ -19,10 +19,10 @@ def main() -> None:
     if not options.show and not options.datasets:
         parser.error("which dataset?")
     from pipeline.datasets import catalog  # here: --help needs none of them
-    from pipeline.reporting import index, report_files, terminal
+    from pipeline.reporting import index, report_files
 
     if options.show:
-        print(terminal.show(options.datasets))
+        print(index.show(options.datasets))
         if (page := index.write()) is not None:
             print(f"\nThe same with curves and samples: {page}; runs and models: make ui")
         return

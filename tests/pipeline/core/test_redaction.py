@@ -59,3 +59,8 @@ def test_a_store_that_is_away_is_named_without_its_password(
 @pytest.mark.parametrize("uri", URIS)
 def test_secrets_are_seen(uri: str) -> None:
     assert has_secrets(uri)
+
+
+def test_pages_and_runs_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hunter2@mlflow.example.org/")
+    assert mlflow_store.run_page("4d1f").startswith("https://mlflow.example.org/#/runs/4d1f")
