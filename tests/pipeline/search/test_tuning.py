@@ -105,8 +105,10 @@ def test_whatever_ends_a_search_ends_its_run(
 
 
 def test_trials_are_kept_until_the_search_is_published(
-    ended: list[str], monkeypatch: pytest.MonkeyPatch
+    ended: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
+
     def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
         monkeypatch.setattr(origin, "commit", lambda: "edited meanwhile")
         if not records.all():
@@ -130,6 +132,7 @@ def test_trials_are_kept_until_the_search_is_published(
     assert json.loads(Path("searches/toy/search.json").read_text())["commit"] == "as it began"
     tuning.tune("toy")
     assert ended == ["FAILED", "FINISHED"] and not kept_trials().exists()
+    assert "toy: best trial 1 of 1, validation 9.000 nats; wrote " in caplog.text
 
 
 def test_a_search_without_trials_kept_is_a_run_of_its_own(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -116,8 +117,12 @@ def away(*_: object) -> None:
 
 
 def test_a_training_is_one_run_and_kept_until_it_is_published(
-    home: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    few_digits: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     write_project(home, few_digits)
 
     def killed(place: str | Path) -> None:
@@ -134,6 +139,8 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
         driver.train(compose.load("toy"))
     assert runs() == {run_id: "FINISHED"}
     assert not list(Path(".arcore/train").glob("toy-*")), "half of the checkpoints are left"
+    numbers = r"validation [\d.]+ nats \([\d.]+ bits/dim\), [\d.]+ s"
+    assert re.search(rf"toy: best epoch 1 of 1, {numbers}; wrote .*models/toy$", caplog.text, re.M)
 
 
 def test_shards_made_anew_under_a_training_are_refused(
