@@ -12,10 +12,7 @@ from stages import cli
 
 def main() -> None:
     """Parse the command line and search."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.tune",
-        description="Search hyperparameters with Ray Tune, as params.yaml says.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.tune", description=__doc__)
     parser.add_argument(
         "search", nargs="?", help="a key of `searches` in params.yaml; none lists them"
     )

@@ -10,7 +10,7 @@ from pipeline.core.errors import UserError
 from pipeline.reporting import numbers, tables, templates, wording
 from pipeline.reporting.templates import Cell, HtmlTable
 from pipeline.reporting.wording import UNITS
-from pipeline.tracking import mlflow_pages
+from pipeline.tracking import mlflow_store
 
 log = logging.getLogger(__name__)
 HEADER = ("dataset", "best test value", "by", "its published counterpart")
@@ -28,7 +28,7 @@ def write() -> Path | None:
         return None
     results = HtmlTable("Test results by dataset, lower is better", HEADER, rows)
     text = templates.render(
-        templates.INDEX, server=mlflow_pages.server(), results=results, searches=searches
+        templates.INDEX, server=mlflow_store.server(), results=results, searches=searches
     )
     path = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.reporting import templates, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.templates import Cell, Terms
-from pipeline.tracking import mlflow_pages
+from pipeline.tracking import mlflow_store
 from pipeline.training.training_records import TrainingRecord
 
 
@@ -69,7 +69,7 @@ def _terms(row: Row, dataset_sha256: str) -> Terms:
         if folder.is_dir()
     ]
     if training is not None and training.run_id:
-        files.append(Cell("MLflow run", link=mlflow_pages.run_page(training.run_id)))
+        files.append(Cell("MLflow run", link=mlflow_store.run_page(training.run_id)))
     return [*terms, ("files", files)]
 
 

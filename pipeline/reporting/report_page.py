@@ -22,7 +22,7 @@ from pipeline.reporting.comparison import Report
 from pipeline.reporting.tables import Texts
 from pipeline.reporting.templates import Cell, HtmlTable
 from pipeline.reporting.wording import UNITS
-from pipeline.tracking import mlflow_pages
+from pipeline.tracking import mlflow_store
 
 LEFT_OUT = ("settings", "device", "source")  # which the origin of each row gives
 FIRST = ("experiment", "condition", "published", "difference")
@@ -51,7 +51,7 @@ def render(report: Report, frame: pd.DataFrame) -> str:
         uses=use_sections.sections(report.dataset),
         published=_published(frame, report),
         manifest=read_manifest(paths.shards(report.dataset)),
-        models_page=mlflow_pages.models_page(),
+        models_page=mlflow_store.models_page(),
         origins=origins.of_report(report),
     )
 
