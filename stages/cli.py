@@ -25,6 +25,7 @@ def run(main: Callable[[], None]) -> None:
     status = None if module is None else warm.forward(module.name, sys.argv[1:])
     if status is not None:
         sys.exit(status)
+    warm.end_with_repro()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors != "replace":
         sys.stdout.reconfigure(errors="replace")  # where the locale has no "±"
     handler = logging.StreamHandler(sys.stderr)

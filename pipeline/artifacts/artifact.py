@@ -137,12 +137,7 @@ class Artifact:
 
 
 def _command(stage: str, name: str) -> str:
-    """Return the command that makes an output of an entry, or of what overrides made of it.
-
-    Example:
-        >>> _command("train", "digits-made--trainer.max_epochs-3")
-        'python -m stages.train digits-made  # with trainer.max_epochs-3'
-    """
+    """Return the command that makes an output of an entry, or of what overrides made of it."""
     entry, _, settings = name.partition("--")
     return f"python -m stages.{stage} {entry}" + (f"  # with {settings}" if settings else "")
 

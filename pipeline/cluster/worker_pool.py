@@ -51,10 +51,6 @@ def pool(
         kind: a class at the top of a module, which every host can import.
         arguments: plain data, of which each worker's process makes its `kind`.
         name: of the work, for errors.
-
-    Raises:
-        UserError: if the cluster cannot be reached, is too small or lost, and for what a worker
-            raises.
     """
     with connection.connected():
         import ray

@@ -7,6 +7,8 @@ from pathlib import Path
 
 PARTS = ("reproductions", "local")  # folders that may have a params.yaml of their own
 
+REPRO = "ARCORE_REPRO"  # number of the process of `make repro`, for the stages that it runs
+
 
 def root() -> Path:
     """Return the absolute folder that holds data, models and reports.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import arcore
 from arcore.events import Event, Levels, is_levels, is_real
-from pipeline.training.history import read_history
+from pipeline.training.training_records import read_history
 
 MAX_PANELS = 6
 COLUMNS = 10

@@ -31,27 +31,19 @@ def ensure_model(store: MlflowClient, name: str, dataset: str) -> None:
 
 def whole_versions(store: MlflowClient, name: str) -> list[ModelVersion]:
     """Return the versions of a registered model whose files are there."""
-    return [one for one in store.search_model_versions(f"name = '{name}'") if is_whole(store, one)]
+    return [one for one in store.search_model_versions(f"name = '{name}'") if _is_whole(store, one)]
 
 
-def is_whole(store: MlflowClient, version: ModelVersion) -> bool:
+def _is_whole(store: MlflowClient, version: ModelVersion) -> bool:
     """Tell whether a version's files are there; those of a server are taken to be."""
     uri = store.get_model_version_download_uri(version.name, version.version)
     place = urllib.parse.urlparse(uri)
-    if place.scheme not in ("", "file"):
-        return True
-    return Path(urllib.parse.unquote(place.path)).exists()
-
-
-def aliased(store: MlflowClient, name: str, alias: str) -> int | None:
-    """Return the version that carries an alias, None where none does."""
-    version = store.get_registered_model(name).aliases.get(alias)
-    return None if version is None else int(version)
+    return place.scheme not in ("", "file") or Path(urllib.parse.unquote(place.path)).exists()
 
 
 def point(store: MlflowClient, name: str, alias: str, version: int) -> None:
     """Give an alias to a version, unless it has it."""
-    if aliased(store, name, alias) != version:
+    if store.get_registered_model(name).aliases.get(alias) != str(version):
         store.set_registered_model_alias(name, alias, str(version))
 
 

@@ -33,10 +33,10 @@ class Row:
     """One of our results with its published counterpart, if the experiment names one."""
 
     evaluated: Evaluated
-    num_averaged: int = 1
-    approximate: bool = False
+    num_averaged: int = 1  # above 1, values are the mean over that number of single models
+    approximate: bool = False  # whether values are an importance-weighted estimate
     published: PublishedResult | None = None
-    published_value: float | None = None
+    published_value: float | None = None  # in the dataset's unit
 
     @property
     def result(self) -> Result:
@@ -105,6 +105,7 @@ class Report:
     event: Event
     rows: tuple[Row, ...]
     codecs: tuple[CodecResult, ...]
+    # published rows that none of ours is matched with, and their values, best first
     context: tuple[tuple[PublishedResult, float | None], ...]
 
     @property

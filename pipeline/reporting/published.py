@@ -25,21 +25,22 @@ _NEGATED = {"below": "above", "above": "below"}
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
 class PublishedResult:
-    """One published number."""
+    """One published number; model and variant are unique in a dataset's split."""
 
     model: Text
     variant: Text
     dataset: Text
-    metric: Text
+    metric: Text  # the unit of `value`, or another quantity
     split: Text
     value: float
     source: Text
-    verified: Literal["lecture", "code", "pages", "memory"]
+    verified: Literal["lecture", "code", "pages", "memory"]  # where; memory prints "unconfirmed"
+    # of the true number to the printed one
     relation: Literal["exact", "upper_bound", "approx", "below", "above"] = "exact"
-    sense: Literal["nll", "ll"] = "nll"
+    sense: Literal["nll", "ll"] = "nll"  # of a printed log-likelihood (ll) higher is better
     kind: Literal["published", "author_rerun", "reimplementation"] = "published"
     confidence: Literal["low", "medium"] | None = None
-    note: str | None = None
+    note: str | None = None  # what a reader must know, e.g. that a likelihood is INVALID
     ci: float | None = None
     speedup: float | None = None
 

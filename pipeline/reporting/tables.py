@@ -141,7 +141,7 @@ def legend(report: Report, columns: Sequence[str]) -> str:
         unit=UNITS[report.unit],
         columns=columns,
         folds=any(row.result.num_folds > 1 for row in report.rows),
-        bounded=any(row.relation_in(report.unit) != "exact" for row in report.rows),
+        relations={row.relation_in(report.unit) for row in report.rows},
         context_frames=report.rows[0].result.context_frames,
         gray=is_gray(report.event),
         real=is_real(report.event),

@@ -1,20 +1,37 @@
-"""What `results/` keeps of a dataset, compared with published results, from the records alone."""
+"""What `results/` keeps, from the records alone: datasets compared with published results.
+
+Tables call a record, and its fields, so:
+
+<experiment>             name, test (with its error, in the dataset's unit), bits, rows, published,
+                         time, valid, entropy, above, importance, importance_rows, and config
+<experiment> member      what a member of an ensemble scores
+<experiment> <split>     what a test split beyond `test` scores
+<dataset> codec <label>  the codec or baseline whose label starts so: name, test
+embedded <dataset> <experiment>  of embedded.csv: name, members, test
+searches <name>          link, trials, entry, best, had, shares, command, commit, device, took
+studies <name>           link, command, commit, device, took
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
+from pipeline.core.records import read_object
 from pipeline.datasets import catalog
 from pipeline.evaluation.reading import read_evaluated, read_kept_codecs
-from pipeline.reporting import comparison, tables
+from pipeline.reporting import comparison, numbers, searches, tables, wording
 from pipeline.reporting.comparison import Report
-from pipeline.reporting.numbers import numbers
+from pipeline.reporting.tables import value_column
+from reproductions.publishing import embedded
+
+Fields = Mapping[str, object]
+FILES = {"searches": "search.json", "studies": "study.json"}
 
 
 @dataclass(frozen=True)
@@ -34,14 +51,6 @@ class Recorded:
         return tables.texts(self.frame[self.frame["experiment"] == experiment])
 
 
-Reader = Callable[[str], Recorded]  # by the name of a dataset
-
-
-def reader(records: Path) -> Reader:
-    """Return a function that reads the datasets of a folder as `read` does, each of them once."""
-    return functools.cache(functools.partial(read, records=records))
-
-
 def read(dataset: str, records: Path, codecs: Path | None = None) -> Recorded:
     """Read what is kept of a dataset; its codecs from another file where one is given."""
     kept = sorted(path.parent for path in records.glob(f"{dataset}-*/metrics.json"))
@@ -57,4 +66,123 @@ def read(dataset: str, records: Path, codecs: Path | None = None) -> Recorded:
     path = codecs or records / "codecs" / f"{dataset}.json"
     kept_codecs = read_kept_codecs(path, found[0].event, config.dataset_sha256)
     report = comparison.compare(dataset, found, published_name, kept_codecs)
-    return Recorded(report, numbers(report))
+    return Recorded(report, numbers.numbers(report))
+
+
+class RecordFields:
+    """Reads the records of a folder, each dataset once."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self._recorded = functools.cache(functools.partial(read, records=results))
+        self._kinds: Mapping[str, Callable[[str], Fields]] = {
+            "embedded": self._embedded,
+            "searches": lambda name: search(results / "searches" / name),
+            "studies": lambda name: ran(results / "studies" / name, "studies"),
+        }
+
+    def names(self, kinds: Iterable[str]) -> list[str]:
+        """Return what to call each record of some kinds."""
+        found = []
+        for kind in kinds:
+            require(kind in self._kinds, "each", f"some of {list(self._kinds)}", kind)
+            if kind == "embedded":
+                lines = embedded.read(self.results / embedded.FILE)
+                found += [f"{kind} {line.dataset} {line.experiment}" for line in lines]
+            else:
+                paths = sorted((self.results / kind).glob(f"[!.]*/{FILES[kind]}"))
+                found += [f"{kind} {path.parent.name}" for path in paths]
+        return found
+
+    def of(self, name: str) -> Fields:
+        """Return the fields of a record."""
+        first, _, rest = name.partition(" ")
+        if first in self._kinds:
+            return self._kinds[first](rest)
+        kind, _, label = rest.partition(" ")
+        if kind == "codec":
+            return self._codec(first, label)
+        suffix = {"": "", "member": " (a member)"}.get(kind, f" ({kind})")
+        return self._experiment(first, first + suffix)
+
+    def _experiment(self, name: str, label: str) -> Fields:
+        kept = self._recorded(name.partition("-")[0])
+        found = [row for row in kept.report.rows if row.result.experiment == label]
+        if not found:
+            raise UserError(f"{self.results / name}: no record of {label}")
+        result, config = found[0].result, found[0].evaluated.config
+        texts, main = kept.texts(label), value_column(kept.report.unit)
+        fields: dict[str, object] = {
+            "name": name,
+            "test": texts[main],
+            "bits": texts[value_column("bits_per_dim")],
+            "rows": f"{result.num_rows:,}",
+            "published": texts.get("published", ""),
+            "time": wording.duration(result.train_seconds),
+            "entropy": texts.get(numbers.ENTROPY, "-"),
+            "above": texts.get(numbers.ABOVE, "-"),
+            "config": config.content,
+            "valid": _nats(result.valid_nats),
+        }
+        for row in kept.report.rows:
+            if row.approximate and row.evaluated.config == config:
+                fields["importance"] = kept.texts(row.result.experiment)[main]
+                fields["importance_rows"] = f"{row.result.num_rows:,}"
+        return fields
+
+    def _codec(self, dataset: str, label: str) -> Fields:
+        kept = self._recorded(dataset)
+        found = [one.label for one in kept.report.codecs if one.label.startswith(label)]
+        where = f"{self.results / 'codecs' / dataset}.json"
+        require(len(found) == 1, where, f"one codec {label}", found)
+        return {"name": found[0], "test": kept.texts(found[0])[value_column(kept.report.unit)]}
+
+    def _embedded(self, name: str) -> Fields:
+        for line in embedded.read(self.results / embedded.FILE):
+            if f"{line.dataset} {line.experiment}" == name:
+                return {"name": line.experiment, "members": line.members, "test": line.test}
+        raise UserError(f"{self.results / embedded.FILE}: no line of {name}")
+
+
+def search(folder: Path) -> Fields:
+    """Return what a search found: nats of the entry and the best, what it had, and its shares."""
+    record = searches.read_record(folder)
+    best = searches.trial(folder, record.best_trial)
+    _, shares = searches.shares(folder, record.best_trial)
+    had = [row[:2] for row in shares] or searches.settings(best)
+    return {
+        **ran(folder, "searches"),
+        "trials": str(record.trials),
+        "entry": _nats(record.default_valid_nats),
+        "best": _nats(record.best_valid_nats),
+        "had": ", ".join(f"{parameter} {value}" for parameter, value in had),
+        "shares": ", ".join(f"{parameter} {share}" for parameter, _, share, *_ in shares),
+    }
+
+
+def ran(folder: Path, kind: str) -> Fields:
+    """Return what repeats a search or study; its commit, machine and time, where it says so."""
+    record = read_object(folder / FILES[kind])
+    command = record.get("command") or ""
+    if kind == "searches":
+        command = searches.command_of(record, folder.name)
+    code = {"command": command, "commit": record.get("commit")}
+    return {
+        "link": f"[{folder.name}]({kind}/{folder.name})",
+        "device": record.get("device", ""),
+        "took": _took(record),
+    } | {key: f"`{value}`" if value else "" for key, value in code.items()}
+
+
+def _took(record: Mapping[str, object]) -> str:
+    """Print how long a record took, and its trials where these took longer: run side by side."""
+    seconds, trials = record.get("seconds"), record.get("trial_seconds")
+    if not isinstance(seconds, int | float):
+        return ""
+    spent = sum(map(float, trials)) if isinstance(trials, list) else 0.0
+    took = wording.duration(float(seconds))
+    return f"{took} (trials {wording.duration(spent)})" if spent > 1.1 * seconds else took
+
+
+def _nats(value: float | None) -> str:
+    return "" if value is None else wording.rounded(value, 2)

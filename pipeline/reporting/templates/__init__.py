@@ -20,12 +20,12 @@ SHARED = ("page.html.j2", "parts.html.j2", "uses.html.j2", "style.css")
 class Media:
     """A picture or a sound on a page."""
 
-    content: bytes
+    content: bytes  # of a PNG or WAV file
     alt: str
     caption: str = ""
-    note: str = ""
-    labels: Sequence[str] = ()
-    across: int = 0
+    note: str = ""  # above it
+    labels: Sequence[str] = ()  # above each image of the first row of a strip
+    across: int = 0  # width on the page in pixels of a strip of small images
     is_sound: bool = False
 
 

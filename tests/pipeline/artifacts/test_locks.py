@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import locks
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 
 
@@ -26,12 +27,18 @@ def test_a_second_holder_is_refused_in_one_line(tmp_path: Path) -> None:
                 pass
 
 
-def test_those_who_wait_come_one_after_the_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_repro", [False, True])
+def test_those_who_wait_come_one_after_the_other(
+    in_repro: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stages of `make repro` wait, so that checkouts that share a storage take turns."""
+    if in_repro:
+        monkeypatch.setenv(paths.REPRO, str(os.getpid()))
     path, inside, most = tmp_path / "a.lock", [0], [0]
 
     def work() -> None:
         for _ in range(3):
-            with locks.held(path, "registering a", wait=True):
+            with locks.held(path, "registering a", wait=not in_repro):
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 time.sleep(0.001)

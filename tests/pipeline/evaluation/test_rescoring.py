@@ -107,7 +107,7 @@ def test_other_weights_other_data_and_none_are_refused(project: Path, monkeypatc
     record = json.loads(metrics.read_text())
     for count, message in (
         (0, "num_members: expected an integer >= 1"),
-        (5, "expected at most 1 "),
+        (5, "expected at most 2 for MADE"),
     ):
         metrics.write_text(json.dumps(record | {"num_members": count}))
         with pytest.raises(UserError, match=message):

@@ -138,24 +138,3 @@ def test_standardised_values_are_taken_and_given_as_they_were(
     assert len(pyfunc.ArcoreModel.predict(loaded, None, frame, {})) == 0
     with pytest.raises(ValueError, match="model_input: expected"):
         loaded.predict(None, x[:, :2], given)
-
-
-@pytest.mark.parametrize(
-    ("event", "asked", "rows"),
-    [
-        (Levels(256, (3, 64, 64)), None, 42),
-        (Levels(256, (3, 64, 64)), 10, 10),
-        (Levels(256, (None,)), 900, 900),
-    ],
-)
-def test_as_many_rows_at_once_as_the_evaluation_took(
-    tmp_path: Path, event: Event, asked: int | None, rows: int
-) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model/model.safetensors").touch()
-    plan = {} if asked is None else {"batch_size": asked}
-    config = {"event": arcore.events.to_dict(event), "evaluation": plan}
-    (tmp_path / "model/config.yaml").write_text(yaml.safe_dump(config))
-    exporting._copy(tmp_path / "model", tmp_path, None, {})
-    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert written["evaluation"]["batch_size"] == rows

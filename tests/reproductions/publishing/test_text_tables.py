@@ -80,11 +80,11 @@ TABLE: dict[str, object] = {"columns": ["a"], "cells": ["{name}"], "rows": [{"of
     ("table", "message"),
     [
         (TABLE | {"rows": [{"model": "a"}]}, "row 1: expected a record `of` it"),
-        (TABLE | {"rows": [{"of": "dna-made", "a": 3}]}, "rows: expected a list or null"),
+        (TABLE | {"rows": [{"of": "dna-made", "a": 3}]}, "numbers: a: expected a text, got 3"),
         (TABLE | {"rows": [{"of": "dna-made", "a": "{"}]}, "row 1: dna-made: expected its fields"),
         (TABLE | {"cells": ["{name.a}"]}, "row 1: dna-made: expected its fields"),
         (TABLE | {"cells": ["a", "b"]}, "expected file, search, use, or columns and a cell for"),
-        (TABLE | {"columns": 7}, "columns: expected a list or null, got 7"),
+        (TABLE | {"columns": 7}, "columns: expected a list, got 7"),
         (TABLE | {"default": {}}, "'default'; did you mean 'defaults'"),
         ({"columns": ["a"], "cells": ["a"], "each": ["runs"]}, "each: expected some of .*embedded"),
         ({"file": "lost.csv"}, "results/lost.csv: expected a table, got .* No such file"),
