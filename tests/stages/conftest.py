@@ -32,7 +32,9 @@ def make_project(
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def run_stage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
     """A function that runs a stage in this process, in a folder; returns what it prints."""
 
     def run(folder: Path, stage: str, *arguments: str) -> str:
@@ -48,12 +50,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture
-def command(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def command(
+    run_stage: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
     """A function that runs a stage which must fail, in this process; returns its one line."""
 
     def refused(folder: Path, stage: str, *arguments: str) -> str:
         with pytest.raises(SystemExit) as ended:
-            run(folder, stage, *arguments)
+            run_stage(folder, stage, *arguments)
         assert isinstance(ended.value.code, str), "the exit status is 1 and the line goes to stderr"
         assert ended.value.code.startswith("error: ") and "\n" not in ended.value.code
         assert capsys.readouterr().err == ""

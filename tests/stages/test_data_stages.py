@@ -21,12 +21,12 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_digits_end_to_end_and_twice_the_same_bytes(workdir: Path, run, command, caplog) -> None:
+def test_digits_end_to_end_and_twice_the_same_bytes(workdir: Path, run_stage, caplog) -> None:
     caplog.set_level("INFO")
-    run(workdir, "fetch", "digits")
+    run_stage(workdir, "fetch", "digits")
     assert (workdir / "data/raw/digits/source.json").is_file()
     folder = workdir / "data/shards/digits"
-    run(workdir, "preprocess", "digits", "rows_per_shard=500")
+    run_stage(workdir, "preprocess", "digits", "rows_per_shard=500")
     assert "digits: 1257/180/360 rows" in caplog.text
     first = folder_bytes(folder)
     preprocessing.preprocess(catalog.get_dataset({"name": "digits", "rows_per_shard": 500}))
@@ -87,10 +87,10 @@ def test_killed_preprocess_leaves_nothing_that_is_read_and_the_next_run_cleans(
 
 
 @pytest.mark.skipif(not (MIRROR / "uci_binary").is_dir(), reason=f"no data mirror at {MIRROR}")
-def test_dna_from_the_mirror(workdir: Path, run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dna_from_the_mirror(workdir: Path, run_stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCORE_MIRROR", str(MIRROR))
-    run(workdir, "fetch", "dna")
-    run(workdir, "preprocess", "dna")
+    run_stage(workdir, "fetch", "dna")
+    run_stage(workdir, "preprocess", "dna")
     manifest = read_manifest(workdir / "data/shards/dna")
     assert [manifest.splits[s].rows for s in ("train", "valid", "test")] == [1400, 600, 1186]
     assert "1400/600/1186 as in the papers" in manifest.provenance
