@@ -30,6 +30,7 @@ QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_COLOR_PREFIX": "0",  # no colour codes, also in a pipe
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # in a job, which sets some of the same variables
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }

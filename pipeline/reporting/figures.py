@@ -21,8 +21,7 @@ from pipeline.evaluation.result_records import Score
 from pipeline.reporting import templates, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.wording import UNITS
-from pipeline.training.history import read_history
-from pipeline.training.training_records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord, read_history
 
 MAX_CHART_ROWS = 24
 MAX_CODEC_RATIO = 2.0

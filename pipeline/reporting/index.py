@@ -13,7 +13,7 @@ from pipeline.reporting import numbers, tables, templates, wording
 from pipeline.reporting.tables import Texts
 from pipeline.reporting.templates import Cell, HtmlTable
 from pipeline.reporting.wording import UNITS
-from pipeline.tracking import mlflow_pages
+from pipeline.tracking import mlflow_store
 
 log = logging.getLogger(__name__)
 MOST_ROWS, MOST_CONDITIONAL = 10, 3
@@ -32,7 +32,7 @@ def write() -> Path | None:
         return None
     results = HtmlTable("Test results by dataset, lower is better", HEADER, rows)
     text = templates.render(
-        templates.INDEX, server=mlflow_pages.server(), results=results, searches=searches
+        templates.INDEX, server=mlflow_store.server(), results=results, searches=searches
     )
     path = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)

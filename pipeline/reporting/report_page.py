@@ -25,7 +25,7 @@ from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.tables import Texts
 from pipeline.reporting.templates import Cell, HtmlTable, Terms
 from pipeline.reporting.wording import UNITS
-from pipeline.tracking import mlflow_pages
+from pipeline.tracking import mlflow_store
 
 LEFT_OUT = ("settings", "device", "source")  # which the origin of each row gives
 FIRST = ("experiment", "condition", "published", "difference")
@@ -54,7 +54,7 @@ def render(report: Report, frame: pd.DataFrame) -> str:
         uses=use_sections.sections(report.dataset),
         published=_published(frame, report),
         manifest=read_manifest(paths.shards(report.dataset)),
-        models_page=mlflow_pages.models_page(),
+        models_page=mlflow_store.models_page(),
         origins=origins_of(report),
     )
 
@@ -139,7 +139,7 @@ def _terms(row: Row, dataset_sha256: str) -> Terms:
         if folder.is_dir()
     ]
     if training is not None and training.run_id:
-        files.append(Cell("MLflow run", link=mlflow_pages.run_page(training.run_id)))
+        files.append(Cell("MLflow run", link=mlflow_store.run_page(training.run_id)))
     return [*terms, ("files", files)]
 
 

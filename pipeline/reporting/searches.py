@@ -36,7 +36,7 @@ Table = tuple[list[str], list[list[str]]]  # a header and rows
 
 @dataclass(frozen=True, kw_only=True)
 class SearchFacts(Record):
-    """What a page says of search.json (`pipeline.search.outcome.SearchRecord`)."""
+    """What a page says of search.json (`pipeline.search.outcome.summarize`)."""
 
     search: str
     dataset: str
