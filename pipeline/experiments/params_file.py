@@ -64,21 +64,13 @@ def _read(path: Path) -> dict[str, Any]:
         fits = isinstance(entries, dict if section == "experiments" else dict | None)
         require(fits, f"{path}: {section}", "a mapping", entries)
         if entries:
-            sections[section] = _named(entries, f"{path}: {section}")
+            sections[section] = {str(name): entry for name, entry in entries.items()}
     return sections
 
 
 @functools.lru_cache(maxsize=8)  # a second, several times in every stage
 def _parsed(path: Path, content: bytes) -> dict[str, object]:
     return as_object(parse_yaml(content, str(path)), str(path))
-
-
-def _named(known: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """Return entries by text; 1 and '1' are one name."""
-    names = [str(key) for key in known]
-    for name in names:
-        require(names.count(name) == 1, where, "different names", f"{name} twice")
-    return dict(zip(names, known.values(), strict=True))
 
 
 def dvc_target(stage: str, experiment: str) -> str:
