@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from arcore.primitives.checks import require
+from arcore.primitives.checks import (
+    require,
+    require_bool,
+    require_dropout,
+    require_int,
+    require_odd,
+    require_one_of,
+    require_seed,
+    require_sizes,
+)
+from arcore.primitives.orderings import ORDERINGS
 
 CONDITION_FIELDS = (
     "num_classes", "condition_size", "condition_sequence", "condition_shape", "local_classes",
     "local_size",
 )  # fmt: skip
+
+# Of hyperparameters that several models have.
+CHOICES: Mapping[str, Sequence[str]] = {
+    "head": ("softmax", "logistic_mixture"), "inputs": ("scaled", "one_hot"), "ordering": ORDERINGS,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +57,37 @@ class Hyperparameters:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
         }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckedHyperparameters(Hyperparameters):
+    """Hyperparameters of a network, of which each field is checked by its type and its name.
+
+    A class names the `choices` for fields of its own, the `least` of integers that is not 1 (0 for
+    a list: it may be empty), and which kernels are centred (`odd`, with their least size).
+    """
+
+    choices: ClassVar[Mapping[str, Sequence[str]]] = {}
+    least: ClassVar[Mapping[str, int]] = {}
+    odd: ClassVar[Mapping[str, int]] = {"kernel": 1, "first_kernel": 3}  # a first of 1 sees nothing
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if known := self.choices.get(name) or CHOICES.get(name):
+                require_one_of(value, name, known)
+            elif name.endswith("_seed"):
+                require_seed(value, name)
+            elif name == "dropout":
+                require_dropout(value)
+            elif name in self.odd:
+                require_odd(value, name, self.odd[name])
+            elif field.type == "bool":
+                require_bool(value, name)
+            elif field.type == "int":
+                require_int(value, name, self.least.get(name, 1))
+            elif field.type == "tuple[int, ...]":
+                require_sizes(value, name, empty=self.least.get(name) == 0)
 
 
 def build_hyperparameters(

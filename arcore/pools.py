@@ -13,13 +13,7 @@ from arcore.distributions.discrete import Bits, Softmax
 from arcore.distributions.drawing import DISCRETE, DISCRETE_NAMES
 from arcore.ensembles import Combination, condition_for, require_compatible
 from arcore.events import Event, Levels
-from arcore.mixtures import (
-    Create,
-    describe_members,
-    new_members,
-    register_weights,
-    require_weights,
-)
+from arcore.mixtures import Create, describe_members, new_members, register_weights, require_weights
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 

@@ -184,12 +184,7 @@ class Side:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={
-                **os.environ,
-                **settings,
-                "PYTHONPATH": str(root),
-                "PYTHONSAFEPATH": "1",
-            },
+            env={**os.environ, **settings, "PYTHONPATH": str(root), "PYTHONSAFEPATH": "1"},
         )
 
     def ask(self, request: object) -> float:

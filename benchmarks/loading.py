@@ -76,8 +76,7 @@ def repeat(folder: Path, times: int, target: Path) -> Path:
     rows = splits["train"].rows * times
     reader = ShardReader(folder, "train")
     digest = content_sha256(reader.read([b]) for _ in range(times) for b in reader.blocks)
-    whole = replace(splits["train"], rows=rows, sha256=digest, shards=tuple(repeated))
-    splits["train"] = whole
+    splits["train"] = replace(splits["train"], rows=rows, sha256=digest, shards=tuple(repeated))
     write_manifest(DATASET, splits, target)
     return target
 
@@ -104,10 +103,7 @@ def peak_bytes() -> int:
 
 def stream_once(folder: str, batch_size: int, shuffle_rows: int) -> None:
     before = peak_bytes()
-    loader = loading.Loader(
-        folder, "train", BatchPlan(batch_size=batch_size, shuffle_rows=shuffle_rows)
-    )
-    for _ in loader.epoch(0):
+    for _ in loader_of(Path(folder), batch_size, shuffle_rows).epoch(0):
         pass
     print(before, peak_bytes())
 
@@ -144,18 +140,14 @@ def main() -> None:
         size = sum(path.stat().st_size for path in folder.iterdir())
         print(f"{measuring.machine()}, {arguments.rows} rows of {SIZE} bits,")
         print(f"{size / arguments.rows:.0f} bytes per row on disk, batches of {batch_size}")
-        model = model_rate(
-            next(loader_of(folder, batch_size, 1).epoch(0)).x, arguments.hidden, arguments.steps
-        )
+        batch = next(loader_of(folder, batch_size, 1).epoch(0)).x
+        model = model_rate(batch, arguments.hidden, arguments.steps)
         print(f"\n{'':26} {'rows/s':>10} {'rows/s CPU':>11} {'CPU / model':>12}")
         print(f"{f'MADE {arguments.hidden}, training step':26} {model:10,.0f}")
         stream = loader_of(folder, batch_size, shuffle_rows)
         memory = loader_of(folder, batch_size, arguments.rows)
-        for name, loader, epoch in (
-            ("stream, first epoch", stream, 0),
-            ("stream", stream, 1),
-            ("memory", memory, 1),
-        ):
+        epochs = [("stream, first epoch", stream, 0), ("stream", stream, 1), ("memory", memory, 1)]
+        for name, loader, epoch in epochs:
             wall, cpu = rate(loader.epoch(epoch))
             print(f"{name:26} {wall:10,.0f} {cpu:11,.0f} {cpu / model:12.1f}")
         large = repeat(folder, arguments.times, Path(temporary) / "large")
@@ -166,9 +158,8 @@ def main() -> None:
 
 
 def loader_of(folder: Path, batch_size: int, shuffle_rows: int) -> loading.Loader:
-    return loading.Loader(
-        folder, "train", BatchPlan(batch_size=batch_size, shuffle_rows=shuffle_rows)
-    )
+    plan = BatchPlan(batch_size=batch_size, shuffle_rows=shuffle_rows)
+    return loading.Loader(folder, "train", plan)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 The network has three cycles of dilations 1 to 512, 32 residual and 256 skip channels and 256
 levels; weights are random. "Queues" is what `sample` does, "window" evaluates the parallel network
 on the last `receptive_field` samples and the head at the last one alone, for each sample.
-Each repeat measures both in turn; columns are medians over repeats. In one thread, seconds are the
-processor's, which other processes on the machine do not stretch; in several, the clock's.
+Repeats and seconds are as in benchmarks/sampling.py.
 
     python benchmarks/wavenet.py [--samples 2000] [--windows 5] [--repeats 3] [--threads 1]
     python benchmarks/wavenet.py --quick

@@ -117,10 +117,7 @@ class LatentVariableModel(LatentSampling):
         return loss
 
     def elbo(
-        self,
-        x: Tensor,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        self, x: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return the evidence lower bound with one draw of the latents, (batch,), in nats.
 

@@ -18,18 +18,11 @@ from arcore.distributions.drawing import draw
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.families.ordered import OrderedModel
-from arcore.hyperparameters import Hyperparameters
+from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.incremental_mlp import ACTIVATIONS
 from arcore.primitives import orderings
-from arcore.primitives.checks import (
-    require,
-    require_bool,
-    require_dropout,
-    require_int,
-    require_one_of,
-    require_sizes,
-)
+from arcore.primitives.checks import require, require_int
 from arcore.primitives.masks import draw_masks
 from arcore.primitives.precision import at_least_float32, summed
 from arcore.primitives.progress import Advance, unseen
@@ -37,7 +30,7 @@ from arcore.primitives.row_noise import for_each_row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OrderlessConfig(Hyperparameters):
+class OrderlessConfig(CheckedHyperparameters):
     """Hyperparameters that orderless models share.
 
     Arguments:
@@ -70,14 +63,7 @@ class OrderlessConfig(Hyperparameters):
         """Numbers of a condition: classes, or the length of a vector; None without one."""
         return self.num_classes or self.condition_size
 
-    def __post_init__(self) -> None:
-        require_sizes(self.hidden, "hidden", empty=True)
-        require_one_of(self.activation, "activation", ACTIVATIONS)
-        require_dropout(self.dropout)
-        require_bool(self.mask_inputs, "mask_inputs")
-        orderings.require_ordering(self.ordering, self.ordering_seed)
-        require_int(self.num_orderings, "num_orderings", 1)
-        level_features.require_encoding(self.inputs)
+    choices = {"activation": ACTIVATIONS}
 
 
 class ObservedState(abc.ABC):

@@ -16,7 +16,6 @@ from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.convolutions import CausalConv2d, pixel_conv
 from arcore.layers.cursor import LayerCall
 from arcore.layers.lstm_scan import open_forget_gate
-from arcore.primitives.checks import require_bool, require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 
 
@@ -41,14 +40,6 @@ class PixelRNNConfig(RasterConfig):
     residual: bool = True
     skip: bool = True
     dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_ints(self, 1, "hidden", "num_layers", "head_width")
-        require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
-        for name in ("residual", "skip"):
-            require_bool(getattr(self, name), name)
-        require_dropout(self.dropout)
 
 
 class PixelRNN(RasterModel):

@@ -15,17 +15,17 @@ from arcore.conditions import Classes
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import reshape, select
 from arcore.events import Binary, Event, Gray, Levels
-from arcore.hyperparameters import Hyperparameters
+from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
 from arcore.layers.convolutions import CausalConv2d
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
-from arcore.layers.heads import HEADS, PREDICTED_SPREAD, Head
+from arcore.layers.heads import PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_ints, require_odd, require_one_of
+from arcore.primitives.checks import require, require_odd
 from arcore.primitives.masks import channel_groups
-from arcore.primitives.orderings import inverse, make_ordering, require_ordering, with_channels
+from arcore.primitives.orderings import inverse, make_ordering, with_channels
 from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.progress import Advance
 
@@ -43,7 +43,7 @@ def image_shape(event: Event) -> tuple[int, int, int]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RasterConfig(Hyperparameters):
+class RasterConfig(CheckedHyperparameters):
     """Hyperparameters that all raster models have.
 
     Arguments:
@@ -66,12 +66,7 @@ class RasterConfig(Hyperparameters):
     linear_prediction: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
-        require_one_of(self.head, "head", HEADS)
-        level_features.require_encoding(self.inputs)
-        require_ints(self, 1, "num_mixtures", "condition_width")
-
-    def require_prediction(self) -> None:
-        """Check the size of a linear prediction's kernel, where a model has one."""
+        super().__post_init__()
         size = self.linear_prediction
         if size is None:
             return
@@ -101,8 +96,6 @@ class OrderedRasterConfig(RasterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_ordering(self.ordering, self.ordering_seed)
-        self.require_prediction()
         if self.linear_prediction is not None:
             expected = f"one of {NEIGHBOURLY} where there is a linear prediction"
             require(self.ordering in NEIGHBOURLY, "ordering", expected, self.ordering)

@@ -16,12 +16,12 @@ from arcore.conditions import Classes, Frames, Vector
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import reshape
 from arcore.events import Event, Gray, Levels, after_frames, resized
-from arcore.hyperparameters import Hyperparameters
+from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.clip_layers import ConvLSTM, ResidualMultiplicativeBlock, State
 from arcore.layers.convolutions import Conv2d
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int, require_ints, require_odd, require_sizes
+from arcore.primitives.checks import require
 from arcore.primitives.precision import summed
 from arcore.primitives.transfer import to_device
 
@@ -35,7 +35,7 @@ def clip_shape(event: Event) -> tuple[int, int, int, int]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClipConfig(Hyperparameters):
+class ClipConfig(CheckedHyperparameters):
     """Hyperparameters that all models over clips have.
 
     Arguments:
@@ -67,14 +67,7 @@ class ClipConfig(Hyperparameters):
     num_classes: int | None = None
     condition_size: int | None = None
     condition_sequence: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        require_ints(self, 1, "width", "encoder_blocks", "recurrent_width")
-        require_ints(self, 1, "decoder_blocks", "head_width")
-        require_odd(self.kernel, "kernel")
-        require_sizes(self.dilations, "dilations")
-        level_features.require_encoding(self.inputs)
-        require_int(self.context_frames, "context_frames", 0)
+    least = {"context_frames": 0}
 
 
 class ClipModel(AutoregressiveModel):

@@ -16,7 +16,6 @@ from arcore.layers import level_features
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
 
-HEADS = ("softmax", "logistic_mixture")
 PREDICTED_SPREAD = 0.1  # what is left of a level after a linear prediction is as much narrower
 
 

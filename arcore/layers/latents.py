@@ -78,12 +78,7 @@ class GaussianPixelCNN(nn.Module):
     """
 
     def __init__(
-        self,
-        channels: int,
-        size: tuple[int, int],
-        condition_size: int,
-        width: int,
-        num_blocks: int,
+        self, channels: int, size: tuple[int, int], condition_size: int, width: int, num_blocks: int
     ) -> None:
         super().__init__()
         self.channels, self.size, self.width = channels, size, width

@@ -8,16 +8,8 @@ from torch.distributions import Distribution
 
 from arcore.distributions.discrete import Bits, Softmax
 from arcore.events import Binary, Event, Levels
-from arcore.primitives.checks import require_one_of
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
-
-ENCODINGS = ("scaled", "one_hot")
-
-
-def require_encoding(name: object) -> None:
-    """Raise ValueError unless this is a hyperparameter `inputs`."""
-    require_one_of(name, "inputs", ENCODINGS)
 
 
 def num_features(event: Event, encoding: str) -> int:
@@ -27,11 +19,7 @@ def num_features(event: Event, encoding: str) -> int:
 
 
 def encode(
-    x: Tensor,
-    event: Event,
-    encoding: str,
-    dtype: torch.dtype,
-    dimensions: Tensor | None = None,
+    x: Tensor, event: Event, encoding: str, dtype: torch.dtype, dimensions: Tensor | None = None
 ) -> Tensor:
     """Encode levels (batch, D) as features (batch, D, F), all zero exactly where a level is 0.
 
@@ -70,11 +58,7 @@ def impossible(
 
 
 def encode_sparsely(
-    x: Tensor,
-    event: Event,
-    encoding: str,
-    dtype: torch.dtype,
-    dimensions: Tensor | None = None,
+    x: Tensor, event: Event, encoding: str, dtype: torch.dtype, dimensions: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the one feature of each level that `encode` makes other than zero, and its value."""
     assert isinstance(event, Levels)

@@ -13,7 +13,7 @@ from arcore.families.orderless import ObservedState, OrderlessConfig, OrderlessM
 from arcore.layers.conv_branch import ConvBranch
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.models.deep_nade import DenseState
-from arcore.primitives.checks import require, require_sizes
+from arcore.primitives.checks import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,10 @@ class ConvNADEConfig(OrderlessConfig):
 
     channels: tuple[int, ...] = (32, 32)
     kernels: tuple[int, ...] = (3, 3)
+    least = {"hidden": 0}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_sizes(self.channels, "channels")
-        require_sizes(self.kernels, "kernels")
         count = len(self.channels)
         fits = len(self.kernels) == count
         require(fits, "kernels", f"{count} of them, as there are channels", self.kernels)

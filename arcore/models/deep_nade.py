@@ -10,7 +10,6 @@ from torch import Tensor
 from arcore.events import Event
 from arcore.families.orderless import ObservedState, OrderlessConfig, OrderlessModel
 from arcore.layers.incremental_mlp import IncrementalMLP
-from arcore.primitives.checks import require_sizes
 
 CACHED_FLOATS = 1 << 18  # floats of a layer that stay in a core's cache from one step to the next
 
@@ -18,10 +17,6 @@ CACHED_FLOATS = 1 << 18  # floats of a layer that stay in a core's cache from on
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeepNADEConfig(OrderlessConfig):
     """Hyperparameters of Deep NADE: those of `OrderlessConfig`, with at least one hidden layer."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_sizes(self.hidden, "hidden")
 
 
 class DeepNADE(OrderlessModel):

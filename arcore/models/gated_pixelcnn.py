@@ -22,7 +22,6 @@ from arcore.layers.convolutions import (
     with_bias,
 )
 from arcore.layers.cursor import ImageCursor, LayerCall
-from arcore.primitives.checks import require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 from arcore.primitives.gating import gated
 
@@ -45,13 +44,6 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
     kernel: int = 3
     head_width: int = 32
     dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_ints(self, 1, "width", "num_layers", "head_width")
-        require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
-        require_odd(self.kernel, "kernel")
-        require_dropout(self.dropout)
 
 
 class GatedPixelCNN(TwoStackModel):

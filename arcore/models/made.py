@@ -14,21 +14,13 @@ from arcore.decoding import Decoder
 from arcore.derived_buffers import shared
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
-from arcore.hyperparameters import Hyperparameters
+from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.level_features import condition_weight, shifted
 from arcore.layers.masked_linear import MaskedLinear, Reach
 from arcore.model import AutoregressiveModel
 from arcore.primitives import masks, orderings
-from arcore.primitives.checks import (
-    require,
-    require_bool,
-    require_dropout,
-    require_int,
-    require_one_of,
-    require_seed,
-    require_sizes,
-)
+from arcore.primitives.checks import require
 from arcore.primitives.dropout import dropout
 from arcore.primitives.transfer import to_device
 
@@ -36,7 +28,7 @@ ACTIVATIONS = ("relu", "tanh", "sigmoid")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MADEConfig(Hyperparameters):
+class MADEConfig(CheckedHyperparameters):
     """Hyperparameters of MADE.
 
     Arguments:
@@ -72,17 +64,11 @@ class MADEConfig(Hyperparameters):
     inputs: str = "scaled"
     num_classes: int | None = None
     condition_size: int | None = None
+    choices = {"activation": ACTIVATIONS}
+    least = {"num_masks": 0}
 
     def __post_init__(self) -> None:
-        require_sizes(self.hidden, "hidden")
-        require_int(self.num_masks, "num_masks", 0)
-        require_seed(self.mask_seed, "mask_seed")
-        for name in ("order_agnostic", "connectivity_agnostic", "direct", "conditioning_weights"):
-            require_bool(getattr(self, name), name)
-        require_dropout(self.dropout)
-        require_one_of(self.activation, "activation", ACTIVATIONS)
-        level_features.require_encoding(self.inputs)
-        orderings.require_ordering(self.ordering, self.ordering_seed)
+        super().__post_init__()
         if self.num_masks != 1:
             agnostic = self.order_agnostic or self.connectivity_agnostic
             what = "order_agnostic or connectivity_agnostic, for masks that differ"

@@ -19,7 +19,7 @@ from arcore.layers.cursor import full_image
 from arcore.model import AutoregressiveModel
 from arcore.models.diagonal_bilstm import DiagonalBiLSTM
 from arcore.models.row_lstm import RowLSTM, RowLSTMConfig
-from arcore.primitives.checks import require, require_ints, require_one_of
+from arcore.primitives.checks import require
 from arcore.primitives.orderings import CPU, make_ordering, with_channels
 
 CORES: dict[str, type[PixelRNN]] = {"diagonal_bilstm": DiagonalBiLSTM, "row_lstm": RowLSTM}
@@ -42,12 +42,8 @@ class MultiscalePixelRNNConfig(RowLSTMConfig):
     factor: int = 2
     base_hidden: int = 16
     base_num_layers: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_one_of(self.core, "core", tuple(CORES))
-        require_ints(self, 2, "factor")
-        require_ints(self, 1, "base_hidden", "base_num_layers")
+    choices = {"core": tuple(CORES)}
+    least = {"factor": 2}
 
 
 class MultiscalePixelRNN(AutoregressiveModel):

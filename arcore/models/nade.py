@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from arcore.decoding import Decoder
 from arcore.events import Binary, Event, Levels
 from arcore.families.ordered import OrderedModel
-from arcore.hyperparameters import Hyperparameters
+from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.hidden_states import (
     HiddenStates,
@@ -26,7 +26,6 @@ from arcore.layers.hidden_states import (
 )
 from arcore.layers.level_features import condition_weight, shifted
 from arcore.primitives import orderings
-from arcore.primitives.checks import require_ints, require_one_of
 from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.progress import Advance
 from arcore.primitives.transfer import compile_guard
@@ -35,7 +34,7 @@ ACTIVATIONS = ("sigmoid", "relu")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NADEConfig(Hyperparameters):
+class NADEConfig(CheckedHyperparameters):
     """Hyperparameters of NADE.
 
     Arguments:
@@ -56,12 +55,7 @@ class NADEConfig(Hyperparameters):
     num_classes: int | None = None
     condition_size: int | None = None
     block: int = 32
-
-    def __post_init__(self) -> None:
-        require_ints(self, 1, "hidden", "block")
-        orderings.require_ordering(self.ordering, self.ordering_seed)
-        require_one_of(self.activation, "activation", ACTIVATIONS)
-        level_features.require_encoding(self.inputs)
+    choices = {"activation": ACTIVATIONS}
 
 
 class NADE(OrderedModel):

@@ -20,13 +20,7 @@ from arcore.layers.group_network import GroupNetwork
 from arcore.model import AutoregressiveModel
 from arcore.models.gated_pixelcnn import GatedPixelCNN
 from arcore.models.pixelcnn import PixelCNN
-from arcore.primitives.checks import (
-    require,
-    require_dropout,
-    require_ints,
-    require_odd,
-    require_one_of,
-)
+from arcore.primitives.checks import require
 from arcore.primitives.precision import summed
 from arcore.primitives.pyramids import Group, Pyramid
 
@@ -67,18 +61,9 @@ class ParallelMultiscaleConfig(RasterConfig):
     patch_kernel: int = 3
     dropout: float = 0.0
     linear_prediction: int | None = None  # type: ignore[misc]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_one_of(self.base, "base", BASES)
-        require_one_of(self.upscaling, "upscaling", UPSCALINGS)
-        require_ints(self, 1, "base_size", "base_width", "base_layers")
-        require_ints(self, 1, "width", "head_width", "patch_grid")
-        require_ints(self, 0, "num_blocks", "patch_blocks")
-        require_odd(self.kernel, "kernel")
-        require_odd(self.patch_kernel, "patch_kernel", 3)  # 1 would see nothing of the patch
-        require_dropout(self.dropout)
-        self.require_prediction()
+    choices = {"base": BASES, "upscaling": UPSCALINGS}
+    least = {"num_blocks": 0, "patch_blocks": 0}
+    odd = {"kernel": 1, "patch_kernel": 3}  # 1 would see nothing of the patch
 
     def make_base(self, event: Event) -> RasterModel:
         """Make the model of the lowest resolution."""

@@ -14,7 +14,6 @@ from arcore.families.raster import OrderedRasterConfig, RasterModel
 from arcore.layers.convolutions import CausalConv2d, PixelSteps, pixel_conv, pointwise, with_bias
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
-from arcore.primitives.checks import require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 
 
@@ -36,14 +35,7 @@ class PixelCNNConfig(OrderedRasterConfig):
     kernel: int = 3
     head_width: int = 32
     dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_ints(self, 1, "hidden", "head_width")
-        require_ints(self, 0, "num_blocks")
-        require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
-        require_odd(self.kernel, "kernel")
-        require_dropout(self.dropout)
+    least = {"num_blocks": 0}
 
 
 class PixelCNN(RasterModel):

@@ -16,16 +16,16 @@ from arcore.events import Event, Levels
 from arcore.families.latent import LatentVariableModel
 from arcore.families.latent_sampling import Latents
 from arcore.families.raster import RasterDecoder, image_shape
-from arcore.hyperparameters import Hyperparameters
+from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.convolutions import Conv2d
 from arcore.layers.latents import Encoder, GaussianPixelCNN, gaussian
 from arcore.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
-from arcore.primitives.checks import require, require_bool, require_ints, require_sizes
+from arcore.primitives.checks import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PixelVAEConfig(Hyperparameters):
+class PixelVAEConfig(CheckedHyperparameters):
     """Hyperparameters of PixelVAE.
 
     Arguments:
@@ -68,16 +68,14 @@ class PixelVAEConfig(Hyperparameters):
     num_mixtures: int = 5
     inputs: str = "scaled"
     num_classes: int | None = None
+    least = {"prior_blocks": 0, "warmup_steps": 0, "top_warmup_steps": 0}
 
     def __post_init__(self) -> None:
-        require_ints(self, 1, "num_levels", "latent_size", "latent_channels", "prior_width")
-        require_ints(self, 0, "prior_blocks", "warmup_steps", "top_warmup_steps")
+        super().__post_init__()
         require(self.num_levels in (1, 2), "num_levels", "1 or 2", self.num_levels)
-        require_sizes(self.encoder, "encoder")
         fits = self.num_levels == 2 or not self.top_warmup_steps
         require(fits, "top_warmup_steps", "0 for one level", self.top_warmup_steps)
         _require_free_nats(self.free_nats, self.num_levels)
-        require_bool(self.upsample, "upsample")
         fits = self.upsample or self.num_levels == 1
         require(fits, "upsample", "true for two levels, whose z1 is a map", self.upsample)
         self.pixels()

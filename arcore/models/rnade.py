@@ -16,14 +16,13 @@ from arcore.decoding import Decoder
 from arcore.distributions.real_mixture import COMPONENTS, LEAST_LOG_SCALE, RealMixture
 from arcore.events import Event, Real
 from arcore.families.ordered import OrderedModel
-from arcore.hyperparameters import Hyperparameters
+from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers.level_features import condition_weight, shifted
-from arcore.primitives import orderings
-from arcore.primitives.checks import require, require_bool, require_ints, require_one_of
+from arcore.primitives.checks import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RNADEConfig(Hyperparameters):
+class RNADEConfig(CheckedHyperparameters):
     """Hyperparameters of RNADE.
 
     Arguments:
@@ -54,11 +53,10 @@ class RNADEConfig(Hyperparameters):
     num_classes: int | None = None
     condition_size: int | None = None
     block: int = 32
+    choices = {"component": COMPONENTS}
 
     def __post_init__(self) -> None:
-        require_ints(self, 1, "hidden", "components", "block")
-        require_one_of(self.component, "component", COMPONENTS)
-        require_bool(self.sigma_preconditioner, "sigma_preconditioner")
+        super().__post_init__()
         floor = self.min_log_scale
         require(_fits_float32(floor), "min_log_scale", "a finite number", floor)
         least = LEAST_LOG_SCALE
@@ -73,7 +71,6 @@ class RNADEConfig(Hyperparameters):
             and (span[1] - span[0]) / self.components >= torch.finfo(torch.float32).tiny
         )
         require(fits, "mean_range", "two rising finite numbers or null", span)
-        orderings.require_ordering(self.ordering, self.ordering_seed)
 
 
 def _fits_float32(value: object) -> bool:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from arcore.families.pixelrnn import PixelRNN, PixelRNNConfig
 from arcore.layers.convolutions import CausalConv2d, row_conv
 from arcore.layers.image_lstms import RowLSTMLayer
-from arcore.primitives.checks import require_odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,10 +20,6 @@ class RowLSTMConfig(PixelRNNConfig):
     """
 
     kernel: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_odd(self.kernel, "kernel")
 
 
 class RowLSTM(PixelRNN):

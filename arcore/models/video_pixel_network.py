@@ -18,7 +18,6 @@ from arcore.layers.clip_layers import multiplicative_unit
 from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.convolutions import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.layers.cursor import LayerCall
-from arcore.primitives.checks import require_odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,10 +106,6 @@ class FrameDecoderConfig(RasterConfig):
     first_kernel: int
     kernel: int
     head_width: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
 
 
 class FrameDecoder(TwoStackModel):

@@ -17,18 +17,11 @@ from arcore.conditions import Classes, Frames, Symbols
 from arcore.decoding import Decoder
 from arcore.events import Event, Levels, resized
 from arcore.generation import HEADROOM
-from arcore.hyperparameters import Hyperparameters
-from arcore.layers import level_features
+from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers.dilated import DilatedQueues, GatedLayer, Upsampler, delayed
-from arcore.layers.heads import HEADS, Head
+from arcore.layers.heads import Head
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import (
-    require,
-    require_int,
-    require_ints,
-    require_one_of,
-    require_sizes,
-)
+from arcore.primitives.checks import require, require_int
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
 
@@ -38,7 +31,7 @@ MAX_CYCLE = 20  # a dilation of half a million samples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WaveNetConfig(Hyperparameters):
+class WaveNetConfig(CheckedHyperparameters):
     """Hyperparameters of WaveNet.
 
     Arguments:
@@ -77,20 +70,17 @@ class WaveNetConfig(Hyperparameters):
     local_strides: tuple[int, ...] = (8, 8)
     local_width: int = 16
     upsampling: str = "transposed"
+    choices = {"upsampling": UPSAMPLING}
+    least = {"kernel": 2}
+    odd = {}
 
     def __post_init__(self) -> None:
-        require_ints(self, 1, "width", "gate_width", "skip_width", "num_blocks", "cycle")
-        require_ints(self, 1, "num_mixtures", "local_width")
+        super().__post_init__()
         fits = self.cycle <= MAX_CYCLE
         require(fits, "cycle", f"an integer in 1..{MAX_CYCLE} (dilations double)", self.cycle)
-        require_ints(self, 2, "kernel")
-        require_one_of(self.head, "head", HEADS)
-        level_features.require_encoding(self.inputs)
-        require_one_of(self.upsampling, "upsampling", UPSAMPLING)
-        require_sizes(self.local_strides, "local_strides")
         for name in ("local_classes", "local_size"):
             if getattr(self, name) is not None:
-                require_ints(self, 1, name)
+                require_int(getattr(self, name), name, 1)
         names = ("num_classes", "condition_size", "local_classes", "local_size")
         given = [name for name in names if getattr(self, name) is not None]
         fits = len(given) < 2 or given == ["num_classes", "local_classes"]

@@ -34,12 +34,6 @@ def require_int(value: object, name: str, minimum: int) -> None:
     require(fits, name, f"an integer >= {minimum}", value)
 
 
-def require_ints(config: object, minimum: int, *names: str) -> None:
-    """Raise ValueError unless each of these attributes is an integer (not a bool) >= minimum."""
-    for name in names:
-        require_int(getattr(config, name), name, minimum)
-
-
 def require_sizes(value: object, name: str, *, empty: bool = False) -> None:
     """Raise ValueError unless `value` is a tuple of integers >= 1, empty only if `empty`."""
     fits = isinstance(value, tuple) and (empty or len(value) > 0)

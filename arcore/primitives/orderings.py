@@ -24,12 +24,6 @@ CPU = torch.device("cpu")
 ORDERINGS = ("raster", "reverse", "column", "snake", "spiral", "random")
 
 
-def require_ordering(name: object, seed: object) -> None:
-    """Raise ValueError unless these are an `ordering` and an `ordering_seed`."""
-    require_one_of(name, "ordering", ORDERINGS)
-    require_seed(seed, "ordering_seed")
-
-
 def require_permutation(order: Tensor, size: int) -> None:
     """Raise ValueError unless this is a permutation of range(size), (size,) of integers."""
     is_vector = isinstance(order, Tensor) and order.shape == (size,)
@@ -50,7 +44,8 @@ def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     Returns:
         (D,) int64: a permutation of range(D).
     """
-    require_ordering(name, seed)
+    require_one_of(name, "ordering", ORDERINGS)
+    require_seed(seed, "ordering_seed")
     require_sizes(tuple(shape) if isinstance(shape, list) else shape, "shape")
     size = math.prod(shape)
     if name == "random":

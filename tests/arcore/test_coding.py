@@ -75,18 +75,6 @@ def test_a_training_model_is_coded_in_evaluation_and_stays_in_training() -> None
     assert torch.equal(decompress(model.eval(), data), x)
 
 
-def test_sounds_of_an_open_length() -> None:
-    options = {**NET, "local_classes": 3, "local_strides": [2], "num_classes": 2}
-    model = randomize(arcore.create_model("wavenet", Levels(16, (None,)), **options)).eval()
-    for length in (1, 7):
-        x = torch.randint(16, (3, length))
-        given = torch.randint(2, (3, 1 + -(-length // 2)))
-        data = compress(model, x, given)
-        assert torch.equal(decompress(model, data, given), x)
-        with pytest.raises(ValueError, match=r"condition: expected that of encoding"):
-            decompress(model, data, 1 - given)
-
-
 def test_several_chunks_of_sounds_of_several_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each chunk has its own rows' lengths and conditions."""
     monkeypatch.setattr(coding, "CHUNK_DIMENSIONS", 20)

@@ -310,7 +310,7 @@ def test_a_mixture_adds_up_weighted_probabilities() -> None:
 def test_a_member_with_latents_makes_a_bound(
     tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    event, n = events.Binary((1, 2, 2)), 20_000
+    event, n = events.Binary((1, 2, 2)), 4_000
     torch.manual_seed(0)
     vae = arcore.create_model("pixelvae", event, width=4, num_layers=1, latent_size=2).double()
     with torch.no_grad():
@@ -447,21 +447,6 @@ def test_fit_finds_the_weights_of_a_known_source(generator: torch.Generator) -> 
     weights, nats = fit_pool(list(zip(logits.split(7000), x.split(7000), strict=True)))
     assert_close(weights, true, atol=0.02, rtol=0)
     assert all(after <= before for before, after in zip(nats, nats[1:], strict=False))
-
-
-@every_pool
-def test_fit_is_no_worse_than_other_weights(build: Callable[[], Pool]) -> None:
-    model, generator = build(), torch.Generator().manual_seed(0)
-    x = model.sample(200, given(model, 200), generator)
-    condition = given(model, len(x))
-    weights, nats = fit_pool([(model.member_logits(x, condition), x)])
-    best = -Pool(model.members, weights).log_prob(x, condition).mean().item()
-    assert best == pytest.approx(nats[-1] * model.event.size, abs=1e-9)
-    assert bool((weights >= 0).all())
-    for _ in range(40):
-        other = weights + 0.3 * torch.randn(len(weights), generator=generator, dtype=torch.float64)
-        worse = Pool(model.members, other.clamp_min(0))
-        assert best <= -worse.log_prob(x, condition).mean().item() + 1e-9
 
 
 def test_weights_of_members_that_say_nothing_stay() -> None:

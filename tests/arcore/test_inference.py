@@ -9,13 +9,7 @@ import pytest
 import torch
 
 import arcore
-from arcore.inference import (
-    classification,
-    completion,
-    features,
-    interpolation,
-    latent_levels,
-)
+from arcore.inference import classification, completion, features, interpolation, latent_levels
 from arcore.inference.posterior import (
     Particles,
     gaussian_noise,
@@ -23,6 +17,7 @@ from arcore.inference.posterior import (
     posterior,
     replacement_noise,
 )
+from tests.support.refusals import refuses
 
 BITS = arcore.events.Binary((1, 2, 3))
 TRITS = arcore.events.Levels(3, (1, 2, 2))
@@ -314,96 +309,55 @@ def test_filters_of_an_orderless_network_are_of_the_values_that_it_is_shown(mask
     torch.testing.assert_close(filters[:, 0, 1, 1], (after - before)[0].detach())
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda m: posterior(m.ensemble(2), torch.zeros(1, 1, 2, 3, 2), 2), "model: expected an"),
-        (lambda m: posterior(m, torch.zeros(1, 6, 2), 2), r"log_likelihood: expected shape \(bat"),
-        (lambda m: posterior(m, torch.zeros(1, 1, 2, 3, 2), 0), "num_particles: expected an"),
-        (
-            lambda m: posterior(m, torch.full((1, 1, 2, 3, 2), -math.inf), 2),
-            "log_likelihood: expected observations that are possible",
-        ),
-        (lambda m: posterior(m, torch.full((1, 1, 2, 3, 2), math.nan), 2), "expected numbers, go"),
-        (
-            lambda m: posterior(m, torch.zeros(1, 1, 2, 3, 2), 2, resample_below=0),
-            "resample_below: expected a number in",
-        ),
-        (
-            lambda m: posterior(m, torch.zeros(2, 1, 2, 3, 2), 2, torch.zeros(5).long()),
-            "condition: expected None",
-        ),
-        (
-            lambda m: posterior(m, torch.zeros(1, 1, 2, 3, 2), 2, generator=0),
-            "generator: expected a torch.Generator",
-        ),
-        (lambda m: replacement_noise(torch.zeros(1, 2), 1.0, 2), "probability: expected a number"),
-        (lambda m: replacement_noise(torch.zeros(1, 2), 0.5, 1), "num_levels: expected an integer"),
-        (lambda m: replacement_noise(torch.full((1, 2), 2), 0.5, 2), "y: expected levels in "),
-        (lambda m: observation(torch.zeros(1, 2).long(), ANY[:1], 2), "observed: expected bool of"),
-        (
-            lambda m: observation(torch.full((1, 2), 0.5), torch.tensor([True, False]), 2),
-            r"x: expected levels in \[0, 2\), got 'others'",
-        ),
-        (
-            lambda m: classification.class_information(torch.zeros(5, 3), LABEL),
-            "labels: expected i",
-        ),
-        (
-            lambda m: classification.calibration_error(torch.zeros(5, 3), LABEL),
-            "labels: expected i",
-        ),
-        (
-            lambda m: classification.class_information(torch.zeros(2, 3), torch.tensor([0, 3])),
-            r"labels: expected classes in \[0, 3\)",
-        ),
-        (
-            lambda m: classification.calibration_error(torch.zeros(0, 3), LABEL[:0]),
-            "log_posterior: expected a row",
-        ),
-        (
-            lambda m: classification.calibration_error(torch.zeros(5, 3), LABEL, bins=0),
-            "bins: expected an integer >= 1",
-        ),
-        (
-            lambda m: classification.class_posterior(torch.zeros(5, 3), torch.zeros(3)),
-            "prior: expected 3 probabilities",
-        ),
-        (
-            lambda m: replacement_noise(torch.full((1, 2), 0.9), 0.5, 2),
-            r"y: expected levels in \[0, 2\)",
-        ),
-        (lambda m: gaussian_noise(torch.zeros(1, 2), 1.0, 0), "num_levels: expected an integer"),
-        (lambda m: interpolation.between(LABEL, LABEL, 2), "first: expected floating point"),
-        (lambda m: gaussian_noise(torch.zeros(1, 2), 0.0, 2), "deviation: expected"),
-        (
-            lambda m: interpolation.walk(m, torch.zeros(1, 2), torch.ones(1, 2), 2),
-            "model: expected one conditioned on a vector",
-        ),
-        (lambda m: interpolation.between(ANY, PREFIX, 1), "num_steps: expected an integer >= 2"),
-        (lambda m: interpolation.between(ANY, ANY[0], 2), "second: expected shape"),
-        (lambda m: latent_levels.bound_terms(m, torch.zeros(1, 1, 2, 3)), "with latents, got Deep"),
-        (lambda m: classification.class_log_likelihoods(m, torch.zeros(1, 1, 2, 3)), "model: exp"),
-        (lambda m: features.hidden_features(m, torch.zeros(1, 1, 2, 3)), "model: expected NADE or"),
-        (lambda m: completion.observed_first(m, torch.ones(6)), "observed: expected a bool tensor"),
-        (lambda m: completion.observed_first(m, ANY[0]), "observed: expected shape"),
-    ],
-)
-def test_bad_input_is_refused(call, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call(model_of("deep_nade", BITS, hidden=[4]))
+SEEN = torch.zeros(1, 1, 2, 3, 2)
+IMAGES, FLAT, SCORES = torch.zeros(1, 1, 2, 3), torch.zeros(1, 2), torch.zeros(5, 3)
+BAD = [
+    (lambda m: posterior(m.ensemble(2), SEEN, 2), ["model", "expected an"]),
+    (lambda m: posterior(m, torch.zeros(1, 6, 2), 2), ["log_likelihood", "shape (bat"]),
+    (lambda m: posterior(m, SEEN, 0), ["num_particles", "expected an"]),
+    (lambda m: posterior(m, SEEN - math.inf, 2), ["log_likelihood", "observations that are poss"]),
+    (lambda m: posterior(m, SEEN + math.nan, 2), ["log_likelihood", "numbers", "NaN or inf"]),
+    (lambda m: posterior(m, SEEN + math.inf, 2), ["log_likelihood", "numbers", "NaN or inf"]),
+    (lambda m: posterior(m, SEEN, 2, resample_below=0), ["resample_below", "a number in"]),
+    (lambda m: posterior(m, SEEN, 2, LABEL), ["condition", "expected None"]),
+    (lambda m: posterior(m, SEEN, 2, generator=0), ["generator", "a torch.Generator"]),
+    (lambda m: replacement_noise(FLAT, 1.0, 2), ["probability", "expected a number"]),
+    (lambda m: replacement_noise(FLAT, 0.5, 1), ["num_levels", "expected an integer"]),
+    (lambda m: replacement_noise(FLAT + 2, 0.5, 2), ["y", "levels in [0, 2)"]),
+    (lambda m: replacement_noise(FLAT + 0.9, 0.5, 2), ["y", "levels in [0, 2)"]),
+    (lambda m: gaussian_noise(FLAT, 1.0, 0), ["num_levels", "expected an integer"]),
+    (lambda m: gaussian_noise(FLAT, 0.0, 2), ["deviation", "expected"]),
+    (lambda m: observation(FLAT.long(), ANY[:1], 2), ["observed", "expected bool of"]),
+    (lambda m: observation(FLAT + 0.5, FLAT[0] == 0, 2), ["x", "levels in [0, 2)", "'others'"]),
+    (lambda m: classification.class_information(SCORES, LABEL), ["labels", "expected i"]),
+    (lambda m: classification.class_information(SCORES[:1], LABEL + 3), ["labels", "in [0, 3)"]),
+    (lambda m: classification.calibration_error(SCORES, LABEL), ["labels", "expected i"]),
+    (lambda m: classification.calibration_error(SCORES[:0], LABEL[:0]), ["log_posterior", "a row"]),
+    (lambda m: classification.calibration_error(SCORES, LABEL, bins=0), ["bins", "integer >= 1"]),
+    (lambda m: classification.class_posterior(SCORES, SCORES[0]), ["prior", "3 probabilities"]),
+    (lambda m: classification.class_log_likelihoods(m, IMAGES), ["model", "expected"]),
+    (lambda m: interpolation.between(LABEL, LABEL, 2), ["first", "floating point"]),
+    (lambda m: interpolation.between(ANY, PREFIX, 1), ["num_steps", "an integer >= 2"]),
+    (lambda m: interpolation.between(ANY, ANY[0], 2), ["second", "expected shape"]),
+    (lambda m: interpolation.walk(m, FLAT, FLAT, 2), ["model", "conditioned on a vector"]),
+    (lambda m: latent_levels.bound_terms(m, IMAGES), ["model", "with latents", "Deep"]),
+    (lambda m: features.hidden_features(m, IMAGES), ["model", "expected NADE or"]),
+    (lambda m: completion.observed_first(m, torch.ones(6)), ["observed", "expected a bool tensor"]),
+    (lambda m: completion.observed_first(m, ANY[0]), ["observed", "expected shape"]),
+]  # fmt: skip
 
 
-def test_weights_and_likelihoods_that_are_no_numbers_are_refused() -> None:
+@pytest.mark.parametrize(("call", "parts"), BAD)
+def test_bad_input_is_refused(call, parts: list[str]) -> None:
+    refuses(lambda: call(model_of("deep_nade", BITS, hidden=[4])), parts)
+
+
+def test_weights_that_are_no_numbers_are_refused() -> None:
     model = model_of("nade", BITS, hidden=4)
-    likelihood = torch.zeros(1, 1, 2, 3, 2)
-    for bad in (math.nan, math.inf):
-        with pytest.raises(ValueError, match="log_likelihood: expected numbers, got .NaN or inf"):
-            posterior(model, torch.full_like(likelihood, bad), 4)
     with torch.no_grad():
         model.output_bias.fill_(torch.nan)
     with pytest.raises(ValueError, match="weights: expected finite numbers"):
-        posterior(model, likelihood, 4)
+        posterior(model, SEEN, 4)
     told = model_of("gated_pixelcnn", BITS, width=4, condition_size=2)
     with torch.no_grad():
         next(told.parameters()).fill_(torch.inf)

@@ -15,9 +15,6 @@ from arcore.layers.cursor import ImageCursor
 from arcore.layers.linear_prediction import CausalPrediction, GroupPrediction
 from arcore.primitives.pyramids import Pyramid
 
-IMAGE = Levels(256, (3, 4, 4))
-MIXTURE = {"head": "logistic_mixture", "linear_prediction": 3}
-
 
 def ramp() -> torch.Tensor:
     """A plane: each colour has another slope, (1, 3, 8, 8)."""
@@ -79,20 +76,3 @@ def test_before_training_a_prediction_saves_bits_on_a_smooth_image(
     assert relative < bits() - 0.1
     monkeypatch.setattr(raster, "PREDICTED_SPREAD", 1.0)
     assert relative < bits(linear_prediction=3) - 0.1
-
-
-@pytest.mark.parametrize(
-    ("name", "hyperparameters", "message"),
-    [
-        ("pixelcnn", {"head": "logistic_mixture", "linear_prediction": 4}, "linear_prediction"),
-        ("pixelcnn", {"head": "logistic_mixture", "linear_prediction": 1}, "linear_prediction"),
-        ("pixelcnn", {"linear_prediction": 3}, "None unless head is logistic_mixture"),
-        ("gated_pixelcnn", {**MIXTURE, "inputs": "one_hot"}, "None unless head is"),
-        ("gated_pixelcnn", {**MIXTURE, "ordering": "random"}, "ordering: expected one of"),
-        ("parallel_multiscale", {"linear_prediction": 3}, "None unless head is logistic_mixture"),
-        ("row_lstm", MIXTURE, "linear_prediction"),
-    ],
-)
-def test_what_is_refused(name: str, hyperparameters: dict[str, object], message: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=message):
-        arcore.create_model(name, IMAGE, **hyperparameters)

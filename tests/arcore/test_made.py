@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -243,36 +242,6 @@ def test_an_ordering_without_masks_for_it_is_refused() -> None:
 
 
 # -- steps that nobody counts
-
-
-def of_digits(**masks: object) -> tuple[MADE, Tensor, Tensor]:
-    """A model of 8 x 8 digits of one bit a pixel, with rows to train on and others to test."""
-    levels = torch.from_numpy(load_digits().images)
-    images = (levels[:, None] > 7).long()
-    torch.manual_seed(0)
-    model = arcore.create_model("made", Binary((1, 8, 8)), hidden=[100], **masks)
-    return model, images[:1500], images[1500:]
-
-
-def plain_loop(model: MADE, images: Tensor, epochs: int) -> None:
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    for _ in range(epochs):
-        for batch in images[torch.randperm(len(images))].split(50):
-            loss = model(batch).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-
-def test_a_plain_loop_trains_all_orderings_alike() -> None:
-    model, images, held_out = of_digits(num_masks=4, order_agnostic=True)
-    with torch.no_grad():
-        untrained = -model.log_prob(held_out).mean()
-    plain_loop(model, images, epochs=15)
-    with torch.no_grad():
-        nats = -model.ensemble(4).member_log_probs(held_out).mean(0)
-    assert nats.max() < untrained / 2
-    assert nats.max() - nats.min() < 2, nats  # 12 where each step is under the first
 
 
 @pytest.mark.parametrize(("num_masks", "compiled"), [(0, False), (3, False), (3, True)])

@@ -100,31 +100,6 @@ def test_validation_loss_estimates_the_objective(name: str) -> None:
     assert estimate.std() < drawn.std(), "several masks a row"
 
 
-@every_name
-def test_the_objective_alone_learns_what_the_exact_score_shows(name: str) -> None:
-    """Eight bits: two free ones, the others their exclusive or or a copy, flipped one in ten."""
-    generator = torch.Generator().manual_seed(0)
-    free = torch.rand(4000, 2, generator=generator) < 0.5
-    flips = torch.rand(4000, 4, generator=generator) < 0.1
-    parents = torch.stack([free[:, 0] ^ free[:, 1], free[:, 0], free[:, 1], free[:, 0]], 1)
-    x = torch.cat([free, parents ^ flips], 1).long()
-    entropy = 2 * math.log(2) - 4 * (0.1 * math.log(0.1) + 0.9 * math.log(0.9))
-    torch.manual_seed(0)
-    model = arcore.create_model(name, Binary((6,)), hidden=[64, 64])
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for step in range(400):
-        rows = torch.randint(len(x), (250,), generator=generator)
-        loss = model(x[rows]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 400)
-        optimizer.step()
-    with torch.no_grad():
-        for member in model.ensemble(3):
-            nats = -member.log_prob(x).mean().item()
-            assert entropy - 0.1 < nats < entropy + 0.1 < 6 * math.log(2)
-
-
 # -- exact scores
 
 
@@ -285,27 +260,6 @@ def test_marginals_are_exact_for_any_observed_set(name: str) -> None:
 
 
 @every_name
-@pytest.mark.parametrize("event", [FOUR, Levels(3, (4,))], ids=str)
-def test_impute_draws_the_posterior_of_any_missing_set(
-    name: str, event: Levels, generator: torch.Generator
-) -> None:
-    """Here the observed dimensions are not first in the model's ordering, but 2nd and 4th."""
-    model = build(name, event, ordering="raster")
-    states, n = all_levels(event), 6000
-    given = states[-2]
-    completed = model.impute(
-        given.expand(n, *event.shape), LAST.view(event.shape), generator=generator
-    )
-    joint = observed_first(model, LAST).log_prob(states).detach().exp()
-    joint[(states.flatten(1)[:, LAST] != given.flatten()[LAST]).any(1)] = 0
-    assert chi_square_p_value(state_of(completed, event), joint / joint.sum()) > 1e-4
-    # which the model's own ordering would not give, since it draws the 1st without the 2nd
-    own = model.log_prob(states).detach().exp()
-    own[joint == 0] = 0
-    assert (own / own.sum() - joint / joint.sum()).abs().max() > 0.01
-
-
-@every_name
 def test_impute_takes_a_mask_an_example(name: str, generator: torch.Generator) -> None:
     model = build(name, ordering="raster", num_classes=2)
     states, n = all_levels(FOUR), 12_000
@@ -356,12 +310,6 @@ BAD = [
     (lambda m: m.member(-1), ["index", ">= 0", "-1"]),
     (lambda m: m.ensemble(0), ["num_members", ">= 1", "0"]),
 ]
-OWN_BAD = [
-    ("deep_nade", {"hidden": []}, ["hidden", "non-empty", "()"]),
-    ("deep_nade", {"kernels": [3]}, ["deep_nade", "'kernels'"]),
-    ("conv_nade", {"channels": []}, ["channels", "non-empty", "()"]),
-    ("conv_nade", {"kernels": [3]}, ["kernels", "2 of them", "(3,)"]),
-]
 
 
 @every_name
@@ -369,10 +317,3 @@ def test_bad_arguments_are_named(name: str) -> None:
     model = arcore.create_model(name, FOUR)
     for call, parts in BAD:
         refuses(lambda call=call: call(model), parts)
-
-
-@pytest.mark.parametrize(("name", "hyperparameters", "parts"), OWN_BAD)
-def test_bad_architectures_are_named(
-    name: str, hyperparameters: dict[str, object], parts: list[str]
-) -> None:
-    refuses(lambda: arcore.create_model(name, FOUR, **hyperparameters), parts)

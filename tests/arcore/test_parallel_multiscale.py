@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -242,19 +241,3 @@ def test_a_sample_takes_the_evaluations_that_the_paper_counts(
 
 
 # -- bad arguments
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"base": "made"}, "base: expected one of gated_pixelcnn, pixelcnn, got 'made'"),
-        ({"upscaling": "C"}, "upscaling: expected one of A, B, got 'C'"),
-        ({"kernel": 4}, "kernel: expected an odd integer, got 4"),
-        ({"patch_kernel": 2}, "patch_kernel: expected an integer >= 3, got 2"),
-        ({"patch_kernel": 1}, "patch_kernel: expected an integer >= 3, got 1"),
-        ({"head_width": 2}, "head_width: expected at least one map per colour, 3, got 2"),
-    ],
-)
-def test_bad_hyperparameters_are_named(given: Mapping[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(message)):
-        create(IMAGE, **given)

@@ -16,7 +16,6 @@ from arcore.layers.image_lstms import DiagonalLSTMLayer, RowLSTMLayer
 from arcore.model import AutoregressiveModel
 from tests.support.cases import Case, randomize
 from tests.support.dependence import influence
-from tests.support.refusals import refuses
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 SIZES = [(1, 1), (1, 5), (4, 1), (3, 3), (2, 5), (5, 3)]
@@ -251,22 +250,3 @@ def test_the_small_image_comes_first_and_knows_nothing_else() -> None:
 
 
 # -- bad arguments
-
-ANY = ("row_lstm", "diagonal_bilstm", "multiscale_pixelrnn")
-BAD = [
-    *((name, {"first_kernel": 4}, ["first_kernel", "odd", "4"]) for name in ANY),
-    *((name, {"head": "sigmoid"}, ["head", "softmax", "'sigmoid'"]) for name in ANY),
-    *((name, {"hidden": 2}, ["hidden", "one map per colour, 3", "2"]) for name in ANY),
-    ("row_lstm", {"kernel": 2}, ["kernel", "odd", "2"]),
-    ("diagonal_bilstm", {"kernel": 3}, ["diagonal_bilstm", "hyperparameters among", "'kernel'"]),
-    ("multiscale_pixelrnn", {"core": "made"}, ["core", "diagonal_bilstm, row_lstm", "'made'"]),
-    ("multiscale_pixelrnn", {"factor": 1}, ["factor", ">= 2", "1"]),
-    ("multiscale_pixelrnn", {"base_hidden": 2}, ["base_hidden", "3 colours", "2"]),
-]
-
-
-@pytest.mark.parametrize(("name", "hyperparameters", "parts"), BAD)
-def test_bad_arguments_are_named(
-    name: str, hyperparameters: dict[str, object], parts: list[str]
-) -> None:
-    refuses(lambda: arcore.create_model(name, Levels(4, (3, 2, 2)), **hyperparameters), parts)

@@ -147,25 +147,12 @@ def wavenet(weights: Weights, sound: Tensor, label: int) -> Tensor:
     return torch.stack(rows)
 
 
+IMAGE = {"first_kernel": 5, "kernel": 3, "head_width": 4}
+SOUND = {"cycle": 2, "num_blocks": 2}
 CASES: Sequence[tuple[str, tuple[int, ...], dict[str, object], Callable]] = [
-    (
-        "pixelcnn",
-        (1, 4, 5),
-        {"hidden": 3, "num_blocks": 2, "first_kernel": 5, "kernel": 3, "head_width": 4},
-        pixelcnn,
-    ),
-    (
-        "gated_pixelcnn",
-        (1, 4, 5),
-        {"width": 3, "num_layers": 2, "first_kernel": 5, "kernel": 3, "head_width": 4},
-        gated_pixelcnn,
-    ),
-    (
-        "wavenet",
-        (9,),
-        {"width": 3, "gate_width": 2, "skip_width": 4, "cycle": 2, "num_blocks": 2},
-        wavenet,
-    ),
+    ("pixelcnn", (1, 4, 5), {"hidden": 3, "num_blocks": 2, **IMAGE}, pixelcnn),
+    ("gated_pixelcnn", (1, 4, 5), {"width": 3, "num_layers": 2, **IMAGE}, gated_pixelcnn),
+    ("wavenet", (9,), {"width": 3, "gate_width": 2, "skip_width": 4, **SOUND}, wavenet),
 ]
 
 

@@ -263,23 +263,6 @@ def test_the_papers_size_takes_a_training_step() -> None:
     assert loss.isfinite() and all(p.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize(
-    ("event", "given", "message"),
-    [
-        (CLIP, {"context_frames": 3}, "context_frames: expected fewer than the 3 frames, got 3"),
-        (CLIP, {"condition_sequence": (2, 4)}, r"condition_sequence: expected 3 frames, got \(2"),
-        (CLIP, {"condition_sequence": (2,)}, "condition_sequence: expected two extents"),
-        (CLIP, {"dilations": []}, "dilations: expected a non-empty list of integers >= 1"),
-        (CLIP, {"kernel": 2}, "kernel: expected an odd integer, got 2"),
-        (Binary((1, 1, 1, 1, 1)), {}, "event: expected a shape of at most four extents"),
-    ],
-)
-@pytest.mark.parametrize("name", [VPN, BASELINE])
-def test_bad_hyperparameters_are_named(name: str, event: Levels, given: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        arcore.create_model(name, event, **given)
-
-
 def test_a_first_frame_out_of_range_is_named() -> None:
     model = create(VPN, CLIP, **VIDEO)
     with pytest.raises(ValueError, match="first: expected a frame of 0 to 2, got 3"):

@@ -25,7 +25,6 @@ BAD_CALLS = [
     (lambda m: m.log_prob(X.tolist()), ["x", "tensor", "list"]),
     (lambda m: m(X[0]), ["x", "(batch, 1, 3, 3)", "(1, 3, 3)"]),
     (lambda m: m.log_prob(X, LABELS), ["condition", "None", "tensor"]),
-    (lambda m: m(X, LABELS), ["condition", "None", "tensor"]),
     (lambda m: m.decoder(2, LABELS), ["condition", "None", "tensor"]),
     (lambda m: m.sample(0), ["n", ">= 1", "0"]),
     (lambda m: m.sample(-3), ["n", ">= 1", "-3"]),
@@ -34,25 +33,18 @@ BAD_CALLS = [
     (lambda m: m.sample(10**12), ["n", "at most 477,218,588 events of 9", "1000000000000"]),
     (lambda m: m.sample(2, LABELS), ["condition", "None", "tensor"]),
     (lambda m: m.sample(2, temperature=0), ["temperature", "a number > 0", "0"]),
-    (lambda m: m.sample(2, temperature=-1.0), ["temperature", "a number > 0", "-1.0"]),
     (lambda m: m.sample(2, temperature=float("nan")), ["temperature", "a number > 0", "nan"]),
-    (lambda m: m.sample(2, temperature=float("inf")), ["temperature", "a number > 0", "inf"]),
     (lambda m: m.sample(2, temperature=True), ["temperature", "a number > 0", "True"]),
     (lambda m: m.sample(2, temperature="hot"), ["temperature", "a number > 0", "'hot'"]),
-    (lambda m: m.sample(2, temperature="1"), ["temperature", "a number > 0", "'1'"]),
     (lambda m: m.impute(X, MASK.long()), ["observed", "bool", "int64"]),
     (lambda m: m.impute(X, [True]), ["observed", "bool", "[True]"]),
     (lambda m: m.impute(X, MASK[..., 0]), ["observed", "(2, 1, 3, 3)", "(1, 3)"]),
-    (lambda m: m.impute(X.tolist(), MASK), ["x", "tensor", "list"]),
-    (lambda m: m.impute(X[0], MASK), ["x", "(batch, 1, 3, 3)", "(1, 3, 3)"]),
     (lambda m: m.impute(X, MASK, temperature=0), ["temperature", "> 0", "0"]),
 ]
 BAD_LEVELS = [
     (lambda m: m.log_prob(X + 2), ["x", "[0, 2)", "[2, 2]"]),
-    (lambda m: m.log_prob(X - 1), ["x", "[0, 2)", "[-1, -1]"]),
     (lambda m: m.log_prob(X + 0.5), ["x", "integer levels", "fractional"]),
     (lambda m: m(X + 0.5), ["x", "integer levels", "fractional"]),
-    (lambda m: m.log_prob(X + torch.nan), ["x", "integer levels", "fractional"]),
     (lambda m: m.log_prob(X + torch.inf), ["x", "[0, 2)", "inf"]),
     (lambda m: m.log_prob(X.to(torch.complex64)), ["x", "integer levels", "complex64"]),
     (lambda m: m.conditionals(X + 2), ["x", "[0, 2)", "[2, 2]"]),
@@ -60,7 +52,6 @@ BAD_LEVELS = [
 ]
 BAD_REALS = [
     (lambda m: m.log_prob(X.long()), ["x", "floating-point", "int64"]),
-    (lambda m: m.log_prob(X.bool()), ["x", "floating-point", "bool"]),
     (lambda m: m.log_prob(X + torch.nan), ["x", "finite", "NaN"]),
     (lambda m: m.log_prob(X - torch.inf), ["x", "finite", "infinity"]),
     (lambda m: deepcopy(m).float().log_prob(X.double() + 1e300), ["x", "finite in torch.float32"]),
@@ -77,7 +68,6 @@ BAD_CLASSES = [
     (torch.zeros(3).long(), ["condition", "(2,)", "(3,)"]),
     (torch.zeros(2, 1).long(), ["condition", "(2,)", "(2, 1)"]),
     (torch.zeros(2), ["condition", "int64", "float32"]),
-    (torch.zeros(2).bool(), ["condition", "int64", "bool"]),
     (torch.zeros(2).byte(), ["condition", "int64", "uint8"]),
 ]
 
@@ -161,9 +151,7 @@ def bad_values(field: dataclasses.Field) -> list[object]:
 
 
 @every_model
-def test_a_hyperparameter_of_another_type_or_sign_is_named(
-    kind: type[AutoregressiveModel],
-) -> None:
+def test_a_hyperparameter_of_another_type_or_sign_is_named(kind: type[AutoregressiveModel]) -> None:
     for field in dataclasses.fields(kind.Config):
         for value in bad_values(field):
             with pytest.raises(ValueError, match=f"^{field.name}: expected .*, got "):

@@ -11,8 +11,7 @@ from arcore import units
 from arcore.events import Binary, Levels, Real
 from arcore.model import AutoregressiveModel
 from tests.arcore.cases import CASES, MODELS, every_model, models_where
-from tests.support.cases import create, declares, event_of, is_discrete
-from tests.support.events import REALS
+from tests.support.cases import create, event_of, is_discrete
 
 SHAPES = ((1,), (1, 1, 1), (2,), (7, 2), (3, 2, 2), (2, 1, 3, 2))
 DISCRETE = [
@@ -88,52 +87,3 @@ def test_every_model_has_cases_and_each_case_a_name_of_its_own() -> None:
     names = [case.name for case in CASES]
     assert sorted(names) == sorted(set(names))
     assert all(len(name) <= 40 and name.count("-") for name in names)
-
-
-# Numbers that are no sizes of a network: seeds, counts of members, grids, and of the training.
-NO_SIZES = {
-    "ordering_seed", "mask_seed", "num_masks", "num_orderings", "block", "base_size", "factor",
-    "patch_grid", "dilations", "context_frames", "warmup_steps", "top_warmup_steps",
-}  # fmt: skip
-# What else it takes for a size to be asked for.
-ASKED_FOR: dict[str, dict[str, object]] = {
-    "num_mixtures": {"head": "logistic_mixture"},
-    "condition_width": {"condition_shape": (1, 8, 8)},
-    "patch_blocks": {"upscaling": "B", "patch_grid": 2},
-    "patch_kernel": {"upscaling": "B", "patch_grid": 2},
-    "local_width": {"local_size": 2},
-    "local_strides": {"local_size": 2},
-    **dict.fromkeys(("latent_channels", "prior_width", "prior_blocks"), {"num_levels": 2}),
-}
-
-
-def sizes_of(kind: type[AutoregressiveModel]) -> dict[str, tuple[object, dict[str, object]]]:
-    """Another value of each size among a model's hyperparameters, and what makes it matter."""
-    sizes: dict[str, tuple[object, dict[str, object]]] = {}
-    for field in dataclasses.fields(kind.Config):
-        value = getattr(kind.Config(), field.name)
-        more = 2 if "kernel" in field.name else 1
-        given = {k: v for k, v in ASKED_FOR.get(field.name, {}).items() if declares(kind, k)}
-        if field.name == "kernel" and declares(kind, "core"):
-            given = {"core": "row_lstm"}
-        if field.name in NO_SIZES or isinstance(value, bool):
-            continue
-        if isinstance(value, int):
-            sizes[field.name] = (value + more, given)
-        elif isinstance(value, tuple) and value:
-            sizes[field.name] = ((*value[:-1], value[-1] + more), given)
-    return sizes
-
-
-@every_model
-def test_every_size_is_one_of_the_network(kind: type[AutoregressiveModel]) -> None:
-    """No hyperparameter that is called a width, a depth or a kernel goes unheard."""
-    event = REALS if not is_discrete(kind) else Levels(4, (1, 8, 8))
-    event = Levels(4, (2, 1, 8, 8)) if declares(kind, "condition_sequence") else event
-
-    def shapes(**given: object) -> list[tuple[str, torch.Size]]:
-        state = create(kind, event, **given).state_dict()
-        return [(name, value.shape) for name, value in state.items()]
-
-    for name, (value, given) in sizes_of(kind).items():
-        assert shapes(**given, **{name: value}) != shapes(**given), name
