@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from arcore.events import Event, is_levels, is_real
-from pipeline.training.history import read_history
+from pipeline.training.training_records import read_history
 
 MAX_PANELS = 6
 COLUMNS = 10

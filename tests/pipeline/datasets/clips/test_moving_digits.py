@@ -63,17 +63,6 @@ def test_digits_keep_within_the_canvas_and_the_brighter_shows() -> None:
         render(digits, uniforms, (20, 1, 2, 2))
 
 
-def test_uniforms_are_functions_of_seed_epoch_and_row() -> None:
-    rows = np.arange(2000)
-    drawn = read_transforms.uniforms(rows, 3, 5, 8)
-    assert drawn.shape == (2000, 8) and drawn.min() >= 0 and drawn.max() < 1
-    assert drawn.mean() == pytest.approx(0.5, abs=0.01)
-    assert abs(np.corrcoef(drawn.T) - np.eye(8)).max() < 0.1
-    assert np.array_equal(read_transforms.uniforms(rows[7:9], 3, 5, 8), drawn[7:9])
-    for other in (read_transforms.uniforms(rows, 4, 5, 8), read_transforms.uniforms(rows, 3, 6, 8)):
-        assert not (other == drawn).any()
-
-
 def entropy_and_sum(name: str, raw: Path) -> tuple[float, float, str]:
     """The entropy bound of the test clips in nats/frame, its standard error, their SHA-256."""
     dataset = catalog.get_dataset({"name": name})
