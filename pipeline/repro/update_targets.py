@@ -44,45 +44,26 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
         targets: of DVC.
         lanes: stages at a time; None for one a CPU, at most four.
         cpus: to share among them.
-
-    Raises:
-        UserError: for an unknown target, or with the last lines of a stage that failed.
     """
     require(lanes is None or lanes >= 1, "lanes", "a number >= 1", lanes)
     elsewhere = os.environ.get("ARCORE_HOME")
     wanted = "none, since DVC's outputs are in this folder"
     require(not elsewhere, "ARCORE_HOME", wanted, elsewhere)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    own = {"PATH": path, paths.REPRO: str(os.getpid())}  # dvc.yaml says `python`
-    variables = dict(os.environ) | own
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of `python`
+    variables = dict(os.environ) | {"PATH": path, paths.REPRO: str(os.getpid())}
     mlflow_store.configure()
     stale = stale_stages(targets)
     if CODE in stale:  # by which all would be, whatever its content turns out to be
-        run_stages({CODE: set()}, variables, 1)
+        Stages({CODE: set()}, variables).run(1)
         stale = stale_stages(targets)
     if not stale:
         print("up to date", flush=True)
         return
-    count = min(lanes or min(MOST_LANES, cpus), len(stale))
+    began, count = time.monotonic(), min(lanes or min(MOST_LANES, cpus), len(stale))
     variables.setdefault("OMP_NUM_THREADS", str(max(1, cpus // count)))
     with warmed(variables) as environment:
-        run_stages(stale, environment, count)
-
-
-def run_stages(
-    waits_for: Mapping[str, set[str]], environment: Mapping[str, str], lanes: int
-) -> None:
-    """Run stages; a request to end, or a terminal that closes, is as Ctrl-C and reaches them."""
-    stages = Stages(waits_for, environment)
-
-    def stop(number: int, frame: object) -> None:
-        stages.stop()
-        raise KeyboardInterrupt
-
-    for kind in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(kind) != signal.SIG_IGN:  # as nohup does
-            signal.signal(kind, stop)
-    stages.run(lanes)
+        Stages(stale, environment).run(count)
+    print(f"{time.monotonic() - began:.0f} s in all", flush=True)
 
 
 def stale_stages(targets: Sequence[str]) -> dict[str, set[str]]:
@@ -123,18 +104,22 @@ class Stages:
     def __init__(self, waits_for: Mapping[str, set[str]], environment: Mapping[str, str]) -> None:
         self._order = TopologicalSorter(waits_for)
         self._total, self._done, self._environment = len(waits_for), 0, environment
-        self._processes: set[subprocess.Popen[str]] = set()
+        self._processes: set[int] = set()
         self._lock, self._log = threading.Lock(), paths.work() / "repro.log"
 
     def run(self, lanes: int) -> None:
         """Run all, some at a time; after a failure those that run end and no other begins.
 
+        A request to end, or a terminal that closes, is as Ctrl-C and reaches them.
+
         Raises:
             UserError: with the last lines of a stage that failed, or if interrupted.
         """
+        for kind in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(kind) != signal.SIG_IGN:  # as nohup does
+                signal.signal(kind, self._stop)
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._log.write_text("")
-        began = time.monotonic()
         pool = ThreadPoolExecutor(lanes)
         try:
             try:
@@ -142,9 +127,8 @@ class Stages:
             finally:  # the terminal tells the stages too; the second time we do
                 pool.shutdown(cancel_futures=True)
         except KeyboardInterrupt:
-            self.stop()
+            self._end_stages()
             raise UserError("interrupted; what is done is kept, rerun to go on") from None
-        print(f"{time.monotonic() - began:.0f} s in all", flush=True)
 
     def _run_all(self, pool: ThreadPoolExecutor) -> None:
         running: dict[Future[None], str] = {}
@@ -155,10 +139,17 @@ class Stages:
                 future.result()
                 self._order.done(running.pop(future))
 
-    def stop(self) -> None:
+    def _stop(self, number: int, frame: object) -> None:
+        self._end_stages()
+        raise KeyboardInterrupt
+
+    def _end_stages(self) -> None:
         """Have the stages under way end: a training saves itself, DVC says that it has failed."""
-        for process in list(self._processes):
-            _end_below(process)
+        for number in list(self._processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(number).children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.terminate()
 
     def _repro(self, stage: str) -> None:
         """Run DVC on this stage alone, which waits for its lock, and follow what it prints."""
@@ -168,14 +159,9 @@ class Stages:
             command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace",
         ) as process:  # fmt: skip
-            self._processes.add(process)
-            try:
-                last = self._followed(stage, process)
-            except BaseException:  # e.g. of a terminal that is gone
-                _end_below(process)
-                process.terminate()
-                raise
-        self._processes.discard(process)
+            self._processes.add(process.pid)
+            last = self._followed(stage, process)
+        self._processes.discard(process.pid)
         if process.returncode:
             print(f"{_words(stage)} failed; waiting for running stages to finish", flush=True)
             raise UserError("\n".join([f"{stage} failed (all output: {self._log}):", *last]))
@@ -198,14 +184,6 @@ class Stages:
                 shown = time.monotonic()
                 print(f"{'':9}{stage.partition('@')[2]}: {last[-1]}", flush=True)
         return last
-
-
-def _end_below(process: subprocess.Popen[str]) -> None:
-    """Ask all that a process has started to end."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.terminate()
 
 
 def _words(stage: str) -> str:

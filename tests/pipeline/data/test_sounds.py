@@ -384,7 +384,7 @@ def test_back_off_is_a_distribution_and_uses_its_context() -> None:
 def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
     dataset = catalog.get_dataset({"name": "tones"})
     splits = [shard_reader.read_split(folder, split) for split in catalog.SPLITS]
-    measured = baselines.measure(dataset, Levels(16, (None,)), tones.SOUND, *splits)
+    measured = baselines.measure_sounds(dataset, Levels(16, (None,)), tones.SOUND, *splits)
     bits = {one.label.split(" (")[0]: one.score.bits_per_dim for one in measured}
     assert bits["uniform"] == pytest.approx(4, abs=1e-12)
     assert (
@@ -397,7 +397,7 @@ def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
     for x, length in zip(garbage, sound_batches.lengths(splits[2]), strict=True):
         x[length:] = 9
     padded = SplitData(garbage, splits[2].labels, None)
-    again = baselines.measure(dataset, Levels(16, (None,)), tones.SOUND, *splits[:2], padded)
+    again = baselines.measure_sounds(dataset, Levels(16, (None,)), tones.SOUND, *splits[:2], padded)
     assert again == measured
 
 
