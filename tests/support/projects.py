@@ -142,11 +142,6 @@ class Project:
         """Return output without what Ray's processes say; they complain on a busy machine."""
         return "".join(line for line in text.splitlines(True) if not re.match(r"\([^)]*pid=", line))
 
-    def unfinished(self, kind: str) -> list[str]:
-        """Return what is left of unfinished trainings or searches, but for locks, which stay."""
-        left = (self.folder / ".arcore" / kind).iterdir()
-        return [path.name for path in left if path.suffix != ".lock"]
-
     def epochs_kept(self) -> int:
         """Return the finished epochs of the newest checkpoint of a training under way, or 0."""
         epochs = [0]
