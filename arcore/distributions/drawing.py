@@ -7,6 +7,7 @@ conditionals which it stands for, with `select(block)` for a block of flattened 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -17,6 +18,16 @@ from arcore.distributions.discrete import Bits, Softmax, choose, tempered, tempe
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
+from arcore.primitives.progress import Advance, unseen
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How events are drawn; `advance(1)` is called after each step."""
+
+    generator: torch.Generator | None = None
+    temperature: float = 1.0
+    advance: Advance = unseen
 
 
 def select(conditionals: Distribution, shape: torch.Size, block: Tensor) -> Distribution:
