@@ -200,13 +200,9 @@ def describe_members(
     members: Sequence[AutoregressiveModel], counts: Sequence[int]
 ) -> MixtureConfig:
     """Return what the members are rebuilt from; `counts` are their masks or orderings."""
-    return MixtureConfig(
-        members=tuple(
-            {
-                "name": name_of(type(member)) or type(member).__name__,
-                "num_members": count,
-                **member.hyperparameters.to_dict(),
-            }
-            for member, count in zip(members, counts, strict=True)
-        )
-    )
+    described = []
+    for member, count in zip(members, counts, strict=True):
+        name = name_of(type(member)) or type(member).__name__
+        fields = member.hyperparameters.to_dict()
+        described.append({"name": name, "num_members": count, **fields})
+    return MixtureConfig(members=tuple(described))

@@ -195,8 +195,8 @@ class LatentSampling(AutoregressiveModel):
         if not anything or bool(known.all()):
             return x.view(n, *shape)
         count = self.impute_candidates
-        wide, fixed = repeat_rows(x, count), repeat_rows(known, count)
-        label = None if condition is None else repeat_rows(condition, count)
+        wide, fixed = x.repeat_interleave(count, 0), known.repeat_interleave(count, 0)
+        label = None if condition is None else condition.repeat_interleave(count, 0)
         posterior = self._posterior(wide.view(-1, *shape), label)
         latents = reparameterize(posterior, self._noise(len(wide), how.generator))
         wide, weights = self._fill(wide, fixed, label, latents, unseen)
@@ -263,8 +263,3 @@ class LatentSampling(AutoregressiveModel):
 def reparameterize(posterior: tuple[Normal, ...], noise: Latents) -> Latents:
     """Return a draw z_l = mean + sigma noise of each level, given standard normal noise."""
     return tuple(q.mean + q.stddev * e for q, e in zip(posterior, noise, strict=True))
-
-
-def repeat_rows(x: Tensor, count: int) -> Tensor:
-    """Repeat each of (batch, ...) rows, to (batch * count, ...), copies side by side."""
-    return x.repeat_interleave(count, 0)
