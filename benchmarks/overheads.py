@@ -52,7 +52,7 @@ from pipeline.experiments.schema import TrainerConfig, build
 from pipeline.tracking import mlflow_store
 from pipeline.training import optimization
 from pipeline.training import worker as product
-from pipeline.training.training_records import TrainingJob, TrainingReport
+from pipeline.training.training_records import EpochRecord, Session, TrainingJob
 
 ROOT = Path(__file__).parents[1]
 DATASET = "binarized_mnist"
@@ -103,23 +103,17 @@ def write_shards(case: Case, folder: Path) -> Path:
 
 
 class Alternating:
-    """A session of one worker that runs a bare epoch after each of the worker's."""
-
-    rank, world = 0, 1
-    device = torch.device("cpu")
+    """Runs a bare epoch after each of a worker's."""
 
     def __init__(self, bare: Bare) -> None:
         self._bare = bare
         self._began = time.process_time()
         self.pairs: list[tuple[float, float]] = []
 
-    def report(self, report: TrainingReport) -> None:
+    def report(self, record: EpochRecord, finished: bool) -> None:
         ours = time.process_time() - self._began
         self.pairs.append((ours, self._bare.epoch()))
         self._began = time.process_time()
-
-    def stop_requested(self) -> bool:
-        return False
 
 
 class Bare:
@@ -151,7 +145,7 @@ def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
     """Return processor seconds of an epoch of the worker and of the bare loop, pair by pair."""
     torch.set_num_threads(1)
     event = read_manifest(write_shards(case, folder)).event
-    session = Alternating(Bare(case, event))
+    alternating = Alternating(Bare(case, event))
     epochs = case.pairs + 1
     loop_alone = {"max_epochs": epochs, "validate_every": epochs, "checkpoint_every": epochs}
     trainer = build(TrainerConfig, case.trainer | loop_alone, "trainer")
@@ -159,8 +153,9 @@ def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
         config_hash="", event=event, model=case.model, trainer=trainer, shards=str(folder),
         checkpoints=str(folder / "checkpoints"), quiet=True,
     )  # fmt: skip
+    session = Session(0, 1, torch.device("cpu"), report=alternating.report)
     product.Worker(job, session).run()
-    return session.pairs[1:-1]  # the first warms up, the last validates
+    return alternating.pairs[1:-1]  # the first warms up, the last validates
 
 
 def measure_loop(case: Case) -> tuple[float, float, float]:

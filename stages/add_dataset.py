@@ -14,11 +14,7 @@ KINDS = {"images": "image_folder", "arrays": "arrays", "csv": "csv", "sounds": "
 
 def main() -> None:
     """Parse the command line, write the file and print what was found."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.add_dataset",
-        description="Write pipeline/conf/dataset/NAME.yaml for files of your own, with what the "
-        "files suggest, read the first rows, and print what was found. docs/your-data.md",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.add_dataset", description=__doc__)
     parser.add_argument("name", metavar="NAME", help="of the dataset: letters, digits and '_'")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

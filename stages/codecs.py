@@ -14,10 +14,7 @@ from stages import cli
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.codecs",
-        description="Measure codecs on a dataset's test images or clips, baselines on its sounds.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.codecs", description=__doc__)
     parser.add_argument("dataset", help="name of a dataset that is preprocessed")
     dataset = parser.parse_args().dataset
     from pipeline.evaluation import baselines  # here: --help needs none of it

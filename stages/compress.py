@@ -14,10 +14,7 @@ from stages import cli
 
 def main() -> None:
     """Parse the command line and compress."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.compress",
-        description="Code PNG or WAV files losslessly by a trained model.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.compress", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, help=".png or .wav")
     parser.add_argument("--model", required=True, type=Path, help="folder of a trained model")
     parser.add_argument("--out", required=True, type=Path, help="archive to write, e.g. x.arc")

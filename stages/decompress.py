@@ -14,10 +14,7 @@ from stages import cli
 
 def main() -> None:
     """Parse the command line and decompress."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.decompress",
-        description="Decode the files of an archive of stages.compress, by the same model.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.decompress", description=__doc__)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--model", required=True, type=Path, help="folder of the same model")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")

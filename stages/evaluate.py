@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-
+from pipeline.experiments.params_file import parse_entry
 from stages import cli
 
 
 def main() -> None:
     """Parse the command line and evaluate."""
-    parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
-    parser.add_argument(
-        "experiment",
-        nargs="?",
-        help="a key of `experiments` or `mixtures` in params.yaml; none lists the experiments",
+    given = parse_entry(
+        "stages.evaluate", "experiments or mixtures", __doc__, "evaluation.num_members=8"
     )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="e.g. evaluation.num_members=8"
-    )
-    arguments = parser.parse_args()
-    if arguments.experiment is None:
-        from pipeline.experiments import params_file  # here: --help needs no Hydra
-
-        print(params_file.listed("experiments"))
-        return
     from pipeline.evaluation import experiment_evaluation  # here: --help needs no torch
     from pipeline.experiments import compose
 
-    experiment_evaluation.evaluate(compose.load(arguments.experiment, arguments.overrides))
+    experiment_evaluation.evaluate(compose.load(given.entry, given.overrides))
 
 
 if __name__ == "__main__":

@@ -5,29 +5,16 @@ Writes evaluation/<dataset>/<experiment>-folds/.
 
 from __future__ import annotations
 
-import argparse
-
+from pipeline.experiments.params_file import parse_entry
 from stages import cli
 
 
 def main() -> None:
     """Parse the command line and run all folds."""
-    parser = argparse.ArgumentParser(prog="python -m stages.folds", description=__doc__)
-    parser.add_argument(
-        "experiment", nargs="?", help="a key of `folds` in params.yaml; none lists them"
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="e.g. trainer.max_epochs=3"
-    )
-    arguments = parser.parse_args()
-    if arguments.experiment is None:
-        from pipeline.experiments import params_file  # here: --help needs no Hydra
-
-        print(params_file.listed("folds"))
-        return
+    given = parse_entry("stages.folds", "folds", __doc__, "trainer.max_epochs=3")
     from pipeline.evaluation import cross_validation  # here: --help needs no torch
 
-    cross_validation.run(arguments.experiment, arguments.overrides)
+    cross_validation.run(given.entry, given.overrides)
 
 
 if __name__ == "__main__":

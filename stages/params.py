@@ -20,12 +20,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Parse the command line and rewrite params.yaml."""
-    argparse.ArgumentParser(
-        prog="python -m stages.params",
-        description="Write params.yaml as DVC does, with `overrides` in each entry, so that "
-        "`dvc exp run -S` can set any parameter and changes no other line, and with a row of "
-        "`joins` for each member of each mixture.",
-    ).parse_args()
+    argparse.ArgumentParser(prog="python -m stages.params", description=__doc__).parse_args()
     from pipeline.core import paths  # here: --help needs neither this nor YAML
     from pipeline.experiments import layout
 

@@ -12,10 +12,7 @@ from stages import cli
 
 def main() -> None:
     """Register the models of the datasets named, or of all."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.register",
-        description="Register evaluated models in MLflow and write registry/<dataset>/.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.register", description=__doc__)
     parser.add_argument("datasets", nargs="*", metavar="dataset")
     parser.add_argument("--all", action="store_true", help="every dataset with results of entries")
     options = parser.parse_args()

@@ -12,21 +12,17 @@ from stages import cli
 
 def main() -> None:
     """Write one dataset's report, or print existing ones."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.report",
-        description="Write reports/<dataset>/ (table.md, table.csv, report.html) and "
-        "reports/index.html.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.report", description=__doc__)
     parser.add_argument("datasets", nargs="*", metavar="dataset")
     parser.add_argument("--show", action="store_true", help="only print the tables that exist")
     options = parser.parse_args()
     if not options.show and not options.datasets:
         parser.error("which dataset?")
     from pipeline.datasets import catalog  # here: --help needs none of them
-    from pipeline.reporting import index, report_files, terminal
+    from pipeline.reporting import index, report_files
 
     if options.show:
-        print(terminal.show(options.datasets))
+        print(index.show(options.datasets))
         if (page := index.write()) is not None:
             print(f"\nThe same with curves and samples: {page}; runs and models: make ui")
         return

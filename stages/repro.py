@@ -1,4 +1,4 @@
-"""Run DVC's targets: stale stages side by side, a line for each, and where the time went."""
+"""Run DVC's targets: stale stages side by side, a line for each."""
 
 from __future__ import annotations
 

@@ -5,33 +5,16 @@ Example: python -m stages.tune digits-made num_trials=4 cluster.max_concurrent_t
 
 from __future__ import annotations
 
-import argparse
-
+from pipeline.experiments.params_file import parse_entry
 from stages import cli
 
 
 def main() -> None:
     """Parse the command line and search."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.tune",
-        description="Search hyperparameters with Ray Tune, as params.yaml says.",
-    )
-    parser.add_argument(
-        "search", nargs="?", help="a key of `searches` in params.yaml; none lists them"
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="e.g. num_trials=50 cluster=gpu"
-    )
-    parser.add_argument("--fresh", action="store_true", help="forget an unfinished search")
-    arguments = parser.parse_intermixed_args()
-    if arguments.search is None:
-        from pipeline.experiments import params_file  # here: --help needs no Hydra
-
-        print(params_file.listed("searches"))
-        return
+    given = parse_entry("stages.tune", "searches", __doc__, "num_trials=50 cluster=gpu", fresh=True)
     from pipeline.search import tuning  # here: --help needs no torch
 
-    tuning.tune(arguments.search, arguments.overrides, arguments.fresh)
+    tuning.tune(given.entry, given.overrides, given.fresh)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,13 @@ import socket
 import sys
 
 from pipeline.core.errors import UserError
-from pipeline.tracking import mlflow_pages, mlflow_store
+from pipeline.tracking import mlflow_store
 from stages import cli
 
 
 def main() -> None:
     """Print addresses, then become MLflow's server; of a server elsewhere, print alone."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.ui",
-        description="Print the addresses of MLflow's pages, and serve them on loopback.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.ui", description=__doc__)
     parser.add_argument("--port", type=int, default=5000)
     parser.add_argument("--print", action="store_true", help="only print the addresses")
     options = parser.parse_args()
@@ -29,7 +26,7 @@ def main() -> None:
     if not (elsewhere or options.print):
         _require_free(options.port)
     address = None if elsewhere else f"http://127.0.0.1:{options.port}"
-    print(mlflow_pages.overview(mlflow_store.require_store(uri), address), flush=True)
+    print(mlflow_store.overview(mlflow_store.require_store(uri), address), flush=True)
     if elsewhere or options.print:
         return
     command = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(options.port)]

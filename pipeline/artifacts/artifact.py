@@ -137,12 +137,7 @@ class Artifact:
 
 
 def _command(stage: str, name: str) -> str:
-    """Return the command that makes an output of an entry, or of what overrides made of it.
-
-    Example:
-        >>> _command("train", "digits-made--trainer.max_epochs-3")
-        'python -m stages.train digits-made  # with trainer.max_epochs-3'
-    """
+    """Return the command that makes an output of an entry, or of what overrides made of it."""
     entry, _, settings = name.partition("--")
     return f"python -m stages.{stage} {entry}" + (f"  # with {settings}" if settings else "")
 
@@ -161,13 +156,8 @@ def shards(dataset: str) -> Artifact:
 
 def model(experiment: str, dataset: str) -> Artifact:
     """Return the trained model of an experiment."""
-    return Artifact(
-        MODEL,
-        experiment,
-        paths.model(experiment),
-        _command("train", experiment),
-        (shards(dataset),),
-    )
+    folder, command = paths.model(experiment), _command("train", experiment)
+    return Artifact(MODEL, experiment, folder, command, (shards(dataset),))
 
 
 def mixture(name: str, dataset: str) -> Artifact:
@@ -177,24 +167,19 @@ def mixture(name: str, dataset: str) -> Artifact:
 
 def member(mixture: str, experiment: str, dataset: str) -> Artifact:
     """Return a member of a mixture, with its scores."""
-    return Artifact(
-        MEMBER,
-        f"{mixture}-{experiment}",
+    folder, inputs = (
         paths.joined(mixture, experiment),
-        f"python -m stages.join {mixture} {experiment}",
         (model(experiment, dataset), shards(dataset)),
     )
+    command = f"python -m stages.join {mixture} {experiment}"
+    return Artifact(MEMBER, f"{mixture}-{experiment}", folder, command, inputs)
 
 
 def evaluation(experiment: str, dataset: str, result_name: str | None = None) -> Artifact:
     """Return the evaluation of an experiment, maybe under another name."""
-    return Artifact(
-        EVALUATION,
-        result_name or experiment,
-        paths.evaluation(dataset, result_name or experiment),
-        _command("evaluate", experiment),
-        (model(experiment, dataset), shards(dataset)),
-    )
+    name, inputs = result_name or experiment, (model(experiment, dataset), shards(dataset))
+    folder, command = paths.evaluation(dataset, name), _command("evaluate", experiment)
+    return Artifact(EVALUATION, name, folder, command, inputs)
 
 
 def folds(experiment: str, dataset: str, result_name: str, title: str) -> Artifact:
@@ -209,13 +194,6 @@ def search(name: str, dataset: str, command: str) -> Artifact:
     return Artifact(SEARCH, name, paths.search(name), command, (shards(dataset),))
 
 
-def study(name: str, dataset: str) -> Artifact:
-    """Return the table of a study."""
-    return Artifact(
-        STUDY, name, paths.study(name), f"python -m reproductions.study {name}", (shards(dataset),)
-    )
-
-
 def report(dataset: str) -> Artifact:
     """Return the report of a dataset."""
     return Artifact(REPORT, dataset, paths.report(dataset), f"python -m stages.report {dataset}")
@@ -223,12 +201,8 @@ def report(dataset: str) -> Artifact:
 
 def registration(dataset: str) -> Artifact:
     """Return what the registry holds of a dataset."""
-    return Artifact(
-        REGISTRATION,
-        dataset,
-        paths.registration(dataset).parent,
-        f"python -m stages.register {dataset}",
-    )
+    folder = paths.registration(dataset).parent
+    return Artifact(REGISTRATION, dataset, folder, f"python -m stages.register {dataset}")
 
 
 def files(folder: Path) -> Artifact:
@@ -238,9 +212,5 @@ def files(folder: Path) -> Artifact:
 
 def record(folder: Path) -> Artifact:
     """Return a folder of `results/`, which Git keeps."""
-    return Artifact(
-        RECORD,
-        folder.relative_to(paths.results()).as_posix().replace("/", "-"),
-        folder,
-        "python -m reproductions.results",
-    )
+    name = folder.relative_to(paths.results()).as_posix().replace("/", "-")
+    return Artifact(RECORD, name, folder, "python -m reproductions.results")

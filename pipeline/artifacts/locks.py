@@ -18,12 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def path_of(name: str) -> Path:
-    """Return the lock file of an output of this project.
-
-    Example:
-        >>> path_of("evaluate-digits-made").name
-        'evaluate-digits-made.lock'
-    """
+    """Return the lock file of an output of this project."""
     return paths.work() / "locks" / f"{name}.lock"
 
 
@@ -40,22 +35,7 @@ def path_beside(place: str, folder: str) -> Path:
 def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock within a block; a killed holder holds nothing, though the file stays.
 
-    Arguments:
-        path: of the lock file, on a local disk or one that hosts share (NFS 4 has such locks).
-        what: is done under it, for errors.
-        wait: for another holder, with one line in the log; stages of `make repro` always do.
-
-    Raises:
-        UserError: if another process holds it, unless that is waited for.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "a.lock"
-        >>> with held(path, "training a"), held(path, "training a"):
-        ...     pass
-        Traceback (most recent call last):
-        ...
-        pipeline.core.errors.UserError: training a: expected to be alone, got another process ...
+    `wait` waits for another holder, with one line in the log; stages of `make repro` always do.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)

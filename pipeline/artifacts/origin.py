@@ -29,9 +29,6 @@ def commit(folder: Path | None = None) -> str:
 
     Outside a Git checkout (a job's working directory, an installed package): ARCORE_COMMIT, which
     `stages.submit` sets to the commit that it sends, else "unknown".
-
-    Arguments:
-        folder: of the checkout; None for this code's own.
     """
     try:
         if folder is None:  # in site-packages the checkout around it would be another project's

@@ -19,12 +19,7 @@ RECORD, WEIGHTS, WEIGHTS_SHA256 = "metrics.json", "model.safetensors", "weights_
 
 
 def read(artifact: Artifact) -> Path:
-    """Return the folder of an output that is whole, unaltered, and of what is there now.
-
-    Raises:
-        UserError: naming the file or the input that differs, and the command that makes the
-            output again.
-    """
+    """Return the folder of an output that is whole, unaltered, and of what is there now."""
     main = artifact.folder / artifact.kind.main
     if not main.is_file():
         raise UserError(f"{main}: missing; run `{artifact.command}`")

@@ -67,9 +67,6 @@ def alone(
         wait: for another process that holds it.
         work: the storage and the folder in it of unfinished work, next to which the lock is, for
             all hosts that share the storage; None for the lock of this project.
-
-    Raises:
-        UserError: if another process works on the output, unless that is waited for.
     """
     path = _lock_of(artifact) if work is None else locks.path_beside(*work)
     before, folder = _under_way.get(), artifact.folder.absolute()
@@ -108,9 +105,6 @@ def writing(
         storage: shared by all hosts, to which the output is copied; None for none.
         run: of MLflow, to which the files go that the kind names.
         wait: for another process that works on the output.
-
-    Raises:
-        UserError: if another process works on it, or an input changed meanwhile.
     """
     with alone(artifact, wait=wait) as begun:
         inputs, lock = _hashes(artifact), _lock_of(artifact)

@@ -15,12 +15,6 @@ def keep_token_private(variables: Mapping[str, str]) -> None:
     """Make Ray's token of mode 0600 before Ray makes one that all can read; fix an old one.
 
     Nothing is done where the token is given otherwise, or no token is asked for.
-
-    Arguments:
-        variables: of the environment: RAY_AUTH_MODE, RAY_AUTH_TOKEN and RAY_AUTH_TOKEN_PATH.
-
-    Raises:
-        UserError: if the file can be neither written nor changed.
     """
     elsewhere = variables.get("RAY_AUTH_TOKEN") or variables.get("RAY_AUTH_TOKEN_PATH")
     if variables.get("RAY_AUTH_MODE") != "token" or elsewhere:

@@ -31,12 +31,7 @@ NO_SCM = "[core]\n    no_scm = true\n"
 
 
 def looks_secret(name: str) -> bool:
-    """Return whether keys and passwords are kept under a path of this name.
-
-    Example:
-        >>> [looks_secret(n) for n in ("deploy/.env", "a/id_rsa", ".aws/config", "stages/env.py")]
-        [True, True, True, False]
-    """
+    """Return whether keys and passwords are kept under a path of this name."""
     path = PurePosixPath(name.lower())
     folders = any(part in SECRET_FOLDERS for part in path.parts[:-1])
     return folders or any(fnmatch.fnmatchcase(path.name, pattern) for pattern in SECRET_FILES)
@@ -46,9 +41,6 @@ def select(root: Path) -> list[str]:
     """Return the files of a checkout that a job needs: those that Git tracks, as they are now.
 
     Never what looks like a secret, or a link to anything but another file of the selection.
-
-    Raises:
-        UserError: if `root` is not in a Git checkout.
     """
     tracked = _git_files(root, "--cached")
     names = [name for name in tracked if PurePosixPath(name).parts[0] not in LEFT_OUT]
@@ -78,11 +70,7 @@ def _git_files(root: Path, *which: str) -> set[str]:
 
 
 def export(root: Path, folder: Path) -> str:
-    """Copy what a job needs into an existing folder; return the commit.
-
-    Raises:
-        UserError: if `root` is not in a Git checkout, or the files are too large for a job.
-    """
+    """Copy what a job needs into an existing folder; return the commit."""
     names = select(root)
     total = sum((root / name).stat().st_size for name in names)
     require(total < LARGEST_PACKAGE, str(root), f"< {LARGEST_PACKAGE:,} bytes in Git", total)

@@ -30,6 +30,7 @@ QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_COLOR_PREFIX": "0",  # no colour codes, also in a pipe
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # in a job, which sets some of the same variables
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
@@ -55,12 +56,6 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
 
     Nothing leaves the machine: usage statistics are off, and an embedded Ray opens no dashboard
     and listens on loopback. Its files are in a folder of mode 0700, removed at the end.
-
-    Arguments:
-        variables: environment of all workers of this driver.
-
-    Raises:
-        UserError: if RAY_ADDRESS cannot be reached, or an embedded Ray does not start.
     """
     address = os.environ.get("RAY_ADDRESS")
     for name, value in (QUIET if address else QUIET | EMBEDDED).items():
@@ -119,9 +114,6 @@ def _require_answer(address: str, seconds: float = ANSWER_SECONDS) -> None:
     """Check that what listens at a host and port speaks HTTP/2, as gRPC and so Ray does.
 
     Ray itself waits many minutes for one that does not answer, or not so.
-
-    Raises:
-        UserError: naming the address and what came.
     """
     found = re.fullmatch(r"(?:ray://)?(\[[^\]]+\]|[^:/\[\]]+):(\d+)", address)
     if found is None:  # "auto" and "local", or what Ray refuses at once
@@ -155,10 +147,6 @@ def on_signal(action: Callable[[], None], *numbers: signal.Signals) -> Iterator[
     """Do something at the first of some signals inside the block; a later one ends the process.
 
     One that comes within seconds is the same one, sent to a process and to its group.
-
-    Arguments:
-        action: runs in a thread.
-        numbers: SIGTERM if none is given.
     """
     numbers = numbers or (signal.SIGTERM,)
     before = {number: signal.getsignal(number) for number in numbers}
@@ -227,27 +215,14 @@ def autoscales() -> bool:
 
 
 def require_resources(config: ClusterConfig) -> None:
-    """Check that the cluster can ever hold the workers, rather than wait for ever.
-
-    Raises:
-        UserError: naming what is asked for and what the cluster has. An autoscaling cluster can
-            set ARCORE_AUTOSCALING=1 to wait for nodes instead.
-    """
+    """Check that the cluster can ever hold the workers, rather than wait for ever."""
     if autoscales():
         return
-    nodes, share = _nodes(), cpus_per_worker(config)
-    have = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}
-    workers = min(num_workers(config), config.min_workers or num_workers(config))
-    cpus = workers * share
-    if cpus > have["CPU"]:
+    share, asked = cpus_per_worker(config), num_workers(config)
+    workers = min(asked, config.min_workers or asked)
+    fitting = _room(_nodes(), share, config)
+    each = f"{share} CPUs" + (" and a GPU" if config.use_gpu else "")
+    if workers > fitting:
         raise UserError(
-            f"cluster: expected {cpus} CPUs for {workers} workers, got a cluster of {have['CPU']:g}"
-        )
-    if config.use_gpu and workers > have["GPU"]:
-        raise UserError(f"cluster: expected {workers} GPUs, got a cluster of {have['GPU']:g}")
-    room = _room(nodes, share, config)
-    if workers > room:
-        each = f"{share} CPUs" + (" and a GPU" if config.use_gpu else "")
-        raise UserError(
-            f"cluster: expected nodes that hold {workers} workers of {each}, got room for {room}"
+            f"cluster: expected nodes that hold {workers} workers of {each}, got room for {fitting}"
         )

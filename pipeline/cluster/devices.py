@@ -30,18 +30,8 @@ def exact(device: torch.device) -> torch.device:
 def local_device(config: ClusterConfig | None = None) -> torch.device:
     """Return the device of a stage's own process: a GPU if one is asked for (`cluster.use_gpu`).
 
-    Arguments:
-        config: None for that of ARCORE_CLUSTER.
-
     The head of a cluster (RAY_ADDRESS) may have no GPU, and then computes on its processor what its
     workers do not.
-
-    Raises:
-        UserError: if a GPU is asked for and there is none.
-
-    Example:
-        >>> local_device(ClusterConfig(use_gpu=False))
-        device(type='cpu')
     """
     asked = (config or groups.load_cluster([])).use_gpu
     if asked and not torch.cuda.is_available():

@@ -25,22 +25,13 @@ Piece = tuple[Read, list[Sequence[object]]]
 
 
 class DecodingWork:
-    """A worker of `pipeline.cluster.worker_pool` that decodes files.
-
-    Arguments:
-        dataset: its name.
-        code_sha256: of the driver's code; None where its source is not at hand.
-    """
+    """A worker of `pipeline.cluster.worker_pool` that decodes files."""
 
     def __init__(self, dataset: str, code_sha256: str | None) -> None:
         self._dataset, self._code_sha256 = dataset, code_sha256
 
     def prepare(self, threads: int) -> None:
-        """Make the threads.
-
-        Raises:
-            Disagreement: for a host of other code than the driver's.
-        """
+        """Make the threads."""
         check_host(self._code_sha256, stage_sha256("preprocess", f"dataset.{self._dataset}"))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decoding")
 
@@ -52,11 +43,7 @@ class DecodingWork:
 
 @contextmanager
 def decoding_on_workers(config: ClusterConfig, name: str) -> Iterator[None]:
-    """Decode on `num_workers` workers inside the block, or in this process where that is 0.
-
-    Raises:
-        UserError: as for `pipeline.cluster.worker_pool`.
-    """
+    """Decode on `num_workers` workers inside the block, or in this process where that is 0."""
     if config.num_workers == 0:
         yield
         return

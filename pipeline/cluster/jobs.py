@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipeline.cluster import connection
 from pipeline.cluster.checkout import export
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.redaction import has_secrets, redacted
 from pipeline.core.threads import in_thread
 
@@ -50,10 +49,6 @@ def variables(
 
     `named` are `KEY=VALUE`, or `KEY` for the value that it has `here`. DVC looks for outputs in the
     job's folder, so that a DVC command gets no ARCORE_HOME.
-
-    Raises:
-        UserError: for a name that is malformed or not set here, and for a user, password or key
-            in an address, or a relative place, that was not named.
     """
     chosen = connection.QUIET | ALWAYS | {"ARCORE_COMMIT": commit}
     chosen |= {name: here[name] for name in FORWARDED if here.get(name)}
@@ -91,39 +86,23 @@ def _is_relative(place: str) -> bool:
 
 
 def find_address(given: str | None, here: Mapping[str, str]) -> str:
-    """Return the URL of a cluster's dashboard: as given, of Ray's variables, or of this machine.
-
-    Raises:
-        UserError: if it is not an http(s) URL.
-
-    Example:
-        >>> find_address(None, {"RAY_ADDRESS": "10.0.0.1:6379"})
-        'http://127.0.0.1:8265'
-    """
-    where, address = "--address", given
-    if address is None:
-        where, address = "RAY_API_SERVER_ADDRESS", here.get("RAY_API_SERVER_ADDRESS")
-    if not address:
-        address = here.get("RAY_ADDRESS", "")
-        address = address if address.startswith(("http://", "https://")) else DEFAULT_ADDRESS
-    if not address.startswith(("http://", "https://")) or not _host_of(address):
-        raise UserError(f"{where}: expected http://host:port of a dashboard, got {address!r}")
+    """Return the URL of a cluster's dashboard: as given, of Ray's variables, or of this machine."""
+    addresses = {
+        "--address": given,
+        "RAY_API_SERVER_ADDRESS": here.get("RAY_API_SERVER_ADDRESS"),
+        "RAY_ADDRESS": here.get("RAY_ADDRESS") if "http" in here.get("RAY_ADDRESS", "") else None,
+    }
+    found = ((where, address) for where, address in addresses.items() if address is not None)
+    where, address = next(found, ("", DEFAULT_ADDRESS))
+    expected = "http://host:port of a dashboard"
+    require(
+        re.match(r"https?://(\[[^\]]+\]|[^/\[\]])", address) is not None, where, expected, address
+    )
     return address.rstrip("/")
 
 
-def _host_of(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:  # of brackets that do not close
-        return None
-
-
 def connect(address: str) -> JobClient:
-    """Return a client of a cluster's jobs.
-
-    Raises:
-        UserError: if nothing answers there, or it refuses the token.
-    """
+    """Return a client of a cluster's jobs."""
     import requests
     from ray.job_submission import JobSubmissionClient
 
@@ -141,18 +120,7 @@ def submit(
     named: Sequence[str] = (),
     submission_id: str | None = None,
 ) -> str:
-    """Submit a command as a job with a clean export of a checkout; return the job's id.
-
-    Arguments:
-        client: of `connect`.
-        root: the checkout.
-        command: the program and its arguments, for the cluster's shell; `python` is the cluster's.
-        named: variables that go along, see `variables`.
-        submission_id: the job's id, new to the cluster; None lets Ray choose.
-
-    Raises:
-        UserError: if the checkout cannot be exported, or the cluster refuses the job.
-    """
+    """Submit a command as a job with a clean export of a checkout; return the job's id."""
     if submission_id is not None and not re.fullmatch(r"\w[\w.-]*", submission_id, re.ASCII):
         raise UserError(f"--id: expected letters, digits, '.', '_' and '-', got {submission_id!r}")
     entrypoint = shlex.join(command)
@@ -188,9 +156,6 @@ def follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
     The log is asked for again and again, and what is new of it shown: a connection that is kept
     open may break, or fall silent without a word. While the cluster says that the job runs, a log
     that cannot be had is waited for.
-
-    Raises:
-        UserError: if the cluster stays out of reach. The job may run on.
     """
     seen = idle = failures = 0
     while True:

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 import psutil
 import ray
 from ray.train.torch import TorchConfig
-
-
-class WorkerGroup(Protocol):
-    """The workers of a training, as Ray Train hands them to a backend."""
-
-    def __len__(self) -> int: ...
-
-    def execute(self, function: Callable[[], object]) -> object:
-        """Call a function on each worker."""
 
 
 class ByAddress(TorchConfig):  # type: ignore[misc]
@@ -37,7 +27,7 @@ class ByAddress(TorchConfig):  # type: ignore[misc]
 class Backend(TorchConfig().backend_cls):  # type: ignore[misc]
     """Ray Train's backend for torch, started over the right interface, or not at all."""
 
-    def on_start(self, worker_group: WorkerGroup, backend_config: ByAddress) -> None:
+    def on_start(self, worker_group: Any, backend_config: ByAddress) -> None:
         """Start a process group among several workers."""
         if len(worker_group) > 1:
             worker_group.execute(choose_interface)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.cluster import connection
 from pipeline.core.errors import UserError, one_line
@@ -15,17 +15,7 @@ Map = Callable[[Sequence[object]], list[Any]]
 _PREPARED: dict[object, Any] = {}  # in a worker's process, by the work's first argument in Ray
 
 
-class Work(Protocol):
-    """What a worker does: made from plain data, and, once it is there, given piece after piece."""
-
-    def prepare(self, threads: int) -> None:
-        """Read what all pieces need, in the worker's process, with this number of threads."""
-
-    def do(self, piece: Any) -> Any:
-        """Do a piece of the work; the same piece gives the same result in any worker."""
-
-
-def _do(kind: type[Work], arguments: Sequence[Any], threads: int, piece: object) -> object:
+def _do(kind: type[Any], arguments: Sequence[Any], threads: int, piece: object) -> object:
     """Do a piece in this process, which prepares for its first one."""
     if arguments[0] not in _PREPARED:
         import ray
@@ -39,7 +29,7 @@ def _do(kind: type[Work], arguments: Sequence[Any], threads: int, piece: object)
 
 @contextmanager
 def pool(
-    config: ClusterConfig, kind: type[Work], arguments: Sequence[object], name: str
+    config: ClusterConfig, kind: type[Any], arguments: Sequence[object], name: str
 ) -> Iterator[Map]:
     """Connect to the cluster of RAY_ADDRESS, or to this machine; yield a `map` over pieces.
 
@@ -48,13 +38,10 @@ def pool(
     Arguments:
         config: `num_workers` workers of `cpus_per_worker` CPUs (or a GPU) each; a piece may lose
             `max_failures` of them.
-        kind: a class at the top of a module, which every host can import.
+        kind: a class at the top of a module, which every host can import, with `prepare(threads)`,
+            called once, and `do(piece)`, which gives the same result in any process.
         arguments: plain data, of which each worker's process makes its `kind`.
         name: of the work, for errors.
-
-    Raises:
-        UserError: if the cluster cannot be reached, is too small or lost, and for what a worker
-            raises.
     """
     with connection.connected():
         import ray

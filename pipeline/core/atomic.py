@@ -20,11 +20,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk, as far as its file system can sync folders.
-
-    Raises:
-        OSError: if the disk fails.
-    """
+    """Wait until a file or folder is on the disk, as far as its file system can sync folders."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,12 +16,6 @@ class UserError(Exception):
 
     The message names the argument or file, what was expected and what came, in one line. Stages
     print it without a traceback and exit with status 1.
-
-    Example:
-        >>> raise UserError("trainer.max_epochs: expected an integer >= 1, got -3")
-        Traceback (most recent call last):
-        ...
-        pipeline.core.errors.UserError: trainer.max_epochs: expected an integer >= 1, got -3
     """
 
 
@@ -34,14 +28,7 @@ class SiteError(UserError):
 
 
 def require(holds: bool, name: str, expected: str, got: object) -> None:
-    """Refuse what a user gave unless it holds.
-
-    Example:
-        >>> require(False, "seed", "an integer", 0.5)
-        Traceback (most recent call last):
-        ...
-        pipeline.core.errors.UserError: seed: expected an integer, got 0.5
-    """
+    """Refuse what a user gave unless it holds."""
     if not holds:
         raise UserError(f"{name}: expected {expected}, got {shortened(repr(got))}")
 
@@ -59,14 +46,7 @@ def require_no_pipe(path: Path) -> None:
 
 
 def require_seed(seed: int, name: str) -> None:
-    """Refuse a seed that some library would not take: outside [0, 2^31).
-
-    Example:
-        >>> require_seed(-1, "trainer.seed")
-        Traceback (most recent call last):
-        ...
-        pipeline.core.errors.UserError: trainer.seed: expected an integer in [0, 2^31), got -1
-    """
+    """Refuse a seed that some library would not take: outside [0, 2^31)."""
     require(0 <= seed < 1 << 31, name, "an integer in [0, 2^31)", seed)
 
 

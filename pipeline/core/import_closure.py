@@ -99,9 +99,6 @@ class Checkout:
             modules: where to begin, e.g. "stages.train".
             chosen: of packages whose modules are imported by name, those that will be,
                 e.g. {"arcore.models": ["made"]}; of others, all may be.
-
-        Raises:
-            UserError: for an unknown module, or an import whose name the source does not tell.
         """
         chosen = chosen or {}
         left = [*modules, *(f"{one}.{name}" for one, names in chosen.items() for name in names)]
@@ -160,12 +157,7 @@ class Checkout:
 
 
 def module_name(file: str) -> str:
-    """Return the name of the module that a file holds, a path relative to the root.
-
-    Example:
-        >>> module_name("arcore/models/__init__.py")
-        'arcore.models'
-    """
+    """Return the name of the module that a file holds, a path relative to the root."""
     return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 

@@ -8,16 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-# Tables and columns of MLflow's SQL store that hold absolute places of artifacts. MLflow has no
-# way to move a store.
-ARTIFACT_LOCATIONS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
-
 
 def torch_trainer() -> Any:
     """Return TorchTrainer without the cleaner of orphaned placement groups.

@@ -16,11 +16,7 @@ SITE_CACHE = Path(".dvc") / "site-cache"
 
 
 def keep_site_cache_private(checkout: Path) -> None:
-    """Make DVC's site cache before DVC does, or correct its mode; do nothing outside a checkout.
-
-    Raises:
-        UserError: naming what in it belongs to another user than the checkout or this process.
-    """
+    """Make DVC's site cache before DVC does, or correct its mode; do nothing outside a checkout."""
     folder = checkout / SITE_CACHE
     if not folder.parent.is_dir():
         return

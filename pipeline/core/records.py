@@ -94,10 +94,6 @@ class Record:
 
         A record inside is there as soon as one of its keys is. A number is no NaN, no truth value
         and no text.
-
-        Raises:
-            UserError: naming `where` (e.g. the file's path) and the key that is missing or of
-                another type.
         """
         return validated(cls, cls._nested(found), where)
 
@@ -150,9 +146,6 @@ def validated(kind: type[T], given: object, where: str, *, is_path: bool = False
         given: as JSON has it.
         where: what to call it in an error.
         is_path: whether a key is appended to `where` by a dot, with those above it.
-
-    Raises:
-        UserError: naming the first key that is missing or of another type, and what was expected.
     """
     for name, value in flat(given).items() if isinstance(given, Mapping) else [("", given)]:
         require(value == value, f"{where}: {name.rpartition('.')[2]}", "a number", value)
@@ -190,17 +183,7 @@ def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def value_of(found: Mapping[str, object], key: str, kind: type[T], where: str) -> T:
-    """Return the value of a key, of a type: int, float, str, bool, dict or list.
-
-    Raises:
-        UserError: naming `where` and the key that is missing or of another type.
-
-    Example:
-        >>> value_of({"epochs": "3"}, "epochs", int, "a.json")
-        Traceback (most recent call last):
-        ...
-        pipeline.core.errors.UserError: a.json: epochs: expected an integer, got '3'
-    """
+    """Return the value of a key, of a type: int, float, str, bool, dict or list."""
     if key not in found:
         raise UserError(f"{where}: missing {key}")
     if isinstance(found[key], list | dict) and isinstance(found[key], kind):
@@ -209,31 +192,19 @@ def value_of(found: Mapping[str, object], key: str, kind: type[T], where: str) -
 
 
 def require_known(described: Mapping[str, object], known: Collection[str], where: str) -> None:
-    """Refuse a mapping that has another key than the known ones.
-
-    Raises:
-        UserError: naming `where`, the key and the known ones.
-    """
+    """Refuse a mapping that has another key than the known ones."""
     for key in described:
         if key not in known:
             raise unknown_name(f"key of {where}", key, known)
 
 
 def read_object(path: Path) -> dict[str, object]:
-    """Read a JSON object from a file.
-
-    Raises:
-        UserError: naming the file, if it is missing or malformed, or has a key twice.
-    """
+    """Read a JSON object from a file."""
     return parse_object(content_of(path, "JSON"), str(path))
 
 
 def parse_object(content: bytes | str, where: str) -> dict[str, object]:
-    """Read a JSON object from UTF-8; `where` names it in an error.
-
-    Raises:
-        UserError: naming `where`, if it is malformed, or has a key twice.
-    """
+    """Read a JSON object from UTF-8; `where` names it in an error."""
     return as_object(parsed(content, where, "JSON", _from_json), where)
 
 

@@ -37,14 +37,7 @@ def redacted(location: str | Path) -> str:
 
 
 def has_secrets(uri: str) -> bool:
-    """Tell whether a URI has a user or password, a fragment, or an option that is no plain setting.
-
-    Example:
-        >>> has_secrets("s3://bucket/x?secret_key=abc"), has_secrets("https://token@host/x")
-        (True, True)
-        >>> has_secrets("s3://bucket/x?endpoint_override=host:9000&scheme=http")
-        False
-    """
+    """Tell whether a URI has a user, a password, a fragment, or an option that may be secret."""
     if "://" not in uri:
         return False
     address, _, fragment = uri.partition("#")

@@ -75,11 +75,7 @@ class StageCode:
         return [*STAGES, *of_models, *datasets]
 
     def hashes(self, key: str) -> dict[str, str]:
-        """Return the files that a key covers, each with its hash.
-
-        Raises:
-            UserError: for an unknown key, and as `Checkout.closure`.
-        """
+        """Return the files that a key covers, each with its hash."""
         kind, _, name = key.partition(".")
         if kind == DATASET:  # of the user's files, where it is not known yet
             return self._checkout.hashes(*self._modules_of_dataset(name))
@@ -206,11 +202,7 @@ def stage_sha256(*keys: str) -> str | None:
 
 
 def check_host(wanted: str | None, got: str | None) -> None:
-    """Check that this host, a worker's, has the driver's code, where both hashes are known.
-
-    Raises:
-        Disagreement: naming the host, whose results would be of another program.
-    """
+    """Check that this host, a worker's, has the driver's code, where both hashes are known."""
     if None not in (wanted, got) and wanted != got:
         raise Disagreement(
             f"{platform.node()}: expected the code of the driver ({str(wanted)[:12]}), got other "

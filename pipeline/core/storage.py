@@ -39,12 +39,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
 
 
 def is_uri(location: str | Path) -> bool:
-    """Tell whether a place is a URI rather than a folder.
-
-    Example:
-        >>> is_uri("s3://bucket/key"), is_uri("data/shards")
-        (True, False)
-    """
+    """Tell whether a place is a URI rather than a folder."""
     return isinstance(location, str) and _SCHEME.match(location) is not None
 
 
@@ -64,12 +59,7 @@ def join(location: str | Path, *parts: str) -> str:
 
 
 def local_path(location: str | Path) -> Path | None:
-    """Return the path of a place in this host's own file system, None for one in an object store.
-
-    Example:
-        >>> local_path("file:///shared/train"), local_path("s3://bucket/train")
-        (PosixPath('/shared/train'), None)
-    """
+    """Return the path of a place in this host's file system; None for one in an object store."""
     if not is_uri(location):
         return Path(location)
     scheme = str(location).partition(":")[0].lower()
@@ -85,13 +75,6 @@ def filesystem(location: str | Path) -> tuple[FileSystem, str]:
 
     Returns:
         The file system and the path in it.
-
-    Raises:
-        UserError: for an unknown protocol, a missing package or a malformed URI.
-
-    Example:
-        >>> filesystem("/tmp/digits")[1]
-        '/tmp/digits'
     """
     if not is_uri(location):
         return LocalFileSystem(), os.path.abspath(location)
@@ -106,12 +89,7 @@ def filesystem(location: str | Path) -> tuple[FileSystem, str]:
 
 
 def read_bytes(location: str | Path) -> bytes:
-    """Read a whole file.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        UserError: if it can't be read.
-    """
+    """Read a whole file; a `FileNotFoundError` says that there is none."""
     found, path = filesystem(location)
     try:
         with found.open_input_stream(path, compression=None) as stream:
@@ -123,35 +101,20 @@ def read_bytes(location: str | Path) -> bytes:
 
 
 def write_bytes(location: str | Path, content: bytes) -> None:
-    """Write a whole file, so that a reader sees all of it, all of what was there before, or none.
-
-    Raises:
-        UserError: if an object store refuses.
-        OSError: if a local write fails, on a full disk for example.
-    """
+    """Write a whole file; a reader sees all of it, all of what was there before, or none."""
     found, path = filesystem(location)
     with _refusing(location):
         _put(found, path, io.BytesIO(content))
 
 
 def exists(location: str | Path) -> bool:
-    """Whether there is a file or folder.
-
-    Example:
-        >>> exists("/"), exists("/no such folder")
-        (True, False)
-    """
+    """Whether there is a file or folder."""
     where, path = filesystem(location)
     return bool(where.get_file_info(path).type != FileType.NotFound)
 
 
 def names(location: str | Path) -> list[str]:
-    """Return the names of all that is in a folder, in any order; none if there is no folder.
-
-    Example:
-        >>> names("/no such folder")
-        []
-    """
+    """Return the names of all that is in a folder, in any order; none if there is no folder."""
     found, path = filesystem(location)
     selector = FileSelector(path, allow_not_found=True)
     return [info.base_name for info in found.get_file_info(selector)]
@@ -184,9 +147,6 @@ def discard(location: str | Path) -> None:
 
     What such a kill leaves beside it goes the next time. In an object store, which renames
     nothing, it is removed as by `remove`.
-
-    Raises:
-        UserError: if it can't be removed.
     """
     path = local_path(location)
     if path is None:
@@ -213,18 +173,6 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
         folder: has the marker.
         location: a folder or a URI.
         marker: the file that tells one content from another.
-
-    Raises:
-        UserError: if the folder has no marker, or an object store refuses.
-        OSError: if a local copy fails, on a full disk for example.
-
-    Example:
-        >>> import tempfile
-        >>> source, place = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp()) / "there"
-        >>> _ = (source / "manifest.json").write_text("{}")
-        >>> publish(source, place)
-        >>> read_bytes(place / "manifest.json")
-        b'{}'
     """
     path_of_marker = folder / marker
     if not path_of_marker.is_file():

@@ -15,16 +15,8 @@ def in_thread(work: Callable[[], T], seconds: float | None = None) -> T:
 
     A program that ends does not wait for the thread, as it does for those of an executor.
 
-    Arguments:
-        work: the call.
-        seconds: to wait at most; None waits for the end.
-
     Raises:
         TimeoutError: if it takes longer.
-
-    Example:
-        >>> in_thread(lambda: 3)
-        3
     """
     result: Future[T] = Future()
     result.set_running_or_notify_cancel()  # so that a result that comes too late finds it open

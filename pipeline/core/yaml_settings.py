@@ -18,20 +18,12 @@ MOST_NODES, DEEPEST = 100_000, 50  # of a text whose aliases are expanded
 
 
 def read_yaml(path: Path) -> dict[str, object]:
-    """Read a YAML mapping from a file, as `parse_yaml` does.
-
-    Raises:
-        UserError: naming the file, if it is missing or malformed, or has a key twice.
-    """
+    """Read a YAML mapping from a file, as `parse_yaml` does."""
     return as_object(parse_yaml(content_of(path, "YAML"), str(path)), str(path))
 
 
 def parse_yaml(content: bytes | str, where: str) -> object:
-    """Read YAML 1.2: 017 is 17, 1:30 and yes are texts; no aliases or nesting without bound.
-
-    Raises:
-        UserError: naming `where`, if it is malformed, or has a key twice.
-    """
+    """Read YAML 1.2: 017 is 17, 1:30 and yes are texts; no aliases or nesting without bound."""
     return parsed(content, where, "YAML", _from_yaml)
 
 
@@ -113,12 +105,7 @@ def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by dotted names as a nested mapping; a later one lies over an earlier one.
-
-    Example:
-        >>> nested({"batch.rows": 4, "sizes": [8]})
-        {'batch': {'rows': 4}, 'sizes': [8]}
-    """
+    """Return values by dotted names as a nested mapping; a later one lies over an earlier one."""
     tree: dict[str, Any] = {}
     for name, value in values.items():
         for part in reversed(name.split(".")):
@@ -129,9 +116,6 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """Return settings `dotted.key=value` as a nested mapping, a value being YAML.
-
-    Raises:
-        UserError: for one that is no `key=value`, or whose value is no YAML.
 
     Example:
         >>> parse_overrides(["batch.rows=4", "sizes=[8, 16]"])

@@ -14,10 +14,7 @@ from arcore.primitives.transfer import to_device
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one rank at a step, and all that a model takes of them.
-
-    Every scoring call of a model takes the same three: `model(x, condition, scored)`, which is the
-    training loss, `log_prob`, `member_log_probs` and `validation_loss`.
+    """Rows of one rank at a step, and what scoring calls take: `model(x, condition, scored)`.
 
     Attributes:
         x: events (n, *event shape), uint8 levels or float32 reals; of open length (n, width),
@@ -29,11 +26,6 @@ class Batch:
             None where all counts. It stays on the host, which reads it.
         rows: rows of the batch over all ranks, of which these are n. The gradient of a step is that
             of the mean over all of them.
-
-    Example:
-        >>> batch = Batch(torch.zeros(3, 2), None, None, rows=6)
-        >>> len(batch), batch.rows
-        (3, 6)
     """
 
     x: Tensor

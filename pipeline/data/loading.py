@@ -29,7 +29,7 @@ from pipeline.data.shuffling import (
     permutation,
     read_ahead,
 )
-from pipeline.data.sound_loading import SoundLoader
+from pipeline.data.sound_batches import SoundLoader
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import draw
 
@@ -43,17 +43,10 @@ def open_split(
 ) -> BatchLoader:
     """Open one rank's part of a split, for a model.
 
-    A row on its way from shard to batch: its row group is read and checked against the manifest
+    A row on its way from shard to batch: its row group is read and checked
     (`shard_reader.ShardReader`), it waits in memory, is taken in the order that (seed, epoch)
-    permutes (`shuffling`), becomes an event by the split's read transform (bits of gray levels,
-    noisy reals, clips of digits), drawn by (seed, epoch, row), and is put into a `Batch` with what
-    the model is conditioned on.
-
-    Arguments:
-        location: folder of the shards, or a URI as in `pipeline.core.storage`.
-        split: train, valid or test.
-        model: whose event says how rows are cut, and whose condition what goes with them.
-        plan: which rows this rank takes, and in which batches.
+    permutes (`shuffling`), becomes an event by the split's read transform, drawn by (seed, epoch,
+    row), and is put into a `Batch` with what the model is conditioned on.
 
     Raises:
         UserError: see `Loader` and `SoundLoader`; for `first_rows` of sounds.
@@ -74,31 +67,11 @@ class Loader:
     rows it takes those from min(s B, N) n / N to min((s + 1) B, N) n / N at step s, for batches of
     B rows over all ranks. `sequential` reads the part in either case.
 
-    Arguments:
-        location, split, plan: as for `open_split`. Two windows of `shuffle_rows` rows are in
-            memory at a time. `first_rows` needs a split that is held in memory; a warning says so
-            where they have not all its classes, since rows may be stored class by class.
-        use_labels: batches have the labels as their condition, if the split has any.
-
-    Attributes: see `pipeline.data.batches.BatchLoader`.
+    With `use_labels`, batches have the labels as their condition, if the split has any.
 
     Raises:
         UserError: naming what is wrong with the shards, or if a rank would have no row in a batch.
         ValueError: for an unknown split or a rank out of range.
-
-    Example:
-        >>> import tempfile
-        >>> from pipeline.datasets import catalog
-        >>> digits = catalog.get_dataset({"name": "digits"})
-        >>> raw = Path(tempfile.mkdtemp())
-        >>> from pipeline.data import preprocessing
-        >>> folder = preprocessing.write(digits, digits.decode(raw), raw / "shards")
-        >>> loader = Loader(folder, "train", BatchPlan(batch_size=100))
-        >>> loader.rows, loader.steps_per_epoch
-        (1257, 13)
-        >>> batch = next(loader.epoch(0))
-        >>> batch.x.shape, batch.x.dtype, batch.condition, batch.rows
-        (torch.Size([100, 1, 8, 8]), torch.uint8, None, 100)
     """
 
     events_per_row = 1.0
@@ -141,17 +114,10 @@ class Loader:
             self.reader.hold(self._begin, self._end)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Iterate over the batches of an epoch, from a step on.
+        """Iterate over this rank's rows of the batches of an epoch, from a step on.
 
         Windows before `first_step` are not read. Close the iterator, or use it up, to end the
         thread that reads ahead.
-
-        Arguments:
-            epoch: integer >= 0.
-            first_step: integer in [0, steps_per_epoch].
-
-        Yields:
-            This rank's rows of each batch.
 
         Raises:
             UserError: naming the shard that is missing or corrupt.
@@ -171,9 +137,6 @@ class Loader:
 
         What is drawn when read is drawn as of seed 0 and epoch 0. A part that is not held in memory
         is read block by block.
-
-        Arguments:
-            batch_size: rows of each batch but the last, of this rank alone.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: expected an integer >= 1, got {batch_size}")
@@ -266,11 +229,7 @@ def _warn_of_classes(labels: np.ndarray | None, rows: int) -> None:
 
 
 def _checked_first_rows(plan: BatchPlan, rows: int) -> int:
-    """Return how many of a split's rows are read.
-
-    Raises:
-        UserError: for more than there are, or a split that is not shuffled whole.
-    """
+    """Return how many of a split's rows are read, unless there are fewer, or too many to hold."""
     first_rows = plan.first_rows
     if first_rows is None or not 1 <= first_rows <= rows:
         raise UserError(

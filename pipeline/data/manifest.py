@@ -87,23 +87,11 @@ class SplitInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of shards holds; see `read_manifest`.
+    """What a folder of shards holds; fields as those of `pipeline.datasets.base.Dataset`.
 
     Arguments:
-        dataset: its name.
-        event: what one row is.
-        num_classes: number of labels, or None without labels.
-        unit: as the field reports it, one of `arcore.units.UNITS`.
-        published_name: its name in published_results.yaml, or None.
-        provenance: source and protocol, in words.
-        options: the dataset's options.
         splits: train, valid and test, then further tests.
         sha256: of the whole content and its meaning (event, classes, draws, frames given, ...).
-        context_frames: frames of a clip that the protocol gives.
-        condition_sequence: frames, and length of the vector that each comes with, or None.
-        condition_size: length of the vector that each row comes with, or None.
-        condition_shape: of the map that each row comes with, or None.
-        sound: what rows are beyond their event, where they are sounds.
     """
 
     dataset: str

@@ -45,11 +45,8 @@ def preprocess(dataset: Dataset) -> Path:
 def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folder: Path) -> Path:
     """Write shards and manifest; `folder` appears, or is replaced, only when they are whole.
 
-    Arguments:
-        dataset: describes the rows.
-        splits: train, valid, test and further tests; of a stream, the rows of a shard are in
-            memory at a time.
-        folder: where they go; leftovers of killed runs next to it are removed.
+    Of a stream, the rows of a shard are in memory at a time. Leftovers of killed runs next to
+    `folder` are removed.
 
     Raises:
         UserError: for rows that don't fit the dataset's event or classes, or a stream of another

@@ -26,9 +26,6 @@ def write_scalings(scalings: Mapping[str, Scaling], folder: Path) -> None:
 def read_scalings(folder: str | Path) -> dict[str, Scaling]:
     """Read how `x` and `conditions`, those of them that were, were standardised.
 
-    Arguments:
-        folder: of shards, or a URI as in `pipeline.core.storage`.
-
     Raises:
         UserError: if the file is missing, damaged or of other shards.
     """

@@ -44,10 +44,6 @@ class ShardReader:
     Rows are read by row group when they are asked for, and the last two groups are kept; `hold`
     keeps rows in memory.
 
-    Arguments:
-        location: folder of the shards, or a URI as in `pipeline.core.storage`.
-        split: train, valid, test or a further test.
-
     Raises:
         SiteError: for a manifest that is missing or malformed.
         ValueError: for an unknown split.
@@ -126,14 +122,8 @@ class ShardReader:
         Fast when ranges are ascending and begin and end where blocks do: a shard is opened once
         for ranges that follow each other.
 
-        Arguments:
-            ranges: pairs (first row, the one after the last) of positions in the split.
-
-        Returns:
-            Rows (N, *event shape) and labels (N,), or None without labels, that nobody else holds.
-
         Raises:
-            SiteError: naming the shard that is missing, corrupt, of another size, or out of range.
+            SiteError: naming the shard that is missing or corrupt.
         """
         shape = self.info.row_shape or row_shape(self.manifest)
         dtype, width = row_format(self.manifest.event, self.read_transform, shape)
@@ -189,15 +179,9 @@ def draw_events(
     epoch: int = 0,
     seed: int = 0,
 ) -> np.ndarray:
-    """Turn stored rows of a split into events, (len(rows), *event.shape).
+    """Turn rows of a split, stored as `split[rows]`, into events, (len(rows), *event.shape).
 
-    Arguments:
-        split: that has the rows.
-        stored: the rows, as `split[rows]` gives them.
-        rows: their positions.
-        event: what a row becomes.
-        epoch: of what is drawn when read, 0 for validation and test.
-        seed: the same.
+    Epoch and seed, of what is drawn when read, are 0 for validation and test.
     """
     pool = split.whole().x if split.read_transform == "moving" else None
     return draw(split.read_transform, stored.x, event, rows, epoch, seed, pool)

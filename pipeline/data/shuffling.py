@@ -25,12 +25,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class HeldRows:
-    """Some rows of a split in memory.
-
-    Arguments:
-        data: the rows.
-        positions: of each in the split, ascending.
-    """
+    """Some rows of a split in memory, with the ascending positions of each in the split."""
 
     data: SplitData
     positions: np.ndarray
@@ -42,12 +37,7 @@ class HeldRows:
 
 @dataclass(frozen=True)
 class Window:
-    """Rows that are shuffled together.
-
-    Arguments:
-        rows: where they are read.
-        order: their positions, in the order in which they are taken.
-    """
+    """Rows that are shuffled together: where they are read, and their positions in order."""
 
     rows: Rows
     order: np.ndarray
@@ -77,11 +67,7 @@ class BatchPlan:
     first_rows: int | None = None
 
     def part(self, rows: int) -> tuple[int, int]:
-        """Return the first row of the rank's contiguous part of a split, and the one after it.
-
-        Raises:
-            ValueError: for a rank out of range.
-        """
+        """Return the first row of the rank's contiguous part of a split, and the one after it."""
         return part(rows, self.rank, self.world_size)
 
     def steps(self, rows: int, is_whole: bool) -> int:
@@ -105,11 +91,7 @@ class BatchPlan:
         return low, high
 
     def whole_steps(self, rows: int) -> int:
-        """Count the batches of an epoch of a split that all ranks hold.
-
-        Raises:
-            UserError: if a rank would have no row in a batch.
-        """
+        """Count the batches of an epoch of a split that all ranks hold."""
         assert self.batch_size is not None
         if self.batch_size < self.world_size or rows < self.world_size:
             raise self._too_small(self.world_size, rows)
@@ -126,11 +108,7 @@ class BatchPlan:
             yield order[low + self.rank : high : self.world_size], high - low
 
     def part_steps(self, rows: int) -> int:
-        """Count the batches of an epoch of which each rank has a part of its own.
-
-        Raises:
-            UserError: if a rank would have no row in a batch.
-        """
+        """Count the batches of an epoch of which each rank has a part of its own."""
         assert self.batch_size is not None
         smallest_part = rows // self.world_size
         least = -(-rows // smallest_part) if smallest_part else self.world_size

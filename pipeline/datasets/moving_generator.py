@@ -21,7 +21,7 @@ NUM_UNIFORMS = 4 * NUM_DIGITS
 
 
 def trajectories(starts: np.ndarray, angles: np.ndarray, frames: int) -> np.ndarray:
-    """Return where digits are in each frame, in [0, 1].
+    """Return where digits are in each frame, (N, frames, 2) in [0, 1].
 
     Arguments:
         starts: (N, 2) in [0, 1], y and x.
@@ -32,9 +32,6 @@ def trajectories(starts: np.ndarray, angles: np.ndarray, frames: int) -> np.ndar
         >>> starts, angles = np.array([[0.5, 0.85]]), np.array([0.0])
         >>> trajectories(starts, angles, 3)[0, :, 1].round(2).tolist()  # 0.95, then the edge
         [0.95, 1.0, 0.9]
-
-    Returns:
-        (N, frames, 2).
     """
     place = starts.astype(np.float64)
     velocity = SPEED * np.stack([np.sin(angles), np.cos(angles)], 1)
@@ -49,7 +46,7 @@ def trajectories(starts: np.ndarray, angles: np.ndarray, frames: int) -> np.ndar
 
 
 def render(digits: np.ndarray, uniforms: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw clips of two digits each.
+    """Draw clips of two digits each, (N, T, 1, H, W) uint8.
 
     Arguments:
         digits: (M, side, side) uint8 to choose from, with repetition.
@@ -61,9 +58,6 @@ def render(digits: np.ndarray, uniforms: np.ndarray, shape: tuple[int, ...]) -> 
         >>> clip = render(digits, np.full((1, 8), 0.5), (3, 1, 8, 8))
         >>> clip.shape, int(clip.sum()) // 255  # both digits at one place
         ((1, 3, 1, 8, 8), 12)
-
-    Returns:
-        (N, T, 1, H, W) uint8.
 
     Raises:
         ValueError: for digits that are larger than the canvas.

@@ -18,12 +18,7 @@ NOT_AFFECTING_ROWS = {*NOT_HASHED, "rows_per_shard"}
 
 
 def expected(words: str, fits: Callable[[Any], bool]) -> AfterValidator:
-    """Declare which values of an option fit.
-
-    Arguments:
-        words: what an error says is expected.
-        fits: whether a value does.
-    """
+    """Declare which values of an option fit, and the words of the error for others."""
 
     def check(value: object) -> object:
         if not fits(value):

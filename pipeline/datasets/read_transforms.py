@@ -142,7 +142,7 @@ def dynamic_binarize(x: np.ndarray, indices: np.ndarray, epoch: int, seed: int) 
     """Draw bits with probabilities x / 255, each a pure function of (seed, epoch, index, dim).
 
     Arguments:
-        x: (N, *shape) uint8 gray levels.
+        x: (N, *shape) uint8 gray levels; bits have the shape and type.
         indices: (N,) integers >= 0, the rows' positions in their split.
         epoch: integer >= 0.
         seed: integer.
@@ -151,9 +151,6 @@ def dynamic_binarize(x: np.ndarray, indices: np.ndarray, epoch: int, seed: int) 
         >>> x = np.array([[0, 255, 128]], np.uint8)
         >>> dynamic_binarize(x, np.array([7]), epoch=0, seed=0)[0, :2].tolist()
         [0, 1]
-
-    Returns:
-        (N, *shape) uint8 of zeros and ones.
 
     Raises:
         ValueError: for another dtype, or indices that don't match the rows.
@@ -170,22 +167,13 @@ def dequantize(
 ) -> np.ndarray:
     """Add uniform noise to levels: (x + u) / num_levels, u a function of (seed, epoch, index, dim).
 
-    u is a multiple of 2^-16 in [0, 1), so that every value stays in its level's bin in float32.
-
-    Arguments:
-        x: (N, *shape) uint8 levels.
-        indices: (N,) integers >= 0, the rows' positions in their split.
-        epoch: integer >= 0.
-        seed: integer.
-        num_levels: number of levels, at most 256.
+    u is a multiple of 2^-16 in [0, 1), so that every value, float32, stays in its level's bin.
+    Arguments as for `dynamic_binarize`; at most 256 levels.
 
     Example:
         >>> x = np.array([[0, 1, 3]], np.uint8)
         >>> np.floor(4 * dequantize(x, np.array([7]), 0, 0, num_levels=4)).tolist()
         [[0.0, 1.0, 3.0]]
-
-    Returns:
-        (N, *shape) float32 in [0, 1).
 
     Raises:
         ValueError: for another dtype, or indices that don't match the rows.

@@ -34,7 +34,6 @@ from pipeline.evaluation import (
     scoring,
     spreading,
     trained_entry,
-    video_figures,
 )
 from pipeline.evaluation.result_records import FurtherTest, Result
 from pipeline.evaluation.scoring import mean_and_error
@@ -233,13 +232,13 @@ def _show(
         pairs = audio_figures.Pairs(drawn, real, labels, model.event, manifest.sound)
         pairs.write(media)
         pairs.spectrograms().savefig(picture)
-    elif video_figures.are_clips(model.event):
-        shown, real, drawn = (rows[: video_figures.MAX_CLIPS] for rows in (shown, real, drawn))
+    elif image_figures.are_clips(model.event):
+        shown, real, drawn = (rows[: image_figures.MAX_CLIPS] for rows in (shown, real, drawn))
         context, given = manifest.context_frames, scoring.condition_of(model, test[shown])
         versions = [real, drawn]
         if not isinstance(model, arcore.Ensemble):  # which has no conditionals
-            versions.insert(1, video_figures.expected(model, real, given, context))
-        video_figures.save_clips(picture, versions, model.event, context)
+            versions.insert(1, image_figures.expected(model, real, given, context))
+        image_figures.save_clips(picture, versions, model.event, context)
     else:
         events = {"samples": drawn, "real": real, **sampling.draw_varied(model, plan)}
         image_figures.sample_figure(events, model.event).savefig(picture)

@@ -59,14 +59,6 @@ def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
 
     Overrides that change what is trained or how it is evaluated give it a name of its own
     (`pipeline.experiments.naming.variant`), so that it never stands for the entry.
-
-    Arguments:
-        name: a key of `experiments` or `mixtures` in params.yaml.
-        overrides: `group=choice` (dataset, model, cluster) or `dotted.key=value`.
-
-    Raises:
-        UserError: for an unknown experiment, group choice or parameter (with the nearest names),
-            and for a value of the wrong type or range.
     """
     if name in (read_params().get("mixtures") or {}):
         return load_mixture(name, overrides)
@@ -88,14 +80,6 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Compose a mixture of experiments: its model has theirs as members, in the order named.
 
     Each member joins as it is evaluated: under so many of its masks or orderings.
-
-    Arguments:
-        name: a key of `mixtures` in params.yaml: {dataset, mixture: [experiment, ...], pooled,
-            evaluation}.
-        overrides: of the evaluation and the cluster, as for `load`.
-
-    Raises:
-        UserError: as for `load`, and for a member on another dataset or one that is named twice.
     """
     entry, where = read_entry("mixtures", name), f"mixtures.{name}"
     require_known(entry, MIXTURE_KEYS, where)
@@ -156,19 +140,7 @@ def compose(
     overrides: Sequence[str] = (),
     start: Mapping[str, Any] | None = None,
 ) -> ExperimentConfig:
-    """Compose an experiment from an entry: defaults, groups, base, its overlays, overrides.
-
-    Arguments:
-        name: of the experiment.
-        where: what errors call the entry.
-        entry: dataset, model and, if they say anything, base, model_overrides, trainer, evaluation.
-        overrides: as for `load`.
-        start: what `read_base` gave of the entry's base, where it was read before.
-
-    Raises:
-        UserError: as for `load`, for a base that is missing or malformed, and for a `model.name`
-            that is another than the model chosen.
-    """
+    """Compose an experiment from an entry: defaults, groups, base, its overlays, overrides."""
     choices = {"cluster": groups.default_cluster()}
     for group in ("dataset", "model"):
         given = entry.get(group)

@@ -23,15 +23,7 @@ def default_cluster() -> str:
 def sort_overrides(
     overrides: Sequence[str], groups: Collection[str]
 ) -> tuple[Mapping[str, str], list[str]]:
-    """Tell overrides `group=choice` from those of single keys, which stay in order.
-
-    Raises:
-        UserError: for one that isn't `key=value`.
-
-    Example:
-        >>> sort_overrides(["cluster=gpu", "cluster.num_workers=2"], ("cluster",))
-        ({'cluster': 'gpu'}, ['cluster.num_workers=2'])
-    """
+    """Tell overrides `group=choice` from those of single keys, which stay in order."""
     choices, dotted = {}, []
     for override in overrides:
         key, separator, value = override.partition("=")
@@ -44,11 +36,7 @@ def sort_overrides(
 
 
 def compose_cluster(choice: str) -> dict[str, Any]:
-    """Return the settings {cluster: {...}} of a file of the group cluster, composed by Hydra.
-
-    Raises:
-        UserError: for an unknown file (with the nearest names), or one that is not valid.
-    """
+    """Return the settings {cluster: {...}} of a file of the group cluster, composed by Hydra."""
     known = sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))
     if choice not in known:
         raise unknown_name("cluster", choice, known)
@@ -68,13 +56,6 @@ def load_cluster(overrides: Sequence[str]) -> ClusterConfig:
     """Return a cluster's configuration: the file of ARCORE_CLUSTER, and `cluster.key=value`.
 
     Keys of other sections are not looked at.
-
-    Raises:
-        UserError: for an unknown file, or an unknown or ill-typed key.
-
-    Example:
-        >>> load_cluster(["cluster.num_workers=2"]).num_workers
-        2
     """
     choices, dotted = sort_overrides(overrides, ("cluster",))
     composed = compose_cluster(choices.get("cluster", default_cluster()))

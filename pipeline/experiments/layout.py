@@ -37,10 +37,6 @@ def completed(text: str) -> str:
     Values, their order and comments stay (DVC, which writes lists anew, drops those within or right
     after a list). The section `joins` becomes a row for each member of each mixture, since a
     `foreach` of dvc.yaml cannot give a stage as many dependencies as a list is long.
-
-    Raises:
-        UserError: for what is no YAML, a section or an entry that is no mapping, or a mixture of
-            what is no experiment.
     """
     try:
         params = _yaml().load(text)
@@ -99,10 +95,6 @@ def pipeline_of(folder: str, text: str) -> str:
 
     It has the stages of the project's dvc.yaml that run for each entry: they run in the same place,
     and take their entries from the folder's file.
-
-    Arguments:
-        folder: of PARTS.
-        text: the project's dvc.yaml.
     """
     whole = yaml.safe_load(text)
     stages = {name: stage["do"] for name, stage in whole["stages"].items() if "foreach" in stage}

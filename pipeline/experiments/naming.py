@@ -16,10 +16,6 @@ def variant(experiment: str, overrides: Sequence[str]) -> str:
 
     Settings that do not fit a file name, or are long, are shortened and end in a hash of all.
 
-    Arguments:
-        experiment: an entry of params.yaml.
-        overrides: `key=value` each, of which the last of a key counts.
-
     Example:
         >>> variant("digits-made", ["trainer.seed=1", "trainer.max_epochs=3"])
         'digits-made--trainer.max_epochs-3-trainer.seed-1'
@@ -36,40 +32,20 @@ def variant(experiment: str, overrides: Sequence[str]) -> str:
 
 
 def is_variant(name: str) -> bool:
-    """Return whether a name is one of `variant`, and no entry of params.yaml.
-
-    Example:
-        >>> is_variant("digits-made--trainer.seed-1"), is_variant("digits-made")
-        (True, False)
-    """
+    """Return whether a name is one of `variant`, and no entry of params.yaml."""
     return SEPARATOR in name
 
 
 def over_folds(experiment: str) -> str:
-    """Name the outcome of an experiment over folds.
-
-    Example:
-        >>> over_folds("red_wine-rnade")
-        'red_wine-rnade-folds'
-    """
+    """Name the outcome of an experiment over folds."""
     return experiment + OVER_FOLDS
 
 
 def experiment_of(name: str) -> str:
-    """Return the experiment whose record, or outcome over folds, has a name.
-
-    Example:
-        >>> experiment_of("red_wine-rnade-folds"), experiment_of("dna-nade")
-        ('red_wine-rnade', 'dna-nade')
-    """
+    """Return the experiment whose record, or outcome over folds, has a name."""
     return name.removesuffix(OVER_FOLDS)
 
 
 def of_fold(fold: int) -> str:
-    """Name the folder that keeps a fold's model.
-
-    Example:
-        >>> of_fold(0)
-        'fold-0'
-    """
+    """Name the folder that keeps a fold's model."""
     return f"{FOLD}{fold}"

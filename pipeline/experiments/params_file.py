@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import functools
 import re
+import sys
 import textwrap
 from collections import defaultdict
 from collections.abc import Mapping
@@ -30,12 +32,7 @@ SECTIONS = ("datasets", *KINDS, "uses", "joins")
 
 
 def read_params(path: Path | None = None) -> dict[str, Any]:
-    """Read params.yaml, of the working directory by default, and those of `paths.PARTS` as one.
-
-    Raises:
-        UserError: if it is missing, not valid YAML with a mapping of experiments, has another
-            section of a wrong kind, or if two files have the same name.
-    """
+    """Read params.yaml, of the working directory by default, and those of `paths.PARTS` as one."""
     path = path or Path(FILE)
     merged = _read(path)
     for more in paths.params_files(path.parent)[1:]:
@@ -67,7 +64,7 @@ def _read(path: Path) -> dict[str, Any]:
         fits = isinstance(entries, dict if section == "experiments" else dict | None)
         require(fits, f"{path}: {section}", "a mapping", entries)
         if entries:
-            sections[section] = _named(entries, f"{path}: {section}")
+            sections[section] = {str(name): entry for name, entry in entries.items()}
     return sections
 
 
@@ -76,21 +73,8 @@ def _parsed(path: Path, content: bytes) -> dict[str, object]:
     return as_object(parse_yaml(content, str(path)), str(path))
 
 
-def _named(known: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """Return entries by text; 1 and '1' are one name."""
-    names = [str(key) for key in known]
-    for name in names:
-        require(names.count(name) == 1, where, "different names", f"{name} twice")
-    return dict(zip(names, known.values(), strict=True))
-
-
 def dvc_target(stage: str, experiment: str) -> str:
-    """Return DVC's name of a stage of an experiment, with the file that it is in.
-
-    Example:
-        >>> dvc_target("train", "an experiment of no file")
-        'train@an experiment of no file'
-    """
+    """Return DVC's name of a stage of an experiment, with the file that it is in."""
     for path in paths.params_files(Path())[1:]:
         entries = _read(path)
         if any(experiment in (entries.get(section) or ()) for section in KINDS):
@@ -109,15 +93,7 @@ def stages_of(experiment: str) -> tuple[str, ...]:
 
 
 def read_entry(section: str, name: str) -> Mapping[str, Any]:
-    """Return an entry of params.yaml, whose name must do for a folder.
-
-    Arguments:
-        section: one of KINDS.
-        name: its key.
-
-    Raises:
-        UserError: for an unknown name (with the nearest ones) or an entry that is no mapping.
-    """
+    """Return an entry of params.yaml, whose name must do for a folder."""
     kind = KINDS[section]
     known = read_params().get(section) or {}
     if name not in known:
@@ -133,14 +109,7 @@ def read_entry(section: str, name: str) -> Mapping[str, Any]:
 
 
 def listed(section: str) -> str:
-    """Return the names of a section of params.yaml, by dataset, at most 120 columns wide.
-
-    Arguments:
-        section: experiments, mixtures, searches, folds or studies.
-
-    Raises:
-        UserError: if params.yaml is missing or not valid, or has no such entry.
-    """
+    """Return the names of a section of params.yaml, by dataset, at most 120 columns wide."""
     entries = read_params().get(section) or {}
     require(isinstance(entries, dict), section, "a mapping", entries)
     if not entries:
@@ -149,6 +118,25 @@ def listed(section: str) -> str:
     for dataset, names in _by_dataset(entries).items():
         lines += [f"\n{dataset}", *textwrap.wrap("  ".join(names), WIDTH, break_on_hyphens=False)]
     return "\n".join(lines)
+
+
+def parse_entry(
+    stage: str, section: str, description: str | None, example: str = "", fresh: bool = False
+) -> argparse.Namespace:
+    """Parse a stage's command line: `entry`, `overrides`, `fresh`; list entries without one."""
+    parser = argparse.ArgumentParser(prog=f"python -m {stage}", description=description)
+    parser.add_argument(
+        "entry", nargs="?", help=f"a key of `{section}` in params.yaml; none lists them"
+    )
+    if example:
+        parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"e.g. {example}")
+    if fresh:
+        parser.add_argument("--fresh", action="store_true", help="forget unfinished work")
+    arguments = parser.parse_intermixed_args()
+    if arguments.entry is None:
+        print(listed(section.partition(" ")[0]))
+        sys.exit()
+    return arguments
 
 
 def _by_dataset(entries: Mapping[str, Any]) -> Mapping[str, list[str]]:

@@ -24,6 +24,8 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Optimizer = Literal["adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta"]
+Schedule = Literal["constant", "linear", "cosine", "inverse_time", "exponential"]
 Row = dict[str, str]  # {model, variant, split} of a published row
 
 
@@ -31,7 +33,7 @@ Row = dict[str, str]  # {model, variant, split} of a published row
 class OptimizerConfig:
     """An optimiser of torch.optim by name; options that it lacks must stay at their default."""
 
-    name: Literal["adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta"] = "adam"
+    name: Optimizer = "adam"
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 0.0
     momentum: Decay = 0.0
@@ -58,7 +60,7 @@ class ScheduleConfig:
     stay at their default.
     """
 
-    name: Literal["constant", "linear", "cosine", "inverse_time", "exponential"] = "cosine"
+    name: Schedule = "cosine"
     warmup_steps: Natural = 0
     final_factor: Factor = 0.0
     decay: NonNegative = 0.0
@@ -254,9 +256,6 @@ def member_defaults(model: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     A model trained for several masks is validated and scored as the mixture of all of them. One
     for several orderings is scored so, and validated by the estimate of one, which is faster.
 
-    Arguments:
-        model: its name and hyperparameters, of which `num_masks` or `num_orderings` counts.
-
     Example:
         >>> member_defaults({"name": "made", "num_masks": 8})
         {'trainer': {'validate_members': 8}, 'evaluation': {'num_members': 8}}
@@ -274,12 +273,7 @@ def _count(given: object) -> int:
 
 
 def build(kind: type[T], given: object, where: str) -> T:
-    """Build a frozen dataclass from plain data, checking names, types and ranges.
-
-    Raises:
-        UserError: naming the key (with the nearest known one), what is missing, or what was
-            expected and the value.
-    """
+    """Build a frozen dataclass from plain data, checking names, types and ranges."""
     require(isinstance(given, Mapping), where, "a mapping", given)
     _require_fields(kind, cast("Mapping[str, object]", given), where)
     return validated(kind, given, where, is_path=True)

@@ -15,7 +15,7 @@ from pipeline.evaluation.result_records import Result
 from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.registry.candidates import Candidate
 from pipeline.tracking import mlflow_store, run_logger
-from pipeline.training.history import read_history
+from pipeline.training.training_records import read_history
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -18,10 +18,10 @@ from arcore.units import nats_to
 from pipeline.core import paths
 from pipeline.evaluation.reading import ModelConfig
 from pipeline.evaluation.result_records import Score
-from pipeline.reporting import origins, templates, wording
+from pipeline.reporting import templates, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.wording import UNITS
-from pipeline.training.history import read_history
+from pipeline.training.training_records import TrainingRecord, read_history
 
 MAX_CHART_ROWS = 24
 MAX_CODEC_RATIO = 2.0
@@ -65,11 +65,19 @@ def curves_of(report: Report) -> list[Curve]:
         if not points or len(ends) < max(int(point["epoch"]) for point in points):
             continue
         values = in_unit(points, report.unit, row.evaluated.config)
-        processors = origins.processors(record)
+        processors = _processors(record)
         seconds = [processors * ends[int(point["epoch"]) - 1] for point in points]
         label = wording.short_name(name, report.dataset)
         curves[name] = Curve(label, np.asarray(seconds), np.asarray(values))
     return sorted(curves.values(), key=lambda curve: float(curve.values[-1]))
+
+
+def _processors(training: TrainingRecord | None) -> int:
+    """Return how many processors a training had: threads of a CPU, or accelerators."""
+    if training is None:
+        return 1
+    threads = re.search(r"(\d+) threads?\)", training.device)
+    return training.num_workers * (int(threads.group(1)) if threads else 1)
 
 
 def in_unit(rows: Sequence[Mapping[str, str]], unit: str, config: ModelConfig) -> list[float]:

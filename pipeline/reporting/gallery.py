@@ -13,7 +13,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from pipeline.core.errors import UserError, one_line
-from pipeline.evaluation import audio_figures, video_figures
+from pipeline.evaluation import audio_figures, image_figures
 from pipeline.evaluation.result_records import Result
 from pipeline.reporting import templates
 from pipeline.reporting.comparison import Report, Row
@@ -134,11 +134,11 @@ def _clips(path: Path, row: Row) -> Media:
     caption = templates.render(
         templates.CLIPS,
         name=row.short_name,
-        most=video_figures.MAX_CLIPS,
+        most=image_figures.MAX_CLIPS,
         frames=row.result.context_frames,
         expected=expected,
-        given=video_figures.GIVEN,
-        drawn=video_figures.DRAWN,
+        given=image_figures.GIVEN,
+        drawn=image_figures.DRAWN,
     )
     versions = "true, expected and drawn" if expected else "true and drawn"
     return read_picture(path, f"clips of {row.short_name}: {versions}", Markup(caption))

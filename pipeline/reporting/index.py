@@ -1,18 +1,22 @@
-"""`reports/index.html`: links to every dataset's page, made of the reports that there are."""
+"""The reports that there are: `reports/index.html` with links to them, and a terminal's tables."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
+from pipeline.datasets import catalog
 from pipeline.reporting import numbers, tables, templates, wording
+from pipeline.reporting.tables import Texts
 from pipeline.reporting.templates import Cell, HtmlTable
 from pipeline.reporting.wording import UNITS
-from pipeline.tracking import mlflow_pages
+from pipeline.tracking import mlflow_store
 
 log = logging.getLogger(__name__)
+MOST_ROWS, MOST_CONDITIONAL = 10, 3
 HEADER = ("dataset", "best test value", "by", "its published counterpart")
 
 
@@ -28,7 +32,7 @@ def write() -> Path | None:
         return None
     results = HtmlTable("Test results by dataset, lower is better", HEADER, rows)
     text = templates.render(
-        templates.INDEX, server=mlflow_pages.server(), results=results, searches=searches
+        templates.INDEX, server=mlflow_store.server(), results=results, searches=searches
     )
     path = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,3 +60,40 @@ def _row(path: Path) -> list[Cell] | None:
         Cell(wording.short_name(best["experiment"], dataset), ", ".join(notes)),
         Cell(published, best["published_by"]),
     ]
+
+
+def show(datasets: Iterable[str] = ()) -> str:
+    """Return the best rows of existing reports, aligned for a terminal."""
+    existing = (paths.root() / "reports").glob("[!.]*/table.csv")
+    names = list(datasets) or sorted(path.parent.name for path in existing)
+    if not names:
+        raise UserError("reports: none yet; run `make repro` or `dvc repro`")
+    return "\n".join(map(_shown, names))
+
+
+def _shown(dataset: str) -> str:
+    path = paths.report(dataset) / "table.csv"
+    if not path.is_file():
+        catalog.load_config(dataset)  # an unknown one is named, with what is near it
+        raise UserError(f"{path}: missing; run `python -m stages.report {dataset}`")
+    frame = numbers.read_csv(path)
+    rows = tables.results(frame)
+    shown, unit = _best(rows), numbers.main_unit(frame)
+    columns = ["experiment", "members", "condition", tables.value_column(unit)]
+    columns = [name for name in (*columns, "published", "difference") if name in shown[0]]
+    return templates.render(
+        templates.TERMINAL,
+        dataset=dataset,
+        unit=UNITS[unit],
+        table=tables.plain_table(columns, [[row[name] for name in columns] for row in shown]),
+        more=len(rows) - len(shown),
+        page=path.with_name("report.html"),
+    )
+
+
+def _best(rows: Sequence[Texts]) -> list[Texts]:
+    """Return the best rows, conditional ones among them, which come last."""
+    conditional = [row for row in rows if row.get("condition", tables.NONE) != tables.NONE]
+    others = [row for row in rows if row not in conditional]
+    best = others[: MOST_ROWS - min(MOST_CONDITIONAL, len(conditional))]
+    return best + conditional[: MOST_ROWS - len(best)]

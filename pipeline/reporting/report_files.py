@@ -13,7 +13,7 @@ from pipeline.core import atomic, paths
 from pipeline.evaluation import reading
 from pipeline.reporting import index, numbers, tables
 from pipeline.reporting.comparison import Report, build_report
-from pipeline.training.history import read_history
+from pipeline.training.training_records import read_history
 from pipeline.uses import use_records
 
 log = logging.getLogger(__name__)

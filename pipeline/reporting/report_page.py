@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
+from pipeline.experiments import naming
+from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.reporting import (
     figures,
     gallery,
-    origins,
     tables,
     templates,
     use_sections,
     wording,
 )
-from pipeline.reporting.comparison import Report
+from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.tables import Texts
-from pipeline.reporting.templates import Cell, HtmlTable
+from pipeline.reporting.templates import Cell, HtmlTable, Terms
 from pipeline.reporting.wording import UNITS
-from pipeline.tracking import mlflow_pages
+from pipeline.tracking import mlflow_store
 
 LEFT_OUT = ("settings", "device", "source")  # which the origin of each row gives
 FIRST = ("experiment", "condition", "published", "difference")
@@ -51,8 +54,8 @@ def render(report: Report, frame: pd.DataFrame) -> str:
         uses=use_sections.sections(report.dataset),
         published=_published(frame, report),
         manifest=read_manifest(paths.shards(report.dataset)),
-        models_page=mlflow_pages.models_page(),
-        origins=origins.of_report(report),
+        models_page=mlflow_store.models_page(),
+        origins=origins_of(report),
     )
 
 
@@ -74,7 +77,7 @@ def _results(rows: Sequence[Texts], report: Report) -> HtmlTable:
 def _cell(column: str, text: str, report: Report) -> Cell:
     if column == "experiment":
         ours = any(row.result.experiment == text for row in report.rows)
-        link = f"#{origins.anchor(text)}" if ours else ""
+        link = f"#{anchor(text)}" if ours else ""
         return Cell(wording.short_name(text, report.dataset), link=link)
     if column in ("published", tables.value_column(report.unit)):
         value, _, note = text.partition(" (")
@@ -90,3 +93,61 @@ def _published(frame: pd.DataFrame, report: Report) -> HtmlTable:
     ]
     caption = "Published results without a counterpart above"
     return HtmlTable(caption, list(rows[0]) if rows else [], cells)
+
+
+@dataclass(frozen=True)
+class RowOrigin:
+    """Where a row of a page comes from: what is known, and the id that the row's name leads to."""
+
+    id: str
+    title: str
+    terms: Terms
+
+
+def anchor(experiment: str) -> str:
+    """Return the id of an experiment's origin on a page."""
+    return f"row-{templates.identifier(experiment)}"
+
+
+def origins_of(report: Report) -> list[RowOrigin]:
+    """Return where each of our rows comes from."""
+    sha256 = read_manifest(paths.shards(report.dataset)).sha256
+    return [
+        RowOrigin(anchor(row.result.experiment), row.short_name, _terms(row, sha256))
+        for row in report.rows
+    ]
+
+
+def _terms(row: Row, dataset_sha256: str) -> Terms:
+    result, training, published = row.result, row.evaluated.training, row.published
+    terms: Terms = [("model", result.model), ("settings", wording.settings(row.evaluated))]
+    if published is not None:
+        text = f"{published.label}: {published.source} [{published.status}]"
+        terms.append(("published", [Cell(text, link=published.address)]))
+    terms.append(("commit", (training and training.commit) or "unknown"))
+    terms += [("command", command) for command in _commands(row)]
+    terms.append(("data checksum", str(row.evaluated.config.dataset_sha256 or dataset_sha256)))
+    terms += [("device", result.device)] if result.device else []
+    if training is not None and training.epochs is not None:
+        terms.append(("epochs", f"{training.epochs}, best {training.best_epoch}"))
+    seconds = {"evaluation": result.evaluate_seconds, "sampling": result.sample_seconds}
+    terms += [(name, f"{value:.2f} s") for name, value in seconds.items() if value is not None]
+    folders = {"model": paths.model(row.evaluated.folder.name), "results": row.evaluated.folder}
+    files = [
+        Cell(what, link=(Path("..", "..") / folder.relative_to(paths.root())).as_posix())
+        for what, folder in folders.items()
+        if folder.is_dir()
+    ]
+    if training is not None and training.run_id:
+        files.append(Cell("MLflow run", link=mlflow_store.run_page(training.run_id)))
+    return [*terms, ("files", files)]
+
+
+def _commands(row: Row) -> list[str]:
+    """Return the commands that make a row again."""
+    name = row.evaluated.folder.name
+    if row.result.num_folds > 1:
+        return [f"python -m stages.folds {naming.experiment_of(name)}"]
+    stages = stages_of(name)
+    by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
+    return [f"dvc repro {dvc_target(stages[-1], name)}", by_hand]

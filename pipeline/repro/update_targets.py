@@ -1,31 +1,41 @@
-"""Bringing targets up to date: what `make repro` runs."""
+"""Bringing DVC's targets up to date, stale stages side by side: what `make repro` runs."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
 from pathlib import Path
-from types import FrameType
+
+import networkx
+import psutil
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.stage import Stage
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError, require
-from pipeline.repro.lanes import LAST_LINES, Lanes
-from pipeline.repro.repro_display import ReproDisplay, ended_line
-from pipeline.repro.stage_plan import make_plan
+from pipeline.core.errors import UserError, one_line, require
 from pipeline.repro.warm import warmed
 from pipeline.tracking import mlflow_store
 
 MOST_LANES = 4
+LAST_LINES = 20  # of a stage that fails
+SECONDS_BETWEEN_LINES = 10.0  # of one stage's epochs
 CODE = "code"  # the stage that writes code.yaml, on which the others depend
+_EPOCH = re.compile(r"epoch \d+/\d+ ")
 
 
 def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
-    """Run what is stale of some targets and of what they need.
+    """Run what is stale of some targets of DVC and of what they need.
 
     A model of an embedded dataset gains little from a second thread, so that trainings of one
     thread side by side end sooner than one after the other.
@@ -34,70 +44,149 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
         targets: of DVC.
         lanes: stages at a time; None for one a CPU, at most four.
         cpus: to share among them.
-
-    Raises:
-        UserError: for an unknown target, or with the last lines of a stage that failed.
     """
-    if lanes is not None and lanes < 1:
-        raise UserError(f"lanes: expected a number >= 1, got {lanes}")
+    require(lanes is None or lanes >= 1, "lanes", "a number >= 1", lanes)
     elsewhere = os.environ.get("ARCORE_HOME")
     wanted = "none, since DVC's outputs are in this folder"
     require(not elsewhere, "ARCORE_HOME", wanted, elsewhere)
-    count = lanes or min(MOST_LANES, cpus)
-    python = str(Path(sys.executable).parent)  # dvc.yaml says `python`
-    path = os.pathsep.join(filter(None, (python, os.environ.get("PATH"))))
-    plan = make_plan(targets)
-    if CODE in plan.stale:  # by which all would be, whatever its content turns out to be
-        _run_alone(CODE, dict(os.environ) | {"PATH": path})
-        plan = make_plan(targets)
-    if not plan.stale:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of `python`
+    variables = dict(os.environ) | {"PATH": path, paths.REPRO: str(os.getpid())}
+    mlflow_store.configure()
+    stale = stale_stages(targets)
+    if CODE in stale:  # by which all would be, whatever its content turns out to be
+        Stages({CODE: set()}, variables).run(1)
+        stale = stale_stages(targets)
+    if not stale:
         print("up to date", flush=True)
         return
-    phases = plan.phases()
-    count = min(count, max(map(len, phases)))
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cpus // count))
-    log = paths.work() / "repro.log"
-    mlflow_store.configure()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("")
-    display = ReproDisplay(len(plan.stale), count)
-    variables = dict(os.environ) | {"OMP_NUM_THREADS": threads, "PATH": path}
+    began, count = time.monotonic(), min(lanes or min(MOST_LANES, cpus), len(stale))
+    variables.setdefault("OMP_NUM_THREADS", str(max(1, cpus // count)))
+    with warmed(variables) as environment:
+        Stages(stale, environment).run(count)
+    print(f"{time.monotonic() - began:.0f} s in all", flush=True)
+
+
+def stale_stages(targets: Sequence[str]) -> dict[str, set[str]]:
+    """Ask DVC which of the stages that targets need are stale, and which of these each waits for.
+
+    Raises:
+        UserError: for a target that is not there, or files that DVC cannot read.
+    """
+    stale: dict[str, set[str]] = {}
     try:
-        with warmed(variables) as environment:
-            work = Lanes(count, environment, display, log)
-            with _stopped_by_signals(work):
-                for phase in phases:
-                    work.run(phase)
-    finally:
-        display.close()
+        with Repo() as repo, repo.lock:
+            for stage in needed_stages(repo, targets):
+                before = {one.addressing for one in repo.index.graph.successors(stage)}
+                if before & stale.keys() or stage.changed():
+                    stale[stage.addressing] = before & stale.keys()
+    except DvcException as error:
+        raise UserError(f"dvc: {one_line(error)}") from error
+    return stale
 
 
-def _run_alone(stage: str, environment: Mapping[str, str]) -> None:
-    """Run a stage before there is a plan, and say how long it took."""
-    began = time.monotonic()
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, errors="replace"
-    )
-    if done.returncode:
-        last = (done.stdout + done.stderr).strip().splitlines()[-LAST_LINES:]
-        raise UserError("\n".join([f"{stage} failed:", *last]))
-    print(ended_line(1, 1, stage, time.monotonic() - began), flush=True)
+def needed_stages(repo: Repo, targets: Sequence[str]) -> list[Stage]:
+    """Return the stages of some targets and all that they need, each after what it needs."""
+    graph = repo.index.graph
+    named = {stage.addressing: [stage] for stage in graph}  # which DVC would read again
+    needed = {one for name in targets for one in named.get(name) or repo.stage.collect(name)}
+    needed = needed.union(*(networkx.descendants(graph, stage) for stage in needed))
+    return [stage for stage in networkx.dfs_postorder_nodes(graph) if stage in needed]
 
 
-@contextlib.contextmanager
-def _stopped_by_signals(work: Lanes) -> Iterator[None]:
-    """Take a request to end, or a terminal that closes, as Ctrl-C, which reaches the stages."""
+class Stages:
+    """Runs stages by DVC, each after those that it waits for, and prints a line for each.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        work.stop()
+    Arguments:
+        waits_for: by name of a stage, the names of others among them.
+        environment: of the stages.
+    """
+
+    def __init__(self, waits_for: Mapping[str, set[str]], environment: Mapping[str, str]) -> None:
+        self._order = TopologicalSorter(waits_for)
+        self._total, self._done, self._environment = len(waits_for), 0, environment
+        self._processes: set[int] = set()
+        self._lock, self._log = threading.Lock(), paths.work() / "repro.log"
+
+    def run(self, lanes: int) -> None:
+        """Run all, some at a time; after a failure those that run end and no other begins.
+
+        A request to end, or a terminal that closes, is as Ctrl-C and reaches them.
+
+        Raises:
+            UserError: with the last lines of a stage that failed, or if interrupted.
+        """
+        for kind in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(kind) != signal.SIG_IGN:  # as nohup does
+                signal.signal(kind, self._stop)
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log.write_text("")
+        pool = ThreadPoolExecutor(lanes)
+        try:
+            try:
+                self._run_all(pool)
+            finally:  # the terminal tells the stages too; the second time we do
+                pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            self._end_stages()
+            raise UserError("interrupted; what is done is kept, rerun to go on") from None
+
+    def _run_all(self, pool: ThreadPoolExecutor) -> None:
+        running: dict[Future[None], str] = {}
+        self._order.prepare()
+        while self._order.is_active():
+            running |= {pool.submit(self._repro, name): name for name in self._order.get_ready()}
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                future.result()
+                self._order.done(running.pop(future))
+
+    def _stop(self, number: int, frame: object) -> None:
+        self._end_stages()
         raise KeyboardInterrupt
 
-    kinds = [kind for name in ("SIGTERM", "SIGHUP") if (kind := getattr(signal, name, None))]
-    heard = [kind for kind in kinds if signal.getsignal(kind) != signal.SIG_IGN]  # nohup ignores
-    before = {kind: signal.signal(kind, stop) for kind in heard}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+    def _end_stages(self) -> None:
+        """Have the stages under way end: a training saves itself, DVC says that it has failed."""
+        for number in list(self._processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(number).children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.terminate()
+
+    def _repro(self, stage: str) -> None:
+        """Run DVC on this stage alone, which waits for its lock, and follow what it prints."""
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+        began = time.monotonic()
+        with subprocess.Popen(
+            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace",
+        ) as process:  # fmt: skip
+            self._processes.add(process.pid)
+            last = self._followed(stage, process)
+        self._processes.discard(process.pid)
+        if process.returncode:
+            print(f"{_words(stage)} failed; waiting for running stages to finish", flush=True)
+            raise UserError("\n".join([f"{stage} failed (all output: {self._log}):", *last]))
+        with self._lock:
+            self._done += 1
+            number = f"[{self._done:{len(str(self._total))}}/{self._total}]"
+            seconds = time.monotonic() - began
+            print(f"{number} {_words(stage):46} {seconds:6.1f} s", flush=True)
+
+    def _followed(self, stage: str, process: subprocess.Popen[str]) -> Sequence[str]:
+        """Log what a stage prints, show its warnings and now and then an epoch; return the end."""
+        last: deque[str] = deque(maxlen=LAST_LINES)
+        shown = time.monotonic()
+        for line in process.stdout or ():
+            last.append(line.rstrip("\n"))
+            with self._lock, open(self._log, "a") as log:
+                log.write(f"{stage}: {last[-1]}\n")
+            due = time.monotonic() - shown >= SECONDS_BETWEEN_LINES
+            if "warning: " in line or (due and _EPOCH.match(line)):
+                shown = time.monotonic()
+                print(f"{'':9}{stage.partition('@')[2]}: {last[-1]}", flush=True)
+        return last
+
+
+def _words(stage: str) -> str:
+    """Name a stage as a person would: `train digits-made`."""
+    kind, _, item = stage.partition("@")
+    return f"{kind} {item}".strip()

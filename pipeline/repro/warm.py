@@ -10,10 +10,10 @@ passes signals on, and ends with the child's status.
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -24,14 +24,14 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from types import FrameType
 
 from pipeline.core import paths
 
 VARIABLE = "ARCORE_WARM"
 _OWN = ("arcore", "pipeline", "stages", "reproductions")
-_STREAMS = 3
-_LARGEST = 1 << 20
+_LIBRARIES = """fsspec hydra matplotlib.backends.backend_agg matplotlib.figure
+    mlflow.store.tracking.sqlalchemy_store PIL.Image pyarrow.fs pyarrow.parquet
+    safetensors.torch sklearn.datasets torch._dynamo yaml"""
 
 
 @contextlib.contextmanager
@@ -42,84 +42,49 @@ def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
         variables: environment of the server, which decides the threads of torch and what MLflow
             reads when it is imported.
     """
-    if not hasattr(os, "fork"):
-        yield variables
-        return
     with tempfile.TemporaryDirectory(prefix="arcore-", ignore_cleanup_errors=True) as folder:
         address = os.path.join(folder, "warm")
-        ours, theirs = os.pipe()  # that ends with this process, however it does
+        # here, so that a stage finds it however late the server is
+        with socket.create_server(address, family=socket.AF_UNIX) as listening:
+            server = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(listening.fileno())],
+                env=variables, start_new_session=True,
+                pass_fds=[listening.fileno()], stdin=subprocess.PIPE,
+            )  # fmt: skip
         try:
-            server = _started(address, variables, ours)
-            os.close(ours)
-            if server is None:
-                yield variables
-                return
-            try:
-                yield variables | {VARIABLE: address}
-            finally:
-                server.terminate()
-                server.wait()
+            yield variables | {VARIABLE: address}
         finally:
-            os.close(theirs)
-
-
-def _started(
-    address: str, variables: dict[str, str], parent: int
-) -> subprocess.Popen[bytes] | None:
-    """Start the server, None where a TMPDIR is too long for such an address."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        try:
-            listening.bind(address)  # here, so that a stage finds it however late the server is
-        except OSError:
-            return None
-        listening.listen()
-        number = listening.fileno()
-        command = [sys.executable, "-m", "pipeline.repro.warm", str(number), str(parent)]
-        passed = [number, parent]
-        return subprocess.Popen(command, env=variables, start_new_session=True, pass_fds=passed)
+            server.terminate()
+            server.communicate()
 
 
 def forward(module: str, arguments: Sequence[str]) -> int | None:
-    """Have a stage run by the server; return its status, None if there is no server.
-
-    Arguments:
-        module: of the stage, e.g. "stages.train".
-        arguments: of its command line.
-    """
+    """Have a stage (its module) run by the server; return its status, None without a server."""
     address = os.environ.pop(VARIABLE, None)
     if address is None:
         return None
+    request = [module, list(arguments), os.getcwd(), dict(os.environ)]
+    sys.stdout.flush()
+    sys.stderr.flush()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        request = {
-            "module": module,
-            "arguments": list(arguments),
-            "folder": os.getcwd(),
-            "environment": dict(os.environ),
-        }
-        sys.stdout.flush()
-        sys.stderr.flush()
-        message = json.dumps(request).encode()
-        header = len(message).to_bytes(4, "big")
         try:
             connection.connect(address)
-            socket.send_fds(connection, [header], list(range(_STREAMS)))
-            connection.sendall(message)
-            child = int(_line(connection) or 0)
-        except OSError:  # the server has ended
+            socket.send_fds(connection, [b"3"], [0, 1, 2])
+            replies = connection.makefile("r")
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            child = int(replies.readline())
+        except (OSError, ValueError):  # the server has ended
             return None
-        if not child:
-            return None
-
         passed: list[int] = []
 
-        def pass_on(number: int, frame: FrameType | None) -> None:
+        def pass_on(number: int, frame: object) -> None:
             passed.append(number)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, number)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, pass_on)
-        status = _line(connection)
+        status = replies.readline()
     if status:
         return int(status)
     if not passed:  # it could say nothing any more
@@ -141,30 +106,16 @@ def end_with_repro() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _line(connection: socket.socket) -> str:
-    """Read to the end of a line; what there is of it where the other side has closed."""
-    read = b""
-    while not read.endswith(b"\n"):
-        part = connection.recv(1)
-        if not part:
-            break
-        read += part
-    return read.decode().strip()
-
-
-def serve(listening: socket.socket, parent: int) -> None:
-    """Import the libraries, then fork for each stage that connects, until terminated.
-
-    Arguments:
-        listening: where stages connect.
-        parent: the reading end of a pipe that the process which started this one holds.
-    """
+def serve(listening: socket.socket) -> None:
+    """Import the libraries, then fork for each stage that connects, until the parent ends."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # as a stage does, which cannot once it is a pipe
-    _import_libraries()
+    for name in _LIBRARIES.split():
+        pkgutil.resolve_name(name)
+    for name in [name for name in sys.modules if name.partition(".")[0] in _OWN]:
+        del sys.modules[name]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are nobody's to wait for
-    either = [listening.fileno(), parent]
-    while parent not in select.select(either, [], [])[0]:
+    while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
         connection, _ = listening.accept()
         with connection:
             if os.fork() == 0:
@@ -172,54 +123,22 @@ def serve(listening: socket.socket, parent: int) -> None:
                 _run_child(connection)
 
 
-def _import_libraries() -> None:
-    import fsspec  # noqa: F401
-    import hydra  # noqa: F401
-    import matplotlib.backends.backend_agg  # noqa: F401
-    import matplotlib.figure  # noqa: F401
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-    import mlflow.system_metrics.system_metrics_monitor  # noqa: F401
-    import PIL.Image  # noqa: F401
-    import pyarrow.fs  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
-    import safetensors.torch  # noqa: F401
-    import sklearn.datasets  # noqa: F401
-    import torch
-    import yaml  # noqa: F401
-
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)]).step()  # imports torch's compiler
-    for name in list(sys.modules):
-        if name.partition(".")[0] in _OWN:
-            del sys.modules[name]
-    gc.collect()
-    gc.freeze()  # so that children do not copy what they never touch
-
-
 def _run_child(connection: socket.socket) -> None:
     """Become the stage that the other side of a connection asks for; does not return."""
-    status, is_known = 1, False
+    status = 1
     try:
+        connection.sendall(f"{os.getpid()}\n".encode())
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        header, streams, _, _ = socket.recv_fds(connection, 4, _STREAMS)
-        size = int.from_bytes(header, "big")
-        assert 0 < size <= _LARGEST and len(streams) == _STREAMS
-        message = b""
-        while len(message) < size:
-            part = connection.recv(size - len(message))
-            assert part, "a client that has ended"
-            message += part
-        request = json.loads(message)
-        for number, stream in enumerate(streams):
+        for number, stream in enumerate(socket.recv_fds(connection, 1, 3)[1]):
             os.dup2(stream, number)
             os.close(stream)
-        connection.sendall(f"{os.getpid()}\n".encode())
-        is_known = True
+        module, arguments, folder, environment = json.loads(connection.makefile().readline())
         threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
         os.environ.clear()
-        os.environ.update(request["environment"])
-        os.chdir(request["folder"])
-        sys.argv = [request["module"], *request["arguments"]]
-        status = _status_of(request["module"])
+        os.environ.update(environment)
+        os.chdir(folder)
+        sys.argv = [module, *arguments]
+        status = _run_module(module)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -227,11 +146,11 @@ def _run_child(connection: socket.socket) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         with contextlib.suppress(OSError):
-            connection.sendall(f"{status if is_known else 0}\n".encode())  # 0 for its number: none
+            connection.sendall(f"{status}\n".encode())
         os._exit(status)
 
 
-def _status_of(module: str) -> int:
+def _run_module(module: str) -> int:
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         return 0
@@ -250,4 +169,4 @@ def _end_with(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    serve(socket.socket(fileno=int(sys.argv[1])))

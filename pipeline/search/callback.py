@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,19 +16,16 @@ from ray.tune import Callback
 
 from pipeline.core import storage
 from pipeline.core.errors import UserError, one_line
-from pipeline.search.objectives import SECONDS
-from pipeline.search.spec import Search
-from pipeline.search.trial_records import TrialRecords
+from pipeline.search.spec import SECONDS, Search
 from pipeline.search.trial_run import NUMBER
-from pipeline.search.trials import TrialRecord, checkpoints_of
+from pipeline.search.trials import TrialRecord, TrialRecords, checkpoints_of
 from pipeline.tracking import mlflow_store, run_logger
-from pipeline.training.training_records import TrainingReport
+from pipeline.training.training_records import EpochRecord
 
 log = logging.getLogger(__name__)
 
 NOT_LOGGED = ("epoch", "step")  # of an epoch, in MLflow
 STATUS_SECONDS = 30.0
-DOWN_SECONDS = 300.0  # without a try at a new run, once MLflow gave none
 _PARENT = "mlflow.parentRunId"
 
 
@@ -39,7 +34,7 @@ class RayTrial(Protocol):
 
     Attributes:
         status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR.
-        config: what the trial was started with: its number and the drawn values by name.
+        config: its number and the drawn values by name.
         last_result: metrics of the last report.
         error_file: a text on this machine that ends in the last error; None without.
     """
@@ -55,104 +50,122 @@ def number_of(trial: RayTrial) -> int:
     return int(trial.config[NUMBER])
 
 
-class TrialLogger(Callback):  # type: ignore[misc]
-    """Keeps and reports trials; MLflow has one thread, so that its outage delays nothing.
+@dataclasses.dataclass(frozen=True)
+class TrialRuns:
+    """The runs of a search's trials in MLflow, each made when its trial has ended.
 
-    Arguments:
-        search: the search.
-        records: of its trials, those of an interrupted search among them.
-        parent: the MLflow run of the search, under which each trial has a run; None for none.
+    Attributes:
+        parent: the run of the search, under which they are; None for none.
         experiment: name of the MLflow experiment.
         config_hash: of the search.
     """
 
-    def __init__(
-        self,
-        search: Search,
-        records: TrialRecords,
-        parent: str | None,
-        experiment: str,
-        config_hash: str,
-    ) -> None:
-        self.search, self.records, self.parent = search, records, parent
-        self.experiment, self.config_hash = experiment, config_hash
-        self.began = self._said = time.monotonic()
-        ended = [record for record in records.all() if record.ended]
-        self.ended = len(ended)
-        values = [(record.value, record.number) for record in ended if math.isfinite(record.value)]
-        self.best = min(values, default=(math.inf, -1))
-        self._loggers: dict[int, run_logger.RunLogger] = {}
-        self._down_until, self._unlogged = -math.inf, set[int]()
-        self._thread = ThreadPoolExecutor(1, "mlflow")
-        self._going: set[int] = set()
-        for record in ended:
-            self._track(functools.partial(self._close, record))
+    search: Search
+    parent: str | None
+    experiment: str
+    config_hash: str
 
-    # -- Ray Tune's events
+    def log(self, records: Sequence[TrialRecord]) -> bool:
+        """Log those that ended and have no finished run yet; tell whether the store answers."""
+        if self.parent is None:
+            return True
+        try:
+            store = mlflow_store.client()
+            where = mlflow_store.experiment_id(store, self.experiment)
+            runs = mlflow_store.find_runs(store, where, _PARENT, self.parent)
+        except Exception as error:
+            log.warning("warning: MLflow: %s", one_line(error))
+            return False
+        over = ("FINISHED", "FAILED")
+        logged = {run.data.tags["trial"] for run in runs if run.info.status in over}
+        for record in records:
+            if record.ended and str(record.number) not in logged:
+                self._log(record)
+        return True
+
+    def _log(self, record: TrialRecord) -> None:
+        run_id = mlflow_store.start_run(
+            self.experiment,
+            f"{self.search.name} trial {record.number}",
+            f"{self.config_hash}:{self.parent}:{record.number}",
+            record.values,
+            {_PARENT: str(self.parent), "trial": str(record.number)},
+            seconds_ago=record.seconds,
+        )
+        logger = run_logger.RunLogger(run_id, interval=math.inf)
+        for row in record.history:
+            logger.metrics(row.metrics(*NOT_LOGGED), step=row.epoch)
+        logger.finish("FAILED" if record.problem else "FINISHED")
+
+
+class TrialLogger(Callback):  # type: ignore[misc]
+    """Keeps and reports trials, those of an interrupted search among them."""
+
+    def __init__(self, records: TrialRecords, runs: TrialRuns) -> None:
+        self.search, self.records, self.runs = records.search, records, runs
+        self.began = self._said = time.monotonic()
+        self._going: set[int] = set()
+        self._mlflow_answers = True
 
     def on_trial_start(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: object
     ) -> None:
         """Say which values a trial has."""
-        self.records.begin(number_of(trial), values_of(self.search, trial))
-        self._print(f"{self._name(trial)} starts: {self._values(trial)}")
-        self._track(lambda: self._logger(number_of(trial)))
+        values = values_of(self.search, trial)
+        self.records.begin(number_of(trial), values)
+        shown = " ".join(f"{name}={json.dumps(value)}" for name, value in values.items())
+        self._print(f"{self._name(trial)} starts: {shown}")
 
     def on_trial_result(
         self,
         iteration: int,
         trials: list[RayTrial],
         trial: RayTrial,
-        result: dict[str, object],
+        result: Mapping[str, object],
         **_: object,
     ) -> None:
-        """Keep and log a trial's epoch, and now and then say how the search stands."""
-        report, which = TrainingReport.from_dict(result), number_of(trial)
-        before = self.records[which]
-        record = before.reported(report)
+        """Keep a trial's epoch, and now and then say how the search stands."""
+        before = self.records[number_of(trial)]
+        record = _reported(before, result)
         seconds = result.get(SECONDS)
         if isinstance(seconds, float):
             record = dataclasses.replace(record, sampling_seconds=seconds)
-        if report.best_valid_nats < self.best[0]:
-            self.best = report.best_valid_nats, which
         if record != before:  # an epoch may be reported again
             self.records.keep(record)
-        if record.history != before.history:
-            newest = record.history[-1]
-            self._track(
-                lambda: self._logger(which).metrics(newest.metrics(*NOT_LOGGED), step=newest.epoch)
-            )
         if time.monotonic() - self._said > STATUS_SECONDS:
+            ended = sum(one.ended for one in self.records.all())
             running = sum(other.status == "RUNNING" for other in trials)
-            self._print(f"{self.ended} trials ended, {running} running; {self._best()}")
+            total = self.search.total
+            self._print(f"{ended} of {total} trials ended, {running} running; {self.best()}")
 
     def on_trial_complete(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: object
     ) -> None:
-        """Keep and say how a trial ended."""
-        last, which = TrainingReport.from_dict(trial.last_result), number_of(trial)
-        self._end(trial, last)
-        how = f"valid {last.best_valid_nats:.3f} nats"
-        if last.problem:
-            how = f"fails: {last.problem}"
-        elif not last.finished:
-            how += f", stopped at epoch {last.epoch}"
-        self._print(f"{self._name(trial)} ends: {how}; {self._best()}")
-        self._track(lambda: self._logger(which).finish(_run_status(last.problem)))
-        self._forget_checkpoints(trial)
+        """Keep and say how a trial ended, and free the space of its checkpoints."""
+        record = self._end(trial, trial.last_result)
+        how = f"valid {record.value:.3f} nats"
+        if record.problem:
+            how = f"fails: {record.problem}"
+        elif record.status == "stopped":
+            how += f", stopped at epoch {record.epochs}"
+        self._print(f"{self._name(trial)} ends: {how}; {self.best()}")
+        if self._mlflow_answers:  # else at the search's end
+            self._mlflow_answers = self.runs.log([record])
+        try:
+            storage.remove(checkpoints_of(self.records.place, record.number))
+        except (UserError, OSError) as error:  # for which Ray Tune would try the trial once more
+            log.warning("checkpoints of %s are left: %s", self._name(trial), one_line(error))
 
     def on_trial_error(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: object
     ) -> None:
         """Say that a trial failed for good; if the search is interrupted it is tried again."""
-        self.ended += 1
         which = number_of(trial)
         self.records.begin(which, values_of(self.search, trial))  # its process may never have run
         problem, record = _last_line(trial.error_file), self.records[which]
         record = dataclasses.replace(record, status="failed", problem=problem, lost=True)
         self.records.keep(record)
         self._print(f"{self._name(trial)} fails")
-        self._track(lambda: self._logger(which).finish("FAILED"))
 
     def on_step_end(self, iteration: int, trials: list[RayTrial], **_: object) -> None:
         """Note which trials go on; where Ray Tune is interrupted it then calls them terminated."""
@@ -160,127 +173,51 @@ class TrialLogger(Callback):  # type: ignore[misc]
         self._going = {number_of(trial) for trial in trials if trial.status not in over}
 
     def on_experiment_end(self, trials: list[RayTrial], **_: object) -> None:
-        """Tell trials that a time budget ended from those interrupted, then wait for MLflow.
+        """Tell trials that a time budget ended from those interrupted.
 
         Where the budget ended, trials of an earlier start that did not come to run again end too.
         """
         for trial in trials:
             which = number_of(trial)
-            if which in self._going:
-                if which in self._loggers:
-                    self._track(functools.partial(self._loggers[which].finish, "KILLED"))
-            elif trial.status == "TERMINATED":
+            if which not in self._going and trial.status == "TERMINATED":
                 self.records.begin(which, values_of(self.search, trial))
                 if not self.records[which].ended:
-                    self._end(trial, TrainingReport.from_dict(trial.last_result or {}))
-                    self._track(functools.partial(self._close, self.records[which]))
-        if not self._going and self._is_out_of_time():
+                    self._end(trial, trial.last_result or {})
+        budget = self.search.plan.time_budget_minutes
+        out_of_time = budget is not None and time.monotonic() - self.began >= 60 * budget
+        if not self._going and out_of_time:
             for record in self.records.all():
                 if not record.ended:
                     self.records.keep(dataclasses.replace(record, status="stopped"))
-                    self._track(functools.partial(self._close, record))
-        self._track(self._close_unlogged)
-        self._thread.shutdown(wait=True)
 
-    # --
-
-    def _is_out_of_time(self) -> bool:
-        budget = self.search.plan.time_budget_minutes
-        return budget is not None and time.monotonic() - self.began >= 60 * budget
-
-    def _end(self, trial: RayTrial, last: TrainingReport) -> None:
+    def _end(self, trial: RayTrial, last: Mapping[str, object]) -> TrialRecord:
         """Keep how a trial ended, by its last report."""
-        self.ended += 1
-        status = "finished" if last.finished else "stopped"
-        if last.problem:
-            status = "failed"
-        record = self.records[number_of(trial)].reported(last)
-        self.records.keep(dataclasses.replace(record, status=status, problem=last.problem))
+        problem = str(last.get("problem", ""))
+        status = "failed" if problem else "finished" if last.get("finished") else "stopped"
+        record = _reported(self.records[number_of(trial)], last)
+        record = dataclasses.replace(record, status=status, problem=problem)
+        self.records.keep(record)
+        return record
+
+    def best(self) -> str:
+        """Say which trial is the best so far."""
+        values = [(one.value, one.number) for one in self.records.all()]
+        value, which = min(values, default=(math.inf, 0))
+        return f"best {value:.3f} (trial {which})" if value < math.inf else "none is valid yet"
 
     def _name(self, trial: RayTrial) -> str:
         return f"trial {number_of(trial)}/{self.search.total}"
-
-    def _values(self, trial: RayTrial) -> str:
-        return " ".join(f"{k}={json.dumps(v)}" for k, v in values_of(self.search, trial).items())
-
-    def _best(self) -> str:
-        value, which = self.best
-        return f"best {value:.3f} (trial {which})" if which > 0 else "none is valid yet"
 
     def _print(self, line: str) -> None:
         self._said = time.monotonic()
         print(f"[{self._said - self.began:5.0f} s] {line}", file=sys.stderr, flush=True)
 
-    def _forget_checkpoints(self, trial: RayTrial) -> None:
-        """Free the space of a trial that ended; the best one is trained again, to its end.
 
-        A storage that is away costs a warning: an exception here would have Ray Tune try the trial
-        once more.
-        """
-        try:
-            storage.remove(checkpoints_of(self.records.place, number_of(trial)))
-        except (UserError, OSError) as error:
-            log.warning("checkpoints of %s are left: %s", self._name(trial), one_line(error))
-
-    def _track(self, action: Callable[[], object]) -> None:
-        if self.parent is not None:
-            self._thread.submit(_quietly, action)
-
-    def _logger(self, which: int) -> run_logger.RunLogger:
-        """Return the logger of a trial, whose run gets the epochs that it lacks."""
-        if which not in self._loggers:
-            self._unlogged.add(which)
-            if time.monotonic() < self._down_until:
-                return run_logger.RunLogger(None)
-            record = self.records[which]
-            run_id = mlflow_store.start_run(
-                self.experiment,
-                f"{self.search.name} trial {which}",
-                self._key(which),
-                record.values,
-                {_PARENT: str(self.parent), "trial": str(which)},
-            )
-            if run_id is None:  # its epochs are sent later, at the latest at the search's end
-                self._down_until = time.monotonic() + DOWN_SECONDS
-                return run_logger.RunLogger(None)
-            self._loggers[which] = run_logger.RunLogger(run_id)
-            self._unlogged.remove(which)
-            for row in record.history:
-                self._loggers[which].metrics(row.metrics(*NOT_LOGGED), step=row.epoch)
-        return self._loggers[which]
-
-    def _key(self, which: int) -> str:
-        return f"{self.config_hash}:{self.parent}:{which}"
-
-    def _close_unlogged(self) -> None:
-        """Give those trials their runs that ended while the store was away."""
-        self._down_until = -math.inf
-        for record in self.records.all():
-            if record.ended and record.number in self._unlogged:
-                self._close(record)
-
-    def _close(self, record: TrialRecord) -> None:
-        """Finish the run of a trial whose end was kept just before the search was killed."""
-        if time.monotonic() < self._down_until:
-            self._unlogged.add(record.number)
-            return
-        try:
-            store = mlflow_store.client()
-            where = mlflow_store.experiment_id(store, self.experiment)
-            key = self._key(record.number)
-            runs = mlflow_store.find_runs(store, where, mlflow_store.RUN_KEY, key)
-        except Exception:
-            self._down_until = time.monotonic() + DOWN_SECONDS
-            self._unlogged.add(record.number)
-            raise
-        own = [run for run in runs if run.data.tags.get(_PARENT) == self.parent]
-        status = _run_status(record.problem)
-        if not any(run.info.status == status for run in own):
-            self._logger(record.number).finish(status)
-
-
-def _run_status(problem: str) -> str:
-    return "FAILED" if problem else "FINISHED"
+def _reported(record: TrialRecord, result: Mapping[str, object]) -> TrialRecord:
+    """Return a record after a report of `trial_run`, among what Ray Tune added."""
+    if "train_nats" not in result:
+        return record
+    return record.reported(EpochRecord.from_dict(result, "report"))
 
 
 def values_of(search: Search, trial: RayTrial) -> dict[str, object]:
@@ -295,10 +232,3 @@ def _last_line(path: str | None) -> str:
     except OSError:
         lines = []
     return lines[-1] if lines else "error"
-
-
-def _quietly(action: Callable[[], object]) -> None:
-    try:
-        action()
-    except Exception as error:
-        log.warning("warning: MLflow: %s", one_line(error))

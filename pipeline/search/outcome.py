@@ -2,120 +2,73 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import optuna
+import pandas as pd
 import yaml
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from pipeline.core import paths
-from pipeline.core.records import Record, write_object
-from pipeline.search import objectives, search_figures
-from pipeline.search.spec import Search
-from pipeline.search.trials import STATUSES, TrialRecord, best
+from pipeline.core.records import write_object
+from pipeline.search.spec import NATS, SECONDS, Search
+from pipeline.search.trials import STATUSES, TrialRecord, best, front
+
+COLORS = {"finished": "tab:blue", "stopped": "tab:orange", "unfinished": "tab:gray"}
+SCALARS = (str, int, float)
+Table = Sequence[TrialRecord]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchRecord(Record):
-    """search.json: what a search tried and found.
+def summarize(search: Search, table: Table, **origin: object) -> dict[str, object]:
+    """Return search.json: what a search tried and found; DVC ignores it (`.dvcignore`).
 
-    It differs from run to run, so that DVC ignores it (`.dvcignore`).
+    `default_trial` has the base experiment's own values. `front` has the trials that none beats in
+    both objectives, by rising nats; it is empty for one objective.
 
-    Attributes:
-        search: its name.
-        dataset: on which it trained.
-        model: that it trained.
-        trials: number of them.
-        finished: trials that trained all their epochs.
-        stopped: trials that were stopped early.
-        failed: trials that could not be, or whose loss was not finite.
-        epochs: trained by all of them.
-        best_trial: number of the best.
-        best_valid_nats: its lowest validation nats.
-        default_trial: number of the trial with the base experiment's own values; None without.
-        default_valid_nats: its lowest validation nats; None where it has none.
-        run_id: of MLflow; None where the store could not be reached.
-        mlflow_experiment: that the run is in.
-        seconds: of the search, since it was last started.
-        trial_seconds: that each trial trained, in the order of trials.csv.
-        front: trials that none beats in both objectives, by rising nats; empty for one objective.
-        command, commit: what made it. Older records have no command.
-        device: of the process that led it, an accelerator or a processor with its threads; those
-            of a trial are `cluster.cpus_per_worker`. Older records have none.
+    Its origin: run_id and mlflow_experiment of MLflow, seconds since it was last started, command,
+    commit, and device of the process that led it. A `UserError` if no trial has a finite value.
     """
-
-    search: str
-    dataset: str
-    model: str
-    trials: int
-    finished: int
-    stopped: int
-    failed: int
-    epochs: int
-    best_trial: int
-    best_valid_nats: float
-    default_trial: int | None
-    default_valid_nats: float | None
-    run_id: str | None
-    mlflow_experiment: str
-    seconds: float
-    commit: str
-    trial_seconds: tuple[float, ...] = ()
-    front: tuple[int, ...] = ()
-    device: str = ""
-    command: str = ""
-
-
-def summarize(
-    search: Search,
-    table: Sequence[TrialRecord],
-    *,
-    run_id: str | None,
-    mlflow_experiment: str,
-    seconds: float,
-    command: str,
-    commit: str,
-    device: str,
-) -> SearchRecord:
-    """Return the record of a search from its trials, and of where and when it ran.
-
-    Raises:
-        UserError: if no trial has a finite value.
-    """
-    winner = best(table)
-    defaults = search.defaults()
+    winner, defaults = best(table), search.defaults()
     default = next((row for row in table if row.values == defaults), None)
-    counts = {status: sum(row.status == status for row in table) for status in STATUSES}
-    return SearchRecord(
-        search=search.name,
-        dataset=search.base.dataset["name"],
-        model=search.base.model["name"],
-        trials=len(table),
-        finished=counts["finished"],
-        stopped=counts["stopped"],
-        failed=counts["failed"],
-        epochs=sum(row.epochs for row in table),
-        best_trial=winner.number,
-        best_valid_nats=winner.value,
-        default_trial=None if default is None else default.number,
-        default_valid_nats=default.value if default and math.isfinite(default.value) else None,
-        run_id=run_id,
-        mlflow_experiment=mlflow_experiment,
-        seconds=seconds,
-        command=command,
-        commit=commit,
-        device=device,
-        trial_seconds=tuple(row.seconds for row in table),
-        front=objectives.front(table),
-    )
+    counts = {status: sum(row.status == status for row in table) for status in STATUSES[:3]}
+    return {
+        "search": search.name,
+        "dataset": search.base.dataset["name"],
+        "model": search.base.model["name"],
+        "trials": len(table),
+        **counts,
+        "epochs": sum(row.epochs for row in table),
+        "best_trial": winner.number,
+        "best_valid_nats": winner.value,
+        "default_trial": default and default.number,
+        "default_valid_nats": default.value if default and math.isfinite(default.value) else None,
+        **origin,
+        "trial_seconds": [row.seconds for row in table],
+        "front": front(table),
+    }
 
 
-def importances(
-    search: Search, table: Sequence[TrialRecord], objective: str = objectives.NATS
-) -> dict[str, float]:
+def study_of(search: Search, table: Table, objective: str = NATS) -> optuna.Study:
+    """Return the trials that have a value of an objective, as Optuna draws and judges them."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    for row in table:
+        value = row.value if objective == NATS else row.sampling_seconds
+        if value is not None and math.isfinite(value):
+            trial = optuna.trial.create_trial(
+                params={p.name: p.encode(row.values[p.name]) for p in search.space},
+                distributions={p.name: p.distribution() for p in search.space},
+                value=value,
+            )
+            study.add_trial(trial)
+    return study
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
     """Return the share in the objective's variance that each parameter has by itself (fANOVA).
 
     What the shares lack to 1 is of parameters together, or chance. By Optuna's forest, over all
@@ -126,58 +79,24 @@ def importances(
         Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter
         Importance", ICML 2014.
     """
-    import optuna
-
-    found = [(row, _value(row, objective)) for row in table]
-    rows = [row for row, value in found if math.isfinite(value)]
-    values = [value for _, value in found if math.isfinite(value)]
-    parameters = [p for p in search.space if len({json.dumps(r.values[p.name]) for r in rows}) > 1]
-    if len(rows) < 4 or len(parameters) < 2 or len(set(values)) < 2:
+    drawn = pd.DataFrame([trial.params | {"value": trial.value} for trial in study.trials])
+    varied = [name for name in drawn.columns if drawn[name].nunique() > 1]
+    if len(drawn) < 4 or len(varied) < 3 or "value" not in varied:
         return {}
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study()
-    for row, value in zip(rows, values, strict=True):
-        study.add_trial(
-            optuna.trial.create_trial(
-                params={p.name: p.encode(row.values[p.name]) for p in parameters},
-                distributions={p.name: p.distribution() for p in parameters},
-                value=value,
-            )
-        )
     # `get_param_importances` scales the shares to a sum of 1, as if nothing came of two together
-    shares = optuna.importance.FanovaImportanceEvaluator(seed=0).evaluate(study)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    shares = evaluator.evaluate(study, [name for name in varied if name != "value"])
     return {name: float(share) for name, share in shares.items()}
 
 
-def _value(row: TrialRecord, objective: str) -> float:
-    if objective == objectives.NATS:
-        return row.value
-    return math.inf if row.sampling_seconds is None else row.sampling_seconds
-
-
-def _importance_rows(search: Search, table: Sequence[TrialRecord]) -> list[list[str]]:
-    """Return importance.csv: a column for each objective, by falling share in the nats."""
-    names = search.plan.objectives
-    shares = [importances(search, table, name) for name in names]
-    header = ["parameter", "importance"] if len(names) == 1 else ["parameter", *names]
-    found = list(shares[0]) or list(shares[-1])
-    return [header, *([n, *(f"{s.get(n, 0):.4f}" for s in shares)] for n in found)]
-
-
-def write(search: Search, table: Sequence[TrialRecord], record: SearchRecord, folder: Path) -> None:
+def write(search: Search, table: Table, record: dict[str, object], folder: Path) -> None:
     """Write trials.csv, best.yaml, importance.csv, search.json and plots into a folder.
 
     The best is of the lowest nats, whatever its samples cost.
-
-    Arguments:
-        search: the search.
-        table: its trials, of which one has a finite value.
-        record: what search.json says.
-        folder: that becomes searches/<name>/.
     """
     winner = best(table)
-    write_object(folder / "search.json", record.to_dict())
-    _write_csv(folder / "trials.csv", _rows(search, table))
+    write_object(folder / "search.json", record)
+    _write_csv(folder / "trials.csv", _trial_rows(search, table))
     _write_csv(folder / "importance.csv", _importance_rows(search, table))
     heading = (
         f"# What search {search.name} found: trial {winner.number} of {len(table)}, "
@@ -185,38 +104,89 @@ def write(search: Search, table: Sequence[TrialRecord], record: SearchRecord, fo
     )
     overlay = yaml.safe_dump(search.overlay(winner.values), sort_keys=False)
     (folder / "best.yaml").write_text(heading + overlay, encoding="utf-8")
-    search_figures.objective_figure(search, table).savefig(folder / "objective.png", dpi=100)
-    search_figures.curves_figure(table).savefig(folder / "curves.png", dpi=100)
-    if record.front:  # none of one objective, or where the time ended before a trial was timed
-        search_figures.front_figure(table, record.front).savefig(folder / "front.png", dpi=100)
+    _draw(search, table, folder)
 
 
-def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+def _draw(search: Search, table: Table, folder: Path) -> None:
+    """Draw the nats against each parameter and over epochs, and against a second objective."""
+    valued = [row for row in table if row.value < math.inf]
+    figure, axes = _figure(len(search.space))
+    for axis, parameter in zip(axes, search.space, strict=True):
+        drawn = [parameter.encode(row.values[parameter.name]) for row in valued]
+        places = [value.strip('"') if isinstance(value, str) else value for value in drawn]
+        colors = [COLORS[row.status] for row in valued]
+        axis.scatter(places, [row.value for row in valued], c=colors, s=16)
+        axis.set(xlabel=parameter.name, ylabel="validation nats")
+        axis.tick_params("x", rotation=30)
+        if parameter.log:
+            axis.set_xscale("log")
+    figure.savefig(folder / "objective.png", dpi=100)
+    figure, (axis,) = _figure(1)
+    for row in valued:
+        curve = [epoch.best_valid_nats for epoch in row.history]
+        axis.plot([epoch.epoch for epoch in row.history], curve, color=COLORS[row.status], lw=1)
+    axis.set(xlabel="epoch", ylabel="lowest validation nats")
+    figure.savefig(folder / "curves.png", dpi=100)
+    if unbeaten := front(table):  # none of one objective, or where the time ended before
+        figure, (axis,) = _figure(1)
+        timed = {
+            row.number: (row.sampling_seconds, row.value) for row in valued if row.sampling_seconds
+        }
+        seconds, nats = zip(*timed.values(), strict=True)
+        axis.scatter(seconds, nats, s=16)
+        axis.plot(*zip(*(timed[number] for number in unbeaten), strict=True), color="tab:orange")
+        for number in unbeaten:
+            axis.annotate(f" {number}", timed[number], fontsize="small")
+        axis.set(xscale="log", xlabel="seconds of 16 samples", ylabel="validation nats")
+        figure.savefig(folder / "front.png", dpi=100)
 
 
-def write_summary(record: SearchRecord) -> None:
+def _figure(panels: int) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(max(6, 3.5 * panels), 4), layout="constrained")
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
+
+
+def write_summary(record: dict[str, object]) -> None:
     """Write what DVC compares of a search: the best trial's and the base experiment's own nats."""
-    path = paths.metrics(f"searches/{record.search}")
+    path = paths.metrics(f"searches/{record['search']}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = {"valid_nats": record.best_valid_nats, "default_nats": record.default_valid_nats}
+    found = {"valid_nats": record["best_valid_nats"], "default_nats": record["default_valid_nats"]}
     write_object(path, {key: value for key, value in found.items() if value is not None})
 
 
-def _rows(search: Search, table: Sequence[TrialRecord]) -> list[list[object]]:
+def _write_csv(path: Path, rows: pd.DataFrame) -> None:
+    rows.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _importance_rows(search: Search, table: Table) -> pd.DataFrame:
+    """Return importance.csv: a column for each objective, by falling share in the nats."""
+    names = search.plan.objectives
+    shares = [importances(study_of(search, table, name)) for name in names]
+    columns = ["parameter", *(["importance"] if len(names) == 1 else names)]
+    found = list(shares[0]) or list(shares[-1])
+    rows = [[name, *(f"{share.get(name, 0):.4f}" for share in shares)] for name in found]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def _trial_rows(search: Search, table: Table) -> pd.DataFrame:
     names = [parameter.name for parameter in search.space]
-    timed = len(search.plan.objectives) > 1
-    more = [objectives.SECONDS, "front"] if timed else []
-    header = ["trial", "status", "epochs", "best_valid_nats", *more, *names, "problem"]
-    rows: list[list[object]] = [list(header)]
-    unbeaten = objectives.front(table)
+    timed = [SECONDS, "front"] if len(search.plan.objectives) > 1 else []
+    unbeaten = front(table)
+    rows = []
     for row in table:
-        values = [row.values[name] for name in names]
-        plain = [v if isinstance(v, str | int | float) else json.dumps(v) for v in values]
-        value = f"{row.value:.6f}" if math.isfinite(row.value) else ""
-        known = row.sampling_seconds is not None
-        seconds = f"{row.sampling_seconds:.4g}" if known else ""
-        extra = [seconds, "yes" if row.number in unbeaten else "no"] if timed else []
-        rows.append([row.number, row.status, row.epochs, value, *extra, *plain, row.problem])
-    return rows
+        seconds = "" if row.sampling_seconds is None else f"{row.sampling_seconds:.4g}"
+        values = {name: row.values[name] for name in names}
+        rows.append(
+            {
+                "trial": row.number,
+                "status": row.status,
+                "epochs": row.epochs,
+                "best_valid_nats": f"{row.value:.6f}" if math.isfinite(row.value) else "",
+                SECONDS: seconds,
+                "front": "yes" if row.number in unbeaten else "no",
+                **{n: v if isinstance(v, SCALARS) else json.dumps(v) for n, v in values.items()},
+                "problem": row.problem,
+            }
+        )
+    columns = ["trial", "status", "epochs", "best_valid_nats", *timed, *names, "problem"]
+    return pd.DataFrame(rows, columns=columns, dtype=object)

@@ -34,17 +34,7 @@ GROUPS = ("model", "trainer")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One dimension of a space.
-
-    Arguments:
-        name: dotted, below `model.` or `trainer.`.
-        kind: one of KINDS.
-        values: the options of choice and grid; (low, high) of the others.
-
-    Example:
-        >>> Parameter("model.hidden", "choice", ([200], [500])).decode("[500]")
-        [500]
-    """
+    """One dimension of a space: a dotted name, one of KINDS, and its options or (low, high)."""
 
     name: str
     kind: str
@@ -59,7 +49,7 @@ class Parameter:
 
     @property
     def log(self) -> bool:
-        """Whether the parameter lives on a logarithmic scale."""
+        """Whether the parameter is drawn on a logarithmic scale."""
         return self.kind in ("loguniform", "lograndint")
 
     def draw(self, generator: np.random.Generator) -> str | float:
@@ -138,14 +128,7 @@ class Parameter:
 
 
 def parse_space(space: object, where: str) -> tuple[Parameter, ...]:
-    """Parse and check a space.
-
-    Arguments:
-        space: {dotted name: {kind: [...]}}, from params.yaml.
-        where: what errors call it.
-
-    Raises:
-        UserError: naming the parameter, what was expected and what came.
+    """Parse and check a space of params.yaml, which errors call `where`.
 
     Example:
         >>> parse_space({"trainer.batch_size": {"randint": [10, 200]}}, "space")

@@ -8,22 +8,22 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Annotated, Literal, cast
 
 import torch
+from pydantic import Field
 
-from pipeline.core.errors import UserError, require, require_seed
+from arcore.conditions import Classes
+from pipeline.core.errors import UserError, require
 from pipeline.core.records import require_known
 from pipeline.core.yaml_settings import nested, overlaid, parse_overrides
 from pipeline.data.manifest import Manifest
 from pipeline.experiments import compose, groups, naming, params_file, schema
-from pipeline.search import objectives
-from pipeline.search.objectives import NATS, OBJECTIVES, SECONDS
+from pipeline.experiments.schema import Count, Positive, Seed
 from pipeline.search.space import Parameter, parse_space
 from pipeline.training.resolved import create_model, fit, resolve
 
-SEARCHERS = ("optuna", "random")
-SCHEDULERS = ("asha", "none")
+NATS, SECONDS = OBJECTIVES = "valid_nats", "sampling_seconds"
 ENTRY_KEYS = ("dataset", "model", "base", "overrides", "model_overrides", "trainer", "space")
 
 
@@ -35,20 +35,11 @@ class SchedulerConfig:
         name: asha or none.
         grace_epochs: no trial is stopped before.
         reduction_factor: at each rung, one in this many trials goes on.
-        brackets: independent halvings, with later first rungs.
     """
 
-    name: str = "asha"
-    grace_epochs: int = 1
-    reduction_factor: float = 3.0
-    brackets: int = 1
-
-    def __post_init__(self) -> None:
-        require(self.name in SCHEDULERS, "scheduler.name", f"one of {SCHEDULERS}", self.name)
-        require(self.grace_epochs >= 1, "scheduler.grace_epochs", ">= 1", self.grace_epochs)
-        where = "scheduler.reduction_factor"
-        require(self.reduction_factor > 1, where, "> 1", self.reduction_factor)
-        require(self.brackets >= 1, "scheduler.brackets", ">= 1", self.brackets)
+    name: Literal["asha", "none"] = "asha"
+    grace_epochs: Count = 1
+    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,19 +56,14 @@ class PlanConfig:
             each trial is trained to its end by one worker.
     """
 
-    num_trials: int = 20
-    searcher: str = "optuna"
+    num_trials: Count = 20
+    searcher: Literal["optuna", "random"] = "optuna"
     scheduler: SchedulerConfig = dataclasses.field(default_factory=SchedulerConfig)
-    seed: int = 0
-    time_budget_minutes: float | None = None
+    seed: Seed = 0
+    time_budget_minutes: Positive | None = None
     objectives: list[str] = dataclasses.field(default_factory=lambda: [NATS])
 
     def __post_init__(self) -> None:
-        require(self.num_trials >= 1, "num_trials", ">= 1", self.num_trials)
-        require(self.searcher in SEARCHERS, "searcher", f"one of {SEARCHERS}", self.searcher)
-        require_seed(self.seed, "seed")
-        fits = self.time_budget_minutes is None or self.time_budget_minutes > 0
-        require(fits, "time_budget_minutes", "> 0 or null", self.time_budget_minutes)
         known = tuple(self.objectives) in (OBJECTIVES[:1], OBJECTIVES)
         expected = f"{[NATS]} or {list(OBJECTIVES)}"
         require(known, "objectives", expected, self.objectives)
@@ -94,7 +80,6 @@ class Search:
 
     Attributes:
         name: its key, or what overrides made of it (`pipeline.experiments.naming.variant`).
-        key: its key.
         entry: dataset, model, base, model_overrides, trainer: what a trial starts from.
         overrides: from the command line, for every trial.
         base: the experiment of the entry as it is.
@@ -189,7 +174,10 @@ class Search:
         if SECONDS in self.plan.objectives:
             where = f"searches.{self.key}.objectives"
             with torch.device("meta"):
-                objectives.check(create_model(self.base.model, manifest.event), where)
+                kind = create_model(self.base.model, manifest.event).condition_kind
+            wanted = "a model of no condition but a class to time its samples"
+            fits = kind is None or isinstance(kind, Classes)
+            require(fits, where, wanted, type(kind).__name__)
             workers = self.base.cluster.num_workers
             require(workers <= 1, "cluster.num_workers", f"at most 1 for {SECONDS}", workers)
         for parameter in self.space:
@@ -202,11 +190,7 @@ class Search:
 
 
 def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
-    """Load a search of params.yaml.
-
-    Arguments:
-        name: a key of `searches`.
-        overrides: of the plan (`num_trials=4`), or as for `experiments.load`.
+    """Load a search of params.yaml, with overrides of its plan (`num_trials=4`) or experiment.
 
     Raises:
         UserError: for an unknown search, key, parameter or kind, and for values that do not fit

@@ -1,35 +1,60 @@
-"""What Ray Tune runs for each trial: a training with the trial's values."""
+"""What Ray Tune runs for each trial: a training with the trial's values.
+
+Ray Tune's own process is the first worker of a trial, actors next to it are the others. All of them
+are in the placement group that Ray Tune reserves for the trial and gives back after it. The others
+end with the first one's process, whatever ends that.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import ray
+import ray.util
 import torch
+import torch.distributed as dist
+from ray import tune
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+import arcore
 from pipeline.cluster import connection
+from pipeline.cluster.network_interface import choose_interface
 from pipeline.core import stage_code
 from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.stage_code import check_host
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.search import objectives
-from pipeline.search.spec import Search
+from pipeline.search.spec import SECONDS, Search
 from pipeline.search.trials import checkpoints_of
 from pipeline.training import driver
 from pipeline.training.denormals import flushed_denormals
 from pipeline.training.resolved import fit
 from pipeline.training.training_records import (
+    BEST,
+    TIME,
+    EpochRecord,
     Failed,
     Finished,
+    Session,
     TrainingJob,
     TrainingOutcome,
-    TrainingReport,
+    report_nothing,
 )
 
 NUMBER, KNOWN = "number", "known"  # keys of a trial's configuration next to its values
+DRAWN = 16  # samples
+LENGTH = 256  # of events of any length
+REPEATS = 3
+CAUSE_SECONDS = 10.0  # for which the error of a lost worker is waited for
 
 
 @dataclass(frozen=True)
@@ -37,9 +62,7 @@ class TrialSetting:
     """What all trials of a search have in common.
 
     Attributes:
-        search: the search.
         resources: workers and CPUs of a trial.
-        manifest: of the shards.
         shards: where every host reaches them.
         place: folder or URI of the search, where checkpoints of its trainings go.
         code_sha256: of the driver's code; None where its source is not at hand.
@@ -63,8 +86,6 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
         drawn: the encoded values, the trial's number, and the last epoch that the search knows.
         setting: of all trials.
     """
-    from ray import tune
-
     logging.getLogger("ray").setLevel(logging.WARNING)
     search = setting.search
     values = {p.name: p.decode(drawn[p.name]) for p in search.space}
@@ -89,8 +110,8 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
         raise SiteError(one_line(error)) from error
     except UserError as error:
         outcome = Failed(str(error))
-    if isinstance(outcome, Failed):
-        tune.report(TrainingReport(problem=outcome.reason).to_dict())
+    if isinstance(outcome, Failed):  # a scheduler compares it as of the first epoch
+        tune.report({TIME: 1, BEST: math.inf, "problem": outcome.reason})
 
 
 def _train(job: TrainingJob, setting: TrialSetting, known: int) -> TrainingOutcome:
@@ -100,20 +121,133 @@ def _train(job: TrainingJob, setting: TrialSetting, known: int) -> TrainingOutco
     between the two. At least the last epoch is, so that Ray Tune has a result of a trial of which
     nothing is left to train.
     """
-    from ray import tune
-
-    from pipeline.search.trial_workers import TrialSession, trial_workers
     from pipeline.training.worker import Worker
 
+    def report(record: EpochRecord, finished: bool) -> None:
+        if record.epoch >= known:
+            tune.report(record.to_dict() | {"finished": finished})
+
     cluster = setting.resources
-    session = TrialSession(0, connection.num_workers(cluster), cluster.use_gpu, known)
+    device = torch.device("cuda" if cluster.use_gpu else "cpu")
+    session = Session(0, connection.num_workers(cluster), device, report=report)
     with flushed_denormals(), trial_workers(job, cluster, session):
         worker = Worker(job, session)
-        for report in worker.progress.reports(job.trainer.max_epochs):
-            session.report(report)
+        progress = worker.progress
+        is_finished = progress.is_finished(job.trainer.max_epochs)
+        for record in progress.history:
+            report(record, is_finished and record.epoch == progress.epoch)
         outcome = worker.run()
-    if isinstance(outcome, Finished) and objectives.SECONDS in setting.search.plan.objectives:
-        seconds = objectives.seconds_to_sample(worker.model)
-        *_, last = worker.progress.reports(job.trainer.max_epochs)
-        tune.report(last.to_dict() | {objectives.SECONDS: seconds})
+    if isinstance(outcome, Finished) and SECONDS in setting.search.plan.objectives:
+        last = progress.history[-1].to_dict() | {"finished": True}
+        tune.report(last | {SECONDS: seconds_to_sample(worker.model)})
     return outcome
+
+
+def seconds_to_sample(model: arcore.AutoregressiveModel) -> float:
+    """Return the processor's seconds of drawing 16 events, 256 long where they have any length.
+
+    The least of three times, by the threads that training had; classes come in turn.
+    """
+    twin = model.of_length(LENGTH) if model.event.is_open else model
+    condition = None
+    if model.num_classes is not None:
+        condition = torch.arange(DRAWN, device=model.device) % model.num_classes
+    generator = torch.Generator(model.device).manual_seed(0)
+    clock = time.process_time if model.device.type == "cpu" else time.perf_counter
+    was_training = twin.training
+    twin.eval()
+    times = []
+    for _ in range(REPEATS):
+        began = clock()
+        twin.sample(DRAWN, condition, generator).cpu()
+        times.append(clock() - began)
+    twin.train(was_training)
+    return min(times)
+
+
+@ray.remote
+class TrialWorker:
+    """A worker of a trial but the first."""
+
+    def train(self, job: TrainingJob, session: Session, host: str, port: int) -> None:
+        """Train until the first worker is done, at whose host and port all meet."""
+        from pipeline.training.worker import Worker
+
+        store = TCPStore(host, port, session.world, is_master=False)
+        with flushed_denormals(), _process_group(store, session):
+            Worker(job, session).run()
+
+
+def bundles(config: ClusterConfig) -> list[dict[str, float]]:
+    """Return what Ray Tune reserves for a trial: CPUs, and a GPU if asked for, of each worker."""
+    each = {"CPU": float(config.cpus_per_worker or 1)} | ({"GPU": 1.0} if config.use_gpu else {})
+    return [each] * connection.num_workers(config)
+
+
+@contextlib.contextmanager
+def trial_workers(job: TrainingJob, config: ClusterConfig, session: Session) -> Iterator[None]:
+    """Have the other workers of a trial train the same job inside the block.
+
+    Raises:
+        RuntimeError: saying why another worker was lost, of which this one notices the loss alone.
+    """
+    world = session.world
+    if world == 1:
+        yield
+        return
+    host = ray.util.get_node_ip_address()
+    store = TCPStore(host, 0, world, is_master=True, wait_for_workers=False)
+    others = [_start(config, rank) for rank in range(1, world)]
+    quiet = [
+        dataclasses.replace(session, rank=rank, report=report_nothing) for rank in range(1, world)
+    ]
+    ends = [
+        other.train.remote(job, its, host, store.port)
+        for other, its in zip(others, quiet, strict=True)
+    ]
+    try:
+        with _process_group(store, session):
+            try:
+                yield
+            except RuntimeError as error:
+                if (cause := _cause_of_loss(ends)) is None:
+                    raise
+                raise RuntimeError(cause) from error
+    finally:
+        for other in others:
+            ray.kill(other)
+
+
+def _start(config: ClusterConfig, rank: int) -> Any:
+    """Start a worker in its part of what is reserved for the trial."""
+    group = ray.util.get_current_placement_group()
+    place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
+    return TrialWorker.options(  # type: ignore[attr-defined]
+        num_cpus=config.cpus_per_worker or 1,
+        num_gpus=1 if config.use_gpu else 0,
+        scheduling_strategy=place,
+    ).remote()
+
+
+@contextlib.contextmanager
+def _process_group(store: TCPStore, session: Session) -> Iterator[None]:
+    """Join the process group; to leave it after an error tells those who wait for this one."""
+    choose_interface()
+    backend = "nccl" if session.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=session.rank, world_size=session.world)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _cause_of_loss(ends: list[ray.ObjectRef]) -> str | None:
+    """Return why the first of the other workers ended; None if all of them still train."""
+    ended, _ = ray.wait(ends, timeout=CAUSE_SECONDS)
+    if not ended:
+        return None
+    try:
+        ray.get(ended[0])
+    except RayError as error:
+        return driver.cause(error)
+    return None

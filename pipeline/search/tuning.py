@@ -22,17 +22,16 @@ from pipeline.artifacts.artifact import Artifact
 from pipeline.artifacts.origin import device_name
 from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import connection, shared_storage
-from pipeline.core import allocator, paths, stage_code, storage
+from pipeline.core import paths, stage_code, storage
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import outcome
 from pipeline.search.spec import Search, load_search
-from pipeline.search.trial_records import TrialRecords
-from pipeline.search.trial_run import TrialSetting, run_trial
-from pipeline.search.trials import TrialRecord, best
+from pipeline.search.trials import TrialRecord, TrialRecords, best
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
+from pipeline.training import driver
 from pipeline.training.training_records import BEST
 
 log = logging.getLogger(__name__)
@@ -55,12 +54,8 @@ class SearchRun:
     """A search under way, on the driver.
 
     Attributes:
-        search: the search.
-        manifest: of the shards.
         config_hash: of all that decides the search.
-        place: folder or URI in which Ray Tune keeps the searches.
-        mlflow_experiment: name of the MLflow experiment.
-        output: what it leaves.
+        place: folder or URI of its trials, another one for each config hash.
         run_id: of MLflow, the parent of the trials' runs; None where the store cannot be reached.
     """
 
@@ -72,16 +67,6 @@ class SearchRun:
     output: Artifact
     run_id: str | None = None
 
-    @property
-    def folder(self) -> str:
-        """Name of the search in `place`: another one for each config hash."""
-        return f"{self.search.name}-{self.config_hash[:12]}"
-
-    @property
-    def kept(self) -> str:
-        """Folder or URI of its trials."""
-        return storage.join(self.place, self.folder)
-
 
 class Interrupted(UserError):
     """A search that was asked to stop, and keeps the trials that ended."""
@@ -92,29 +77,32 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
 
     Ray Tune draws values of the space and runs `trial_run.run_trial` with them, which trains an
     experiment as `pipeline.training` does; its reports after each epoch decide which trials go on.
-    `trial_records` keeps each as a JSON file in the storage and makes a table of them,
-    `outcome.write` the search's folder. A search that was interrupted goes on from those files:
+    `trials` keeps each as a JSON file in the storage, `outcome.write` makes the search's folder of
+    them. A search that was interrupted goes on from those files, unless it is to start `fresh`:
     trials that ended are kept, running ones continue from their checkpoints.
-
-    Arguments:
-        name: a key of `searches`.
-        overrides: see `load_search`.
-        fresh: forget an unfinished search of this very configuration.
 
     Raises:
         UserError: for one that runs already, a search that cannot be, a cluster too small, an
             interruption, or when no trial gave a finite validation value.
     """
+    search = load_search(name, overrides)
+    dataset = search.base.dataset["name"]
+    manifest = read_manifest(paths.shards(dataset))
+    config_hash = search.config_hash(manifest.sha256)
     command = shlex.join(["python", "-m", "stages.tune", name, *overrides])
-    run = _planned(load_search(name, overrides), command)
-    with alone(run.output, work=(run.place, run.folder)) as begun:
-        run.search.check(run.manifest)
+    output = artifact.search(search.name, manifest.dataset, command)
+    place = storage.join(shared_storage.storage_of(search.base.cluster), "tune")
+    work = place, f"{search.name}-{config_hash[:12]}"
+    experiment = mlflow_store.experiment_of(dataset)
+    run = SearchRun(search, manifest, config_hash, storage.join(*work), experiment, output)
+    with alone(output, work=work) as begun:
+        search.check(manifest)
         return _tune(run, begun, fresh)
 
 
 def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
     search = run.search
-    records = TrialRecords(search, run.kept)
+    records = TrialRecords(search, run.place)
     if not fresh:
         records.read()
     with connection.connected(_environment()):
@@ -129,28 +117,14 @@ def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
             _require_no_fault(run, table)
             out = _write(run, table, begun)
             RunLogger(run.run_id).finish("FINISHED")
-    storage.discard(run.kept)
+    storage.discard(run.place)
     return out
-
-
-def _planned(search: Search, command: str) -> SearchRun:
-    """Return a search with its shards; nothing is touched yet."""
-    dataset = search.base.dataset["name"]
-    manifest = read_manifest(paths.shards(dataset))
-    return SearchRun(
-        search,
-        manifest,
-        search.config_hash(manifest.sha256),
-        storage.join(shared_storage.storage_of(search.base.cluster), "tune"),
-        mlflow_store.experiment_of(dataset),
-        artifact.search(search.name, manifest.dataset, command),
-    )
 
 
 def _start(run: SearchRun, commit: str, fresh: bool) -> SearchRun:
     """Start a search's MLflow run, or go on with it; forget its trials if asked to."""
     if fresh:
-        storage.discard(run.kept)
+        storage.discard(run.place)
     space = {p.name: f"{p.kind} {list(p.values)}" for p in run.search.space}
     run_id = mlflow_store.start_run(
         run.mlflow_experiment,
@@ -167,18 +141,11 @@ def _environment() -> dict[str, str]:
     """Set Ray Tune's variables here; return those of all workers."""
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
-    variables = allocator.VARIABLES | {"MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
-    if "ARCORE_HOME" in os.environ:
-        variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
-    return variables
+    return driver.worker_variables()
 
 
 def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> None:
-    """Check that all trials ended, or that the time budget did, on the shards that are there.
-
-    Raises:
-        Interrupted: otherwise.
-    """
+    """Check that all trials ended, or that the time budget did, on the shards that are there."""
     search = run.search
     shards = paths.shards(run.manifest.dataset)
     if read_manifest(shards).sha256 != run.manifest.sha256:
@@ -186,7 +153,7 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
             f"{search.name}: {shards} was made again meanwhile; rerun with the shards that it "
             f"began with ({run.manifest.sha256[:12]}), or from the start with --fresh"
         )
-    ended = sum(row.status != "unfinished" for row in table)
+    ended = sum(row.ended for row in table)
     budget = search.plan.time_budget_minutes
     in_time = budget is None or seconds < 60 * budget
     if ended < len(table) or (ended < search.total and in_time):
@@ -197,11 +164,7 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
 
 
 def _require_no_fault(run: SearchRun, records: Sequence[TrialRecord]) -> None:
-    """Check that no trial failed because of storage, shards, hosts or code.
-
-    Raises:
-        Interrupted: otherwise; a rerun tries them again.
-    """
+    """Check that no trial failed because of storage, shards, hosts or code; a rerun tries those."""
     faults = [record.problem for record in records if record.lost and SITE.search(record.problem)]
     if faults:
         raise Interrupted(
@@ -210,14 +173,10 @@ def _require_no_fault(run: SearchRun, records: Sequence[TrialRecord]) -> None:
         )
 
 
-def _device(cluster: ClusterConfig) -> torch.device:
-    here = cluster.use_gpu and torch.cuda.is_available()  # a head may have none
-    return torch.device("cuda" if here else "cpu")
-
-
 def _write(run: SearchRun, table: Sequence[TrialRecord], begun: Begun) -> Path:
     """Write the search's folder, and log it to MLflow."""
-    logger = RunLogger(run.run_id)
+    cluster = run.search.base.cluster
+    here = cluster.use_gpu and torch.cuda.is_available()  # a head may have none
     record = outcome.summarize(
         run.search,
         table,
@@ -226,15 +185,20 @@ def _write(run: SearchRun, table: Sequence[TrialRecord], begun: Begun) -> Path:
         seconds=round(begun.seconds, 1),
         command=run.output.command,
         commit=begun.commit,
-        device=device_name(_device(run.search.base.cluster)),
+        device=device_name(torch.device("cuda" if here else "cpu")),
     )
-    shared = shared_storage.shared_storage(run.search.base.cluster)
-    with writing(run.output, storage=shared) as folder:
+    with writing(run.output, storage=shared_storage.shared_storage(cluster)) as folder:
         outcome.write(run.search, table, record, folder)
     outcome.write_summary(record)
+    logger = RunLogger(run.run_id)
     for path in sorted(run.output.folder.iterdir()):
         logger.artifact(path)
-    logger.metrics({BEST: best(table).value})
+    winner = best(table)
+    logger.metrics({BEST: winner.value})
+    log.info(
+        "%s: best trial %d of %d, validation %.3f nats; wrote %s",
+        run.search.name, winner.number, len(table), winner.value, run.output.folder,
+    )  # fmt: skip
     return run.output.folder
 
 
@@ -245,20 +209,22 @@ def trial_cluster(config: ClusterConfig) -> ClusterConfig:
 
 
 def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> None:
-    """Run the trials that have not ended; `records` knows them then."""
-    from ray import tune as ray_tune
+    """Run the trials that have not ended; `records` knows them then, and MLflow those that did."""
+    from ray import tune as ray_tune  # here: after the variables that Ray reads
     from ray.exceptions import RayError
 
     from pipeline.search.algorithms import TrialSource, scheduler_of
-    from pipeline.search.callback import TrialLogger, number_of
-    from pipeline.search.trial_workers import bundles
+    from pipeline.search.callback import TrialLogger, TrialRuns, number_of
+    from pipeline.search.trial_run import TrialSetting, bundles, run_trial
 
     search, before = run.search, records.all()
     scheduler = scheduler_of(search.plan.scheduler, before)
     source = TrialSource(search, before, scheduler)
+    runs = TrialRuns(search, run.run_id, run.mlflow_experiment, run.config_hash)
     if before:
         log.info("%s: goes on with an interrupted search", search.name)
     if not source.left:
+        runs.log(before)
         return
     dataset = search.base.dataset["name"]
     shards = shared_storage.publish_shards(search.base.cluster, paths.shards(dataset), dataset)
@@ -267,7 +233,6 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
     trial = functools.partial(run_trial, setting=setting)
     budget, is_alone = search.plan.time_budget_minutes, connection.num_workers(resources) == 1
     filesystem, path = storage.filesystem(records.place)
-    logger = TrialLogger(search, records, run.run_id, run.mlflow_experiment, run.config_hash)
     with warnings.catch_warnings(), connection.on_signal(_interrupt):
         warnings.simplefilter("ignore")  # of Ray Tune's about itself
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -286,7 +251,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
                 reuse_actors=is_alone,  # else the other workers end with it
                 trial_dirname_creator=lambda trial: f"trial-{number_of(trial):06d}",
                 max_failures=resources.max_failures,
-                callbacks=[logger],
+                callbacks=[TrialLogger(records, runs)],
                 raise_on_failed_trial=False,
                 verbose=0,
             )
@@ -295,6 +260,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
                 f"{search.name}: the cluster was lost (what ended is kept, rerun to go on): "
                 f"{one_line(error)}"
             ) from error
+    runs.log(records.all())
 
 
 def _interrupt() -> None:

@@ -19,22 +19,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.redaction import redacted
-from pipeline.tracking import store_relocation
-from pipeline.tracking.store_relocation import artifact_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Run
 
 log = logging.getLogger(__name__)
 
 RUN_KEY = "arcore.identity"  # the tag, named so when stores were first written
 # The tag by which MLflow's pages open an experiment on its runs, not on an empty page of traces.
-_KIND, _RUNS_FIRST = "mlflow.experimentKind", "custom_model_development"
+_RUNS_FIRST = {"mlflow.experimentKind": "custom_model_development"}
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -47,6 +46,10 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+_ARTIFACTS = "mlartifacts"  # folder of a local store
+LOCAL = "http://127.0.0.1:5000"  # where `make ui` listens
+PREFIX = "arcore-"
+_TRAINING = "workflowType=machine_learning"  # else MLflow shows its pages of traces and agents
 _NAME_LENGTH, _PARAM_LENGTH = 250, 6000
 _BATCH = 100
 
@@ -60,8 +63,7 @@ def configure() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     # A failure is reported here, once; MLflow would add a traceback, urllib3 each attempt.
-    for name in ("mlflow.store.db.utils", "mlflow.system_metrics.system_metrics_monitor"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").addFilter(
         lambda record: "/mlflow" not in record.getMessage()
     )
@@ -98,11 +100,7 @@ def quiet() -> Iterator[None]:
 
 
 def client(uri: str | None = None) -> MlflowClient:
-    """Return a client of the store and its registry; the SQLite store is created if missing.
-
-    Arguments:
-        uri: the store; None for `tracking_uri()`.
-    """
+    """Return a client of a store and its registry; an SQLite store is created if missing."""
     uri = uri or tracking_uri()
     init_store(uri)
     with quiet():
@@ -112,24 +110,15 @@ def client(uri: str | None = None) -> MlflowClient:
 
 
 def init_store(uri: str | None = None) -> str:
-    """Create the SQLite store once, before workers use it; nothing to do for a server.
-
-    The locations in a store that was moved with its project are rewritten
-    (`pipeline.tracking.store_relocation`).
+    """Create an SQLite store once, before workers use it; return its URI, to hand to them.
 
     The schema is built in a temporary file under a file lock and renamed, so that neither a
     concurrent first use nor a kill leaves half a database.
-
-    Returns:
-        The store's URI, to hand to workers.
     """
     uri = uri or tracking_uri()
-    if not uri.startswith("sqlite:///"):
-        return uri
     address, question, options = uri.partition("?")
     path = Path(address.removeprefix("sqlite:///"))
-    if path.exists():
-        store_relocation.update_locations(path)
+    if not uri.startswith("sqlite:///") or path.exists():
         return uri
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "w") as lock:
@@ -141,19 +130,20 @@ def init_store(uri: str | None = None) -> str:
                 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
                 store = SqlAlchemyStore(  # type: ignore[no-untyped-call, unused-ignore]
-                    f"sqlite:///{fresh}{question}{options}", artifact_root()
+                    f"sqlite:///{fresh}{question}{options}", _artifacts()
                 )
             store.engine.dispose()
             os.replace(fresh, path)
     return uri
 
 
-def require_store(uri: str | None = None) -> MlflowClient:
-    """Return a client of a store that answers.
+def _artifacts(experiment: str = "") -> str:
+    """Return where a local store keeps artifacts, as a file URI."""
+    return (paths.root() / _ARTIFACTS / experiment).as_uri()
 
-    Raises:
-        UserError: if the store cannot be reached.
-    """
+
+def require_store(uri: str | None = None) -> MlflowClient:
+    """Return a client of a store that answers; a `UserError` if it does not."""
     uri = uri or tracking_uri()
     try:
         store = client(uri)
@@ -171,45 +161,33 @@ def experiment_id(store: MlflowClient, name: str) -> str:
     MLflow's pages open it on its runs.
 
     Raises:
-        UserError: for a name that would not do for a folder, as a local store's artifacts need.
+        UserError: for a name that would not do for a folder, as a local store's artifacts need, or
+            a store that was moved or copied here, whose artifacts would be written elsewhere.
     """
     fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]*", name) is not None
     expected = "a name of letters, digits, '.', '_', '-' and spaces"
     require(fits, "MLflow experiment", expected, name)
+    place = _artifacts(name) if str(store.tracking_uri).startswith("sqlite:") else None
     found = store.get_experiment_by_name(name)
     if found is None:
-        local = str(store.tracking_uri).startswith("sqlite:")
         try:
-            location = f"{artifact_root()}/{name}" if local else None
-            tags = {_KIND: _RUNS_FIRST}
-            return store.create_experiment(name, artifact_location=location, tags=tags)
-        except Exception:
+            return store.create_experiment(name, artifact_location=place, tags=_RUNS_FIRST)
+        except Exception:  # another process was first
             found = store.get_experiment_by_name(name)
             if found is None:
                 raise
+    if place and found.artifact_location.endswith(f"/{_ARTIFACTS}/{name}"):
+        fits = found.artifact_location == place
+        wanted = "this project's (if moved or copied: rm mlflow.db; stages.register --all)"
+        require(fits, "mlflow.db", wanted, found.artifact_location)
     if found.lifecycle_stage == "deleted":
         store.restore_experiment(found.experiment_id)
-    open_on_runs(store, found)
     return str(found.experiment_id)
 
 
-def open_on_runs(store: MlflowClient, experiment: Experiment) -> None:
-    """Tag an experiment so that MLflow's pages open it on its runs, unless it has the tag.
-
-    Without it they guess, and an experiment seen before its first run is taken for another kind.
-    """
-    if experiment.tags.get(_KIND) != _RUNS_FIRST:
-        store.set_experiment_tag(experiment.experiment_id, _KIND, _RUNS_FIRST)
-
-
 def experiment_of(dataset: str) -> str:
-    """Return the name of the MLflow experiment that a dataset's runs are in.
-
-    Example:
-        >>> experiment_of("digits_binary")
-        'arcore-digits_binary'
-    """
-    return f"arcore-{dataset}"
+    """Return the name of the MLflow experiment that a dataset's runs are in."""
+    return f"{PREFIX}{dataset}"
 
 
 def start_run(
@@ -221,24 +199,30 @@ def start_run(
     seconds_ago: float = 0.0,
     fresh: bool = False,
 ) -> str | None:
-    """Start a run on the driver, or go on with the unfinished one of the same key.
+    """Start a run, or go on with the unfinished one of the same key; return its id.
+
+    None, after one warning, if the store cannot be reached.
 
     Arguments:
         experiment: name of the MLflow experiment.
         run_name: what MLflow's pages call the run.
-        key: what makes two runs the same work, mostly a config hash; a run that carries it and has
-            not finished is resumed.
+        key: what makes two runs the same work, mostly a config hash.
         params: logged once; a resumed run keeps those that it has.
         tags: set on every start; of a `commit`, and of the command, MLflow's pages learn.
         seconds_ago: when a new run began.
         fresh: begin again; unfinished runs of the key end as killed.
-
-    Returns:
-        The run's id; None (after one warning) if the store cannot be reached.
     """
     try:
         store = client()
-        return _start_run(store, experiment, run_name, key, params, tags, seconds_ago, fresh)
+        run = _unfinished_run(store, experiment, key, fresh)
+        if run is None:
+            began = int((time.time() - seconds_ago) * 1000)
+            where = experiment_id(store, experiment)
+            run = store.create_run(where, began, {RUN_KEY: key}, run_name)
+        else:
+            store.update_run(run.info.run_id, status="RUNNING")
+        _describe(store, run, params, tags)
+        return str(run.info.run_id)
     except Exception as error:
         log.warning(
             "warning: MLflow store %s is unreachable, going on without it: %s",
@@ -248,53 +232,32 @@ def start_run(
         return None
 
 
-def _start_run(
-    store: MlflowClient,
-    experiment: str,
-    run_name: str,
-    key: str,
-    params: Mapping[str, object],
-    tags: Mapping[str, str],
-    seconds_ago: float,
-    fresh: bool,
-) -> str:
+def _unfinished_run(store: MlflowClient, experiment: str, key: str, fresh: bool) -> Run | None:
+    """Return the newest unfinished run of a key; if it is to begin again, end them all."""
+    same = find_runs(store, experiment_id(store, experiment), RUN_KEY, key)
+    unfinished = [run for run in same if run.info.status != "FINISHED"]
+    for run in unfinished if fresh else ():  # else numbers of both would mix
+        store.set_terminated(run.info.run_id, "KILLED")
+        store.delete_tag(run.info.run_id, RUN_KEY)
+    return None if fresh or not unfinished else unfinished[0]
+
+
+def _describe(
+    store: MlflowClient, run: Run, params: Mapping[str, object], tags: Mapping[str, str]
+) -> None:
     from mlflow.entities import Param, RunTag
 
-    where = experiment_id(store, experiment)
-    same = find_runs(store, where, RUN_KEY, key)
-    unfinished = [run for run in same if run.info.status != "FINISHED"]
-    if fresh:  # a second training's numbers would mix with the first one's
-        for run in unfinished:
-            store.set_terminated(run.info.run_id, "KILLED")
-            store.delete_tag(run.info.run_id, RUN_KEY)
-        unfinished = []
-    if unfinished:
-        run = unfinished[0]
-        store.update_run(run.info.run_id, status="RUNNING")
-    else:
-        began = int((time.time() - seconds_ago) * 1000)
-        run = store.create_run(where, began, {RUN_KEY: key}, run_name)
-    run_id = str(run.info.run_id)
-    named = {parameter_name(name): value for name, value in params.items()}
-    missing = [
-        Param(name, str(value)[:_PARAM_LENGTH])
-        for name, value in named.items()
-        if name not in run.data.params
-    ]
+    named = {parameter_name(name): str(value)[:_PARAM_LENGTH] for name, value in params.items()}
+    missing = [Param(name, named[name]) for name in named if name not in run.data.params]
     for first in range(0, len(missing), _BATCH):
-        store.log_batch(run_id, params=missing[first : first + _BATCH])
+        store.log_batch(run.info.run_id, params=missing[first : first + _BATCH])
     every = source_tags(redacted(_command()), tags.get("commit")) | dict(tags)
-    store.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in every.items()])
-    return run_id
+    set_tags = [RunTag(name, str(value)) for name, value in every.items()]
+    store.log_batch(run.info.run_id, tags=set_tags)
 
 
 def parameter_name(name: str) -> str:
-    """Return a name that MLflow takes for a parameter: without what it refuses, and short enough.
-
-    Example:
-        >>> parameter_name("dataset.levels.weight (kg)")
-        'dataset.levels.weight _kg_'
-    """
+    """Return a name that MLflow takes for a parameter: `weight _kg_` for `weight (kg)`."""
     return re.sub(r"[^\w\-. :]", "_", name)[:_NAME_LENGTH]
 
 
@@ -336,16 +299,54 @@ def fluent(uri: str) -> Iterator[ModuleType]:
     """Point MLflow's module-level functions at a store and its registry for a while."""
     import mlflow
 
-    # MLflow also writes the URIs into the environment, where they would outlive this call.
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    registry = os.environ.get("MLFLOW_REGISTRY_URI")
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    try:
-        yield mlflow
-    finally:
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type, unused-ignore]
-        mlflow.set_registry_uri(None)  # type: ignore[arg-type, unused-ignore]
-        os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which None leaves as it is
-        if registry is not None:
-            os.environ["MLFLOW_REGISTRY_URI"] = registry
+    with mock.patch.dict(os.environ):  # into which MLflow writes the URIs too
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        try:
+            yield mlflow
+        finally:
+            mlflow.set_tracking_uri(None)  # type: ignore[arg-type, unused-ignore]
+            mlflow.set_registry_uri(None)  # type: ignore[arg-type, unused-ignore]
+
+
+def server() -> str:
+    """Return the address of the server that MLFLOW_TRACKING_URI names, else that of `make ui`."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    return redacted(uri).rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL
+
+
+def run_page(run_id: str) -> str:
+    """Return the address of a run's page.
+
+    Example:
+        >>> "/#/runs/4d1f" in run_page("4d1f")
+        True
+    """
+    return f"{server()}/#/runs/{run_id}?{_TRAINING}"
+
+
+def models_page() -> str:
+    """Return the address of the page of registered models."""
+    return f"{server()}/#/models?{_TRAINING}"
+
+
+def overview(store: MlflowClient, address: str | None = None) -> str:
+    """List the addresses, on a server, of every experiment's runs and of registered models."""
+    base = (address or server()).rstrip("/")
+    with quiet():
+        experiments = store.search_experiments(order_by=["name ASC"])
+        models = store.search_registered_models(order_by=["name ASC"])
+    lines = [
+        (
+            one.name.removeprefix(PREFIX),
+            f"{base}/#/experiments/{one.experiment_id}/runs?{_TRAINING}",
+        )
+        for one in experiments
+        if one.name.startswith(PREFIX)
+    ]
+    if models:
+        lines.append(("models", f"{base}/#/models?{_TRAINING}"))
+    if not lines:
+        return f"no runs yet; MLflow on {base}"
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name.ljust(width)}  {page}" for name, page in lines)

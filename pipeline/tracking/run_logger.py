@@ -15,12 +15,11 @@ from pipeline.tracking import mlflow_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 log = logging.getLogger(__name__)
 
-_MAX_PENDING = 100_000
-_LONGEST_PAUSE = 600.0  # seconds
+PAUSE_SECONDS = 120.0  # without a try after a failure: a host that is off lets each try wait
+_BATCH = 1000
 
 
 class RunLogger:
@@ -32,8 +31,6 @@ class RunLogger:
     Arguments:
         run_id: from `mlflow_store.start_run`; with None every call does nothing.
         uri: the store; None for `mlflow_store.tracking_uri()`.
-        pause: seconds without attempts after a failure; twice as many after the next, and so on up
-            to ten minutes, since a host that is switched off lets each attempt wait for an answer.
         interval: seconds between two requests with metrics of steps, which wait that long; each
             costs tens of milliseconds. `flushed` sends the last ones.
 
@@ -41,18 +38,9 @@ class RunLogger:
         >>> RunLogger(None).metrics({"train_nats": 1.0}, step=0)
     """
 
-    def __init__(
-        self,
-        run_id: str | None,
-        uri: str | None = None,
-        pause: float = 30.0,
-        interval: float = 0.0,
-    ) -> None:
-        self.run_id = run_id
+    def __init__(self, run_id: str | None, uri: str | None = None, interval: float = 0.0) -> None:
+        self.run_id, self.interval, self.failures = run_id, interval, 0
         self.uri = uri or mlflow_store.tracking_uri()
-        self.pause, self.interval = pause, interval
-        self._pause = pause
-        self.failures = 0
         self._client: MlflowClient | None = None
         self._pending: list[tuple[str, float, int, int]] = []
         self._last: dict[str, tuple[int, float]] = {}
@@ -69,12 +57,9 @@ class RunLogger:
         """
         if self.run_id is None:
             return
-        now = int(time.time() * 1000)
-        final = step is None
-        for key, value in values.items():
-            self._pending.append((key, float(value), -1 if final else int(step or 0), now))
-        del self._pending[:-_MAX_PENDING]
-        if final or time.monotonic() - self._sent >= self.interval:
+        now, at = int(time.time() * 1000), -1 if step is None else step
+        self._pending += [(key, float(value), at, now) for key, value in values.items()]
+        if step is None or time.monotonic() - self._sent >= self.interval:
             self._try(self._flush)
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -86,18 +71,14 @@ class RunLogger:
 
         self._try(send)
 
-    def artifact(self, path: str | os.PathLike[str], folder: str = "") -> None:
-        """Log a file into a folder of the run's artifacts."""
-        self._try(lambda store, run: store.log_artifact(run, str(path), folder or None))
+    def artifact(self, path: str | os.PathLike[str]) -> None:
+        """Log a file."""
+        self._try(lambda store, run: store.log_artifact(run, str(path)))
 
     def table(self, rows: Mapping[str, list[object]], name: str) -> None:
         """Log a table, given by columns, as a JSON artifact that MLflow's pages show."""
-
-        def send(store: MlflowClient, run: str) -> None:
-            with mlflow_store.quiet():
-                store.log_table(run, dict(rows), name)
-
-        self._try(send)
+        with mlflow_store.quiet():
+            self._try(lambda store, run: store.log_table(run, dict(rows), name))
 
     def finish(self, status: str = "FINISHED", ended: int | None = None) -> None:
         """End the run: FINISHED, FAILED or KILLED (the last two are resumed later).
@@ -114,32 +95,6 @@ class RunLogger:
         self._try(end, insist=True)
 
     @contextlib.contextmanager
-    def system_metrics(self, interval: float = 5.0) -> Iterator[None]:
-        """Record CPU, memory, disk, network (and GPU) use under `system/` while inside.
-
-        Arguments:
-            interval: seconds between samples.
-        """
-        monitor: SystemMetricsMonitor | None = None
-
-        def start(store: MlflowClient, run: str) -> None:
-            nonlocal monitor
-            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-            store.get_run(run)
-            monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call, unused-ignore]
-                run, sampling_interval=interval, resume_logging=True, tracking_uri=self.uri
-            )
-            monitor.start()
-
-        self._try(start)
-        try:
-            yield
-        finally:
-            if monitor is not None:
-                monitor.finish()
-
-    @contextlib.contextmanager
     def flushed(self) -> Iterator[None]:
         """Send at the end what an outage kept back, without waiting for its pause to be over."""
         try:
@@ -152,21 +107,19 @@ class RunLogger:
         from mlflow.entities import Metric
 
         self._sent = time.monotonic()
-        sending, kept = [], list(self._pending)
+        sending, count = [], len(self._pending)
         try:
-            for key, value, step, moment in kept:
+            for key, value, step, moment in self._pending:
                 last = self._last_logged(store, run, key)
-                final = step < 0
-                if last is not None and (last[1] == value if final else step <= last[0]):
-                    continue
-                self._last[key] = (max(step, 0), value)
-                sending.append(Metric(key, value, moment, max(step, 0)))
-            for first in range(0, len(sending), 1000):
-                store.log_batch(run, metrics=sending[first : first + 1000])
+                if last is None or (last[1] != value if step < 0 else step > last[0]):
+                    self._last[key] = (max(step, 0), value)
+                    sending.append(Metric(key, value, moment, max(step, 0)))
+            for first in range(0, len(sending), _BATCH):
+                store.log_batch(run, metrics=sending[first : first + _BATCH])
         except Exception:
             self._last.clear()
             raise
-        del self._pending[: len(kept)]
+        del self._pending[:count]
 
     def _last_logged(self, store: MlflowClient, run: str, key: str) -> tuple[int, float] | None:
         if key not in self._last:
@@ -178,29 +131,23 @@ class RunLogger:
         return self._last[key]
 
     def _try(self, action: Callable[[MlflowClient, str], object], insist: bool = False) -> None:
-        if self.run_id is None:
-            return
-        waiting = self._down_since is not None and (
-            time.monotonic() - self._down_since < self._pause
-        )
-        if waiting and not insist:
+        now, since = time.monotonic(), self._down_since
+        waits = since is not None and now - since < PAUSE_SECONDS and not insist
+        if self.run_id is None or waits:
             return
         try:
             self._client = self._client or mlflow_store.client(self.uri)
             action(self._client, self.run_id)
         except Exception as error:
-            if self._down_since is None:
-                log.warning(
-                    "warning: logging to MLflow failed, going on without it: %s", one_line(error)
-                )
-            else:
-                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             self.failures += 1
             self._down_since = time.monotonic()
+            if since is None:
+                what = "warning: logging to MLflow failed, going on without it: %s"
+                log.warning(what, one_line(error))
         else:
-            if self._down_since is not None:
+            self._down_since = None
+            if since is not None:
                 log.warning("logging to MLflow works again")
-            self._down_since, self._pause = None, self.pause
 
 
 @contextlib.contextmanager

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,19 +26,20 @@ from pipeline.training.checkpoints import STATE
 log = logging.getLogger(__name__)
 
 KEPT = 2  # checkpoints
+POLL_SECONDS = 1.0
+REMOTE_POLL_SECONDS = 5.0  # of an object store, which takes its time to answer
 _NAMED = re.compile(r"checkpoint_(\d{6,})")
 _STOP = "stop"  # a file: "1" once the training is asked to stop
 
 
 class CheckpointStore:
-    """Checkpoints `checkpoint_000001`, ... in a folder, or below the URI of an object store.
-
-    Arguments:
-        place: folder or URI of this training alone.
-    """
+    """Checkpoints `checkpoint_000001`, ... in a folder or URI of one training alone."""
 
     def __init__(self, place: str) -> None:
         self.place = place
+        is_local = storage.local_path(place) is not None
+        self._interval = POLL_SECONDS if is_local else REMOTE_POLL_SECONDS
+        self._stop, self._asked = False, -math.inf
 
     def names(self) -> list[str]:
         """Return the names of the checkpoints, the newest first."""
@@ -59,10 +62,8 @@ class CheckpointStore:
         """Yield an empty folder that becomes the newest checkpoint; prune the older ones.
 
         On a disk the checkpoint is there whole or not at all, also after a power failure. Of one
-        that an object store has in part the state is missing, since it is copied last.
-
-        Raises:
-            OSError: if it cannot be written.
+        that an object store has in part the state is missing, since it is copied last. An
+        `OSError` says that it cannot be written.
         """
         names = self.names()
         name = f"checkpoint_{(_number(names[0]) if names else 0) + 1:06d}"
@@ -70,7 +71,10 @@ class CheckpointStore:
         if local is None:
             with tempfile.TemporaryDirectory() as temporary:
                 yield Path(temporary)
-                _upload(Path(temporary), storage.join(self.place, name))
+                try:
+                    storage.publish(Path(temporary), storage.join(self.place, name), STATE)
+                except SiteError as error:  # a restart may help
+                    raise OSError(str(error)) from error
         else:
             with _durable(local / name) as folder:
                 yield folder
@@ -89,21 +93,16 @@ class CheckpointStore:
         storage.write_bytes(storage.join(self.place, _STOP), b"1")
 
     def stop_requested(self) -> bool:
-        """Tell whether the training was asked to; a storage that is away says nothing.
+        """Tell whether the training was asked to, by a look now and then; a yes stays one.
 
-        The file is there from the start, since hosts with NFS remember what is not.
+        A storage that is away says nothing. The file is there from the start, since hosts with NFS
+        remember what is not.
         """
-        try:
-            return storage.read_bytes(storage.join(self.place, _STOP)) == b"1"
-        except (OSError, SiteError):
-            return False
-
-
-def _upload(folder: Path, location: str) -> None:
-    try:
-        storage.publish(folder, location, STATE)
-    except SiteError as error:  # a restart may help
-        raise OSError(str(error)) from error
+        if not self._stop and time.monotonic() - self._asked >= self._interval:
+            self._asked = time.monotonic()
+            with contextlib.suppress(OSError, SiteError):
+                self._stop = storage.read_bytes(storage.join(self.place, _STOP)) == b"1"
+        return self._stop
 
 
 def _number(name: str) -> int:

@@ -22,8 +22,7 @@ from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, value_of
 from pipeline.training.learner import Learner
-from pipeline.training.training_progress import Progress
-from pipeline.training.training_records import TrainingJob
+from pipeline.training.training_records import Progress, TrainingJob
 
 Weights = dict[str, Tensor]
 STATE = "state.json"
@@ -42,15 +41,7 @@ def weights_of(module: nn.Module) -> Weights:
 def write(
     folder: Path, job: TrainingJob, progress: Progress, learner: Learner, best: Weights
 ) -> None:
-    """Write a checkpoint into an empty folder.
-
-    Arguments:
-        folder: an existing one.
-        job: whose identity the checkpoint gets.
-        progress: how far the training has come.
-        learner: its weights and moments at that step.
-        best: the weights of the best validation.
-    """
+    """Write a checkpoint of a job into an empty folder, with the weights of the best validation."""
     parts = {
         "last": weights_of(learner.model),
         "best": best,
@@ -70,11 +61,7 @@ def write(
 
 
 def read_progress(folder: Path) -> Progress:
-    """Read how far the training of a checkpoint had come.
-
-    Raises:
-        UserError: naming a damaged checkpoint.
-    """
+    """Read how far the training of a checkpoint had come; a `UserError` if it is damaged."""
     return _progress(folder, _state(folder))
 
 

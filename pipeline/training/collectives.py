@@ -15,13 +15,7 @@ T = TypeVar("T")
 
 
 class Workers:
-    """This worker among all of a training.
-
-    Arguments:
-        rank: of this one.
-        world: number of them.
-        device: on which they exchange.
-    """
+    """This worker, by its rank, among all `world` of a training; they exchange on `device`."""
 
     def __init__(self, rank: int, world: int, device: torch.device) -> None:
         self.rank, self.world, self.device = rank, world, device

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import logging
+import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,33 +27,39 @@ from pipeline.cluster.shared_storage import (
     shared_storage,
     storage_of,
 )
-from pipeline.core import paths, stage_code, storage
+from pipeline.core import allocator, paths, private_apis, stage_code, storage
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import flat, write_object
 from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest
-from pipeline.experiments.schema import ExperimentConfig
+from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training import checkpoints
 from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.ray_trainer import make_trainer
-from pipeline.training.resolved import ResolvedConfig, resolve, warn_of_frames
-from pipeline.training.sessions import LocalSession
+from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.training_records import (
     COLUMNS,
     Failed,
     Finished,
+    Session,
     Stopped,
     TrainingJob,
     TrainingOutcome,
     TrainingRecord,
 )
-from pipeline.training.worker import run_job
+from pipeline.training.worker import run_job, train_worker
 
 log = logging.getLogger(__name__)
+FOLDER = "ray"  # next to the checkpoints; Ray finds out there whether all nodes share the storage
+START_SECONDS = 300  # for which Ray Train waits for its workers
+ELASTIC_SECONDS = 10  # where fewer will do; see below
 KEPT = "the last checkpoint is kept, rerun to go on"
+
+
+class AskedToStop(UserError):
+    """A training that was asked to stop, and saved itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +67,7 @@ class TrainingRun:
     """A training of an experiment, on the driver.
 
     Attributes:
-        resolved: the experiment with all its hyperparameters.
         place: folder or URI of its checkpoints, another one for each config hash.
-        mlflow_experiment: name of the MLflow experiment.
         run_id: of MLflow; None where the store cannot be reached.
         commit: of the code.
     """
@@ -78,23 +84,13 @@ class TrainingRun:
         return self.resolved.experiment
 
 
-def _folder(resolved: ResolvedConfig) -> str:
-    """Name of a training's folder: another one for each config hash."""
-    return f"{resolved.experiment.name}-{resolved.config_hash[:12]}"
-
-
 def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     """Train an experiment and write models/<experiment>/.
 
     The experiment is resolved against its shards' manifest (`resolve`), becomes a `TrainingJob`
-    (`make_job`), and each worker runs `worker.run_job` with it: `open_split` reads the rows of its
-    part, `Learner.step` learns from each batch, and rank 0 writes checkpoints. `_write` makes the
-    model's folder from the last checkpoint. A training that was killed goes on from its last
-    checkpoint in the work folder; a finished one leaves nothing there.
-
-    Arguments:
-        config: the experiment.
-        fresh: forget an unfinished training of this very experiment.
+    (`make_job`), and each worker runs `worker.run_job` with it. `_write` makes the model's folder
+    from the last checkpoint. A training that was killed goes on from its last checkpoint in the
+    work folder, unless it is to start `fresh`; a finished one leaves nothing there.
 
     Raises:
         UserError: for another training of the same that runs, missing shards, a model that does not
@@ -102,67 +98,18 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     """
     wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
     require(not config.mixture, "experiment", wanted, config.name)
-    manifest = read_manifest(paths.shards(config.dataset["name"]))
-    resolved = resolve(config, manifest)
-    warn_of_frames(resolved, manifest)
+    resolved = resolve(config, read_manifest(paths.shards(config.dataset["name"])))
     output = artifact.model(config.name, config.dataset["name"])
-    work = storage.join(storage_of(config.cluster), "train"), _folder(resolved)
+    folder = f"{config.name}-{resolved.config_hash[:12]}"
+    work = storage.join(storage_of(config.cluster), "train"), folder
     with alone(output, work=work) as begun:
-        return _train(resolved, storage.join(*work), begun.commit, fresh)
-
-
-def _train(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> Path:
-    config = resolved.experiment
-    if connection.needs_ray(config.cluster):
+        start = partial(_start, resolved, storage.join(*work), begun.commit, fresh)
+        if not connection.needs_ray(config.cluster):
+            device = local_device(config.cluster)
+            return _finish(start(), partial(_train_here, device=device))
         with connection.connected():
             connection.require_resources(config.cluster)
-            return _complete(_start(resolved, place, commit, fresh), _train_on_workers)
-    device = local_device(config.cluster)
-    run = _start(resolved, place, commit, fresh)
-    return _complete(run, partial(_train_here, device=device))
-
-
-def _complete(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome]) -> Path:
-    """Train, and finish the MLflow run once the model is where it belongs."""
-    with ended_by_errors(run.run_id, AskedToStop):
-        out = _finish(run, train_run(run))
-        RunLogger(run.run_id).finish("FINISHED")
-    storage.discard(run.place)
-    return out
-
-
-class AskedToStop(UserError):
-    """A training that was asked to stop, and saved itself."""
-
-
-def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
-    """Train with Ray Train; return how it ended."""
-    threads = connection.cpus_per_worker(run.config.cluster)
-    job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
-    store = CheckpointStore(run.place)
-    store.allow_to_run()
-    with connection.on_signal(store.request_stop, signal.SIGTERM, signal.SIGINT):
-        return _fit(run, job)
-
-
-def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
-    """Train in this process; return how it ended."""
-    threads = run.config.cluster.cpus_per_worker or torch.get_num_threads()
-    job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
-    session = LocalSession(device)
-    with connection.on_signal(session.request_stop, signal.SIGTERM, signal.SIGINT):
-        try:
-            return run_job(job, session)
-        except (RuntimeError, MemoryError) as error:
-            raise _failed(run, f"training failed ({KEPT}): {one_line(error)}") from error
-
-
-def _finish(run: TrainingRun, outcome: TrainingOutcome) -> Path:
-    """Write the model's folder of a training that finished."""
-    finished = _require_finished(run, outcome)
-    store = CheckpointStore(run.place)
-    with store.opened(store.names()[0]) as checkpoint:
-        return _write(run, finished, checkpoint)
+            return _finish(start(), _train_on_workers)
 
 
 def _start(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> TrainingRun:
@@ -182,6 +129,104 @@ def _start(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> Tr
     return TrainingRun(resolved, place, experiment, run_id, commit)
 
 
+def _finish(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome]) -> Path:
+    """Train, write the model's folder, and finish the MLflow run once it is where it belongs."""
+    store = CheckpointStore(run.place)
+    with ended_by_errors(run.run_id, AskedToStop):
+        finished = _require_finished(run, train_run(run))
+        with store.opened(store.names()[0]) as checkpoint:
+            out = _write(run, finished, checkpoint)
+        RunLogger(run.run_id).finish("FINISHED")
+    storage.discard(run.place)
+    return out
+
+
+def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
+    """Train in this process; return how it ended."""
+    threads = run.config.cluster.cpus_per_worker or torch.get_num_threads()
+    job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
+    stop = threading.Event()
+    with connection.on_signal(stop.set, signal.SIGTERM, signal.SIGINT):
+        try:
+            return run_job(job, Session(0, 1, device, stop.is_set))
+        except (RuntimeError, MemoryError) as error:
+            raise _failed(run, f"training failed ({KEPT}): {one_line(error)}") from error
+
+
+def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
+    """Train with Ray Train; return how it ended."""
+    import ray.train
+    from ray.exceptions import RayError
+
+    threads = connection.cpus_per_worker(run.config.cluster)
+    job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
+    store = CheckpointStore(run.place)
+    store.allow_to_run()
+    cluster = run.config.cluster
+    try:
+        with connection.on_signal(store.request_stop, signal.SIGTERM, signal.SIGINT):
+            return _fit(cluster, job)
+    except ray.train.WorkerGroupError as error:
+        what = f"training failed after {cluster.max_failures} restarts ({KEPT}): {cause(error)}"
+        raise _failed(run, what) from error
+    except ray.train.TrainingFailedError as error:
+        raise _failed(run, f"training failed ({KEPT}): {cause(error)}") from error
+    except RayError as error:
+        raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
+
+
+def _fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
+    """Train a job, whose storage every node reaches, with restarts; return how it ended.
+
+    In a thread, since in the main one Ray Train replaces our handler of Ctrl-C.
+    """
+    import ray.train
+
+    from pipeline.cluster.network_interface import ByAddress
+
+    workers, patience = _num_workers(config)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
+    filesystem, path = storage.filesystem(job.checkpoints)
+    variables = worker_variables() | {"OMP_NUM_THREADS": str(job.threads)}
+    trainer = private_apis.torch_trainer()(
+        train_worker,
+        train_loop_config={"job": job},
+        torch_config=ByAddress(),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={"CPU": job.threads} | ({"GPU": 1} if config.use_gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=FOLDER,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            worker_runtime_env={"env_vars": variables},
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    outcome: TrainingOutcome = in_thread(trainer.fit).return_value
+    return outcome
+
+
+def _num_workers(config: ClusterConfig) -> tuple[int | tuple[int, int], int]:
+    """Return the workers that Ray Train starts, or a range of them, and how long it waits."""
+    workers = connection.num_workers(config)
+    if config.min_workers is None or config.min_workers >= workers:
+        return workers, START_SECONDS
+    # Ray counts the workers that fit once, then waits; a node just lost may still have counted.
+    return (config.min_workers, workers), ELASTIC_SECONDS
+
+
+def worker_variables() -> dict[str, str]:
+    """Return the environment variables of each worker's process."""
+    variables = allocator.VARIABLES | {"MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
+    if "ARCORE_HOME" in os.environ:
+        variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
+    return variables
+
+
 def make_job(
     resolved: ResolvedConfig,
     place: str,
@@ -194,16 +239,8 @@ def make_job(
 ) -> TrainingJob:
     """Return what a worker must know.
 
-    Where a storage is configured the shards are copied there first, for workers on other hosts.
-
-    Arguments:
-        resolved: the experiment.
-        place: folder or URI of its checkpoints.
-        threads: of each worker.
-        run_id: the MLflow run that rank 0 logs to.
-        quiet: print no line per epoch.
-        shards: where every worker reaches them, where they are copied already.
-        code_sha256: of the driver's code; None for that of this process.
+    Where a storage is configured the shards are copied there first, for workers on other hosts,
+    unless `shards` says where every worker reaches them. None as code is that of this process.
     """
     config, dataset = resolved.experiment, resolved.experiment.dataset["name"]
     if shards is None:
@@ -216,7 +253,6 @@ def make_job(
         trainer=config.trainer,
         shards=shards,
         dataset_sha256=resolved.dataset_sha256,
-        tracking_uri=mlflow_store.tracking_uri(),
         run_id=run_id,
         checkpoints=place,
         threads=threads,
@@ -225,35 +261,8 @@ def make_job(
     )
 
 
-def _fit(run: TrainingRun, job: TrainingJob) -> TrainingOutcome:
-    """Train with Ray Train; return how it ended.
-
-    In a thread, since in the main one Ray Train replaces our handler of Ctrl-C.
-    """
-    import ray.train
-    from ray.exceptions import RayError
-
-    cluster = run.config.cluster
-    try:
-        trainer = make_trainer(cluster, job)
-        result = in_thread(trainer.fit)
-    except ray.train.WorkerGroupError as error:
-        restarts = cluster.max_failures
-        what = f"training failed after {restarts} restarts ({KEPT}): {cause(error)}"
-        raise _failed(run, what) from error
-    except ray.train.TrainingFailedError as error:
-        raise _failed(run, f"training failed ({KEPT}): {cause(error)}") from error
-    except RayError as error:
-        raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
-    return result.return_value
-
-
 def _require_finished(run: TrainingRun, outcome: TrainingOutcome) -> Finished:
-    """Return the outcome of a training that finished.
-
-    Raises:
-        UserError: saying how it ended.
-    """
+    """Return the outcome of a training that finished; else raise how it ended."""
     match outcome:
         case Finished():
             return outcome
@@ -267,7 +276,6 @@ def _require_finished(run: TrainingRun, outcome: TrainingOutcome) -> Finished:
 
 
 def _failed(run: TrainingRun, what: str) -> UserError:
-    """Return the error that says what happened to a training."""
     return UserError(f"{run.config.name}: {what}")
 
 
@@ -309,5 +317,10 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
             writer.writeheader()
             writer.writerows(row.to_dict() for row in progress.history)
         write_object(folder / "training.json", record.to_dict())
-    log.info("wrote %s", output.folder)
+    best = progress.history[progress.best_epoch - 1]
+    log.info(
+        "%s: best epoch %d of %d, validation %.3f nats (%.3f bits/dim), %.1f s; wrote %s",
+        run.config.name, best.epoch, progress.epoch, progress.best_nats,
+        best.valid_bits_per_dim, record.train_seconds, output.folder,
+    )  # fmt: skip
     return output.folder

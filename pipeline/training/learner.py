@@ -2,25 +2,77 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import sys
+import copy
 import warnings
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from arcore.model import AutoregressiveModel
 from arcore.primitives.row_noise import BatchSlice
-from pipeline.core.errors import UserError
+from pipeline.core import private_apis
 from pipeline.data.batches import Batch
-from pipeline.training import optimization, step_precision
-from pipeline.training.averaging import AveragedModel
+from pipeline.training import optimization
 from pipeline.training.collectives import Workers
 from pipeline.training.resolved import DTYPES, create_model
 from pipeline.training.training_records import TrainingJob
+
+
+class AveragedModel:
+    """A copy of a model whose weights are exponential moving averages, from the first step's on.
+
+    As torch's `AveragedModel`, which counts its steps in a tensor of the host and copies that to
+    the device in each of them, for which the host would wait.
+
+    Attributes:
+        module: the copy.
+        begun: whether it has averages, to which `update` adds; without, `update` copies.
+    """
+
+    def __init__(self, model: AutoregressiveModel, decay: float) -> None:
+        self.module = copy.deepcopy(model)
+        self.begun = False
+        persistent = set(model.state_dict())
+        self._buffers = [name for name, _ in model.named_buffers() if name in persistent]
+        self._add = get_ema_multi_avg_fn(decay)
+
+    @torch.no_grad()
+    def update(self, model: AutoregressiveModel) -> None:
+        """Add a step's weights to the averages, and copy buffers that belong to the model's state.
+
+        Others (masks of a step) follow from `eval()`.
+        """
+        averages, weights = list(self.module.parameters()), list(model.parameters())
+        if self.begun:
+            self._add(averages, weights, 1)  # which ignores the count
+        else:
+            for average, weight in zip(averages, weights, strict=True):
+                average.copy_(weight)
+        for name in self._buffers:
+            self.module.get_buffer(name).copy_(model.get_buffer(name))
+        self.begun = True
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return private_apis.has_avx512_bfloat16()
+    found = torch.cpu.get_capabilities()
+    return any(there is True and "bf16" in name for name, there in found.items())
+
+
+def precision_of_steps(asked: str, workers: Workers) -> str:
+    """Return what `trainer.precision` is on these workers, which train one model alike."""
+    if asked != "auto":
+        return asked
+    has = torch.tensor([float(has_bfloat16(workers.device))], device=workers.device)
+    return "bfloat16" if workers.minimum(has) == [1.0] else "float32"
 
 
 class Learner:
@@ -38,7 +90,7 @@ class Learner:
 
     def __init__(self, job: TrainingJob, workers: Workers) -> None:
         self.workers, self.trainer = workers, job.trainer
-        self.precision = step_precision.of_steps(job.trainer.precision, workers)
+        self.precision = precision_of_steps(job.trainer.precision, workers)
         torch.manual_seed(job.trainer.seed)
         model = workers.run_on_all_ranks(lambda: create_model(job.model, job.event))
         self.model = model.to(workers.device, DTYPES[job.trainer.precision])
@@ -56,16 +108,11 @@ class Learner:
         return None if self._average is None else self.evaluated
 
     def wrap(self, restored_step: int) -> None:
-        """Make the training call: compiled and shared among workers, as is asked for.
-
-        Arguments:
-            restored_step: optimiser steps that the weights have behind them.
-        """
+        """Make the training call of weights with so many steps: compiled, shared among workers."""
         if self._average is not None:
             self._average.begun = restored_step > 0
         call: nn.Module = self.model
         if self.trainer.compile:
-            self.workers.run_on_all_ranks(lambda: _require_compiler(self.workers.device))
             call = torch.compile(call)  # type: ignore[assignment]
         if self.workers.world > 1:
             with warnings.catch_warnings():  # torch 2.13 renames the option, 2.7 has the old name
@@ -117,17 +164,3 @@ class Learner:
         torch.default_generator.manual_seed(seed)
         if self.workers.device.type == "cuda":
             torch.cuda.manual_seed_all(seed)
-
-
-def _require_compiler(device: torch.device) -> None:
-    """Check for what torch.compile calls: a C compiler for a GPU (Triton's launcher), else C++."""
-    on_gpu = device.type == "cuda"
-    variable, names = ("CC", ["gcc", "clang"]) if on_gpu else ("CXX", ["g++"])
-    if sys.platform == "darwin":
-        names = ["clang" if on_gpu else "clang++"]
-    chosen = os.environ.get(variable)
-    if not any(shutil.which(name) for name in ([chosen] if chosen else names)):
-        raise UserError(
-            f"trainer.compile: {platform.node()}: expected a compiler ({' or '.join(names)}, or "
-            f"the program that {variable} names), found none"
-        )

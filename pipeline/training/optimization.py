@@ -22,12 +22,7 @@ KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 def make_optimizer(
     parameters: Iterable[torch.nn.Parameter], config: OptimizerConfig
 ) -> torch.optim.Optimizer:
-    """Make the optimiser that `config` names.
-
-    Learning rate, weight decay, betas and momentum left out have the defaults of `OptimizerConfig`
-    (so 0 for AdamW's weight decay and 1e-3 for any rate); only `eps`, and what `OptimizerConfig`
-    does not have, is torch's.
-    """
+    """Make the optimiser that `config` names; `eps`, and what it lacks, has torch's default."""
     options: dict[str, float | tuple[float, float]] = {
         "lr": config.learning_rate,
         "weight_decay": config.weight_decay,

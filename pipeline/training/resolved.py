@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shlex
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ from pipeline.datasets import catalog
 from pipeline.datasets.options import NOT_AFFECTING_ROWS, PLACES
 from pipeline.experiments.schema import ExperimentConfig
 
-log = logging.getLogger(__name__)
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.float32,
@@ -32,14 +30,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """The content of a model's config.yaml.
-
-    Attributes:
-        experiment: as composed.
-        model: its name and all hyperparameters, those that were left out included.
-        event: what a row of its dataset is.
-        dataset_sha256: of the shards' content and meaning.
-    """
+    """The content of a model's config.yaml, with all hyperparameters of the model."""
 
     experiment: ExperimentConfig
     model: Mapping[str, object]
@@ -75,17 +66,12 @@ def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
             than overrides name, a model that does not fit the data, or scores whole clips alone
             where frames are given, or members that it does not have.
     """
-    check_options(config, manifest)
-    check_places(config, manifest)
+    check_shards(config, manifest)
     return fit(config, manifest)
 
 
 def fit(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
-    """Check an experiment's model against its shards, whatever these were made of.
-
-    Raises:
-        UserError: as `resolve`, of the model.
-    """
+    """As `resolve`, whatever the shards were made of."""
     with torch.device("cpu" if config.pooled else "meta"):  # orderings of a pool are compared
         model = create_model(config.model, manifest.event)
     check_condition(model, manifest)
@@ -116,75 +102,47 @@ def create_model(model: Mapping[str, object], event: Event) -> AutoregressiveMod
         raise UserError(f"model: {error}") from None
 
 
-def check_options(config: ExperimentConfig, manifest: Manifest) -> None:
-    """Check that shards were made with the options of an experiment's dataset.
+def check_shards(config: ExperimentConfig, manifest: Manifest) -> None:
+    """Check that shards were made with a dataset's options, and of the files that overrides name.
 
-    Options that a manifest does not have, being older, are passed over.
+    Options that an older manifest does not have are passed over. So is where the dataset's own
+    configuration says that its files are: elsewhere on another host, and not read again.
 
     Raises:
         UserError: naming the first option that differs, and what makes shards with all of them.
     """
     options = asdict(catalog.get_dataset(config.dataset).options)
     wanted: dict[str, object] = json.loads(json.dumps(options))  # as the manifest has them
-    for key in sorted(wanted.keys() & manifest.options.keys() - NOT_AFFECTING_ROWS):
-        if wanted[key] != manifest.options[key]:
-            raise UserError(
-                f"dataset.{key}: expected shards made with {wanted[key]!r}, got those made with "
-                f"{manifest.options[key]!r}; run {_preprocessing(config.dataset)}"
-            )
-
-
-def check_places(config: ExperimentConfig, manifest: Manifest) -> None:
-    """Check that shards were made of the files that overrides name.
-
-    What the dataset's own file says is passed over: files lie elsewhere on another host, and are
-    not read where there are shards.
-
-    Raises:
-        UserError: naming the option, both places, and what makes shards of the files.
-    """
+    found = manifest.options
+    for key in sorted(wanted.keys() & found.keys() - NOT_AFFECTING_ROWS):
+        if wanted[key] != found[key]:
+            got = f"those made with {found[key]!r}"
+            raise _other_shards(config.dataset, key, f"with {wanted[key]!r}", got)
     for key in PLACES:
-        asked, made = config.dataset.get(key), manifest.options.get(key)
+        asked, made = config.dataset.get(key), found.get(key)
         if asked is None or (made is not None and _place(asked) == _place(made)):
             continue
         if asked != catalog.load_config(str(config.dataset["name"])).get(key):
             got = "those that do not say" if made is None else f"those made of {made!r}"
-            raise UserError(
-                f"dataset.{key}: expected shards made of {asked!r}, got {got}; "
-                f"run {_preprocessing(config.dataset)}"
-            )
+            raise _other_shards(config.dataset, key, f"of {asked!r}", got)
 
 
 def _place(given: object) -> str:
     return os.path.normpath(paths.root() / str(given))
 
 
-def warn_of_frames(resolved: ResolvedConfig, manifest: Manifest) -> None:
-    """Say so where a training loss counts other frames than an evaluation, which may be meant."""
-    name, given = "context_frames", manifest.context_frames
-    trained = resolved.model.get(name, given)
-    if trained != given:
-        log.warning(
-            "warning: %s: model.%s is %s, where %s are given in evaluations on %s",
-            resolved.experiment.name, name, trained, given, manifest.dataset,
-        )  # fmt: skip
-
-
-def _preprocessing(dataset: Mapping[str, object]) -> str:
-    """Return the command that makes shards with a dataset's options."""
+def _other_shards(dataset: Mapping[str, object], key: str, expected: str, got: str) -> UserError:
+    """Return the error that names an option and the command that makes shards with all of them."""
     name = str(dataset["name"])
     filed = catalog.load_config(name)
     given = {key: value for key, value in dataset.items() if filed.get(key) != value}
     texts = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in given.items())
-    return " ".join(["python -m stages.preprocess", name, *map(shlex.quote, texts)])
+    command = " ".join(["python -m stages.preprocess", name, *map(shlex.quote, texts)])
+    return UserError(f"dataset.{key}: expected shards made {expected}, got {got}; run {command}")
 
 
 def check_frames(config: ExperimentConfig, model: AutoregressiveModel, manifest: Manifest) -> None:
-    """Check that clips of which frames are given have a model that scores the rest of them.
-
-    Raises:
-        UserError: naming the experiment and its model.
-    """
+    """Check that clips of which frames are given have a model that scores the rest of them."""
     if manifest.context_frames and not model.scores_parts:
         raise UserError(
             f"{config.name}: expected a model over clips for {manifest.dataset}, of which "
@@ -193,11 +151,7 @@ def check_frames(config: ExperimentConfig, model: AutoregressiveModel, manifest:
 
 
 def check_condition(model: AutoregressiveModel, manifest: Manifest) -> None:
-    """Check that a dataset's rows come with the condition that a model asks for.
-
-    Raises:
-        UserError: naming the hyperparameter.
-    """
+    """Check that a dataset's rows come with the condition that a model asks for."""
     for name, asked in model.hyperparameters.asked_conditions().items():
         known = manifest.conditions.get(name)
         if asked != known:

@@ -30,8 +30,6 @@ class TrainedModel:
     Attributes:
         model: in evaluation mode, on the CPU.
         name: of the model, as `arcore.list_models()` has it.
-        dataset_sha256: of the shards that it was trained on.
-        weights_sha256: of the file model.safetensors.
         content: of config.yaml.
         record: of its training; None where DVC restored the folder from its cache.
     """
@@ -56,26 +54,18 @@ def load(experiment: str) -> TrainedModel:
         if not path.is_file():
             raise UserError(
                 f"{path}: expected the trained model of {experiment!r}, found none; "
-                f"{_how_to_make(experiment, path.name)}"
+                f"{_how_to_make(experiment)}"
             )
     return load_folder(folder)
 
 
-def _how_to_make(experiment: str, file: str) -> str:
-    """Say what makes a model that has no such file.
-
-    Raises:
-        UserError: for an experiment that params.yaml does not have.
-    """
+def _how_to_make(experiment: str) -> str:
+    """Say what makes a model; a `UserError` for one that params.yaml does not have."""
     entry, _, settings = experiment.partition(naming.SEPARATOR)
-    if settings:
-        return f"run python -m stages.train {entry} with the same settings"
     made_by = stages_of(entry)[0]
-    if made_by == "train":
+    if made_by == "train" and not settings:
         read_entry("experiments", entry)
-    kept = paths.results() / entry
-    copied = f", or cp -r {kept} models/" if (kept / file).is_file() else ""
-    return f"run python -m stages.{made_by} {entry}{copied}"
+    return f"run python -m stages.{made_by} {entry}{' with the same settings' * bool(settings)}"
 
 
 def load_folder(folder: Path) -> TrainedModel:

@@ -21,57 +21,37 @@ class TrainingDisplay:
         epochs: of the whole training, at most.
         steps_per_epoch: optimiser steps.
         done: steps taken before.
-        shown: False shows no progress, only messages.
+        shown: False shows nothing.
     """
 
     def __init__(self, epochs: int, steps_per_epoch: int, done: int, shown: bool) -> None:
         self._epochs, self._total = epochs, epochs * steps_per_epoch
-        self._done, self._first, self._began = done, done, time.monotonic()
         self._lines = shown and not sys.stdout.isatty()
-        self._printed = -float("inf")
-        self._bar: tqdm[NoReturn] | None = None
-        if shown and not self._lines:
-            layout = "{desc} {percentage:3.0f}% {bar} {rate_fmt}, {remaining} left"
-            self._bar = tqdm(
-                total=self._total, initial=done, unit="step", bar_format=layout,
-                dynamic_ncols=True, leave=False, file=sys.stdout,
-            )  # fmt: skip
-
-    def step(self) -> None:
-        """Count an optimiser step."""
-        self._done += 1
-        if self._bar is not None:
-            self._bar.update()
+        self.bar: tqdm[NoReturn] = tqdm(
+            total=self._total, initial=done, unit="step", dynamic_ncols=True,
+            leave=False, file=sys.stdout, disable=not shown or self._lines,
+            bar_format="{desc} {percentage:3.0f}% {bar} {rate_fmt}, {remaining} left",
+        )  # fmt: skip
+        self._done, self._began, self._printed = done, time.monotonic(), -float("inf")
 
     def loss(self, epoch: int, nats: Tensor) -> None:
-        """Show the mean training loss of the epoch under way, from 1; a bar has one worker.
-
-        Arguments:
-            epoch: under way.
-            nats: () on any device, which only a bar waits for.
-        """
-        if self._bar is not None:
-            line = f"epoch {epoch}/{self._epochs}  train {float(nats):.3f} nats"
-            self._bar.set_description_str(line)
+        """Show the mean training loss of the epoch under way, (), on a bar of one worker."""
+        if not self.bar.disable:
+            self.bar.set_description_str(self._line(epoch, float(nats)))
 
     def epoch(self, record: EpochRecord) -> None:
         """Show a finished epoch: always the last one, others at most every few seconds."""
         valid = "" if record.valid_nats is None else f"  valid {record.valid_nats:.3f}"
-        line = f"epoch {record.epoch}/{self._epochs}  train {record.train_nats:.3f}{valid} nats"
-        if self._bar is not None:
-            self._bar.set_description_str(line)
+        line = self._line(record.epoch, record.train_nats, valid)
+        self.bar.set_description_str(line)
         now = time.monotonic()
         due = now - self._printed >= SECONDS_BETWEEN_LINES or record.epoch == self._epochs
         if self._lines and due:
             self._printed = now
-            print(f"{line}  {self._pace(now)}", flush=True)
+            seconds = (now - self._began) / max(1, record.step - self._done)
+            left = tqdm.format_interval(seconds * (self._total - record.step))
+            pace = f"{1000 * seconds:.3g} ms/step  {left} left"
+            print(f"{line}  {pace}", flush=True)
 
-    def _pace(self, now: float) -> str:
-        seconds = (now - self._began) / max(1, self._done - self._first)
-        left = tqdm.format_interval(seconds * (self._total - self._done))
-        return f"{1000 * seconds:.3g} ms/step  {left} left"
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
+    def _line(self, epoch: int, nats: float, valid: str = "") -> str:
+        return f"epoch {epoch}/{self._epochs}  train {nats:.3f}{valid} nats"

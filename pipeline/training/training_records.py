@@ -1,22 +1,22 @@
-"""What crosses the borders of a training: the job, its reports, how it ended, what it leaves.
-
-All of it is frozen. What becomes plain data, at file boundaries and for Ray Tune's metrics, is a
-TrainingReport, around an EpochRecord, and training.json (TrainingRecord).
-"""
+"""What crosses the borders of a training: the job, its progress, how it ended, what it leaves."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
+from pipeline.core.errors import UserError
 from pipeline.core.records import Record, left_out, read_object
-from pipeline.experiments.schema import TrainerConfig
+from pipeline.experiments.schema import TrainerConfig, build
 
 BEST = "best_valid_nats"  # the names by which Ray Tune compares reports
 TIME = "epoch"
@@ -29,15 +29,11 @@ class TrainingJob:
     Attributes:
         config_hash: of all that decides the weights; a checkpoint of another one is refused.
         code_sha256: of the code that trains, likewise; None where its source is not at hand.
-        event: what is modelled.
         model: its name and all its hyperparameters.
-        trainer: how it is trained.
         shards: folder or URI of the shards, as this worker reaches it.
         dataset_sha256: of the shards that the job was made for; others are refused. None for any.
-        tracking_uri: MLflow's store.
         run_id: the MLflow run that rank 0 logs to; None for none.
         checkpoints: folder or URI of this training's checkpoints.
-        threads: of this worker's process.
         checkpoint_seconds: longest time between two checkpoints.
         quiet: print no line an epoch.
     """
@@ -49,7 +45,6 @@ class TrainingJob:
     shards: str
     dataset_sha256: str | None = None
     code_sha256: str | None = None
-    tracking_uri: str = ""
     run_id: str | None = None
     checkpoints: str = ""
     threads: int = 1
@@ -59,14 +54,7 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class Finished:
-    """A training that went to its last epoch or an early stop.
-
-    Attributes:
-        num_parameters: of the model.
-        device: name of the accelerator or processor of rank 0.
-        num_workers: that it ended with.
-        precision: of its steps.
-    """
+    """A training that went to its last epoch or an early stop; device and precision of rank 0."""
 
     num_parameters: int
     device: str
@@ -76,23 +64,14 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A training that cannot go on.
-
-    Attributes:
-        reason: in one line.
-    """
+    """A training that cannot go on, for a reason of one line."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A training that saved a checkpoint and left, as it was asked to.
-
-    Attributes:
-        step: finished optimiser steps.
-        epoch: the epoch under way, from 1.
-    """
+    """A training that saved a checkpoint and left, after a step of an epoch (from 1)."""
 
     step: int
     epoch: int
@@ -109,10 +88,7 @@ class EpochRecord(Record):
         epoch: from 1.
         step: optimiser steps up to its end.
         seconds: of training up to its end, over all restarts, validation not counted.
-        learning_rate: of its last step.
-        train_nats: mean training loss of an event.
-        valid_nats: mean validation loss of an event; None where the epoch was not validated.
-        valid_bits_per_dim: the same in bits per dimension.
+        train_nats, valid_nats: mean loss of an event; None where the epoch was not validated.
         best_valid_nats: lowest validation nats so far; inf for none.
     """
 
@@ -136,47 +112,98 @@ COLUMNS = tuple(  # of history.csv
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingReport:
-    """What a worker reports after each epoch.
+def never() -> bool:
+    """Request no stop, as of what ends a training by itself."""
+    return False
+
+
+def report_nothing(record: EpochRecord, finished: bool) -> None:
+    """Do nothing: the checkpoint has all of it."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A worker of a training, and what it runs in.
 
     Attributes:
-        record: of the epoch; None of a trial that has no value.
-        finished: whether the training is at its end.
-        problem: why there is no value, in one line.
+        rank: of the worker, of `world` workers: 0 and 1 if alone.
+        device: on which it trains.
+        stop_requested: tells whether the training should save itself and leave.
+        report: takes each finished epoch, and whether it was the last.
     """
 
-    record: EpochRecord | None = None
-    finished: bool = False
-    problem: str = ""
+    rank: int
+    world: int
+    device: torch.device
+    stop_requested: Callable[[], bool] = never
+    report: Callable[[EpochRecord, bool], None] = report_nothing
 
-    @property
-    def epoch(self) -> int:
-        """Finished epochs; 1 of a trial without a value, which a scheduler compares so."""
-        return 1 if self.record is None else self.record.epoch
 
-    @property
-    def best_valid_nats(self) -> float:
-        """Lowest validation nats so far; inf for none."""
-        return math.inf if self.record is None else self.record.best_valid_nats
+@dataclass
+class Progress:
+    """The position of a training. Randomness is a function of (seed, step), so this is all of it.
+
+    Attributes:
+        epoch, step: finished ones.
+        steps_in_epoch, rows_in_epoch, loss_in_epoch: of the epoch under way, the loss in summed
+            nats; rows and loss over all workers.
+        seconds: time spent training, over all restarts.
+        best_nats, best_epoch: of the lowest validation so far (epoch 0: none yet).
+        stopped: early stopping has ended the training.
+        world: number of workers.
+        precision: of the steps; None before the first one.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    steps_in_epoch: int = 0
+    rows_in_epoch: int = 0
+    loss_in_epoch: float = 0.0
+    seconds: float = 0.0
+    best_nats: float = math.inf
+    best_epoch: int = 0
+    validations_since_best: int = 0
+    stopped: bool = False
+    history: list[EpochRecord] = dataclasses.field(default_factory=list)
+    world: int = 1
+    precision: str | None = None
+
+    def restart_epoch(self) -> None:
+        """Forget the steps of the epoch under way; weights keep what they learned from them."""
+        self.step -= self.steps_in_epoch
+        self.steps_in_epoch, self.rows_in_epoch, self.loss_in_epoch = 0, 0, 0.0
+
+    def end_epoch(self) -> None:
+        """Count the epoch under way among the finished ones."""
+        self.epoch += 1
+        self.steps_in_epoch, self.rows_in_epoch, self.loss_in_epoch = 0, 0, 0.0
+
+    def judge(self, nats: float, patience: int | None) -> bool:
+        """Count a validation, after `patience` of them without a new best stop; tell if it is."""
+        if nats < self.best_nats:
+            self.best_nats, self.best_epoch = nats, self.epoch
+            self.validations_since_best = 0
+            return True
+        self.validations_since_best += 1
+        self.stopped = patience is not None and self.validations_since_best >= patience
+        return False
+
+    def is_finished(self, max_epochs: int) -> bool:
+        """Tell whether no step is left."""
+        return self.stopped or self.epoch >= max_epochs
 
     def to_dict(self) -> dict[str, object]:
-        """Return flat metrics, as Ray Tune takes them."""
-        if self.record is None:
-            return {TIME: self.epoch, BEST: self.best_valid_nats, "problem": self.problem}
-        return self.record.to_dict() | {"finished": self.finished}
+        """Return plain data."""
+        return dataclasses.asdict(self) | {"history": [row.to_dict() for row in self.history]}
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, object]) -> TrainingReport:
-        """Read metrics that `to_dict` returned, among others that Ray Tune added.
+    def from_dict(cls, plain: Mapping[str, object]) -> Progress:
+        """Build from what `to_dict` returned.
 
-        Example:
-            >>> TrainingReport.from_dict({}).best_valid_nats
-            inf
+        Raises:
+            UserError: for a name or type that `to_dict` does not write.
         """
-        record = EpochRecord.from_dict(plain, "report") if "train_nats" in plain else None
-        problem = str(plain.get("problem", ""))
-        return cls(record=record, finished=bool(plain.get("finished")), problem=problem)
+        return build(cls, plain, "progress")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,16 +214,10 @@ class TrainingRecord(Record):
     restored from its cache has none, or one of other weights.
 
     Attributes:
-        experiment: its name.
         run_id: of MLflow; None where the store could not be reached.
-        mlflow_experiment: that the run is in.
-        num_parameters: of the model.
         train_seconds: over all restarts, validation not counted.
-        device: name of the accelerator or processor.
         num_workers: that it ended with.
-        epochs: finished.
         best_epoch: whose weights were kept; 0 where none was validated.
-        commit: of the code.
         epoch_seconds: of training up to the end of each epoch, as long as history.csv.
         weights_sha256: of the file model.safetensors; older records have none.
         precision: of the steps, auto being resolved; older records have none.
@@ -234,3 +255,33 @@ class TrainingRecord(Record):
             UserError: naming the file, if there is none, or it is damaged.
         """
         return cls.from_dict(read_object(path), str(path))
+
+
+def read_history(path: Path) -> list[Mapping[str, str]]:
+    """Read a history.csv: each cell a finite number as text, or empty; `epoch` counts from 1.
+
+    Raises:
+        UserError: naming the file, if it is missing or damaged.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines, strict=True, restval=""))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; train the experiment first") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a table of text: {error}") from None
+    for number, row in enumerate(rows, 1):
+        where = f"{path}: row {number}"
+        if None in row or not str(row.get("epoch") or "").isdecimal() or int(row["epoch"]) < 1:
+            raise UserError(f"{where}: expected an epoch and no more cells than columns")
+        for column, cell in row.items():
+            if cell and not _is_number(cell):
+                raise UserError(f"{where}: {column}: expected a finite number, got {cell!r}")
+    return list(rows)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False

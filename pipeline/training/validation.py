@@ -19,12 +19,12 @@ LOGITS = 1 << 27  # at once, of dimensions with a probability for each of many l
 def summed_loss(model: AutoregressiveModel, loader: BatchLoader, trainer: TrainerConfig) -> Tensor:
     """Sum the validation loss over this worker's rows, () float64, in nats.
 
-    Arguments:
-        model: in evaluation mode.
-        loader: of the validation split.
-        trainer: whose `validate_members` says of how many masks or orderings.
+    It is of the model, in evaluation mode, or of the mixture of `trainer.validate_members` of its
+    masks or orderings; exactly where that is None.
     """
-    scorer = _scorer(model, trainer.validate_members)
+    members = trainer.validate_members or model.num_members
+    exactly = trainer.validate_members is None and model.validation_is_estimate
+    scorer = model.ensemble(members) if members > 1 or exactly else model
     total = torch.zeros((), dtype=torch.float64, device=model.device)
     for batch in loader.sequential(rows_at_once(model.event)):
         batch = batch.to(model.device)
@@ -43,19 +43,10 @@ def rows_at_once(event: Event) -> int:
         >>> rows_at_once(Gray((20, 1, 64, 64)))  # one logit a pixel
         25
     """
-    if event.is_open:
-        return ROWS
-    return min(ROWS, most_rows(event))
+    return ROWS if event.is_open else min(ROWS, most_rows(event))
 
 
 def most_rows(event: Event) -> int:
     """Return how many rows of a closed event are scored at a time at most, for memory's sake."""
     levels = event.num_levels if type(event) is Levels else 1
     return max(1, min(DIMENSIONS // event.size, LOGITS // (event.size * levels)))
-
-
-def _scorer(model: AutoregressiveModel, validate_members: int | None) -> AutoregressiveModel:
-    """Return the model, or the mixture of its members; exactly where None asks for it."""
-    members = validate_members or model.num_members
-    exactly = validate_members is None and model.validation_is_estimate
-    return model.ensemble(members) if members > 1 or exactly else model

@@ -1,9 +1,9 @@
 """The training loop that each worker runs.
 
-A batch on its way to a step: `Worker._train_epoch` takes it from the loader (`open_split` says how
-a row came there), `Learner.step` draws the step's noise, calls the model on it and moves the
-weights; its loss is added up on the device, and looked at only every `CHECK_EVERY` steps, when the
-workers agree on what to do next: go on, save, stop, or give up on a loss that is not finite.
+A batch on its way to a step: `Worker._train_epoch` takes it from the loader, `Learner.step` draws
+the step's noise, calls the model on it and moves the weights; its loss is added up on the device,
+and looked at only every `CHECK_EVERY` steps, when the workers agree on what to do next: go on,
+save, stop, or give up on a loss that is not finite.
 """
 
 from __future__ import annotations
@@ -20,29 +20,31 @@ import torch
 from arcore.units import nats_to_bits_per_dim
 from pipeline.artifacts.origin import device_name
 from pipeline.cluster.devices import exact
+from pipeline.core import stage_code
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.redaction import redacted
+from pipeline.core.stage_code import Disagreement
 from pipeline.data.loading import open_split
+from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
 from pipeline.tracking.run_logger import RunLogger
-from pipeline.training import agreement, checkpoints, validation
+from pipeline.training import checkpoints, validation
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
 from pipeline.training.denormals import flushed_denormals
 from pipeline.training.learner import Learner
-from pipeline.training.sessions import RayTrainSession, Session
 from pipeline.training.training_display import TrainingDisplay
-from pipeline.training.training_progress import Progress
 from pipeline.training.training_records import (
     BEST,
     EpochRecord,
     Failed,
     Finished,
+    Progress,
+    Session,
     Stopped,
     TrainingJob,
     TrainingOutcome,
-    TrainingReport,
 )
 
 LOG_SECONDS = 2.0  # between requests to MLflow
@@ -51,18 +53,18 @@ SAVE, STOP = 1, 2  # what rank 0 may request between two steps
 
 
 def train_worker(config: dict[str, TrainingJob]) -> TrainingOutcome:
-    """Train as a worker of Ray Train.
+    """Train the `job` of a configuration as a worker of Ray Train."""
+    import ray.train.torch
 
-    Arguments:
-        config: has the `job`.
-    """
     logging.getLogger().setLevel(logging.WARNING)
-    job = config["job"]
-    return run_job(job, RayTrainSession(CheckpointStore(job.checkpoints)))
+    job, context = config["job"], ray.train.get_context()
+    stop = CheckpointStore(job.checkpoints).stop_requested
+    rank, world = context.get_world_rank(), context.get_world_size()
+    return run_job(job, Session(rank, world, ray.train.torch.get_device(), stop))
 
 
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
-    """Train in a session; user-fixable errors are returned as `Failed`."""
+    """Train in a session; errors that a user can put right are returned as `Failed`."""
     began = False
     try:
         with flushed_denormals():
@@ -79,6 +81,22 @@ def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
         if not full or session.world > 1:
             raise
         return Failed(f"cannot write a checkpoint: {one_line(error)}")
+
+
+def check_agreement(job: TrainingJob) -> None:
+    """Check that this host has a job's code and shards, where their hashes are known.
+
+    Raises:
+        Disagreement: naming the host of other code, whose gradients would be of another program,
+            or the shards that were made again since the job was; no fault of a model's values.
+    """
+    stage_code.check_host(job.code_sha256, stage_code.code_sha256("train", str(job.model["name"])))
+    wanted, got = job.dataset_sha256, read_manifest(job.shards).sha256
+    if wanted not in (None, got):
+        raise Disagreement(
+            f"{redacted(job.shards)}: expected the shards that this training is of "
+            f"({str(wanted)[:12]}), got {got[:12]}, made since; begin it again"
+        )
 
 
 class RunningLoss:
@@ -101,12 +119,7 @@ class RunningLoss:
 
 
 class Worker:
-    """One worker's training; every worker takes the same decisions from all-reduced numbers.
-
-    Arguments:
-        job: what to train, and how.
-        session: what it runs in.
-    """
+    """One worker's training; every worker takes the same decisions from all-reduced numbers."""
 
     def __init__(self, job: TrainingJob, session: Session) -> None:
         self.job, self.config, self.session = job, job.trainer, session
@@ -115,7 +128,7 @@ class Worker:
         self.workers = Workers(session.rank, session.world, session.device)
         keep_freed_memory()
         # before other code refuses the model
-        self.workers.run_on_all_ranks(lambda: agreement.check(job))
+        self.workers.run_on_all_ranks(lambda: check_agreement(job))
         self.learner = Learner(job, self.workers)
         self.model = self.learner.model
         self.workers.run_on_all_ranks(self._open_splits)
@@ -134,23 +147,21 @@ class Worker:
             self._log(record)
 
     def _open_splits(self) -> None:
-        config = self.config
+        config, session = self.config, self.session
         if self.model.event.is_open:
             field = f"receptive field: {self.model.receptive_field:,} samples"
             self._print_on_rank_zero(field)
         ordered = BatchPlan(
-            rank=self.session.rank,
-            world_size=self.session.world,
-            shuffle_rows=config.shuffle_rows,
+            rank=session.rank, world_size=session.world, shuffle_rows=config.shuffle_rows
         )
-        batches = dataclasses.replace(
+        shuffled = dataclasses.replace(
             ordered,
             batch_size=config.batch_size,
             seed=config.seed,
             window=config.window,
             first_rows=config.train_rows,
         )
-        self.train = open_split(self.job.shards, "train", self.model, batches)
+        self.train = open_split(self.job.shards, "train", self.model, shuffled)
         self.valid = open_split(self.job.shards, "valid", self.model, ordered)
 
     def _print_on_rank_zero(self, line: str) -> None:
@@ -218,11 +229,7 @@ class Worker:
 
     def run(self) -> TrainingOutcome:
         """Train to the last epoch, an early stop, or a request to leave."""
-        with (
-            contextlib.closing(self.display),
-            self.logger.system_metrics(),
-            self.logger.flushed(),
-        ):
+        with contextlib.closing(self.display.bar), self.logger.flushed():
             while self.progress.epoch < self.config.max_epochs and not self.progress.stopped:
                 ended = self._epoch()
                 if ended is not None:
@@ -278,7 +285,7 @@ class Worker:
             progress.step += 1
             progress.steps_in_epoch += 1
             progress.rows_in_epoch += batch.rows
-            self.display.step()
+            self.display.bar.update()
             requested = self._requested_action()
             at_end = progress.steps_in_epoch == last
             alone = requested and self.workers.world == 1
@@ -359,7 +366,7 @@ class Worker:
         due = self._asked_at_end or self.progress.epoch % self.config.checkpoint_every == 0
         if finished or due:
             self._save()
-        self.session.report(TrainingReport(record=record, finished=finished))
+        self.session.report(record, finished)
 
     def _save(self) -> None:
         """Keep a checkpoint, which rank 0 writes."""

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,32 +27,6 @@ from pipeline.uses import level_files
 from pipeline.uses.coded_archive import FileEntry, check_names, pack, unpack
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompressionSummary:
-    """What was coded or decoded.
-
-    Attributes:
-        files, dimensions: how many.
-        file_bytes, archive_bytes: of the files as they were, and of the archive.
-        seconds: that it took, verification included.
-    """
-
-    files: int
-    dimensions: int
-    file_bytes: int
-    archive_bytes: int
-    seconds: float
-
-    def __str__(self) -> str:
-        """Say it in one line."""
-        bits = 8 * self.archive_bytes / self.dimensions
-        speed = self.dimensions / self.seconds / 1000
-        return (
-            f"{self.files} files of {self.file_bytes:,} bytes; archive of "
-            f"{self.archive_bytes:,} bytes, {bits:.3f} bits/dim; {speed:,.1f} k levels/s"
-        )
-
-
 def compress(
     files: Sequence[Path],
     model_folder: Path,
@@ -62,8 +35,8 @@ def compress(
     classes: Sequence[int] = (),
     quantize: bool = False,
     progress: bool = False,
-) -> CompressionSummary:
-    """Code files into an archive, which is written when all of it has been decoded and compared.
+) -> str:
+    """Code files into an archive, once all of it has been decoded and compared; say its size.
 
     Arguments:
         files: .png or .wav. Relative paths are kept, others by their last name.
@@ -111,10 +84,8 @@ def _write_archive(out: Path, archive: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
-def decompress(
-    archive: Path, model_folder: Path, out: Path, *, progress: bool = False
-) -> CompressionSummary:
-    """Decode an archive's files into a folder, new or empty, that appears when all are in it.
+def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool = False) -> str:
+    """Decode an archive's files into a folder that appears when all are in it; say its size.
 
     Raises:
         UserError: one line; nothing is written then.
@@ -226,13 +197,12 @@ def _condition(entries: Sequence[FileEntry]) -> Tensor | None:
 
 def _summary(
     entries: Sequence[FileEntry], file_bytes: int, archive_bytes: int, began: float
-) -> CompressionSummary:
-    return CompressionSummary(
-        files=len(entries),
-        dimensions=sum(int(np.prod(entry.extents)) for entry in entries),
-        file_bytes=file_bytes,
-        archive_bytes=archive_bytes,
-        seconds=time.perf_counter() - began,
+) -> str:
+    dimensions = sum(int(np.prod(entry.extents)) for entry in entries)
+    speed = dimensions / (time.perf_counter() - began) / 1000
+    return (
+        f"{len(entries)} files of {file_bytes:,} bytes; archive of {archive_bytes:,} bytes, "
+        f"{8 * archive_bytes / dimensions:.3f} bits/dim; {speed:,.1f} k levels/s"
     )
 
 

@@ -15,7 +15,7 @@ from arcore.events import Levels
 from arcore.inference.features import first_layer
 from pipeline.uses import pictures
 from pipeline.uses.use_base import Use, mean_of, setting
-from pipeline.uses.use_context import ModelRows, UseContext
+from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number, Shown, UseOutcome
 
 COLUMNS = 10
@@ -45,7 +45,12 @@ class LearnedFilters(Use):
             shown.append(self._probabilities(context, folder))
             logits = _log_levels(model, rows.x, rows.condition)
             if event.num_levels > 2:
-                shown.append(_show_softmax(logits, rows, event, folder))
+                caption = (
+                    f"p(level | pixels before it) at four pixels of {len(rows)} test images; the "
+                    "line is the true level"
+                )
+                figure = _softmax(logits, rows.x.cpu(), event)
+                shown.append(pictures.show(figure, folder / "softmax.png", caption))
             numbers += _entropies(logits, model)
         if not shown:
             raise context.unfit("a single exact model, or one with a dense first layer")
@@ -114,14 +119,6 @@ def _log_levels(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor 
     if logits.shape == x.shape:  # Bernoulli
         logits = torch.stack([torch.zeros_like(logits), logits], -1)
     return logits.log_softmax(-1)
-
-
-def _show_softmax(logits: Tensor, rows: ModelRows, event: Levels, folder: Path) -> Shown:
-    caption = (
-        f"p(level | pixels before it) at four pixels of {len(rows)} test images; the line is the "
-        "true level"
-    )
-    return pictures.show(_softmax(logits, rows.x.cpu(), event), folder / "softmax.png", caption)
 
 
 def _softmax(logits: Tensor, x: Tensor, event: Levels) -> Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.artifacts import artifact
@@ -77,7 +77,8 @@ def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
         if failed:
             raise UserError("; ".join(dict.fromkeys(failed)))
         if name == ALL:
-            _drop_others(whole.folder, uses)
+            for one in USES.keys() - uses:  # that params.yaml no longer lists
+                shutil.rmtree(whole.folder / one, ignore_errors=True)
             _write_metrics(experiment, made)
     return whole.folder if name == ALL else whole.folder / name
 
@@ -148,13 +149,9 @@ def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseR
     return record
 
 
-def _drop_others(out: Path, listed: Collection[str]) -> None:
-    """Remove the results of uses that params.yaml no longer lists."""
-    for use in USES.keys() - listed:
-        shutil.rmtree(out / use, ignore_errors=True)
-
-
 def _write_metrics(experiment: str, made: Sequence[UseRecord]) -> None:
+    """Write the numbers of each use by name, for `dvc metrics`."""
     path = paths.root() / "metrics" / "uses" / f"{experiment}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_object(path, use_records.summary(made))
+    numbers = {record.use: {one.name: one.value for one in record.numbers} for record in made}
+    write_object(path, numbers)

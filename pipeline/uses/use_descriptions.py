@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ALL = "all"
 
 
-@dataclass(frozen=True)
-class UseDescription:
-    """A use in words.
-
-    Attributes:
-        title: as a heading.
-        shows: what is shown and measured.
-        needs: of a model and data.
-    """
+class UseDescription(NamedTuple):
+    """A use in words: as a heading, what it shows and measures, what it needs of a model."""
 
     title: str
     shows: str

@@ -6,7 +6,7 @@ evaluation/<dataset>/uses/<experiment>/<use>/ is one use of one model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,10 +165,3 @@ def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
             log.warning("warning: %s: an old use, or of other data or weights; left out", folder)
     order = list(USES)
     return sorted(found, key=lambda one: (order.index(one[0].use), one[0].experiment))
-
-
-def summary(records: Sequence[UseRecord]) -> Mapping[str, dict[str, float]]:
-    """Return the numbers of each use by name, for `dvc metrics`."""
-    return {
-        record.use: {number.name: number.value for number in record.numbers} for record in records
-    }

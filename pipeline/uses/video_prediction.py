@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from arcore.primitives.progress import progress_bar
-from pipeline.evaluation import video_figures
+from pipeline.evaluation import image_figures
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.use_base import Use, setting
 from pipeline.uses.use_context import ModelRows, UseContext
@@ -33,11 +33,11 @@ class VideoPrediction(Use):
 
     def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, given = context.levels, context.manifest.context_frames
-        if not video_figures.are_clips(event) or not given:
+        if not image_figures.are_clips(event) or not given:
             raise context.unfit_event("clips whose first frames are given")
         rows = context.rows("test", self.num_clips, self.seed)
         real, draws = rows.x.cpu().numpy(), self._draw(context, rows, given)
-        expected = video_figures.expected(context.model, real, rows.condition, given)
+        expected = image_figures.expected(context.model, real, rows.condition, given)
         truth, ahead, *went_on = (
             image_quality.shades(torch.from_numpy(clips), event)
             for clips in (real, expected, *draws)
@@ -52,7 +52,7 @@ class VideoPrediction(Use):
         after = {name: clips[:, given:] for name, clips in made.items()}
         numbers = image_quality.quality(truth[:, given:], after)
         clips = [real, expected, *draws[: self.num_shown]]
-        video_figures.save_clips(folder / "clips.png", clips, event, given)
+        image_figures.save_clips(folder / "clips.png", clips, event, given)
         caption = (
             "Clips, one a column, animated: true, expected one frame ahead, and drawn "
             "(teal: given frames, orange: the model's)"

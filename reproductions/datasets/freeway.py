@@ -109,14 +109,9 @@ class Freeway(Dataset):
 
 
 def play(seed: tuple[int, int, int], mode: int) -> tuple[np.ndarray, np.ndarray]:
-    """Play a game at random.
+    """Play a game; return screens (steps, rows, columns) in grays, and the action before each.
 
-    Arguments:
-        seed: non-negative integers, which decide the player's actions.
-        mode: of the game, 0 to 7, which decides the traffic.
-
-    Returns:
-        Screens (steps, rows, columns) in grays, and the action before each (steps,).
+    The seed, non-negative integers, decides the actions; the mode, 0 to 7, the traffic.
 
     Raises:
         UserError: without ale-py.
@@ -152,12 +147,7 @@ def choose_actions(random: np.random.Generator) -> np.ndarray:
 
 
 def cut(screens: np.ndarray, actions: np.ndarray, clips: slice) -> SplitData:
-    """Cut a game into clips of levels, each frame with the action before it, one of three.
-
-    Arguments:
-        screens: (steps, 210, 160) in grays.
-        actions: (steps,) of `WAIT`, `UP` and `DOWN`.
-        clips: which of the clips that stand side by side in the game.
+    """Cut a game, screens (steps, 210, 160), into clips of levels with the actions before frames.
 
     Raises:
         UserError: for a gray that Freeway does not have.

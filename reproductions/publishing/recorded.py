@@ -25,7 +25,7 @@ from pipeline.core.errors import UserError, require
 from pipeline.core.records import read_object
 from pipeline.datasets import catalog
 from pipeline.evaluation.reading import read_evaluated, read_kept_codecs
-from pipeline.reporting import comparison, numbers, search_tables, tables, wording
+from pipeline.reporting import comparison, numbers, searches, tables, wording
 from pipeline.reporting.comparison import Report
 from pipeline.reporting.tables import value_column
 from reproductions.publishing import embedded
@@ -146,10 +146,10 @@ class RecordFields:
 
 def search(folder: Path) -> Fields:
     """Return what a search found: nats of the entry and the best, what it had, and its shares."""
-    record = search_tables.read_record(folder)
-    best = search_tables.trial(folder, record.best_trial)
-    _, shares = search_tables.shares(folder, record.best_trial)
-    had = [row[:2] for row in shares] or search_tables.settings(best)
+    record = searches.read_record(folder)
+    best = searches.trial(folder, record.best_trial)
+    _, shares = searches.shares(folder, record.best_trial)
+    had = [row[:2] for row in shares] or searches.settings(best)
     return {
         **ran(folder, "searches"),
         "trials": str(record.trials),
@@ -165,7 +165,7 @@ def ran(folder: Path, kind: str) -> Fields:
     record = read_object(folder / FILES[kind])
     command = record.get("command") or ""
     if kind == "searches":
-        command = search_tables.command_of(record, folder.name)
+        command = searches.command_of(record, folder.name)
     code = {"command": command, "commit": record.get("commit")}
     return {
         "link": f"[{folder.name}]({kind}/{folder.name})",

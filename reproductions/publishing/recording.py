@@ -14,7 +14,7 @@ from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
 from pipeline.evaluation import reading
 from pipeline.experiments import naming
-from pipeline.reporting import comparison, numbers, search_tables
+from pipeline.reporting import comparison, numbers, searches
 from pipeline.training.training_records import TrainingRecord
 from reproductions.publishing import embedded, picture_book, recorded
 
@@ -29,7 +29,7 @@ OTHER_PAGES = (
     "stand_ins.md",
     picture_book.PAGE,
 )  # in results/, of no one dataset
-SEARCH_FILES = (search_tables.RECORD, "best.yaml", "objective.png")
+SEARCH_FILES = (searches.RECORD, "best.yaml", "objective.png")
 SEARCH_FRONT = "front.png"  # of two objectives
 
 
@@ -69,7 +69,7 @@ def record_search(name: str) -> Path:
     """Copy a search's outcome, trials and plot to `results/searches/<name>`."""
     search = paths.search(name)
     files = [search / file for file in SEARCH_FILES]
-    search_tables.read_record(search)
+    searches.read_record(search)
     files += [search / SEARCH_FRONT] if (search / SEARCH_FRONT).is_file() else []
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
 

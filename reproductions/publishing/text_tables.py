@@ -32,8 +32,8 @@ from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import Record, require_known, value_of
 from pipeline.core.yaml_settings import read_yaml
-from pipeline.reporting import search_tables, tables, use_sections
-from pipeline.reporting.search_tables import Table
+from pipeline.reporting import searches, tables, use_sections
+from pipeline.reporting.searches import Table
 from reproductions.publishing.picture_book import GalleryPart
 from reproductions.publishing.recorded import RecordFields
 
@@ -115,7 +115,7 @@ class Tables:
         if entry.file:
             return _of_file(self.results / entry.file)
         if entry.search:
-            return search_tables.trials(self.results / "searches" / entry.search / "trials.csv")
+            return searches.trials(self.results / "searches" / entry.search / "trials.csv")
         if entry.use and isinstance(entry.of, str):
             return of_one(self.results, entry.use, entry.of)
         if entry.use:

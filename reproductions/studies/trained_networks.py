@@ -19,7 +19,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.evaluation import scoring
 from pipeline.experiments.schema import ExperimentConfig
-from pipeline.training.history import read_history
+from pipeline.training.training_records import read_history
 from pipeline.uses import pictures
 from pipeline.uses.use_context import rows_at_once
 from reproductions.studies.study_base import (

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 from sqlalchemy import make_url
 
 from pipeline.experiments import compose
-from pipeline.tracking import mlflow_store
 from tests.places import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -187,16 +184,6 @@ def test_the_image_has_the_driver_of_mlflows_store(name: str) -> None:
     assert f" {driver}-binary==" in (DEPLOY / "Dockerfile").read_text()
 
 
-@pytest.mark.parametrize("name", ["kubernetes.yaml", "compose.yaml"])
-def test_mlflow_knows_the_options(name: str) -> None:
-    with mlflow_store.quiet():
-        from mlflow.cli import server
-
-    known = {option for parameter in server.params for option in parameter.opts}
-    given = re.findall(r"- (--[a-z-]+)", (DEPLOY / "mlflow" / name).read_text())
-    assert len(given) >= 5 and set(given) <= known
-
-
 def test_the_runtime_environment_of_a_plain_job() -> None:
     from ray.runtime_env import RuntimeEnv
 
@@ -220,40 +207,3 @@ def test_what_a_plain_job_ships() -> None:
         "dvc.yaml", "stages/train.py", "pipeline/conf/dataset/digits.yaml", "arcore/models/made.py",
     ]  # fmt: skip
     assert [name for name in sent if spec.match_file(name)] == []
-
-
-@pytest.mark.parametrize("document", documents())
-def test_core_kinds_fit_kubernetes(document: Any) -> None:
-    validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
-    if document["apiVersion"].startswith("ray.io/"):
-        pytest.skip("test_kuberay_kinds_fit_their_definitions has it")
-    validate.validate(document, "1.33", strict=True)
-
-
-@pytest.mark.parametrize("document", documents())
-def test_kuberay_kinds_fit_their_definitions(document: Any) -> None:
-    if not document["apiVersion"].startswith("ray.io/"):
-        pytest.skip("test_core_kinds_fit_kubernetes has it")
-    if "KUBERAY_CRDS" not in os.environ:
-        pytest.skip("KUBERAY_CRDS names no folder with KubeRay's definitions: docs/clusters.md")
-    crd = Path(os.environ["KUBERAY_CRDS"]) / f"ray.io_{document['kind'].lower()}s.yaml"
-    versions = yaml.safe_load(crd.read_text())["spec"]["versions"]
-    schema = next(v for v in versions if v["name"] == "v1")["schema"]["openAPIV3Schema"]
-    jsonschema.validate(document, closed(schema))
-
-
-def closed(schema: Any) -> Any:
-    """A definition that refuses unknown fields, as `kubectl --validate=strict` does."""
-    if isinstance(schema, list):
-        return [closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {key: closed(value) for key, value in schema.items()}
-    if isinstance(made.get("properties"), dict) and "additionalProperties" not in made:
-        open_ended = made.get("x-kubernetes-preserve-unknown-fields", False)
-        made |= {"additionalProperties": open_ended}
-        if set(made["properties"]) >= {"apiVersion", "kind", "metadata"}:
-            made["properties"]["metadata"] = {"type": "object"}
-    if made.get("x-kubernetes-int-or-string"):
-        made.pop("type", None)
-    return made

@@ -79,7 +79,7 @@ def project(make_project):
         ),
         (["1"], "experiments.1.model: expected a name, got None"),
         (["nameless"], "experiments.nameless: expected a mapping, got 'made'"),
-        (["toy", "cluster.num_workers=64"], "cluster: expected 64 CPUs for 64 workers, got a clus"),
+        (["toy", "cluster.num_workers=64"], "cluster: expected nodes that hold 64 workers of "),
         (
             ["toy", "cluster.use_gpu=true"],
             "cluster.use_gpu: expected a CUDA device on this machine, got none",
@@ -116,7 +116,10 @@ SEARCH = {
         (["toy", "model.dropout=2"], "searches.toy: model: dropout: "),
         (["toy", "model.hidden=[0]"], "expected what searches.toy.space does not draw"),
         (["toy", "trainer.epochs=2"], "unknown parameter of trainer 'epochs'"),
-        (["toy", "cluster.cpus_per_worker=64"], "cluster: expected 64 CPUs for 1 workers"),
+        (
+            ["toy", "cluster.cpus_per_worker=64"],
+            "cluster: expected nodes that hold 1 workers of 64 CPUs",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

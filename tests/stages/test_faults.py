@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -127,6 +128,11 @@ def stopped_copy(stopped, tmp_path: Path):
     """A project of its own in the state of `stopped`."""
     copy = type(stopped)(shutil.copytree(stopped.folder, tmp_path / "project"))
     copy.warm = stopped.warm
+    moved = str(stopped.folder), str(copy.folder)
+    with contextlib.closing(sqlite3.connect(copy.folder / "mlflow.db")) as store, store:
+        store.execute(
+            "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", moved
+        )
     return copy
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.tracking import mlflow_pages, mlflow_store
+from pipeline.tracking import mlflow_store
 from stages import cli, ui
 
 STORE = "postgresql://user:secret@host/runs"
@@ -21,7 +21,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(mlflow_store, "tracking_uri", lambda: STORE)
     monkeypatch.setattr(mlflow_store, "require_store", lambda uri: uri)
-    monkeypatch.setattr(mlflow_pages, "overview", lambda store, address: f"{address}")
+    monkeypatch.setattr(mlflow_store, "overview", lambda store, address: f"{address}")
     monkeypatch.setattr(os, "execve", lambda *given: calls.append(given))
     return calls
 

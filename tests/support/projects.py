@@ -140,7 +140,7 @@ class Project:
     @staticmethod
     def own(text: str) -> str:
         """Return output without what Ray's processes say; they complain on a busy machine."""
-        return "".join(line for line in text.splitlines(True) if not line.startswith("\x1b[36m("))
+        return "".join(line for line in text.splitlines(True) if not re.match(r"\([^)]*pid=", line))
 
     def epochs_kept(self) -> int:
         """Return the finished epochs of the newest checkpoint of a training under way, or 0."""

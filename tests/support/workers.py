@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import TrainerConfig, build
 from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.training_records import TrainingJob, TrainingOutcome, TrainingReport
+from pipeline.training.training_records import EpochRecord, Session, TrainingJob, TrainingOutcome
 
 DEFAULT_MODEL = {"name": "made", "hidden": [16]}
 
@@ -36,16 +36,17 @@ class Worker:
         self.place = folder.with_name(f"{folder.name}-store")
         self.store = CheckpointStore(str(self.place))
         self.device = torch.device("cpu")
-        self.reports: list[TrainingReport] = []
+        self.reports: list[EpochRecord] = []
         self.resume: list[Path] = []
         self.stop_at: int | None = None
         self.checkpoint_seconds = 600.0
         self.code_sha256: str | None = None
         self.progress: Any = None
+        self.outcome: TrainingOutcome | None = None
 
-    def report(self, report: TrainingReport) -> None:
-        self.reports.append(report)
-        self._copy(str(report.epoch))
+    def report(self, record: EpochRecord, finished: bool) -> None:
+        self.reports.append(record)
+        self._copy(str(record.epoch))
 
     def _copy(self, name: str) -> None:
         """Copy the checkpoints written since."""
@@ -71,11 +72,13 @@ class Worker:
             checkpoints=str(self.place),
             checkpoint_seconds=self.checkpoint_seconds,
         )
-        self.worker = worker.Worker(job, self)
+        told = self.stop_requested, self.report
+        session = Session(self.rank, self.world, self.device, *told)
+        self.worker = worker.Worker(job, session)
         self.progress = self.worker.progress
-        outcome = self.worker.run()
+        self.outcome = self.worker.run()
         self._copy("midway")
-        return outcome
+        return self.outcome
 
     def _restart(self) -> None:
         """Empty the store but for the checkpoints of `resume`."""

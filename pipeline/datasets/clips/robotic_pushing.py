@@ -133,7 +133,7 @@ class PushingOptions(Options):
 
     Arguments:
         folder: of the three folders of TFRecord files; absolute, or relative to the project.
-        test_objects: seen or novel, which test set the test split is.
+        test_objects: which test set the test split is.
         valid_files: training files, the last ones, that are the validation split.
     """
 

@@ -123,14 +123,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def parse_example(data: bytes, where: str) -> dict[str, Feature]:
-    """Parse a serialised tf.train.Example.
-
-    Arguments:
-        data: the message.
-        where: what to call it in an error.
-
-    Returns:
-        Lists of byte strings, arrays of float32 or of int64, by name.
+    """Parse a serialised tf.train.Example into lists of bytes, arrays of float32 or int64, by name.
 
     Raises:
         UserError: if it is no such message.

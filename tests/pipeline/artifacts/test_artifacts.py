@@ -165,16 +165,6 @@ def test_kept_weights_that_are_not_of_their_record_are_refused(workdir: Path) ->
         reader.check_files(workdir, "again")
 
 
-def test_a_block_that_raises_leaves_what_was_there(tmp_path: Path) -> None:
-    with replacing(tmp_path / "out") as folder:
-        (folder / "a").write_text("old")
-    with pytest.raises(ValueError), replacing(tmp_path / "out") as folder:
-        (folder / "a").write_text("new")
-        raise ValueError
-    assert (tmp_path / "out/a").read_text() == "old"
-    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
-
-
 def test_interrupted_between_its_renames_it_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

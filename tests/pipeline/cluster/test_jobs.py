@@ -124,13 +124,6 @@ def test_links_stay_in_the_selection(checkout: Path, caplog: pytest.LogCaptureFi
     assert caplog.messages[1] == "left out, since they link elsewhere: away, hidden, ignored"
 
 
-def test_a_tracked_folder_that_became_a_link(checkout: Path) -> None:
-    outside = checkout.parent / "outside"
-    (checkout / "stages").rename(outside)
-    (checkout / "stages").symlink_to(outside)
-    assert not any(name.startswith("stages") for name in export(checkout)[0])
-
-
 def test_the_size_of_a_package(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "LARGEST_PACKAGE", 1_000_000)
     write(checkout, {"dvc.yaml": "b" * 1_500_000})
@@ -141,13 +134,6 @@ def test_the_size_of_a_package(checkout: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_without_git(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a Git checkout"):
         exports.select(tmp_path)
-
-
-def test_the_commit_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ARCORE_COMMIT", raising=False)
-    assert origin.commit(tmp_path) == "unknown"
-    monkeypatch.setenv("ARCORE_COMMIT", "0123456789ab")
-    assert origin.commit(tmp_path) == "0123456789ab"
 
 
 def test_outputs_and_the_lock_make_no_commit_dirty(checkout: Path) -> None:
@@ -230,27 +216,6 @@ def test_relative_places_are_not_forwarded(name: str, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "place",
-    ["/mnt/x", "sqlite:////mnt/mlflow.db", "file:///mnt/x", "file:/mnt/x", "http://host:5000", ""],
-)
-def test_absolute_places_are_forwarded(place: str) -> None:
-    chosen = jobs.variables({"MLFLOW_TRACKING_URI": place}, [], TRAIN, "abc")
-    assert chosen.get("MLFLOW_TRACKING_URI", "") == place
-
-
-def test_only_places_have_to_be_absolute() -> None:
-    here = {"ARCORE_CLUSTER": "gpu", "ARCORE_AUTOSCALING": "1"}
-    assert here.items() <= jobs.variables(here, [], TRAIN, "abc").items()
-    dvc = jobs.variables({"ARCORE_HOME": "out"}, [], ["dvc", "repro"], "abc")
-    assert dvc["ARCORE_HOME"] == ""
-
-
-def test_plain_settings_of_a_storage_are_forwarded() -> None:
-    uri = "s3://bucket/arcore?endpoint_override=127.0.0.1:5995&scheme=http"
-    assert jobs.variables({"ARCORE_STORAGE": uri}, [], TRAIN, "abc")["ARCORE_STORAGE"] == uri
-
-
-@pytest.mark.parametrize(
     ("command", "home"),
     [
         (TRAIN, "/mnt/home"),
@@ -285,12 +250,6 @@ def test_bad_variables(here: dict[str, str], named: list[str], message: str) -> 
     with pytest.raises(UserError) as raised:
         jobs.variables(here, named, TRAIN, "abc")
     assert str(raised.value) == message
-
-
-def test_a_named_password_goes() -> None:
-    here = {"MLFLOW_TRACKING_URI": "https://me:hunter2@mlflow"}
-    chosen = jobs.variables(here, ["MLFLOW_TRACKING_URI"], TRAIN, "abc")
-    assert chosen["MLFLOW_TRACKING_URI"] == here["MLFLOW_TRACKING_URI"]
 
 
 @pytest.mark.parametrize(
@@ -467,24 +426,6 @@ def test_a_cluster_that_stays_away(at_once: None) -> None:
     assert str(raised.value) == (
         "lost job job at http://127.0.0.1:1, which may run on: closed unexpectedly"
     )
-
-
-def test_a_running_job_is_followed_however_often_its_log_is_cut(at_once: None) -> None:
-    client = Client(["one\n", *[None] * 1100, "two\n"])  # 2.0 ** 1024 is no float
-    log: list[str] = []
-    assert jobs.follow(client, "job", log.append) == 0
-    assert "".join(log) == "one\ntwo\n"
-
-
-def test_an_ended_job_whose_log_is_gone_has_its_status(at_once: None) -> None:
-    """Its host may be."""
-    client = Client(status="FAILED", driver_exit_code=3)
-    client.get_job_logs = raising  # type: ignore[method-assign]
-    assert jobs.follow(client, "job", lambda text: None) == 3
-
-
-def raising(job: str) -> str:
-    raise RuntimeError("closed unexpectedly")
 
 
 @pytest.mark.parametrize("silent", ["get_job_info", "get_job_logs"])

@@ -64,6 +64,6 @@ def test_results_come_in_order_whatever_happens_to_a_worker(own_ray: None, tmp_p
 
 def test_a_cluster_that_is_too_small_is_refused(own_ray: None) -> None:
     large = ClusterConfig(num_workers=4000, cpus_per_worker=1)
-    with pytest.raises(UserError, match="cluster: expected 4000 CPUs for 4000 workers"):
+    with pytest.raises(UserError, match="cluster: expected nodes that hold 4000 workers of 1 CPUs"):
         with pool(large, Squares, ["."], "squaring"):
             raise AssertionError("started")

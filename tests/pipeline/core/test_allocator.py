@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -38,24 +36,3 @@ def test_freed_memory_is_not_faulted_in_again() -> None:
         return int(done.stdout)
 
     assert faults("keep") < 100 < faults("leave")
-
-
-HEAP = """
-from pipeline.core.allocator import keep_freed_memory
-keep_freed_memory()
-kept = bytearray(64 << 20)
-parts = open("/proc/self/smaps").read().split("VmFlags:")
-print(*(part.splitlines()[0] for part in parts[1:]))
-print(next(int(line.split()[1]) for line in open("/proc/self/status") if "VmRSS" in line))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
-def test_huge_pages_are_asked_for_and_only_what_is_used_is_taken() -> None:
-    if not Path("/sys/kernel/mm/transparent_hugepage").exists():
-        pytest.skip("this kernel has no huge pages")
-    done = subprocess.run([sys.executable, "-c", HEAP], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    flags, resident = done.stdout.splitlines()
-    assert "hg" in flags.split()
-    assert int(resident) < 256 << 10  # kB

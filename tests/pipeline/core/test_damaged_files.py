@@ -17,7 +17,7 @@ from pipeline.data import fetching
 from pipeline.datasets.clips import robotic_pushing
 from pipeline.datasets.formats import tfrecords
 from pipeline.datasets.formats.archives import open_archive
-from pipeline.training.history import read_history
+from pipeline.training.training_records import read_history
 
 
 def test_a_damaged_xz_archive(tmp_path: Path) -> None:

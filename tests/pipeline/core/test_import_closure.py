@@ -202,14 +202,6 @@ def test_a_training_covers_no_dataset_and_few_files(code) -> None:
     assert not {f"arcore/{name}.py" for name in apart} & files.keys()
 
 
-def test_a_dataset_of_another_module_changes_no_other(code) -> None:
-    assert "reproductions/datasets/freeway.py" in code.hashes("dataset.freeway")
-    assert "reproductions/datasets/freeway.py" not in code.hashes("dataset.digits")
-    embedded = "pipeline/datasets/embedded/digits.py"
-    assert embedded in code.hashes("dataset.moving_digits")
-    assert embedded not in code.hashes("fetch").keys() | code.hashes("preprocess").keys()
-
-
 def test_the_table_has_every_key(code) -> None:
     values = stage_code.flat(code.table())
     assert list(values) == code.keys()
@@ -265,17 +257,3 @@ def test_a_report_depends_on_which_entries_its_dataset_has(tmp_path: Path) -> No
     (tmp_path / "local").mkdir()
     (tmp_path / "local" / "params.yaml").write_text("experiments: {c-made: {dataset: c}}")
     assert stage_code.entries(tmp_path) == found | {"c": ["c-made"]}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("datasets: 3", "datasets: expected a list, got 3"),
-        ("datasets:\nmixtures: [1]", "mixtures: expected a mapping, got"),
-    ],
-)
-def test_sections_of_other_kinds_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    params = tmp_path / "params.yaml"
-    params.write_text(text)
-    with pytest.raises(UserError, match=f"params.yaml: {message}"):
-        stage_code.entries(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.core.errors import one_line
 from pipeline.core.redaction import Redacting, has_secrets, redacted
-from pipeline.tracking import mlflow_pages, mlflow_store
+from pipeline.tracking import mlflow_store
 
 SECRET = "hunter2"
 URIS = [
@@ -63,4 +63,4 @@ def test_secrets_are_seen(uri: str) -> None:
 
 def test_pages_and_runs_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hunter2@mlflow.example.org/")
-    assert mlflow_pages.run_page("4d1f").startswith("https://mlflow.example.org/#/runs/4d1f")
+    assert mlflow_store.run_page("4d1f").startswith("https://mlflow.example.org/#/runs/4d1f")

@@ -19,7 +19,6 @@ from pyarrow.fs import FileSelector, LocalFileSystem, PyFileSystem, S3FileSystem
 
 from pipeline.core import storage
 from pipeline.core.errors import UserError
-from pipeline.data import shard_reader
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
@@ -122,18 +121,6 @@ def test_publish_does_nothing_where_the_same_is(
     assert content_at(target) == folder_bytes(few_digits)
 
 
-def test_publish_repairs_what_was_purged(place: str, few_digits: Path) -> None:
-    """A scratch disk that is purged keeps the manifest, which is read often."""
-    target = storage.join(place, "digits")
-    storage.publish(few_digits, target)
-    shard = next(name for name in folder_bytes(few_digits) if name.startswith("test"))
-    storage.remove(storage.join(target, shard))
-    with pytest.raises(UserError, match=f"{shard}: shard not found"):
-        shard_reader.read_split(target, "test")
-    storage.publish(few_digits, target)
-    assert content_at(target) == folder_bytes(few_digits)
-
-
 def test_publish_replaces_other_content(place: str, few_digits: Path, tmp_path: Path) -> None:
     target = storage.join(place, "digits")
     other = tmp_path / "other"
@@ -180,11 +167,6 @@ def test_filesystem_of_local_places(workdir: Path) -> None:
     assert isinstance(storage.filesystem("memory://a/b")[0], PyFileSystem)
 
 
-def test_filesystem_of_s3() -> None:
-    found, path = storage.filesystem("s3://b/k/?endpoint_override=127.0.0.1:9&scheme=http")
-    assert isinstance(found, S3FileSystem) and path == "b/k"
-
-
 @pytest.mark.parametrize(
     ("location", "message"),
     [
@@ -199,14 +181,6 @@ def test_unknown_places(location: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as raised:
         storage.filesystem(location)
     assert "\n" not in str(raised.value)
-
-
-@pytest.mark.slow  # the client tries again several times
-def test_a_server_that_does_not_answer_is_named() -> None:
-    uri = "s3://k:secret@b/k?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
-    with pytest.raises(UserError, match="^s3://b/k: cannot read: .*") as raised:
-        storage.read_bytes(uri)
-    assert "\n" not in str(raised.value) and "secret" not in str(raised.value)
 
 
 def test_the_root_is_not_removed() -> None:
@@ -238,16 +212,3 @@ def test_a_kill_midway_leaves_no_half_of_what_is_discarded(
     assert not folder.exists() and len(list(tmp_path.iterdir())) == 1
     storage.discard(folder)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_another_marker_tells_contents_apart(tmp_path: Path) -> None:
-    """Outputs of stages are kept by the file that names their content."""
-    folder, place = tmp_path / "models/toy", tmp_path / "kept"
-    folder.mkdir(parents=True)
-    for content in ("first", "second"):
-        (folder / "training.json").write_text(content)
-        (folder / "history.csv").write_text(f"of the {content}")
-        storage.publish(folder, place, "training.json")
-        assert storage.read_bytes(place / "history.csv") == f"of the {content}".encode()
-    with pytest.raises(UserError, match="search.json: file not found"):
-        storage.publish(folder, place, "search.json")

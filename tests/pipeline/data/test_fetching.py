@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -253,34 +251,12 @@ def test_the_copy_of_a_file_of_ones_own_follows_it(
         preprocessing.preprocess(dataset)
 
 
-def test_what_lies_where_it_is_used_is_told(
-    workdir: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    folder = fetching.fetch(
-        catalog.get_dataset({"name": "mine", "kind": "image_folder", "path": "photos"})
-    )
-    assert caplog.messages == ["mine: nothing to copy, preprocess reads photos where it is"]
-    assert json.loads((folder / "source.json").read_text())["source"] == "in place"
-
-
 def test_home_elsewhere(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCORE_HOME", str(workdir / "home"))
     (workdir / "elsewhere").mkdir()
     monkeypatch.chdir(workdir / "elsewhere")
     folder = fetching.fetch(catalog.get_dataset({"name": "digits"}))
     assert folder == workdir / "home/data/raw/digits" and (folder / "source.json").is_file()
-
-
-@pytest.mark.parametrize("looked_at", [True, False])
-def test_progress_bar_says_what_it_does(
-    workdir: Path, server, capsys, monkeypatch, looked_at: bool
-) -> None:
-    address, folder = server
-    (folder / "toy.data").write_bytes(CONTENT)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: looked_at)
-    fetching.fetch(make_dataset(f"{address}/toy.data"))
-    assert ("downloading toy.data" in capsys.readouterr().err) is looked_at
 
 
 def test_a_gzip_bomb_is_not_unpacked_beyond_the_size_on_record(workdir, monkeypatch) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -18,13 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from arcore.events import Binary, Real
+from arcore.events import Binary
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader, shuffling
 from pipeline.data.loading import Loader
-from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.shuffling import BatchPlan, part
-from pipeline.datasets import read_transforms
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import dynamic_binarize
 from tests.support.toy_datasets import Toy, toy_dataset
@@ -86,9 +81,9 @@ def test_order_of_one_rank_is_that_of_the_recorded_results(
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
-@pytest.mark.parametrize("batch_size", [32, 33, 100, 700])
-@pytest.mark.parametrize("world", [1, 2, 3, 7])
-@pytest.mark.parametrize("shuffle_rows", [1, 1000, 4500])
+@pytest.mark.parametrize("batch_size", [33, 700])
+@pytest.mark.parametrize("world", [1, 3, 7])
+@pytest.mark.parametrize("shuffle_rows", [1, 4500])
 def test_ranks_share_out_an_epoch(
     folder: Path, split: str, batch_size: int, world: int, shuffle_rows: int
 ) -> None:
@@ -125,8 +120,8 @@ def test_ranks_share_out_an_epoch(
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
-@pytest.mark.parametrize("batch_size", [7, 33, 700])
-@pytest.mark.parametrize("world", [2, 3, 7])
+@pytest.mark.parametrize("batch_size", [7, 33])
+@pytest.mark.parametrize("world", [2, 7])
 def test_batches_of_a_small_split_do_not_depend_on_the_ranks(
     folder: Path, split: str, batch_size: int, world: int
 ) -> None:
@@ -287,27 +282,6 @@ def test_sequential_of_fewer_rows_than_ranks(folder: Path) -> None:
     assert sorted(got) == [0, 0, 1, 1, 1]
 
 
-def test_dequantised_rows_are_noisy_anew_each_epoch(tmp_path: Path) -> None:
-    levels = np.random.default_rng(0).integers(0, 4, (300, 3), dtype=np.uint8)
-    data = SplitData(levels, None, "dequantize")
-    dataset = replace(toy(3), event=Real((3,), bin_width=0.25))
-    place = preprocessing.write(
-        dataset, {"train": data, "valid": data, "test": data}, tmp_path / "toy"
-    )
-    loader = Loader(place, "train", BatchPlan(batch_size=100, seed=5))
-    epochs = [torch.cat([batch.x for batch in loader.epoch(epoch)]).numpy() for epoch in (0, 1)]
-    for epoch, got in enumerate(epochs):
-        order = np.random.Generator(np.random.PCG64(np.random.SeedSequence((5, epoch))))
-        rows = order.permutation(300)
-        assert got.dtype == np.float32
-        np.testing.assert_array_equal(np.floor(4 * got), levels[rows])
-        expected = read_transforms.dequantize(levels[rows], rows, epoch, 5, num_levels=4)
-        np.testing.assert_array_equal(got, expected)
-    fixed = torch.cat([batch.x for batch in loader.sequential(77)]).numpy()
-    expected = read_transforms.dequantize(levels, np.arange(300), 0, 0, num_levels=4)
-    np.testing.assert_array_equal(fixed, expected)
-
-
 @pytest.mark.parametrize("shuffle_rows", [1, 2100, 2500])
 def test_dynamic_binarisation_is_of_the_row(
     gray: tuple[Path, np.ndarray], shuffle_rows: int
@@ -338,11 +312,6 @@ def test_dynamic_binarisation_is_of_the_row(
         first = order.permutation(5000)[:99][rank::2]
         x = next(whole.epoch(3)).x
         np.testing.assert_array_equal(x.numpy(), drawn[first])
-
-
-def test_labels_only_if_asked_for(folder: Path) -> None:
-    batch = next(Loader(folder, "train", BatchPlan(batch_size=10)).epoch(0))
-    assert (batch.x.dtype, batch.condition, batch.rows) == (torch.uint8, None, 10)
 
 
 def test_batches_are_the_callers_own(folder: Path) -> None:
@@ -473,56 +442,3 @@ def test_error_in_the_thread_surfaces(tmp_path: Path, fault: str) -> None:
         list(streamed.sequential(10))
     with pytest.raises(UserError, match=expected):
         Loader(place, "train", BatchPlan(batch_size=100))
-
-
-# Memory
-
-STREAM = """
-import sys
-from pathlib import Path
-from pipeline.data.loading import Loader
-
-def peak():
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-
-before = peak()
-loader = Loader(sys.argv[1], "train", batch_size=1000, shuffle_rows=1 << 16)
-rows = sum(len(batch) for batch in loader.epoch(0))
-assert rows == loader.rows
-print(rows, peak() - before)
-"""
-
-
-def repeated(folder: Path, times: int, target: Path) -> Path:
-    """Make a dataset whose training rows are another's, several times, by hard links."""
-    target.mkdir()
-    splits = dict(read_manifest(folder).splits)
-    found = splits["train"].shards * times
-    names = [f"train-{n:05d}-of-{len(found):05d}.parquet" for n in range(len(found))]
-    for shard, name in zip(found, names, strict=True):
-        os.link(folder / shard.file, target / name)
-    splits["train"] = replace(
-        splits["train"],
-        rows=splits["train"].rows * times,
-        shards=tuple(replace(s, file=name) for s, name in zip(found, names, strict=True)),
-    )
-    write_manifest(toy(600), splits, target)
-    return target
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-def test_memory_is_flat_in_the_number_of_rows(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).integers(0, 2, (200_000, 600), dtype=np.uint8)
-    few = SplitData(x[:10])
-    splits = {"train": SplitData(x), "valid": few, "test": few}
-    small = preprocessing.write(toy(600, rows_per_shard=20_000), splits, tmp_path / "small")
-    grown = {}
-    for place in (small, repeated(small, 10, tmp_path / "large")):
-        command = [sys.executable, "-c", STREAM, str(place)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        rows, kilobytes = map(int, output.split())
-        grown[rows] = kilobytes
-    assert list(grown) == [200_000, 2_000_000]
-    assert grown[2_000_000] < 1.3 * grown[200_000], grown
-    assert grown[200_000] < 3.5 * 600 * 65.536, grown

@@ -21,7 +21,6 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.data.shuffling import part
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
-from pipeline.datasets.read_transforms import dynamic_binarize
 from tests.support.refusals import refused
 from tests.support.toy_datasets import Toy, toy_dataset
 
@@ -141,34 +140,11 @@ def read_part(written: Path | str, split: str, rank: int, world_size: int) -> Sp
     return reader.read([part(len(reader), rank, world_size)])
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7, 8])
-def test_ranks_partition_the_split_in_order(written: Path, world_size: int) -> None:
-    for split in ("train", "valid"):
-        whole = shard_reader.read_split(written, split)
-        parts = [read_part(written, split, rank, world_size) for rank in range(world_size)]
-        np.testing.assert_array_equal(np.concatenate([part.x for part in parts]), whole.x)
-        assert whole.labels is not None
-        labels = [part.labels for part in parts if part.labels is not None]
-        np.testing.assert_array_equal(np.concatenate(labels), whole.labels)
-        assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
 def test_a_rank_reads_only_its_shards(written: Path) -> None:
     (written / "train-00001-of-00002.parquet").unlink()
     assert len(read_part(written, "train", rank=0, world_size=2)) == 2500
     with pytest.raises(UserError, match="train-00001-of-00002.parquet: shard not found"):
         read_part(written, "train", rank=1, world_size=2)
-
-
-@pytest.mark.parametrize(("rank", "world_size"), [(2, 2), (-1, 2), (0, 0)])
-def test_rank_out_of_range(rank: int, world_size: int) -> None:
-    with pytest.raises(ValueError, match="rank: expected 0 <= rank <"):
-        part(10, rank, world_size)
-
-
-def test_unknown_split(written: Path) -> None:
-    with pytest.raises(ValueError, match="split: expected one of train, valid, test, got 'dev'"):
-        shard_reader.read_split(written, "dev")
 
 
 def test_bytes_are_deterministic(tmp_path: Path, written: Path) -> None:
@@ -188,21 +164,6 @@ def test_content_hash_ignores_how_rows_are_cut_but_not_rows(tmp_path: Path, writ
     splits["valid"] = replace(splits["valid"], labels=(labels + 1) % 4)
     changed = read_manifest(preprocessing.write(dataset, splits, tmp_path / "changed"))
     assert changed.sha256 != sha256
-
-
-def test_rows_to_be_drawn_keep_their_gray_levels(tmp_path: Path) -> None:
-    dataset = toy(Binary((3,)), None)
-    splits = toy_splits(dataset)
-    gray = np.random.default_rng(1).integers(0, 256, (50, 3), dtype=np.uint8)
-    splits["train"] = SplitData(gray, None, "bernoulli")
-    folder = preprocessing.write(dataset, splits, tmp_path / "toy")
-    train = read_part(folder, "train", 1, 2)
-    assert train.read_transform == "bernoulli"
-    np.testing.assert_array_equal(train.x, gray[25:])
-    bits = dynamic_binarize(train.x, np.arange(25, 50), epoch=0, seed=0)
-    whole = dynamic_binarize(gray, np.arange(50), epoch=0, seed=0)
-    np.testing.assert_array_equal(bits, whole[25:])
-    assert shard_reader.read_split(folder, "valid").read_transform is None
 
 
 def test_rows_to_be_dequantised_keep_their_levels(tmp_path: Path) -> None:
@@ -383,37 +344,6 @@ def test_failure_midway_leaves_the_old_shards_and_nothing_else(
         preprocessing.write(dataset, splits, written)
     assert folder_bytes(written) == before
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
-
-
-def test_leftovers_of_a_killed_run_are_never_read_and_are_removed(tmp_path: Path) -> None:
-    dataset = toy()
-    for state in ("partial", "old"):
-        leftover = tmp_path / f".toy.{state}"
-        leftover.mkdir()
-        (leftover / "train-00000-of-00002.parquet").write_bytes(b"half")
-    with pytest.raises(UserError, match=r"toy.manifest.json: file not found; run python -m stages"):
-        shard_reader.read_split(tmp_path / "toy", "train")
-    preprocessing.write(dataset, toy_splits(dataset), tmp_path / "toy")
-    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
-
-
-def test_rewriting_removes_shards_of_another_cut(tmp_path: Path, written: Path) -> None:
-    dataset = toy(rows_per_shard=9999)
-    preprocessing.write(dataset, toy_splits(dataset), written)
-    assert len(list(written.glob("*.parquet"))) == 3
-
-
-def test_full_disk_is_an_oserror_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(self: Path, data: object) -> int:
-        raise OSError(28, "No space left on device", str(self))
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    dataset = toy()
-    with pytest.raises(OSError, match="No space left"):
-        preprocessing.write(dataset, toy_splits(dataset), tmp_path / "toy")
-    assert list(tmp_path.iterdir()) == []
 
 
 # Bad rows

@@ -22,7 +22,7 @@ from arcore.events import Levels
 from arcore.models.wavenet import WaveNet
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import preprocessing, shard_reader, sound_batches, sound_loading
+from pipeline.data import preprocessing, shard_reader, sound_batches
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets import catalog
@@ -92,36 +92,6 @@ def test_waves_go_around(tmp_path: Path) -> None:
         sound_files.encode(sound_files.read_samples(tmp_path / "a.wav", Hearing(8000), "a")), levels
     )
     assert sound_files.count_samples(tmp_path / "a.wav", Hearing(8000), "a") == 256
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (
-            lambda path: write_wave(path, rate=16000),
-            "expected 8000 Hz (or option resample), got 16000",
-        ),
-        (lambda path: write_wave(path, channels=2), "expected one channel (or option mix), got 2"),
-        (lambda path: write_wave(path, count=0), "expected a sample at least, got 'none'"),
-        (
-            lambda path: path.write_bytes(write_wave(path)[:-50]),
-            "expected samples as many as the header says, whole",
-        ),
-        (
-            lambda path: path.write_bytes(write_wave(path)[:20]),
-            "expected a WAV, FLAC or Ogg file, whole: ",
-        ),
-        (lambda path: path.write_bytes(b"ID3" * 50), "expected a WAV, FLAC or Ogg file, whole: "),
-    ],
-)
-def test_bad_waves_get_one_line(damage: object, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "bad.wav"
-    assert callable(damage)
-    damage(path)
-    with pytest.raises(UserError) as caught:
-        sound_files.read_samples(path, Hearing(8000), path)
-    assert str(caught.value).startswith(f"{path}: {message}")
-    assert "\n" not in str(caught.value)
 
 
 # -- datasets
@@ -211,7 +181,7 @@ def test_an_epoch_covers_every_sample_exactly_once(
     total, seen, offsets = 0, 0, []
     rows = 500 if window == 1 else 50
     loaders = [
-        sound_loading.SoundLoader(folder, "test", model, BatchPlan(
+        sound_batches.SoundLoader(folder, "test", model, BatchPlan(
             rank=rank, world_size=world, batch_size=rows, seed=3, window=window,
         ))
         for rank in range(world)
@@ -221,7 +191,7 @@ def test_an_epoch_covers_every_sample_exactly_once(
         for batch in batches:
             x, spans = batch.x, batch.scored
             assert (spans[:, 1] > spans[:, 0]).all()
-            assert 0 <= x.shape[1] - spans[:, 1].max() < sound_loading.GRAIN
+            assert 0 <= x.shape[1] - spans[:, 1].max() < sound_batches.GRAIN
             assert window is None or (spans[:, 1] - spans[:, 0]).max() <= window
             seen += int((spans[:, 1] - spans[:, 0]).sum())
             for row, (first, end) in zip(x, spans.tolist(), strict=True):
@@ -241,7 +211,7 @@ def test_an_epoch_covers_every_sample_exactly_once(
 @every_condition
 def test_windows_add_up_to_whole_rows(folder: Path, condition: dict) -> None:
     model = build(**condition)
-    loader = sound_loading.SoundLoader(folder, "valid", model, BatchPlan(batch_size=16, window=70))
+    loader = sound_batches.SoundLoader(folder, "valid", model, BatchPlan(batch_size=16, window=70))
     with torch.no_grad():
         windows = sum(
             model(batch.x, batch.condition, batch.scored).sum() for batch in loader.epoch(1)
@@ -277,7 +247,7 @@ def test_evaluation_scores_rows_in_their_order(folder: Path, condition: dict) ->
 
 def test_splits_that_do_not_fit_in_memory_are_refused(folder: Path) -> None:
     with pytest.raises(UserError, match=r"trainer.shuffle_rows: expected >= 960, all rows"):
-        sound_loading.SoundLoader(folder, "train", build(), BatchPlan(shuffle_rows=100))
+        sound_batches.SoundLoader(folder, "train", build(), BatchPlan(shuffle_rows=100))
 
 
 @pytest.mark.parametrize(
@@ -414,7 +384,7 @@ def test_back_off_is_a_distribution_and_uses_its_context() -> None:
 def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
     dataset = catalog.get_dataset({"name": "tones"})
     splits = [shard_reader.read_split(folder, split) for split in catalog.SPLITS]
-    measured = baselines.measure(dataset, Levels(16, (None,)), tones.SOUND, *splits)
+    measured = baselines.measure_sounds(dataset, Levels(16, (None,)), tones.SOUND, *splits)
     bits = {one.label.split(" (")[0]: one.score.bits_per_dim for one in measured}
     assert bits["uniform"] == pytest.approx(4, abs=1e-12)
     assert (
@@ -427,7 +397,7 @@ def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
     for x, length in zip(garbage, sound_batches.lengths(splits[2]), strict=True):
         x[length:] = 9
     padded = SplitData(garbage, splits[2].labels, None)
-    again = baselines.measure(dataset, Levels(16, (None,)), tones.SOUND, *splits[:2], padded)
+    again = baselines.measure_sounds(dataset, Levels(16, (None,)), tones.SOUND, *splits[:2], padded)
     assert again == measured
 
 

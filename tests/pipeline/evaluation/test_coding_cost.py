@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,6 @@ from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import coding_cost, scoring
-from pipeline.evaluation.reading import Evaluated, ModelConfig
-from pipeline.evaluation.result_records import Coded, Result, Score
-from pipeline.reporting import comparison
-from tests.support import reports
 from tests.support.cases import randomize
 
 
@@ -74,26 +69,3 @@ def test_what_the_coder_refuses_is_said_in_one_line(monkeypatch) -> None:
     monkeypatch.setattr(arcore.coded_batches, "LONGEST", 3)
     with pytest.raises(UserError, match=r"toy: evaluation.coded: x: .*at most 3 steps"):
         coding_cost.measure(model, split, rows, "toy")
-
-
-@pytest.mark.parametrize(
-    ("event", "unit", "nats", "coded", "mean_size", "said"),
-    [
-        (Binary((1, 8, 8)), "nats", 20.0, Coded(coded_bytes=3_610, coded_seconds=2.0), None,
-         ("20.02 (+0.09 %)", "500 rows/s")),
-        (Binary((1, 8, 8)), "bits_per_dim", 20.0, Coded(coded_bytes=3_610), None,
-         ("0.4512 (+0.09 %)", None)),
-        (Binary((1, 8, 8)), "nats", 20.0, None, None, (None, None)),
-        (Levels(256, (None,)), "bits_per_dim", 693.0, Coded(coded_bytes=125_000), 1000.0,
-         ("1.0000 (+0.02 %)", None)),
-    ],
-)  # fmt: skip
-def test_words(event, unit, nats, coded, mean_size, said) -> None:
-    result = Result(
-        experiment="toy", dataset="toy", model="nade", num_members=1, unit=unit, coded=coded,
-        score=Score.from_nats(nats, 0.1, event, mean_size), num_rows=1000, mean_size=mean_size,
-    )  # fmt: skip
-    config = ModelConfig({}, event, {"name": "nade"}, None, None)
-    read = Evaluated(result=result, config=config, event=event, folder=Path("toy"))
-    (texts,) = reports.texts(comparison.compare("toy", [read], None, []))
-    assert (texts.get("coded"), texts.get("coding")) == said

@@ -29,7 +29,6 @@ from pipeline.evaluation import (
     reading,
     result_files,
     scoring,
-    video_figures,
 )
 from pipeline.experiments import compose
 from pipeline.reporting import comparison
@@ -103,22 +102,6 @@ def test_more_members_than_masks_are_refused(project) -> None:
     assert not any(Path("evaluation/digits_binary").iterdir())
 
 
-def test_a_gpu_that_is_asked_for_and_not_there_is_one_line(project, monkeypatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"cluster.use_gpu: expected a CUDA device on this mach"):
-        evaluated("cluster.use_gpu=true")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert evaluated()["num_rows"] > 0, "on the CPU, unless a GPU is asked for"
-
-
-def test_a_model_of_other_training_rows_is_refused(project) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    params["experiments"]["toy"].setdefault("trainer", {})["train_rows"] = 50
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-    with pytest.raises(UserError, match=r"trainer.train_rows: expected 50 as .* got None; run"):
-        evaluated()
-
-
 def test_other_shards_are_refused(project) -> None:
     config_file = Path("models/toy/config.yaml")
     described = yaml.safe_load(config_file.read_text()) | {"dataset_sha256": "0" * 64}
@@ -127,19 +110,10 @@ def test_other_shards_are_refused(project) -> None:
         evaluated()
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("config.yaml", "{", "damaged model folder"),
-        ("config.yaml", "model: {}", "damaged model folder"),
-        ("config.yaml", "3", "damaged model folder"),
-        ("training.json", "{", "damaged model folder"),
-        ("model.safetensors", "x", "not a readable safetensors file"),
-    ],
-)
-def test_a_damaged_model_folder_is_one_line(project, name: str, text: str, message: str) -> None:
-    Path("models/toy", name).write_text(text)
-    with pytest.raises(UserError, match=message) as caught:
+@pytest.mark.parametrize("name", ["config.yaml", "training.json", "model.safetensors"])
+def test_a_damaged_model_folder_is_one_line(project, name: str) -> None:
+    Path("models/toy", name).write_text("{")
+    with pytest.raises(UserError, match="damaged model folder|not a readable safe") as caught:
         evaluated()
     assert "\n" not in str(caught.value)
 
@@ -203,7 +177,7 @@ def test_events_that_are_no_pictures_are_rows_of_a_matrix(shape: tuple[int, ...]
     figure = image_figures.sample_figure({"samples": drawn, "real": drawn}, event)
     assert figure.axes[0].images[0].get_array().shape == (7, event.size)
     figure.canvas.draw()
-    assert not video_figures.are_clips(event)
+    assert not image_figures.are_clips(event)
 
 
 def test_strips_of_reals_have_the_range_of_the_real_images(tmp_path: Path) -> None:
@@ -305,20 +279,6 @@ def test_a_bound_is_the_sum_of_what_its_levels_cost(latent_project) -> None:
     assert summary["level_nats"] == levels
     result = result_files.read(newest())
     assert result.bound is not None and dict(result.bound.level_nats) == levels
-
-
-def test_pictures_show_what_each_level_varies(latent_project, monkeypatch) -> None:
-    shown = []
-    draw = image_figures.sample_figure
-    monkeypatch.setattr(
-        image_figures,
-        "sample_figure",
-        lambda events, event: shown.append(events) or draw(events, event),
-    )
-    evaluated(*FEW)
-    titles = [f"only {level} noise varies" for level in ("top", "latent", "pixels")]
-    assert list(shown[0]) == ["samples", "real", *titles]
-    assert all(x.shape == (4, 1, 8, 8) for x in shown[0].values())
 
 
 def test_further_test_splits_are_scored_as_the_first_is(project) -> None:

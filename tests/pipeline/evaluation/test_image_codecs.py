@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arcore.events import Binary, Event, Levels, Real
+from arcore.events import Binary, Levels, Real
 from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
@@ -57,20 +57,6 @@ def test_round_trip(event: Levels) -> None:
             assert decoded.dtype == np.uint8 and decoded.shape == event.shape
             np.testing.assert_array_equal(decoded, image)
             assert codec.encode(image, event) == data, "the same bytes each time"
-
-
-@pytest.mark.parametrize(
-    ("event", "mode"),
-    [(Binary((1, 8, 8)), "1"), (Levels(17, (1, 8, 8)), "L"), (Levels(256, (3, 8, 8)), "RGB")],
-)
-def test_png_is_a_file_of_the_levels_in_the_fewest_bits(event: Levels, mode: str) -> None:
-    image = images(event)[0]
-    with Image.open(io.BytesIO(image_codecs.CODECS["png"].encode(image, event))) as picture:
-        assert (picture.format, picture.mode) == ("PNG", mode)
-        if mode == "RGB":
-            np.testing.assert_array_equal(np.asarray(picture), image.transpose(1, 2, 0))
-    with Image.open(io.BytesIO(image_codecs.CODECS["webp"].encode(image, event))) as picture:
-        assert picture.format == "WEBP"
 
 
 def test_every_byte_counts() -> None:
@@ -129,20 +115,10 @@ def test_a_codec_that_loses_something_is_caught() -> None:
         image_codecs.measure(lossy, images(event), event)
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        Levels(257, (1, 8, 8)),
-        Levels(256, (2, 8, 8)),
-        Levels(256, (64,)),
-        Levels(256, (20, 1, 8, 8)),
-        Levels(256, (1, None, 8)),
-        Real((1, 8, 8)),
-    ],
-    ids=str,
-)
-def test_other_events_have_no_codecs(event: Event) -> None:
-    assert not image_codecs.applies(event)
+def test_other_events_have_no_codecs() -> None:
+    shapes = [(2, 8, 8), (64,), (20, 1, 8, 8), (1, None, 8)]
+    others = [Levels(257, (1, 8, 8)), Real((1, 8, 8)), *(Levels(256, shape) for shape in shapes)]
+    assert not any(map(image_codecs.applies, others))
 
 
 def test_the_stage_measures_all_test_images(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arcore.events import Binary, Event, Gray, Levels
+from arcore.events import Binary, Gray, Levels
 from pipeline.core import paths
 from pipeline.data import fetching, preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
@@ -93,18 +93,9 @@ def test_frames_that_are_coded_with_later_ones_are_refused() -> None:
         video_codecs.encode(both_ways, clips(event)[0])
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        Levels(257, (4, 1, 8, 8)),
-        Levels(256, (4, 2, 8, 8)),
-        Levels(256, (3, 8, 8)),
-        Gray((4, 1, 8, 8)),
-    ],
-    ids=str,
-)
-def test_other_events_have_no_codecs(event: Event) -> None:
-    assert not video_codecs.applies(event)
+def test_other_events_have_no_codecs() -> None:
+    others = [Levels(257, (4, 1, 8, 8)), Levels(256, (4, 2, 8, 8)), Levels(256, (3, 8, 8))]
+    assert not any(map(video_codecs.applies, [*others, Gray((4, 1, 8, 8))]))
 
 
 def test_the_stage_measures_clips_as_they_are_evaluated(workdir: Path) -> None:

@@ -44,17 +44,6 @@ def test_what_overrides_change_has_a_name_of_its_own(
     assert "evaluated_as" not in config.to_dict()
 
 
-def test_names_of_lists_differ_though_they_look_alike(project: Path) -> None:
-    one, two = (compose.load("toy", [f"model.hidden={h}"]).name for h in ("[5,5]", "[55]"))
-    assert one != two and one.startswith("toy--model.hidden-5-5-") and len(one) < 80
-
-
-def test_an_entry_has_no_such_name(workdir: Path) -> None:
-    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy--seed-1": ENTRY}}))
-    with pytest.raises(UserError, match="expected a name without '--', got 'toy--seed-1'"):
-        compose.load("toy--seed-1")
-
-
 @pytest.mark.parametrize(
     ("override", "meant"),
     [

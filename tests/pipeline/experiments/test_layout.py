@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -67,12 +64,6 @@ def test_entries_of_a_folder_are_read_with_the_others(workdir: Path) -> None:
     local.write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
     with pytest.raises(UserError, match="local/params.yaml: experiments: expected names that"):
         params_file.read_params()
-
-
-def test_a_value_that_looks_like_a_date_is_kept() -> None:
-    """OmegaConf reads it as a text."""
-    dated = HOURS.replace("variant: fixed order", "variant: 2016-01-01", 1)
-    assert dated != HOURS and layout.completed(dated) == dated
 
 
 @pytest.mark.parametrize(
@@ -138,11 +129,6 @@ experiments:
     assert yaml.safe_load(done) == kept
 
 
-def test_a_list_is_refused_as_an_entry() -> None:
-    with pytest.raises(UserError, match="experiments.a: expected a mapping, got"):
-        layout.completed("experiments:\n  a: [1]\n")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -158,28 +144,6 @@ def test_a_broken_file_is_one_line(text: str, message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}") as caught:
         layout.completed(text)
     assert "\n" not in str(caught.value)
-
-
-def test_dvc_yaml_is_short() -> None:
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 230
-
-
-@pytest.mark.parametrize(
-    "arguments", [["evaluate@digits-nade"], ["--collapse-foreach-matrix", "--mermaid", "dvc.yaml"]]
-)
-def test_graphs_fit_120_columns(arguments: list[str]) -> None:
-    """The commands of docs/pipeline.md."""
-    assert f"dvc dag {' '.join(arguments)}" in (ROOT / "docs" / "pipeline.md").read_text()
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "dag", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"DVC_NO_ANALYTICS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert 5 < len(lines) < 70 and max(len(line.rstrip()) for line in lines) <= 120
 
 
 def test_the_command_line_completes_a_file_once(

@@ -16,7 +16,6 @@ from pipeline.core.errors import UserError
 from pipeline.core.yaml_settings import dump_yaml
 from pipeline.datasets import catalog
 from pipeline.experiments import compose, groups, params_file
-from pipeline.search import spec
 
 ENTRY: dict[str, Any] = {"dataset": "digits", "model": "made"}
 
@@ -136,15 +135,6 @@ def test_a_model_by_hand_is_chosen_by_its_group(workdir: Path) -> None:
     with pytest.raises(UserError) as caught:
         compose.load("toy", ["model.name=nade"])
     assert str(caught.value) == OTHER
-
-
-def test_a_search_is_over_one_model(workdir: Path) -> None:
-    space = {"model.name": {"choice": ["made", "nade"]}}
-    write(yaml.safe_dump({"experiments": {}, "searches": {"all": ENTRY | {"space": space}}}))
-    search = spec.load_search("all")
-    assert search.experiment({"model.name": "made"}).model["name"] == "made"
-    with pytest.raises(UserError, match=r"^searches.all: model.name: expected 'made', .*'nade'$"):
-        search.experiment({"model.name": "nade"})
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from pipeline.reporting import (
     numbers,
     published,
     report_files,
-    terminal,
     use_sections,
 )
 from pipeline.uses.use_records import Number
@@ -228,7 +227,7 @@ def test_the_stage_writes_all_files_and_shows_them(files, monkeypatch, capsys):
     page = Path("reports/binarized_mnist/report.html").absolute()
     assert shown[6].strip() == str(page) and "published" not in " ".join(shown[7:])
     with pytest.raises(UserError, match="run `python -m stages.report dna`"):
-        terminal.show(["dna"])
+        index.show(["dna"])
 
 
 def test_ten_rows_of_a_dataset_are_shown(files):
@@ -237,7 +236,7 @@ def test_ten_rows_of_a_dataset_are_shown(files):
         files.evaluated("binarized_mnist", f"binarized_mnist-{number}", 88.0 + number)
     reports.conditional(files, "binarized_mnist", "binarized_mnist-of_a_class", 50.0)
     report_files.write("binarized_mnist")
-    *_, more, page = lines = terminal.show().splitlines()
+    *_, more, page = lines = index.show().splitlines()
     rows = lines[3:-2]
     assert len(rows) == 10 and more.strip() == "... and 3 more" and page.endswith("report.html")
     assert "of_a_class" in rows[-1] and "mnist-0" in rows[0], "conditional ones do not compare"

@@ -15,8 +15,7 @@ import psutil
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.repro.lanes import Lanes
-from pipeline.repro.repro_display import ReproDisplay
+from pipeline.repro.update_targets import Stages
 from tests.places import ROOT
 
 INTERRUPTED = "error: interrupted; what is done is kept, rerun to go on\n"
@@ -98,7 +97,7 @@ def test_a_project_is_brought_up_to_date_in_lanes(project: Path) -> None:
     assert (project / "table").read_text() == "made\n" * 3
     lines = done.stdout.splitlines()
     assert "report a" in lines[-2] and lines[-2].startswith("["), lines
-    assert " s in all: " in lines[-1]
+    assert lines[-1].endswith(" s in all")
     assert max(map(len, lines)) <= 120 and "\x1b" not in done.stdout
     again = repro(project)
     assert (again.returncode, again.stdout) == (0, "up to date\n")
@@ -121,62 +120,34 @@ def hangups(action: signal.Handlers) -> Iterator[None]:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_request_to_end_reaches_the_stages(project: Path, number: signal.Signals) -> None:
-    with hangups(signal.SIG_DFL):  # whatever runs the tests
+@pytest.mark.parametrize("under_nohup", [False, True])
+def test_a_request_to_end_reaches_the_stages(project: Path, under_nohup: bool) -> None:
+    with hangups(signal.SIG_IGN if under_nohup else signal.SIG_DFL):
         process = waiting(project)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) > 2, "the server, DVC and what it runs"
-    process.send_signal(number)
+    process.send_signal(signal.SIGHUP)
+    if under_nohup:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+        process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (1, INTERRUPTED)
     gone, alive = psutil.wait_procs(below, timeout=30)
     assert not alive
 
 
-@pytest.mark.e2e
-def test_under_nohup_it_outlives_the_terminal(project: Path) -> None:
-    with hangups(signal.SIG_IGN):
-        process = waiting(project)
-    process.send_signal(signal.SIGHUP)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=2)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (1, INTERRUPTED)
-
-
-@pytest.mark.parametrize("written", ["Updating lock file 'dvc.lock'", ""], ids=["stale", "same"])
-def test_a_stage_that_fails_before_it_runs_is_the_one_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str
+def test_the_last_lines_of_a_stage_that_fails_are_said(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = f"""Running stage 'train@one':
-> cat data
-of the first
-{written}
-
-ERROR: failed to reproduce 'train@two': missing data 'source': gone"""
-    (tmp_path / "dvc.py").write_text(f"print({said!r})\nraise SystemExit(255)\n")
-    log = tmp_path / "repro.log"
-    lanes = Lanes(1, os.environ | {"PYTHONPATH": str(tmp_path)}, ReproDisplay(2, 1), log)
-    with pytest.raises(UserError) as failed:
-        lanes.run([("train@one", "train@two")])
-    assert str(failed.value).splitlines() == [
-        f"train@two failed (all output: {log}):", said.splitlines()[-1]
-    ]  # fmt: skip
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("[1/2] train one ") and lines[1].startswith("train two failed; ")
-
-
-def test_the_last_line_fits_the_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    display = ReproDisplay(9, 1)
-    for kind in ("preprocess", "train", "evaluate", "codecs", "report", "register", "use"):
-        display.ended(0, f"{kind}@a", 1234.5)
-    capsys.readouterr()
-    for columns, widest in ((80, 80), (200, 120)):
-        monkeypatch.setenv("COLUMNS", str(columns))
-        display.close()
-        lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 2 and 70 < max(map(len, lines)) <= widest
+    said = "Running stage 'train@one':\nERROR: failed to reproduce 'train@one': gone"
+    (workdir / "dvc.py").write_text(f"print({said!r})\nraise SystemExit(255)\n")
+    variables = os.environ | {"PYTHONPATH": str(workdir)}
+    stages = Stages({"train@one": set(), "evaluate@one": {"train@one"}}, variables)
+    with pytest.raises(
+        UserError, match=r"^train@one failed \(all output: .*repro.log\):"
+    ) as failed:
+        stages.run(2)
+    assert str(failed.value).splitlines()[1:] == said.splitlines()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("train one failed; ")

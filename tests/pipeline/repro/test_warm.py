@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from pipeline.core import paths
-from pipeline.repro.warm import VARIABLE, warmed
+from pipeline.repro.warm import VARIABLE
 from tests.places import ROOT
 
 STAGE = """
@@ -45,11 +46,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+STARTER = """
+import json, os, psutil, sys
+from pipeline.repro.warm import warmed
+with warmed(dict(os.environ)) as variables:
+    print(json.dumps([psutil.Process().children()[0].pid, variables]), flush=True)
+    sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="module")
-def variables(folder: Path) -> Iterator[dict[str, str]]:
+def starter(folder: Path) -> Iterator[subprocess.Popen[str]]:
     path = f"{folder}{os.pathsep}{ROOT}"
-    with warmed(dict(os.environ) | {"PYTHONPATH": path, "GIVEN": "at the start"}) as found:
-        yield found
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER],
+        env=os.environ | {"PYTHONPATH": path, "GIVEN": "at the start"},
+        cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        yield process
+
+
+@pytest.fixture(scope="module")
+def server(starter: subprocess.Popen[str]) -> tuple[psutil.Process, dict[str, str]]:
+    assert starter.stdout is not None
+    number, variables = json.loads(starter.stdout.readline())
+    return psutil.Process(number), variables
+
+
+@pytest.fixture(scope="module")
+def variables(server: tuple[psutil.Process, dict[str, str]]) -> dict[str, str]:
+    return server[1]
 
 
 def start(variables: dict[str, str], folder: Path, word: str) -> subprocess.Popen[str]:
@@ -103,32 +129,13 @@ def test_a_stage_ends_with_the_repro_that_runs_it(variables, folder, warm: bool)
     repro.wait()
 
 
-STARTER = """
-import os, psutil, sys
-from pipeline.repro.warm import warmed
-with warmed(dict(os.environ)):
-    print(psutil.Process().children()[0].pid, flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_the_server_ends_with_the_process_that_started_it() -> None:
-    starter = subprocess.Popen(
-        [sys.executable, "-c", STARTER],
-        cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert starter.stdout is not None
-    server = psutil.Process(int(starter.stdout.readline()))
-    starter.kill()
-    starter.communicate()
-    began = time.monotonic()
-    while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() - began < 60
-        time.sleep(0.1)
-
-
 def test_without_a_server_a_stage_runs_by_itself(variables, folder) -> None:
     gone = variables | {VARIABLE: str(folder / "nobody")}
     out, err = (process := start(gone, folder, "go")).communicate("", timeout=100)
     assert process.returncode == 0, err
     assert out == f"{folder} ['go'] now False\n"
+
+
+def test_the_server_ends_with_the_process_that_started_it(variables, starter, server) -> None:
+    starter.kill()
+    assert not psutil.wait_procs([server[0]], timeout=60)[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +14,10 @@ import yaml
 
 from pipeline.core.errors import SiteError
 from pipeline.search import callback, spec
-from pipeline.search.callback import TrialLogger
-from pipeline.search.trial_records import TrialRecords
-from pipeline.search.trials import TrialRecord, checkpoints_of
-from pipeline.training.training_records import EpochRecord, TrainingReport
+from pipeline.search.callback import TrialLogger, TrialRuns
+from pipeline.search.trials import TrialRecord, TrialRecords, checkpoints_of
+from pipeline.tracking import mlflow_store
+from pipeline.training.training_records import EpochRecord
 
 VALUES = {"model.ordering": "raster"}
 ENTRY: dict[str, Any] = {
@@ -60,7 +59,7 @@ def record(number: int, status: str, **changes: Any) -> TrialRecord:
 
 
 def logger_of(records: TrialRecords) -> TrialLogger:
-    return TrialLogger(records.search, records, None, "arcore-toy", "hash")
+    return TrialLogger(records, TrialRuns(records.search, None, "arcore-toy", "hash"))
 
 
 def test_a_trial_whose_process_never_ran_fails_alone(records: TrialRecords, workdir: Path) -> None:
@@ -71,7 +70,6 @@ def test_a_trial_whose_process_never_ran_fails_alone(records: TrialRecords, work
     assert records.all()[0].to_dict() | {"code_sha256": None} == record(
         2, "failed", problem="ActorDiedError: it died", lost=True
     ).to_dict() | {"code_sha256": None}
-    assert logger.ended == 1
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(59.0, "unfinished"), (61.0, "stopped")])
@@ -103,36 +101,20 @@ def test_trials_that_are_interrupted_late_are_no_ended_ones(records: TrialRecord
 
 def test_the_best_of_failed_trials_is_none(records: TrialRecords) -> None:
     records.keep(record(1, "failed", problem="it is NaN"))
-    assert logger_of(records)._best() == "none is valid yet"
+    assert logger_of(records).best() == "none is valid yet"
     records.keep(record(2, "finished", history=(EPOCH,)))
-    assert logger_of(records)._best() == "best 9.000 (trial 2)"
+    assert logger_of(records).best() == "best 9.000 (trial 2)"
 
 
-def test_the_run_of_a_trial_that_the_budget_ended_is_closed(
-    records: TrialRecords, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ray Tune says nothing of its end."""
-    logger, closed = logger_of(records), []
-    monkeypatch.setattr(logger, "_track", lambda what: what())
-    monkeypatch.setattr(logger, "_close", lambda ended: closed.append((ended.number, ended.status)))
-    logger.on_experiment_end([FakeTrial(1, "TERMINATED")])
-    assert closed == [(1, "stopped")]
-
-
-def test_an_epoch_that_is_reported_again_counts_once(
-    records: TrialRecords, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_epoch_that_is_reported_again_counts_once(records: TrialRecords) -> None:
     """A trial that goes on reports again what the search may not know."""
-    logger, logged, trial = logger_of(records), [], FakeTrial(1)
-    monkeypatch.setattr(logger, "_track", logged.append)
-    report = TrainingReport(record=EPOCH)
+    logger, trial = logger_of(records), FakeTrial(1)
     logger.on_trial_start(0, [trial], trial)
     for _ in range(2):
-        logger.on_trial_result(0, [trial], trial, report.to_dict())
-    assert records[1].history == (EPOCH,) and len(logged) == 2, "its start, and one epoch"
-    timed = report.to_dict() | {"sampling_seconds": 0.5}
-    logger.on_trial_result(0, [trial], trial, timed)
-    assert records[1].sampling_seconds == 0.5 and len(logged) == 2
+        logger.on_trial_result(0, [trial], trial, EPOCH.to_dict() | {"training_iteration": 1})
+    assert records[1].history == (EPOCH,)
+    logger.on_trial_result(0, [trial], trial, EPOCH.to_dict() | {"sampling_seconds": 0.5})
+    assert records[1].sampling_seconds == 0.5 and records[1].history == (EPOCH,)
 
 
 def test_checkpoints_of_a_trial_that_ended_are_removed(
@@ -157,38 +139,27 @@ def raising(error: Exception) -> Callable[..., None]:
     return fail
 
 
-def test_a_store_that_is_away_is_not_asked_for_each_trial(
-    records: TrialRecords, monkeypatch: pytest.MonkeyPatch
+def test_trials_get_their_runs_once(
+    records: TrialRecords, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host that is switched off lets each attempt wait."""
-    logger, asked, answers = logger_of(records), [], [None, "a run"]
-    now = [1000.0]
-
-    def start_run(*given: object) -> str | None:
-        asked.append(given[1])
-        return answers.pop(0)
-
-    monkeypatch.setattr(callback.mlflow_store, "start_run", start_run)
-    monkeypatch.setattr(callback.time, "monotonic", lambda: now[0])
-    for number in (1, 2, 3):
-        records.keep(record(number, "finished"))
-        assert logger._logger(number).run_id is None
-    assert asked == ["toy trial 1"]
-    now[0] += callback.DOWN_SECONDS
-    assert logger._logger(3).run_id == "a run" and asked == ["toy trial 1", "toy trial 3"]
-
-
-def test_trials_that_ended_while_the_store_was_away_get_their_runs_at_the_end(
-    records: TrialRecords, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logger, closed = logger_of(records), []
-    for number, status in ((1, "finished"), (2, "failed"), (3, "unfinished")):
-        records.keep(record(number, status))
-    logger._loggers[1] = callback.run_logger.RunLogger(None)
-    logger._down_until = math.inf
-    for number in (1, 2, 3):  # as they start
-        logger._logger(number)
-    monkeypatch.setattr(logger, "_track", lambda what: what())
-    monkeypatch.setattr(logger, "_close", lambda ended: closed.append(ended.number))
-    logger.on_experiment_end([])
-    assert closed == [2] and logger._down_until == -math.inf
+    """Those that ended, also while the store was away, or just before the search was killed."""
+    parent = mlflow_store.start_run("arcore-toy", "tune toy", "parent", {}, {})
+    runs = TrialRuns(records.search, parent, "arcore-toy", "hash")
+    with monkeypatch.context() as away:
+        away.setattr(mlflow_store, "client", raising(OSError("away")))
+        assert not runs.log([record(1, "finished", history=(EPOCH,))])
+    table = [
+        record(1, "finished", history=(EPOCH,)),
+        record(2, "failed", problem="it is NaN"),
+        record(3, "unfinished", history=(EPOCH,)),
+    ]
+    killed = mlflow_store.start_run("arcore-toy", "toy trial 1", f"hash:{parent}:1", {}, {})
+    assert runs.log(table) and runs.log(table)
+    store = mlflow_store.client()
+    where = store.get_experiment_by_name("arcore-toy").experiment_id
+    nested = mlflow_store.find_runs(store, where, "mlflow.parentRunId", str(parent))
+    ended = {run.data.tags["trial"]: (run.info.status, run.info.run_id) for run in nested}
+    assert ended.keys() == {"1", "2"} and ended["2"][0] == "FAILED"
+    assert ended["1"] == ("FINISHED", killed)
+    history = store.get_metric_history(killed, "valid_nats")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 9.0)]

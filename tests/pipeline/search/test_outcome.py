@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from pipeline.core.errors import UserError
-from pipeline.search import objectives, outcome, spec
-from pipeline.search.trials import TrialRecord, best
+from pipeline.search import outcome, spec
+from pipeline.search.trials import TrialRecord, front
 from pipeline.training.training_records import EpochRecord
 
 ENTRY = {
@@ -58,13 +58,13 @@ ALIKE = trial(1, 0.0).values
 RATE = "trainer.optimizer.learning_rate"
 
 
-def summarize(search: spec.Search, table: list[TrialRecord]) -> outcome.SearchRecord:
+def summarize(search: spec.Search, table: list[TrialRecord]) -> dict[str, Any]:
     where = {"run_id": "run", "mlflow_experiment": "arcore-toy", "commit": "abc"}
     where["command"] = "python -m stages.tune toy"
     return outcome.summarize(search, table, seconds=2.0, device="cpu (a, 1 thread)", **where)
 
 
-def written(search: spec.Search, table: list[TrialRecord], record: outcome.SearchRecord) -> Path:
+def written(search: spec.Search, table: list[TrialRecord], record: dict[str, Any]) -> Path:
     folder = Path("written")
     folder.mkdir(exist_ok=True)
     outcome.write(search, table, record, folder)
@@ -121,9 +121,9 @@ def test_two_objectives_have_a_front_and_importances_each(workdir) -> None:
         for number, place in places.items()
         if not any(a < place[0] and b < place[1] for a, b in places.values())
     ]
-    assert sorted(record.front) == unbeaten and record.front[0] == record.best_trial
+    assert sorted(record["front"]) == unbeaten and record["front"][0] == record["best_trial"]
     quick = replace(table[-1], sampling_seconds=0.1)
-    assert objectives.front([*table[:-1], quick]) == record.front, "a failed trial is on none"
+    assert front([*table[:-1], quick]) == record["front"], "a failed trial is on none"
     out = written(search, table, record)
     with open(out / "trials.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -157,14 +157,6 @@ def test_an_entry_that_failed_has_no_value(workdir) -> None:
     assert summary == {"valid_nats": 9.0}
 
 
-def test_importance_finds_what_matters(search: spec.Search) -> None:
-    shares = outcome.importances(search, varied())
-    assert set(shares) == set(ENTRY["space"])
-    assert max(shares, key=lambda name: shares[name]) == "trainer.optimizer.learning_rate"
-    assert shares["trainer.optimizer.learning_rate"] > 0.7
-    assert sum(shares.values()) <= 1
-
-
 def test_what_two_parameters_do_together_is_neithers_share(search: spec.Search) -> None:
     """Of an exclusive or, neither has any of the variance by itself."""
     table = []
@@ -175,7 +167,7 @@ def test_what_two_parameters_do_together_is_neithers_share(search: spec.Search) 
         values["model.hidden"] = [8, 8] if wide else [8]
         values["model.ordering"] = "random" if random else "raster"
         table.append(replace(trial(row.number, 20.0 + (wide != random)), values=values))
-    shares = outcome.importances(search, table)
+    shares = outcome.importances(outcome.study_of(search, table))
     assert set(shares) == {"model.hidden", "model.ordering"} and sum(shares.values()) < 0.3
 
 
@@ -190,11 +182,7 @@ def test_what_two_parameters_do_together_is_neithers_share(search: spec.Search) 
     ids=["none", "few", "equal", "one parameter"],
 )
 def test_importance_of_nothing_is_empty(search: spec.Search, table: list[TrialRecord]) -> None:
-    assert outcome.importances(search, table) == {}
-
-
-def test_the_best_is_the_lowest_finite_value() -> None:
-    assert best([trial(1, math.inf), trial(2, 3.0), trial(3, 2.0)]).number == 3
+    assert outcome.importances(outcome.study_of(search, table)) == {}
 
 
 @pytest.mark.parametrize("table", [[], [trial(1, math.inf, status="failed", problem="it is NaN")]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +13,9 @@ import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.search import spec
-from pipeline.search.algorithms import Replayed, TrialSource, scheduler_of
-from pipeline.search.draws import draws_of
-from pipeline.search.trial_records import TrialRecords
-from pipeline.search.trials import TrialRecord
-from pipeline.training.training_records import BEST, TIME, EpochRecord, TrainingReport
+from pipeline.search.algorithms import Draws, TrialSource, scheduler_of
+from pipeline.search.trials import TrialRecord, TrialRecords
+from pipeline.training.training_records import BEST, TIME, EpochRecord
 
 RATE = "trainer.optimizer.learning_rate"
 ENTRY: dict[str, Any] = {
@@ -42,14 +41,17 @@ def load(workdir):
     return load
 
 
+FAILURE = [{TIME: 1, BEST: math.inf, "problem": "NaN"}]
+
+
 def value_of(drawn: dict[str, Any]) -> float:
     return 50.0 + abs(float(drawn[RATE]) - 0.02) * 100
 
 
-def epochs(*nats: float) -> list[TrainingReport]:
+def epochs(*nats: float) -> list[EpochRecord]:
     row = {"seconds": 1.0, "learning_rate": 0.1}
     return [
-        TrainingReport(record=EpochRecord(epoch=i, step=i, train_nats=n, best_valid_nats=n, **row))
+        EpochRecord(epoch=i, step=i, train_nats=n, best_valid_nats=n, **row)
         for i, n in enumerate(nats, 1)
     ]
 
@@ -57,8 +59,8 @@ def epochs(*nats: float) -> list[TrainingReport]:
 def record_of(search: spec.Search, number: int, drawn: dict[str, Any], *nats: float) -> TrialRecord:
     values = {p.name: p.decode(drawn[p.name]) for p in search.space}
     record = TrialRecord(number=number, status="unfinished", values=values)
-    for report in epochs(*nats):
-        record = record.reported(report)
+    for epoch in epochs(*nats):
+        record = record.reported(epoch)
     return record
 
 
@@ -66,11 +68,11 @@ def record_of(search: spec.Search, number: int, drawn: dict[str, Any], *nats: fl
 def test_draws_after_an_interruption_are_those_without(load, changes: dict[str, Any]) -> None:
     """Also where TPE has begun to model (from its eleventh trial on)."""
     search = load(**changes)
-    whole, trials = draws_of(search), []
+    whole, trials = Draws(search), []
     for number in range(1, search.total + 1):
         trials.append(whole.draw(number))
         whole.end(number, value_of(trials[-1]))
-    resumed = draws_of(search)
+    resumed = Draws(search)
     for number in range(1, 15):
         resumed.resume(number, trials[number - 1])
         resumed.end(number, value_of(trials[number - 1]))
@@ -86,7 +88,7 @@ def test_two_objectives_both_enter_the_draws(load) -> None:
 
     def later(objectives: list[str], *more: float) -> list[Any]:
         search = load(objectives=objectives, scheduler={"name": "none"})
-        draws = draws_of(search)
+        draws = Draws(search)
         for number in range(1, 15):
             draws.end(number, value_of(draws.draw(number)), *more)
         return [draws.draw(number) for number in range(15, 19)]
@@ -98,14 +100,14 @@ def test_two_objectives_both_enter_the_draws(load) -> None:
 
 def test_every_point_of_a_grid_is_drawn_as_often(load) -> None:
     search = load(**GRID, searcher="random", num_trials=3)
-    draws = draws_of(search)
+    draws = Draws(search)
     options = [draws.draw(number)["model.ordering"] for number in range(1, 7)]
     assert options == ['"raster"', '"snake"'] * 3
 
 
 def test_interrupted_trials_come_first_and_ended_ones_not_again(load) -> None:
     search = load(num_trials=6)
-    draws = draws_of(search)
+    draws = Draws(search)
     drawn = {number: draws.draw(number) for number in (1, 2, 3, 5)}
     records = {n: record_of(search, n, drawn[n], 60.0, 50.0) for n in drawn}
     records[1] = TrialRecord.from_dict(records[1].to_dict() | {"status": "stopped"}, "one")
@@ -121,30 +123,27 @@ def test_interrupted_trials_come_first_and_ended_ones_not_again(load) -> None:
 
 def test_the_scheduler_compares_with_trials_that_ended_before(load) -> None:
     search = load(scheduler={"name": "asha", "grace_epochs": 2, "reduction_factor": 2})
-    drawn = draws_of(search).draw(1)
+    drawn = Draws(search).draw(1)
     plain = [record_of(search, n, drawn, 9.0, n).to_dict() for n in (1, 2, 3)]
     before = [TrialRecord.from_dict(one | {"status": "stopped"}, "") for one in plain]
     source = TrialSource(search, before, scheduler := scheduler_of(search.plan.scheduler, before))
     assert source.left == search.total - 3
 
-    class New:
-        trial_id = "new"
-
-    scheduler.on_trial_add(None, New)
-    assert scheduler.on_trial_result(None, New, {TIME: 2, BEST: 8.0}) == "STOP"
+    new = SimpleNamespace(trial_id="new")
+    scheduler.on_trial_add(None, new)
+    assert scheduler.on_trial_result(None, new, {TIME: 2, BEST: 8.0}) == "STOP"
 
 
 def test_the_scheduler_knows_of_failed_trials_what_it_was_told(load) -> None:
     """What a trial reported before it failed stays in the rungs, and so does its failure."""
     search = load(scheduler={"name": "asha", "grace_epochs": 1, "reduction_factor": 2})
-    drawn = draws_of(search).draw(1)
+    drawn = Draws(search).draw(1)
     told, before = scheduler_of(search.plan.scheduler, []), []
     for number, (nats, problem) in enumerate([([9.0], ""), ([5.0], "NaN"), ([], "NaN")], 1):
-        trial = Replayed(f"{number}")
-        reports = [*epochs(*nats), *([TrainingReport(problem=problem)] if problem else [])]
+        trial = SimpleNamespace(trial_id=f"{number}")
         told.on_trial_add(None, trial)
-        for report in reports:
-            told.on_trial_result(None, trial, report.to_dict())
+        for report in [row.to_dict() for row in epochs(*nats)] + FAILURE * bool(problem):
+            told.on_trial_result(None, trial, report)
         ended = {"status": "failed" if problem else "stopped", "problem": problem}
         record = record_of(search, number, drawn, *nats)
         before.append(TrialRecord.from_dict(record.to_dict() | ended, ""))
@@ -156,10 +155,10 @@ def test_the_scheduler_knows_of_failed_trials_what_it_was_told(load) -> None:
 def test_records_are_read_as_they_were_kept(load, tmp_path: Path) -> None:
     search = load()
     kept = TrialRecords(search, str(tmp_path))
-    record = record_of(search, 7, draws_of(search).draw(7), 60.0, 50.0)
+    record = record_of(search, 7, Draws(search).draw(7), 60.0, 50.0)
     kept.keep(record)
     kept.keep(record.reported(epochs(60.0, 50.0)[1]))  # an epoch that is reported again
-    lost = record_of(search, 8, draws_of(search).draw(8))
+    lost = record_of(search, 8, Draws(search).draw(8))
     kept.keep(TrialRecord.from_dict(lost.to_dict() | {"status": "failed", "lost": True}, ""))
     found = TrialRecords(search, str(tmp_path))
     found.read()
@@ -181,13 +180,13 @@ def test_records_are_read_as_they_were_kept(load, tmp_path: Path) -> None:
          f"values.{RATE}: expected a value of loguniform"),
         ({"values": {"model.ordering": "raster", "trainer.batch_size": 20, RATE: 0.1, "x": 1}},
          "values: expected those of the space, got ['x']"),
-        ({"history": 3}, "history: expected a list of objects"),
+        ({"history": 3}, "history: expected a list"),
         ({"history": [{"epoch": 1}]}, "missing step"),
     ],
 )  # fmt: skip
 def test_other_records_are_one_line(load, tmp_path: Path, change, message: str) -> None:
     search = load()
-    plain = record_of(search, 1, draws_of(search).draw(1), 60.0).to_dict() | change
+    plain = record_of(search, 1, Draws(search).draw(1), 60.0).to_dict() | change
     (tmp_path / "trials").mkdir()
     (tmp_path / "trials/000001.json").write_text(json.dumps(plain))
     with pytest.raises(UserError) as caught:
@@ -198,7 +197,7 @@ def test_other_records_are_one_line(load, tmp_path: Path, change, message: str) 
 def test_trials_of_other_code_are_refused(load, tmp_path: Path) -> None:
     search = load()
     begun = TrialRecords(search, str(tmp_path))
-    begun.begin(1, record_of(search, 1, draws_of(search).draw(1)).values)
+    begun.begin(1, record_of(search, 1, Draws(search).draw(1)).values)
     again = TrialRecords(search, str(tmp_path))
     again.read()
     assert again[1].code_sha256 == begun.code_sha256 is not None

@@ -27,11 +27,10 @@ from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.search import spec, trial_run, trial_workers, tuning
-from pipeline.search.trials import TrialRecord
+from pipeline.search import spec, trial_run, tuning
 from pipeline.training import driver
 from pipeline.training.resolved import resolve
-from pipeline.training.training_records import TrainingReport
+from pipeline.training.training_records import Session
 
 VALUES = {"model.ordering": "raster"}
 ENTRY: dict[str, Any] = {
@@ -62,53 +61,44 @@ def setting(workdir: Path, few_digits: Path) -> trial_run.TrialSetting:
 
 
 @pytest.fixture
-def reports(monkeypatch: pytest.MonkeyPatch) -> list[TrainingReport]:
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
     """What Ray Tune gets."""
-    found: list[TrainingReport] = []
-
-    def report(plain: Mapping[str, object]) -> None:
-        found.append(TrainingReport.from_dict(plain))
-
-    monkeypatch.setattr(ray.tune, "report", report)
+    found: list[Mapping[str, Any]] = []
+    monkeypatch.setattr(ray.tune, "report", found.append)
     return found
 
 
-def test_a_trial_with_nothing_left_reports_its_end(
-    setting: trial_run.TrialSetting, reports: list[TrainingReport]
+Reports = list[Mapping[str, Any]]
+
+
+def test_a_trial_reports_what_the_search_may_not_know(
+    setting: trial_run.TrialSetting, reports: Reports
 ) -> None:
     """It was killed after its last epoch, and Ray Tune wants a result all the same."""
     trial_run.run_trial(DRAWN, setting=setting)
     whole = list(reports)
-    assert [report.epoch for report in whole] == [1, 2] and whole[1].finished
+    assert [(report["epoch"], report["finished"]) for report in whole] == [(1, False), (2, True)]
     for known, again in ((2, whole[1:]), (1, whole), (0, whole)):
         reports.clear()
         trial_run.run_trial(DRAWN | {"known": known}, setting=setting)
         assert reports == again, "from the last epoch on that the search knows"
-
-
-def test_what_a_kill_kept_from_the_search_is_reported_first(
-    setting: trial_run.TrialSetting, reports: list[TrainingReport]
-) -> None:
-    """The checkpoint of the first epoch was written; its report never came."""
-    trial_run.run_trial(DRAWN, setting=setting)
-    whole = list(reports)
+    # The checkpoint of the first epoch was written; its report never came.
     shutil.rmtree(Path(setting.place, "train-000001/checkpoint_000002"))
     reports.clear()
     trial_run.run_trial(DRAWN, setting=setting)
-    assert [report.epoch for report in reports] == [1, 2]
-    assert [report.best_valid_nats for report in reports] == [r.best_valid_nats for r in whole]
-    assert reports[0] == whole[0]
+    assert [report["epoch"] for report in reports] == [1, 2] and reports[0] == whole[0]
+    assert reports[1]["best_valid_nats"] == whole[1]["best_valid_nats"]
 
 
 @pytest.mark.parametrize("content", ["{", ""])
 def test_a_damaged_checkpoint_of_the_end_falls_back(
-    setting: trial_run.TrialSetting, reports: list[TrainingReport], content: str
+    setting: trial_run.TrialSetting, reports: Reports, content: str
 ) -> None:
     trial_run.run_trial(DRAWN, setting=setting)
     Path(setting.place, "train-000001/checkpoint_000002/state.json").write_text(content)
     reports.clear()
     trial_run.run_trial(DRAWN | {"known": 2}, setting=setting)
-    assert [report.epoch for report in reports] == [2] and reports[0].finished
+    assert [report["epoch"] for report in reports] == [2] and reports[0]["finished"]
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -117,18 +107,18 @@ def test_a_lost_worker_is_no_fault_of_a_trial(
 ) -> None:
     """The callback then notes that it may be tried again."""
     cause = "ActorDiedError: its node" if lost else None
-    monkeypatch.setattr(trial_workers, "_cause_of_loss", lambda ends: cause)
-    monkeypatch.setattr(trial_workers, "_start", lambda *_: SimpleNamespace(train=Remote()))
-    monkeypatch.setattr(trial_workers, "_process_group", lambda *_: nullcontext())
-    monkeypatch.setattr(trial_workers, "TCPStore", lambda *_, **__: SimpleNamespace(port=1))
-    monkeypatch.setattr(trial_workers.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(trial_run, "_cause_of_loss", lambda ends: cause)
+    monkeypatch.setattr(trial_run, "_start", lambda *_: SimpleNamespace(train=Remote()))
+    monkeypatch.setattr(trial_run, "_process_group", lambda *_: nullcontext())
+    monkeypatch.setattr(trial_run, "TCPStore", lambda *_, **__: SimpleNamespace(port=1))
+    monkeypatch.setattr(trial_run.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     killed: list[object] = []
-    monkeypatch.setattr(trial_workers.ray, "kill", killed.append)
+    monkeypatch.setattr(trial_run.ray, "kill", killed.append)
     job = driver.make_job(resolve(setting.search.base, setting.manifest), "", threads=1)
-    session = trial_workers.TrialSession(0, 3, use_gpu=False)
+    session = Session(0, 3, torch.device("cpu"))
     reason = "^ActorDiedError: its node$" if lost else "^Connection closed by peer$"
     with pytest.raises(RuntimeError, match=reason):
-        with trial_workers.trial_workers(job, setting.resources, session):
+        with trial_run.trial_workers(job, setting.resources, session):
             raise RuntimeError("Connection closed by peer")
     assert len(killed) == 2
 
@@ -141,7 +131,7 @@ class Remote:
 
 
 def test_shards_made_anew_are_no_fault_of_a_trial(
-    setting: trial_run.TrialSetting, reports: list[TrainingReport]
+    setting: trial_run.TrialSetting, reports: Reports
 ) -> None:
     """A rerun tries it again, and the search does not end well meanwhile."""
     dataset = catalog.get_dataset({"name": "digits_binary"})
@@ -159,7 +149,7 @@ def test_shards_made_anew_are_no_fault_of_a_trial(
 
 
 def test_a_storage_that_is_away_is_no_fault_of_a_trial(
-    setting: trial_run.TrialSetting, reports: list[TrainingReport]
+    setting: trial_run.TrialSetting, reports: Reports
 ) -> None:
     away = dataclasses.replace(setting, shards=str(Path(setting.place) / "away"))
     with pytest.raises(SiteError, match="manifest.json: file not found"):
@@ -172,55 +162,31 @@ def test_a_storage_that_is_away_is_no_fault_of_a_trial(
     assert not reports
 
 
-def test_a_full_disk_is_no_fault_of_a_trial(
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left"), torch.OutOfMemoryError("CUDA out of memory.")],
+)
+def test_a_full_disk_is_no_fault_of_a_trial_and_a_full_accelerator_is(
     setting: trial_run.TrialSetting,
-    reports: list[TrainingReport],
+    reports: Reports,
     monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     monkeypatch.setattr(trial_run, "_train", full)
-    with pytest.raises(SiteError, match="No space left on device"):
+    if isinstance(error, OSError):
+        with pytest.raises(SiteError, match="No space left"):
+            trial_run.run_trial(DRAWN, setting=setting)
+    else:
         trial_run.run_trial(DRAWN, setting=setting)
-    assert not reports
-
-
-def test_a_trial_too_large_for_its_accelerator_fails_by_itself(
-    setting: trial_run.TrialSetting,
-    reports: list[TrainingReport],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def large(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr(trial_run, "_train", large)
-    trial_run.run_trial(DRAWN, setting=setting)
-    assert [report.problem for report in reports] == ["CUDA out of memory."]
-
-
-@pytest.mark.parametrize(
-    "problem",
-    [
-        "pipeline.core.errors.SiteError: away",
-        "RuntimeError: OSError: [Errno 28] No space left on device",
-        "FileNotFoundError: [Errno 2] No such file or directory: 'kept'",
-        "RuntimeError: Unable to set up cluster storage with the following settings:",
-    ],
-)
-def test_a_search_does_not_end_well_while_storage_is_at_fault(
-    setting: trial_run.TrialSetting, problem: str
-) -> None:
-    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", OUTPUT)
-    lost = TrialRecord(number=1, status="failed", values=VALUES, problem=problem, lost=True)
-    with pytest.raises(tuning.Interrupted, match="1 of 1 trials met a fault that is not theirs"):
-        tuning._require_no_fault(run, [lost])
-    own = dataclasses.replace(lost, problem="RuntimeError: shape '[3, 1]' is invalid")
-    tuning._require_no_fault(run, [own])
+    told = [] if isinstance(error, OSError) else [str(error)]
+    assert [report["problem"] for report in reports] == told
 
 
 def test_a_host_of_other_code_than_the_drivers_is_no_fault_of_a_trial(
-    setting: trial_run.TrialSetting, reports: list[TrainingReport]
+    setting: trial_run.TrialSetting, reports: Reports
 ) -> None:
     other = dataclasses.replace(setting, code_sha256="0" * 64)
     for ordering in ("raster", "of newer code"):

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.artifacts import origin, shared_copies
+from pipeline.artifacts import locks, origin, shared_copies
 from pipeline.cluster import connection
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.search import outcome, spec, tuning
-from pipeline.search.trial_records import TrialRecords
-from pipeline.search.trials import TrialRecord
+from pipeline.search.trials import TrialRecord, TrialRecords
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training.training_records import EpochRecord
@@ -56,6 +55,19 @@ def kept_trials() -> Path:
     manifest = read_manifest(paths.shards("digits_binary"))
     config_hash = spec.load_search("toy").config_hash(manifest.sha256)
     return Path(".arcore/tune").absolute() / f"toy-{config_hash[:12]}"
+
+
+def test_a_second_search_touches_nothing_of_the_first(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_run(*_: object, **__: object) -> None:
+        raise AssertionError("an MLflow run is touched")
+
+    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    kept = kept_trials()
+    with locks.held(locks.path_beside(str(kept.parent), kept.name), "searching toy"):
+        with pytest.raises(UserError, match="^searching toy: expected to be alone"):
+            tuning.tune("toy", fresh=True)
 
 
 @pytest.mark.parametrize("failing", refusing_cluster.FAILING)
@@ -101,9 +113,9 @@ def test_trials_are_kept_until_the_search_is_published(
             values = {"model.ordering": "raster"}
             records.keep(TrialRecord(number=1, status="finished", values=values, history=(EPOCH,)))
 
-    def write(_: object, table: list[object], record: outcome.SearchRecord, folder: Path) -> None:
+    def write(_: object, table: list[object], record: dict[str, object], folder: Path) -> None:
         (folder / "trials.csv").write_text("")
-        (folder / "search.json").write_text(json.dumps(record.to_dict()))
+        (folder / "search.json").write_text(json.dumps(record))
 
     def away(*_: object) -> None:
         raise UserError("s3://b: cannot write")
@@ -147,7 +159,11 @@ def test_a_search_without_trials_kept_is_a_run_of_its_own(
     [
         ("pipeline.core.errors.SiteError: /mnt/shards: away", True),
         ("pipeline.core.stage_code.Disagreement: host b: other code", True),
+        ("RuntimeError: OSError: [Errno 28] No space left on device", True),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'kept'", True),
+        ("RuntimeError: Unable to set up cluster storage with the following settings:", True),
         ("ActorDiedError: it took all the memory", False),
+        ("RuntimeError: shape '[3, 1]' is invalid", False),
     ],
 )
 def test_a_search_does_not_end_well_while_a_site_is_at_fault(

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.records import flat
-from pipeline.tracking import mlflow_pages, mlflow_store, run_logger
+from pipeline.tracking import mlflow_store, run_logger
 from tests.places import ROOT
 
 DEAD = "http://127.0.0.1:9"
@@ -84,13 +83,11 @@ def test_a_fresh_start_is_another_run(home, monkeypatch):
 
 def test_columns_of_any_name_are_parameters(home):
     names = ["weight (kg)", "size %", "name, full", "a/../b", "grö\u00dfe", "x" * 300, "#"]
-    levels = {"dataset": {"levels": dict.fromkeys(names, 3)}}
-    params = flat(levels)
-    run = mlflow_store.start_run("arcore-test", "toy", "key", params, {})
+    params = dict.fromkeys(names, 3)
+    run = start(params, "key")
     kept = mlflow_store.client().get_run(run).data.params
     assert len(kept) == len(names) and set(kept.values()) == {"3"}
-    again = mlflow_store.start_run("arcore-test", "toy", "key", params, {})
-    assert again == run
+    assert start(params, "key") == run
 
 
 def test_failed_runs_are_resumed_and_identities_kept_apart(home):
@@ -105,22 +102,10 @@ def test_artifacts_lie_under_the_working_directory(home):
     run_id = start()
     logger = run_logger.RunLogger(run_id)
     (home / "grid.png").write_bytes(b"png")
-    logger.artifact(home / "grid.png", "figures")
-    logger.artifact(home / "grid.png", "files")
+    logger.artifact(home / "grid.png")
     logger.table({"nats": [1.0, 2.0]}, "table.json")
     stored = {str(p.relative_to(p.parents[1])) for p in (home / "mlartifacts").rglob("*.*")}
-    assert {"figures/grid.png", "files/grid.png"} <= stored
-    assert "artifacts/table.json" in stored
-
-
-def test_system_metrics(home):
-    run_id = start()
-    logger = run_logger.RunLogger(run_id)
-    key, deadline = "system/cpu_utilization_percentage", time.monotonic() + 30
-    with logger.system_metrics(interval=0.3):
-        while not history(run_id, key) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    assert history(run_id, key)
+    assert {"artifacts/grid.png", "artifacts/table.json"} <= stored
 
 
 def test_an_unreachable_server_costs_seconds_and_a_warning(home, monkeypatch, caplog):
@@ -129,10 +114,9 @@ def test_an_unreachable_server_costs_seconds_and_a_warning(home, monkeypatch, ca
     with caplog.at_level(logging.WARNING, logger="pipeline"):
         assert start() is None
         logger = run_logger.RunLogger("0" * 32)
-        with logger.system_metrics():
-            for step in range(100):
-                logger.metrics({"train_nats": 1.0}, step)
-            logger.artifact(home / "a.png")
+        for step in range(100):
+            logger.metrics({"train_nats": 1.0}, step)
+        logger.artifact(home / "a.png")
         logger.finish()
     assert time.monotonic() - began < 15
     lines = [r.message for r in caplog.records if r.name.startswith("pipeline.")]
@@ -143,38 +127,24 @@ def test_an_unreachable_server_costs_seconds_and_a_warning(home, monkeypatch, ca
 
 
 def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
-    run_id = start()
-    logger = run_logger.RunLogger(run_id, pause=0.0)
-    real = mlflow_store.client
+    """Also of one that begins as the history is looked up."""
+    monkeypatch.setattr(run_logger, "PAUSE_SECONDS", 0.0)
+    run_id, store = start(), mlflow_store.client()
+    logger = run_logger.RunLogger(run_id)
+
+    def away(*_):
+        raise OSError("gone")
+
     with monkeypatch.context() as outage, caplog.at_level(logging.WARNING):
-        outage.setattr(mlflow_store, "client", lambda uri=None: real("nonsense://"))
+        outage.setattr(mlflow_store, "client", away)
         logger.metrics({"train_nats": 2.0}, 0)
+        outage.setattr(mlflow_store, "client", lambda uri=None: store)
+        outage.setattr(store, "get_metric_history", away)
         logger.metrics({"train_nats": 1.0}, 1)
+    assert logger.failures == 2
     logger.metrics({"train_nats": 0.0}, 2)
     assert history(run_id, "train_nats") == [(0, 2.0), (1, 1.0), (2, 0.0)]
     assert len([r for r in caplog.records if "going on without" in r.message]) == 1
-
-
-def test_a_look_up_that_fails_loses_no_metric(home, monkeypatch):
-    run_id = start()
-    logger = run_logger.RunLogger(run_id, pause=0.0)
-    store = mlflow_store.client()
-    look_up, failing = store.get_metric_history, ["valid_nats"]
-
-    def fails_once(run, key):
-        if key in failing:
-            failing.remove(key)
-            raise OSError("gone")
-        return look_up(run, key)
-
-    with monkeypatch.context() as outage:
-        outage.setattr(store, "get_metric_history", fails_once)
-        outage.setattr(mlflow_store, "client", lambda uri=None: store)
-        logger.metrics({"train_nats": 2.0, "valid_nats": 3.0}, 1)
-    assert logger.failures == 1 and not failing
-    logger.metrics({"train_nats": 1.0}, 2)
-    assert history(run_id, "train_nats") == [(1, 2.0), (2, 1.0)]
-    assert history(run_id, "valid_nats") == [(1, 3.0)]
 
 
 @pytest.mark.parametrize(
@@ -186,16 +156,6 @@ def test_whatever_ends_the_work_ends_its_run(home, error, status):
     with pytest.raises(type(error)), run_logger.ended_by_errors(run_id, TimeoutError):
         raise error
     assert mlflow_store.client().get_run(run_id).info.status == status
-
-
-def test_options_of_a_store_are_no_part_of_its_file(workdir, migrated, monkeypatch):
-    shutil.copy(migrated, "other.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db?timeout=60")
-    mlflow_store.require_store()
-    run_id = start()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert start() == run_id
-    assert not [path.name for path in workdir.iterdir() if "?" in path.name]
 
 
 @pytest.mark.parametrize("options", ["", "?timeout=60"])
@@ -223,45 +183,24 @@ def test_a_fresh_store_is_built_whole_or_not_at_all(workdir, monkeypatch, migrat
 
 def test_experiments_open_on_runs_and_runs_say_where_they_come_from(home):
     store = mlflow_store.client()
-    old = store.create_experiment("arcore-old", tags={"mlflow.experimentKind": "no_inferred_type"})
     run = store.get_run(start())
     assert run.data.tags["mlflow.source.git.commit"] == "abc"
-    listed = mlflow_pages.overview(store, "http://127.0.0.1:5001")
-    for experiment in (run.info.experiment_id, old):
-        assert f"http://127.0.0.1:5001/#/experiments/{experiment}/runs?" in listed
-        kind = store.get_experiment(experiment).tags["mlflow.experimentKind"]
-        assert kind == "custom_model_development"
+    experiment = run.info.experiment_id
+    listed = mlflow_store.overview(store, "http://127.0.0.1:5001")
+    assert f"http://127.0.0.1:5001/#/experiments/{experiment}/runs?" in listed
+    kind = store.get_experiment(experiment).tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
 
 
-def test_a_moved_store_leads_to_where_it_is(home, tmp_path_factory, monkeypatch, caplog):
-    run_id = start()
-    (home / "a.txt").write_text("kept")
-    run_logger.RunLogger(run_id).artifact(home / "a.txt")
-    new = tmp_path_factory.mktemp("elsewhere") / "project"
-    shutil.copytree(home, new)
-    shutil.rmtree(home / "mlartifacts")
-    monkeypatch.chdir(new)
-    with caplog.at_level(logging.WARNING):
-        store = mlflow_store.client()
-        mlflow_store.client()
-    lines = [line for line in caplog.messages if "was moved here from" in line]
-    assert len(lines) == 1 and "stages.register --all" in lines[0] and str(home) in lines[0]
-    assert Path(store.download_artifacts(run_id, "a.txt")).read_text() == "kept"
-    where = store.get_experiment_by_name("arcore-toy").artifact_location
-    assert where == (new / "mlartifacts" / "arcore-toy").as_uri()
-
-
-def test_a_store_below_another_folder_of_artifacts_stays(tmp_path, monkeypatch, caplog):
-    project = tmp_path / "mlartifacts" / "project"
-    project.mkdir(parents=True)
-    monkeypatch.chdir(project)
-    monkeypatch.setenv("ARCORE_HOME", str(project))
+def test_a_store_that_was_copied_does_not_write_into_the_project_it_comes_from(
+    home, tmp_path_factory, monkeypatch, caplog
+):
     start()
-    for _ in range(2):
-        store = mlflow_store.client()
-    where = store.get_experiment_by_name("arcore-toy").artifact_location
-    assert where == (project / "mlartifacts" / "arcore-toy").as_uri()
-    assert not [line for line in caplog.messages if "was moved" in line]
+    new = tmp_path_factory.mktemp("elsewhere") / "mlartifacts" / "project"
+    shutil.copytree(home, new)
+    monkeypatch.chdir(new)
+    assert start() is None and "register --all" in caplog.text
+    assert not (home / "mlartifacts").exists() and not (new / "mlartifacts").exists()
 
 
 @pytest.mark.parametrize("name", ["../../../escaped", "/tmp/x", "a/b", "", "..", "a\nb"])

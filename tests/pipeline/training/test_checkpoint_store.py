@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.core import atomic, storage
 from pipeline.core.errors import SiteError
+from pipeline.training import checkpoint_store
 from pipeline.training.checkpoint_store import CheckpointStore
 
 
@@ -50,25 +51,40 @@ def test_the_two_newest_are_kept(store: CheckpointStore) -> None:
     assert store.names() == ["checkpoint_000012", "checkpoint_000011"]
 
 
+def stop_requested(store: CheckpointStore) -> bool:
+    return CheckpointStore(store.place).stop_requested()
+
+
 def test_a_request_to_stop_is_there_until_it_is_taken_back(store: CheckpointStore) -> None:
-    assert not store.stop_requested()
+    assert not stop_requested(store)
     store.allow_to_run()
-    assert not store.stop_requested() and store.names() == []
+    assert not stop_requested(store) and store.names() == []
     store.request_stop()
+    assert stop_requested(store)
+    store.allow_to_run()
+    assert not stop_requested(store)
+
+
+def test_a_request_to_stop_is_looked_for_now_and_then_and_kept(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_local = storage.local_path(store.place) is not None
+    seconds = checkpoint_store.POLL_SECONDS if is_local else checkpoint_store.REMOTE_POLL_SECONDS
+    assert not store.stop_requested()
+    store.request_stop()
+    assert not store.stop_requested(), "not so soon"
+    store._asked -= seconds
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "read_bytes", away)
+        assert not store.stop_requested(), "a storage that is away asks nobody to stop"
+    store._asked -= seconds
     assert store.stop_requested()
     store.allow_to_run()
-    assert not store.stop_requested()
+    assert store.stop_requested(), "a yes stays one"
 
 
-def test_a_storage_that_is_away_asks_nobody_to_stop(
-    on_disk: CheckpointStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_: object) -> None:
-        raise SiteError("away")
-
-    on_disk.request_stop()
-    monkeypatch.setattr(storage, "read_bytes", away)
-    assert not on_disk.stop_requested()
+def away(*_: object) -> None:
+    raise SiteError("away")
 
 
 def test_a_full_disk_is_one_and_keeps_no_part(on_disk: CheckpointStore) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.core.errors import UserError
-from pipeline.experiments.schema import OPTIMIZERS, SCHEDULES, OptimizerConfig, ScheduleConfig
+from pipeline.experiments.schema import OptimizerConfig, ScheduleConfig
 from pipeline.training import optimization
 
 CLASSES = {
@@ -17,12 +17,15 @@ CLASSES = {
 }  # fmt: skip
 
 
+SCHEDULES = ("constant", "linear", "cosine", "inverse_time", "exponential")
+
+
 def factors(steps: int, **schedule) -> list[float]:
     config = ScheduleConfig(**schedule)
     return [optimization.schedule_factor(config, step, steps) for step in range(steps)]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", CLASSES)
 def test_every_optimizer_steps_downhill(name: str) -> None:
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
     made = optimization.make_optimizer([weight], OptimizerConfig(name=name, learning_rate=0.01))
@@ -52,37 +55,22 @@ def test_options_arrive(config, options) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("kind", "config", "message"),
     [
-        ({"name": "adam", "momentum": 0.9}, "momentum: expected 0 for adam, got 0.9"),
-        ({"name": "sgd", "eps": 0.1}, "eps: expected null for sgd, got 0.1"),
-        ({"name": "sgd", "betas": (0.5, 0.9)}, "betas: expected the default for sgd"),
-        ({"name": "lbfgs"}, "name: expected one of"),
-        ({"learning_rate": 0.0}, "learning_rate: expected > 0"),
-        ({"betas": (0.9, 1.0)}, "betas: expected in"),
+        (OptimizerConfig, {"name": "adam", "momentum": 0.9}, "momentum: expected 0 for adam, got"),
+        (OptimizerConfig, {"name": "sgd", "eps": 0.1}, "eps: expected null for sgd, got 0.1"),
+        (OptimizerConfig, {"name": "sgd", "betas": (0.5, 0.9)}, "betas: expected the default for"),
+        (ScheduleConfig, {"decay": 0.1}, "decay: expected 0 for cosine, got 0.1"),
+        (ScheduleConfig, {"name": "constant", "final_factor": 0.1}, "final_factor: expected 0 for"),
+        (ScheduleConfig, {"name": "inverse_time", "final_factor": 1.0}, "final_factor: expected 0"),
     ],
 )
-def test_options_that_would_be_ignored_are_refused(config, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        OptimizerConfig(**config)
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"decay": 0.1}, "decay: expected 0 for cosine, got 0.1"),
-        ({"name": "linear", "decay": 0.1}, "decay: expected 0 for linear, got 0.1"),
-        ({"name": "constant", "final_factor": 0.1}, "final_factor: expected 0 for constant"),
-        ({"name": "inverse_time", "final_factor": 1.0}, "final_factor: expected 0 for inverse_t"),
-    ],
-)
-def test_options_that_a_schedule_would_ignore_are_refused(config, message: str) -> None:
-    with pytest.raises(UserError, match=f"^trainer.schedule.{message}"):
-        ScheduleConfig(**config)
+def test_options_that_would_be_ignored_are_refused(kind, config, message: str) -> None:
+    with pytest.raises(UserError, match=f"^trainer.(optimizer|schedule).{message}"):
+        kind(**config)
 
 
 def test_schedules_by_hand() -> None:
-    assert set(SCHEDULES) == {"constant", "linear", "cosine", "inverse_time", "exponential"}
     assert factors(3, name="constant") == [1, 1, 1]
     assert factors(4, name="linear") == [1, 0.75, 0.5, 0.25]
     assert factors(4, name="linear", final_factor=0.5) == [1, 0.875, 0.75, 0.625]

@@ -18,12 +18,7 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments import compose, groups
-from pipeline.tracking import mlflow_store
-from pipeline.training import driver
 from pipeline.training.resolved import create_model, resolve
-from pipeline.training.training_records import Failed
-
-SMALL = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
 
 
 def write_params(**entries: dict[str, object]) -> None:
@@ -91,27 +86,6 @@ def test_a_model_of_whole_events_is_refused_before_it_is_trained_on_clips(clips:
         "toy: expected a model over clips for moving_digits, of which 3 frames are given, got made"
     )
     assert resolve(compose.load("toy"), dataclasses.replace(bits, context_frames=0))
-
-
-def test_frames_that_a_training_counts_and_an_evaluation_does_not_are_told(
-    clips: Manifest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mlflow_store, "start_run", lambda *_, **__: None)
-    monkeypatch.setattr(driver, "run_job", lambda *_: Failed("not trained here"))
-
-    def warned(**overrides: int) -> list[str]:
-        entry = {"dataset": "moving_digits", "model": "video_pixel_network"}
-        write_params(toy=entry | {"model_overrides": SMALL | overrides})
-        caplog.clear()
-        with pytest.raises(UserError, match="not trained here"):
-            driver.train(compose.load("toy"))
-        return [record.getMessage() for record in caplog.records]
-
-    assert warned(context_frames=3) == []
-    assert warned() == [
-        "warning: toy: model.context_frames is 0, where 3 are given in evaluations on moving_digits"
-    ]
-    assert "model.context_frames is 1" in "".join(warned(context_frames=1))
 
 
 @pytest.mark.parametrize("key", ["event", 1])

@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
-import ray.train.torch
+import ray
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
@@ -23,13 +23,13 @@ from safetensors.torch import load_file, save_file
 from pipeline.cluster import connection
 from pipeline.core import stage_code
 from pipeline.core.errors import SiteError, UserError
-from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
-from pipeline.training import agreement, checkpoints, learner, resolved, sessions, step_precision
-from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.experiments.schema import ClusterConfig
+from pipeline.training import checkpoints, learner
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
-from pipeline.training.training_records import Stopped
+from pipeline.training.training_records import Finished, Stopped
 from tests.places import ROOT
+from tests.support.workers import Worker
 
 
 @pytest.fixture
@@ -37,73 +37,50 @@ def worker(make_worker):
     return make_worker()
 
 
+@pytest.fixture
+def trained(make_worker):
+    """A function that trains in a new worker, and returns that."""
+
+    def train(model=None, *, resume=(), stop_at=None, **trainer) -> Worker:
+        worker = make_worker()
+        worker.resume, worker.stop_at = list(resume), stop_at
+        worker.train(model, **trainer)
+        return worker
+
+    return train
+
+
 def norm(weights) -> float:
     return math.sqrt(sum(float((value**2).sum()) for value in weights.values()))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_learns(worker, name: str) -> None:
-    rate = {"sgd": 0.003, "adadelta": 1.0, "adagrad": 0.02}.get(name, 0.005)
-    worker.train(optimizer={"name": name, "learning_rate": rate})
-    nats = [row.valid_nats for row in worker.progress.history]
-    assert len(nats) == 4 and nats[-1] < nats[0] < 64 * math.log(2) + 1
-
-
-def test_training_is_a_function_of_the_seed(make_worker) -> None:
-    first = make_worker()
-    first.train(dict(dropout=0.2, num_masks=3))
-    same = make_worker()
-    same.train(dict(dropout=0.2, num_masks=3))
-    other = make_worker()
-    other.train(dict(dropout=0.2, num_masks=3), seed=1)
+def test_training_is_a_function_of_the_seed(trained) -> None:
+    first = trained(dict(dropout=0.2, num_masks=3))
+    same = trained(dict(dropout=0.2, num_masks=3))
+    other = trained(dict(dropout=0.2, num_masks=3), seed=1)
     for name, value in first.weights(4).items():
         assert torch.equal(value, same.weights(4)[name])
     assert norm(first.weights(4)) != norm(other.weights(4))
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_a_resumed_training_ends_with_the_same_bytes(make_worker, epoch: int) -> None:
-    options = {
-        "ema_decay": 0.5,
-        "optimizer": {"name": "adamw", "weight_decay": 0.1},
-        "schedule": {"warmup_steps": 5},
-    }
-    model = {"num_masks": 3, "dropout": 0.1}
-    whole = make_worker()
-    whole.train(model, **options)
-    resumed = make_worker()
-    resumed.resume = [whole.folder / str(epoch)]
-    resumed.train(model, **options)
-    assert [report.epoch for report in resumed.reports] == list(range(epoch + 1, 5))
-    for name in ("last", "best", "averaged"):
-        ends = [each.folder / "4" / f"{name}.safetensors" for each in (whole, resumed)]
-        assert ends[0].read_bytes() == ends[1].read_bytes()
-    histories = [each.progress.history for each in (whole, resumed)]
-    for before, after in zip(*histories, strict=True):
-        assert replace(before, seconds=0.0) == replace(after, seconds=0.0)
-
-
-MIDWAY = {
+ELABORATE = {
     "ema_decay": 0.5,
     "optimizer": {"name": "adamw", "weight_decay": 0.1},
     "schedule": {"warmup_steps": 5},
 }
+WEIGHTS = ("last", "best", "averaged")
 
 
-@pytest.mark.parametrize("step", [1, 8, 21])
-def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(make_worker, step) -> None:
-    """96 rows in batches of 16 are 6 steps an epoch: it stops in the middle of one."""
-    model = {"num_masks": 3, "dropout": 0.1}
-    whole = make_worker()
-    whole.train(model, **MIDWAY)
-    stopped = make_worker()
-    stopped.stop_at = step
-    assert stopped.train(model, **MIDWAY) == Stopped(step, step // 6 + 1)
-    assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1)]
-    resumed = make_worker()
-    resumed.resume = [stopped.folder / "midway"]
-    resumed.train(model, **MIDWAY)
-    for name in ("last", "best", "averaged"):
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, few_digits) -> Worker:
+    """A training of 4 epochs of 6 steps, of several masks, with dropout and an average."""
+    whole = Worker(tmp_path_factory.mktemp("checkpoints"), few_digits)
+    whole.train({"num_masks": 3, "dropout": 0.1}, **ELABORATE)
+    return whole
+
+
+def require_same_end(whole: Worker, resumed: Worker, names=("last", "best")) -> None:
+    for name in names:
         ends = [each.folder / "4" / f"{name}.safetensors" for each in (whole, resumed)]
         assert ends[0].read_bytes() == ends[1].read_bytes()
     histories = [each.progress.history for each in (whole, resumed)]
@@ -111,27 +88,43 @@ def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(make_worke
         assert replace(before, seconds=0.0) == replace(after, seconds=0.0)
 
 
-def test_dropout_is_on_in_every_epoch(make_worker) -> None:
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_resumed_training_ends_with_the_same_bytes(undisturbed, trained, epoch: int) -> None:
+    resumed = trained(
+        {"num_masks": 3, "dropout": 0.1}, **ELABORATE, resume=[undisturbed.folder / str(epoch)]
+    )
+    assert [report.epoch for report in resumed.reports] == list(range(epoch + 1, 5))
+    require_same_end(undisturbed, resumed, WEIGHTS)
+
+
+@pytest.mark.parametrize("step", [1, 8, 21])
+def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(
+    undisturbed, trained, step
+) -> None:
+    """In the middle of an epoch."""
+    model = {"num_masks": 3, "dropout": 0.1}
+    stopped = trained(model, **ELABORATE, stop_at=step)
+    assert stopped.outcome == Stopped(step, step // 6 + 1)
+    assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1)]
+    resumed = trained(model, **ELABORATE, resume=[stopped.folder / "midway"])
+    require_same_end(undisturbed, resumed, WEIGHTS)
+
+
+def test_dropout_is_on_in_every_epoch(trained) -> None:
     """Without an average it is the trained model itself that validation has in evaluation."""
     model = {"dropout": 0.4}
-    whole = make_worker()
-    whole.train(model)
-    resumed = make_worker()
-    resumed.resume = [whole.folder / "2"]
-    resumed.train(model)
-    ends = [each.folder / "4/last.safetensors" for each in (whole, resumed)]
-    assert ends[0].read_bytes() == ends[1].read_bytes()
+    whole = trained(model)
+    resumed = trained(model, resume=[whole.folder / "2"])
+    require_same_end(whole, resumed)
     dropped = [row.train_nats for row in whole.progress.history]
-    plain = make_worker()
-    plain.train()
+    plain = trained()
     assert all(a > b.train_nats for a, b in zip(dropped, plain.progress.history, strict=True))
 
 
-def test_asked_to_stop_at_the_end_of_an_epoch_it_saves_that(make_worker) -> None:
+def test_asked_to_stop_at_the_end_of_an_epoch_it_saves_that(trained) -> None:
     """Several workers agree only there, where an epoch has no more steps than between exchanges."""
-    worker = make_worker()
-    worker.stop_at = 6
-    assert worker.train(checkpoint_every=4) == Stopped(6, 2)
+    worker = trained(checkpoint_every=4, stop_at=6)
+    assert worker.outcome == Stopped(6, 2)
     assert [report.epoch for report in worker.reports] == [1]
     assert (worker.folder / "1/state.json").exists()
 
@@ -144,40 +137,39 @@ def test_long_epochs_have_checkpoints_inside(make_worker) -> None:
     assert newest == "checkpoint_000006", "five inside the epoch of six steps, one after it"
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "empty", "not finite"])
-def test_a_damaged_newest_checkpoint_falls_back(make_worker, capsys, damage: str) -> None:
-    whole = make_worker()
-    whole.train()
-    newest = whole.folder / "3"
-    if damage == "truncate":
-        path = newest / "optimizer.safetensors"
-        path.write_bytes(path.read_bytes()[:100])
-    elif damage == "remove":
-        (newest / "last.safetensors").unlink()
-    elif damage == "not finite":
-        best = load_file(newest / "best.safetensors")
-        save_file(
-            {name: torch.full_like(value, math.nan) for name, value in best.items()},
-            newest / "best.safetensors",
-        )
-    else:
-        (newest / "state.json").write_text("")
+def make_weights_infinite(newest: Path) -> None:
+    best = load_file(newest / "best.safetensors")
+    infinite = {name: torch.full_like(value, math.inf) for name, value in best.items()}
+    save_file(infinite, newest / "best.safetensors")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda newest: os.truncate(newest / "optimizer.safetensors", 100),
+        lambda newest: (newest / "last.safetensors").unlink(),
+        lambda newest: (newest / "state.json").write_text(""),
+        make_weights_infinite,
+    ],
+    ids=["truncated", "removed", "empty", "infinite"],
+)
+def test_a_damaged_newest_checkpoint_falls_back(undisturbed, make_worker, capsys, damage) -> None:
     again = make_worker()
-    again.resume = [newest, whole.folder / "2"]
-    again.train()
+    newest = Path(shutil.copytree(undisturbed.folder / "3", again.folder / "damaged"))
+    damage(newest)
+    again.resume = [newest, undisturbed.folder / "2"]
+    again.train({"num_masks": 3, "dropout": 0.1}, **ELABORATE)
     said = capsys.readouterr().out
     assert "trying the checkpoint before it" in said and "resumes after epoch 2" in said
-    ends = [each.folder / "4/last.safetensors" for each in (whole, again)]
-    assert ends[0].read_bytes() == ends[1].read_bytes()
+    require_same_end(undisturbed, again, WEIGHTS)
 
 
-def test_a_finished_training_is_only_summed_up(make_worker) -> None:
-    whole = make_worker()
-    summary = whole.train()
-    again = make_worker()
-    again.resume = [whole.folder / "4"]
-    assert again.train() == summary
-    assert again.reports == []
+def test_a_finished_training_is_only_summed_up(undisturbed, trained) -> None:
+    again = trained(
+        {"num_masks": 3, "dropout": 0.1}, **ELABORATE, resume=[undisturbed.folder / "4"]
+    )
+    outcome = again.outcome
+    assert isinstance(outcome, Finished) and again.reports == []
 
 
 def test_the_average_follows_the_weights(worker) -> None:
@@ -225,52 +217,42 @@ def test_clipping_bounds_a_step(worker) -> None:
         assert norm(moved) == pytest.approx(0.01, rel=1e-3)
 
 
-def test_bfloat16_keeps_float32_weights_and_learns_as_much(make_worker) -> None:
-    exact = make_worker()
-    exact.train()
-    rough = make_worker()
-    rough.train(precision="bfloat16")
-    assert {value.dtype for value in rough.weights(4).values()} == {torch.float32}
-    assert norm(rough.weights(4)) != norm(exact.weights(4))
-    assert rough.progress.best_nats == pytest.approx(exact.progress.best_nats, rel=5e-3)
+@pytest.mark.parametrize(
+    ("precision", "kept", "tolerance"),
+    [("bfloat16", torch.float32, 5e-3), ("float64", torch.float64, 1e-4)],
+)
+def test_another_precision_learns_as_much(trained, precision, kept, tolerance) -> None:
+    exact = trained()
+    other = trained(precision=precision)
+    assert {value.dtype for value in other.weights(4).values()} == {kept}
+    assert norm(other.weights(4)) != norm(exact.weights(4))
+    assert other.progress.best_nats == pytest.approx(exact.progress.best_nats, rel=tolerance)
 
 
 @pytest.mark.parametrize("native", [False, True])
-def test_auto_is_bfloat16_where_the_hardware_has_it(make_worker, monkeypatch, native: bool) -> None:
-    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: native)
-    found, expected = make_worker(), make_worker()
-    found.train(precision="auto")
-    expected.train(precision="bfloat16" if native else "float32")
+def test_auto_is_bfloat16_where_the_hardware_has_it(trained, monkeypatch, native: bool) -> None:
+    monkeypatch.setattr(learner, "has_bfloat16", lambda device: native)
+    found = trained(precision="auto")
+    expected = trained(precision="bfloat16" if native else "float32")
     assert norm(found.weights(4)) == norm(expected.weights(4))
 
 
 @pytest.mark.parametrize("native", [False, True])
 def test_a_resumed_training_keeps_the_precision_that_auto_was(
-    make_worker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], native: bool
+    trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], native: bool
 ) -> None:
     """On a host of other hardware; the weights are those of an undisturbed training."""
-    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: native)
-    whole = make_worker()
-    whole.train(precision="auto")
-    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: not native)
-    resumed = make_worker()
-    resumed.resume = [whole.folder / "2"]
+    monkeypatch.setattr(learner, "has_bfloat16", lambda device: native)
+    whole = trained(precision="auto")
+    monkeypatch.setattr(learner, "has_bfloat16", lambda device: not native)
     capsys.readouterr()
-    outcome = resumed.train(precision="auto")
+    resumed = trained(precision="auto", resume=[whole.folder / "2"])
+    outcome = resumed.outcome
     here, other = ("bfloat16", "float32") if native else ("float32", "bfloat16")
     assert outcome.precision == here
     assert f"precision: {here}, as before; auto would be {other} here" in capsys.readouterr().out
     for name, value in whole.weights(4).items():
         assert torch.equal(value, resumed.weights(4)[name])
-
-
-def test_float64(make_worker) -> None:
-    single = make_worker()
-    single.train()
-    double = make_worker()
-    double.train(precision="float64")
-    assert {value.dtype for value in double.weights(4).values()} == {torch.float64}
-    assert double.progress.best_nats == pytest.approx(single.progress.best_nats, rel=1e-4)
 
 
 NEEDS_GXX = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
@@ -281,10 +263,11 @@ NEEDS_GXX = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor nee
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_compiled_training_is_the_same_training(make_worker, monkeypatch, backend: str) -> None:
+def test_compiled_training_is_the_same_training(
+    trained, make_worker, monkeypatch, backend: str
+) -> None:
     """Traced and differentiated by the compiler; what its code generator makes is a slow test."""
-    plain = make_worker()
-    plain.train(max_epochs=2)
+    plain = trained(max_epochs=2)
     compiled, compiler, calls = make_worker(), torch.compile, []
 
     def compile_call(call, **options):
@@ -292,8 +275,6 @@ def test_compiled_training_is_the_same_training(make_worker, monkeypatch, backen
         return compiler(call, backend=backend, **options)
 
     monkeypatch.setattr(torch, "compile", compile_call)
-    if backend != "inductor":
-        monkeypatch.setattr(learner, "_require_compiler", lambda device: None)
     compiled.train(max_epochs=2, compile=True)
     assert len(calls) == 1
     assert compiled.progress.best_nats == pytest.approx(plain.progress.best_nats, rel=1e-4)
@@ -329,59 +310,50 @@ def test_checkpoints_come_every_so_many_epochs_and_at_the_end(worker) -> None:
     assert sorted(path.name for path in worker.folder.iterdir()) == ["2", "4", "5"]
 
 
-def test_a_loss_that_is_not_finite_names_its_step(worker) -> None:
-    returned = worker.train(
-        optimizer={"name": "sgd", "learning_rate": 1e38}, schedule={"name": "constant"}
-    )
-    assert "the training loss is not finite at step " in returned.reason
-    assert "trainer.optimizer.learning_rate" in returned.reason
-    assert worker.reports == []
-
-
-def test_a_validation_that_is_not_finite_ends_the_training(worker) -> None:
-    """One step an epoch: the loss is still that of the initial weights."""
-    returned = worker.train(
-        max_epochs=1,
-        batch_size=96,
-        optimizer={"name": "sgd", "learning_rate": 1e38},
-        schedule={"name": "constant"},
-    )
-    assert "the validation loss is not finite at step 1 (epoch 1)" in returned.reason
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({}, "the training loss is not finite at step "),
+        # One step an epoch: the loss is still that of the initial weights.
+        (
+            {"max_epochs": 1, "batch_size": 96},
+            "the validation loss is not finite at step 1 (epoch 1)",
+        ),
+    ],
+)
+def test_a_loss_that_is_not_finite_names_its_step(worker, options, named: str) -> None:
+    exploding = {"name": "sgd", "learning_rate": 1e38}
+    returned = worker.train(optimizer=exploding, schedule={"name": "constant"}, **options)
+    assert named in returned.reason and "trainer.optimizer.learning_rate" in returned.reason
     assert worker.reports == []
 
 
 @pytest.mark.parametrize(("shuffle_rows", "anew"), [(30, True), (96, False)])
 def test_rows_shared_out_among_other_workers_are_gone_through_anew(
-    make_worker, capsys, shuffle_rows: int, anew: bool
+    trained, capsys, shuffle_rows: int, anew: bool
 ) -> None:
     """Of a streamed split, since each rank goes through a part of its own; six steps an epoch."""
-    stopped = make_worker()
-    stopped.stop_at = 8
-    stopped.train(shuffle_rows=shuffle_rows)
+    stopped = trained(shuffle_rows=shuffle_rows, stop_at=8)
     state = stopped.folder / "midway/state.json"
     assert json.loads(state.read_text())["progress"]["world"] == 1
     state.write_text(state.read_text().replace('"world": 1', '"world": 2'))
-    resumed = make_worker()
-    resumed.resume = [stopped.folder / "midway"]
     with recorded_steps() as steps:
-        resumed.train(shuffle_rows=shuffle_rows)
+        resumed = trained(shuffle_rows=shuffle_rows, resume=[stopped.folder / "midway"])
     assert len(steps) == (18 if anew else 16), "from step 6, where its epoch began, or from 8"
     said = capsys.readouterr().out
     assert ("warning: 2 workers had shared out its rows; begins the epoch again" in said) == anew
     assert resumed.progress.step == 24 and resumed.progress.world == 1
 
 
-def test_an_average_goes_on_where_the_first_epoch_begins_anew(make_worker) -> None:
-    stopped = make_worker()
-    stopped.stop_at = 3
-    stopped.train(shuffle_rows=30, ema_decay=0.75)
+def test_an_average_goes_on_where_the_first_epoch_begins_anew(trained) -> None:
+    stopped = trained(shuffle_rows=30, ema_decay=0.75, stop_at=3)
     state = stopped.folder / "midway/state.json"
     state.write_text(state.read_text().replace('"world": 1', '"world": 2'))
     expected = load_file(stopped.folder / "midway/averaged.safetensors")
-    resumed = make_worker()
-    resumed.resume = [stopped.folder / "midway"]
     with recorded_steps() as steps:
-        resumed.train(shuffle_rows=30, ema_decay=0.75, max_epochs=1)
+        resumed = trained(
+            shuffle_rows=30, ema_decay=0.75, max_epochs=1, resume=[stopped.folder / "midway"]
+        )
     assert len(steps) == 6, "the whole epoch"
     for weights in steps:
         expected = {k: 0.75 * expected[k] + 0.25 * weights[k] for k in expected}
@@ -390,10 +362,9 @@ def test_an_average_goes_on_where_the_first_epoch_begins_anew(make_worker) -> No
         torch.testing.assert_close(averaged[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_the_best_weights_of_a_checkpoint_are_no_view_of_its_file(make_worker) -> None:
+def test_the_best_weights_of_a_checkpoint_are_no_view_of_its_file(trained) -> None:
     """Which is removed while the training goes on: on NFS its folder could not be."""
-    whole = make_worker()
-    whole.train(max_epochs=1)
+    whole = trained(max_epochs=1)
     path = whole.folder / "1" / "best.safetensors"
     _, best = checkpoints.load(path.parent, whole.worker.job, whole.worker.learner)
     before = {name: weight.clone() for name, weight in best.items()}
@@ -403,30 +374,31 @@ def test_the_best_weights_of_a_checkpoint_are_no_view_of_its_file(make_worker) -
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "hidden", "message"),
     [
-        (lambda state: state.replace("i" * 64, "j" * 64), "one of another (jjjjjjjj)"),
-        (lambda state: state[:40], "damaged checkpoint"),
-        (lambda state: state.replace('"epoch"', '"epochs"'), "damaged checkpoint"),
+        (lambda state: state.replace("i" * 64, "j" * 64), 8, "one of another (jjjjjjjj)"),
+        (lambda state: state[:40], 8, "damaged checkpoint"),
+        (lambda state: state.replace('"epoch"', '"epochs"'), 8, "damaged checkpoint"),
+        (lambda state: state, 9, ": shape of "),
     ],
 )
-def test_a_checkpoint_of_something_else_is_refused(make_worker, change, message: str) -> None:
-    whole = make_worker()
-    whole.train(max_epochs=1)
+def test_a_checkpoint_of_something_else_is_refused(
+    trained, make_worker, change, hidden, message
+) -> None:
+    whole = trained({"hidden": [8]}, max_epochs=1)
     state = whole.folder / "1" / "state.json"
     state.write_text(change(state.read_text()))
     again = make_worker()
     again.resume = [whole.folder / "1"]
     with pytest.raises(UserError, match="^no checkpoint is whole") as caught:
-        again.train(max_epochs=1)
+        again.train({"hidden": [hidden]}, max_epochs=1)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
-    make_worker, monkeypatch: pytest.MonkeyPatch
+    trained, make_worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = make_worker()
-    written.train(max_epochs=1)
+    written = trained(max_epochs=1)
     state = written.folder / "1" / "state.json"
     content = json.loads(state.read_text())
     assert content["code_sha256"] is None, "the job of these tests says none"
@@ -437,7 +409,7 @@ def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
     again.code_sha256 = "b" * 64
     newer = content["progress"] | {"of_newer_code": 1}  # which this one could not read
     state.write_text(json.dumps(content | {"code_sha256": "a" * 64, "progress": newer}))
-    monkeypatch.setattr(agreement.stage_code, "code_sha256", lambda stage, model: "b" * 64)
+    monkeypatch.setattr(stage_code, "code_sha256", lambda stage, model: "b" * 64)
     with pytest.raises(
         UserError,
         match=r"^.*_000001: expected .* code \(bbbbbbbb\), got .*aaaaaaaa.*or remove /.* to begin",
@@ -450,8 +422,6 @@ def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
 
 def test_a_worker_of_other_code_than_the_drivers_is_refused(make_worker) -> None:
     worker = make_worker()
-    worker.code_sha256 = stage_code.code_sha256("train", "made")
-    worker.train(max_epochs=1)
     worker.code_sha256 = "b" * 64
     with pytest.raises(UserError, match="expected the code of the driver .bbbbbbbbbbbb., got oth"):
         worker.train(max_epochs=1)
@@ -486,36 +456,6 @@ def test_what_fails_on_one_worker_fails_on_all(monkeypatch: pytest.MonkeyPatch) 
         Workers(0, 1, torch.device("cpu")).run_on_all_ranks(missing)
 
 
-@pytest.mark.parametrize(
-    ("place", "seconds"),
-    [("/kept", sessions.POLL_SECONDS), ("memory://kept", sessions.REMOTE_POLL_SECONDS)],
-)
-def test_a_request_to_stop_is_asked_for_now_and_then_and_kept(
-    monkeypatch: pytest.MonkeyPatch, place: str, seconds: float
-) -> None:
-    asked = []
-    monkeypatch.setattr(
-        CheckpointStore, "stop_requested", lambda store: asked.append(store.place) or True
-    )
-    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
-    context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 2)
-    monkeypatch.setattr(ray.train, "get_context", lambda: context)
-    session = sessions.RayTrainSession(CheckpointStore(place))
-    assert not session.stop_requested() and asked == []
-    session._asked -= seconds
-    assert [session.stop_requested() for _ in range(3)] == [True] * 3
-    assert asked == [place]
-
-
-def test_a_checkpoint_of_another_architecture_is_refused(make_worker) -> None:
-    whole = make_worker()
-    whole.train({"hidden": [8]}, max_epochs=1)
-    again = make_worker()
-    again.resume = [whole.folder / "1"]
-    with pytest.raises(UserError, match="no checkpoint is whole; .*: shape of .*: expected"):
-        again.train({"hidden": [9]}, max_epochs=1)
-
-
 def test_a_batch_must_leave_rows_for_every_worker(worker) -> None:
     worker.world = 20
     with pytest.raises(UserError, match=r"trainer.batch_size: expected >= 20 \(workers\)"):
@@ -523,71 +463,44 @@ def test_a_batch_must_leave_rows_for_every_worker(worker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("nodes", "asked", "cpus", "lacking"),
     [
-        ({"num_workers": 3}, "cluster: expected 3 CPUs for 3 workers, got a cluster of 2"),
-        ({"cpus_per_worker": 3}, "cluster: expected 3 CPUs for 1 workers, got a cluster of 2"),
-        ({"use_gpu": True}, "cluster: expected 1 GPUs, got a cluster of 0"),
+        ([(2, 0)], {}, 2, None),
+        ([(2, 0), (2, 0)], {}, 2, None),
+        ([(8, 0), (8, 0)], {"num_workers": 3}, 4, None),
+        ([(8, 0), (2, 0)], {"num_workers": 2}, 4, None),
+        ([(64, 0), (4, 1), (4, 1)], {"num_workers": 2, "use_gpu": True}, 4, None),
+        ([(2, 0)], {"num_workers": 4, "min_workers": 2, "cpus_per_worker": 1}, 1, None),
+        ([(2, 0)], {"num_workers": 3}, 1, "3 workers of 1 CPUs, got room for 2"),
+        ([(2, 0)], {"use_gpu": True}, 1, "1 workers of 1 CPUs and a GPU, got room for 0"),
+        ([(2, 0)] * 3, {"cpus_per_worker": 3}, 3, "1 workers of 3 CPUs, got room for 0"),
         (
+            [(2, 0)],
             {"num_workers": 4, "min_workers": 3, "cpus_per_worker": 1},
-            "cluster: expected 3 CPUs for 3 workers, got a cluster of 2",
+            1,
+            "3 workers of 1 CPUs, got room for 2",
         ),
     ],
 )
-def test_a_cluster_that_is_too_small_is_not_waited_for(monkeypatch, asked, message: str) -> None:
-    import ray
-
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
-    monkeypatch.delenv("ARCORE_AUTOSCALING", raising=False)
-    with pytest.raises(UserError, match=message):
-        connection.require_resources(ClusterConfig(**asked))
-    connection.require_resources(ClusterConfig(num_workers=4, min_workers=2, cpus_per_worker=1))
-    monkeypatch.setenv("ARCORE_AUTOSCALING", "1")
-    connection.require_resources(ClusterConfig(**asked))
-
-
-@pytest.mark.parametrize(
-    ("nodes", "asked", "cpus"),
-    [
-        ([(2, 0)], {}, 2),
-        ([(2, 0), (2, 0)], {}, 2),
-        ([(8, 0), (8, 0)], {"num_workers": 3}, 4),
-        ([(8, 0), (2, 0)], {"num_workers": 2}, 4),
-        ([(64, 0), (4, 1), (4, 1)], {"num_workers": 2, "use_gpu": True}, 4),
-        ([(2, 0), (2, 0)], {"num_workers": 2, "cpus_per_worker": 3}, 3),
-    ],
-)
-def test_a_worker_fits_one_node(monkeypatch, nodes, asked, cpus: int) -> None:
-    import ray
-
+def test_a_cluster_that_does_not_hold_all_is_not_waited_for(
+    monkeypatch, nodes, asked, cpus: int, lacking: str | None
+) -> None:
     described = [{"Alive": True, "Resources": {"CPU": c, "GPU": g}} for c, g in nodes]
     gone = {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 9.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [*described, gone])
     monkeypatch.delenv("ARCORE_AUTOSCALING", raising=False)
     config = ClusterConfig(**asked)
     assert connection.cpus_per_worker(config) == cpus
-    held = sum(min(c // cpus, g if config.use_gpu else 99) for c, g in nodes)
-    if held >= connection.num_workers(config):
+    if lacking is None:
         connection.require_resources(config)
     else:
-        with pytest.raises(UserError, match="cluster: expected .* 2 workers"):
+        with pytest.raises(UserError, match=f"cluster: expected nodes that hold {lacking}"):
             connection.require_resources(config)
-
-
-def test_a_worker_that_no_node_holds_is_not_waited_for(monkeypatch) -> None:
-    import ray
-
-    described = [{"Alive": True, "Resources": {"CPU": 2.0}} for _ in range(3)]
-    monkeypatch.setattr(ray, "nodes", lambda: described)
-    monkeypatch.delenv("ARCORE_AUTOSCALING", raising=False)
-    message = "cluster: expected nodes that hold 1 workers of 3 CPUs, got room for 0"
-    with pytest.raises(UserError, match=message):
-        connection.require_resources(ClusterConfig(cpus_per_worker=3))
+    monkeypatch.setenv("ARCORE_AUTOSCALING", "1")
+    connection.require_resources(config)
 
 
 def test_a_ray_that_does_not_start_is_one_line(monkeypatch) -> None:
-    import ray
-
     def init(**_) -> None:
         raise Exception("The current node\ntimed out")
 
@@ -618,23 +531,12 @@ with connection.connected():
 """
 
 
-# Masks, orderings and noise are drawn alike; dropout is not, and none has any here.
-WORKERS_MATCH = [
-    ("made", "float32"),
-    pytest.param("deep_nade", "float64", marks=pytest.mark.slow),
-    ("pixelvae", "float64"),
-]
-
-
-def asked_for(session: pytest.Session) -> list[tuple[str, str]]:
-    """The models of `WORKERS_MATCH` whose tests this session runs, each with its precision."""
-    functions = [item for item in session.items if isinstance(item, pytest.Function)]
-    tests = [f for f in functions if f.originalname == "test_two_workers_match_one"]
-    return [(test.callspec.params["model"], test.callspec.params["precision"]) for test in tests]
+# Masks and noise are drawn alike; dropout is not, and none has any here.
+WORKERS_MATCH = [("made", "float32"), ("pixelvae", "float64")]
 
 
 @pytest.fixture(scope="module")
-def trained_by_workers(request, tmp_path_factory, few_digits):
+def trained_by_workers(tmp_path_factory, few_digits):
     """A folder with models trained by one worker and by two, in float32 and float64."""
     if (os.cpu_count() or 1) < 2:
         pytest.skip("two workers need two CPUs")
@@ -642,7 +544,6 @@ def trained_by_workers(request, tmp_path_factory, few_digits):
     shutil.copytree(few_digits, folder / "data/shards/digits_binary")
     models = {
         "made": {"hidden": [32], "num_masks": 4, "order_agnostic": True},
-        "deep_nade": {"hidden": [16]},
         "pixelvae": {"encoder": [4, 4], "width": 4, "num_layers": 1, "latent_size": 2},
     }
     experiments = {
@@ -659,7 +560,7 @@ def trained_by_workers(request, tmp_path_factory, few_digits):
                 "precision": precision,
             },
         }
-        for model, precision in asked_for(request.session)
+        for model, precision in WORKERS_MATCH
         for workers in (1, 2)
     }
     (folder / "params.yaml").write_text(yaml.safe_dump({"experiments": experiments}))
@@ -697,13 +598,6 @@ def test_two_workers_match_one(trained_by_workers, model: str, precision: str) -
             assert float(two[key]) == pytest.approx(float(one[key]), rel=tolerance)
 
 
-def test_create_model_passes_on_what_arcore_says() -> None:
-    import arcore
-
-    with pytest.raises(UserError, match="model: hidden: expected an integer >= 1, got 0"):
-        resolved.create_model({"name": "nade", "hidden": 0}, arcore.events.Binary((2,)))
-
-
 def test_gloo_and_nccl_take_the_interface_of_rays_address(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.cluster import network_interface
 
@@ -718,25 +612,6 @@ def test_gloo_and_nccl_take_the_interface_of_rays_address(monkeypatch: pytest.Mo
     monkeypatch.setenv(names[1], "eth7")
     network_interface.choose_interface()
     assert os.environ[names[1]] == "eth7"
-
-
-@pytest.mark.parametrize(
-    ("device", "variable", "names"), [("cpu", "CXX", r"g\+\+"), ("cuda", "CC", "gcc or clang")]
-)
-def test_compiling_asks_for_a_compiler(
-    monkeypatch: pytest.MonkeyPatch, device: str, variable: str, names: str
-) -> None:
-    monkeypatch.setattr(learner.shutil, "which", lambda name: name if name == "mycc" else None)
-    monkeypatch.setattr(learner.sys, "platform", "linux")
-    monkeypatch.delenv(variable, raising=False)
-    message = f"expected a compiler .{names}, or the program that {variable} names., found none"
-    for chosen in (None, "gcc", "mycc -O2"):  # torch takes one name, without arguments
-        if chosen is not None:
-            monkeypatch.setenv(variable, chosen)
-        with pytest.raises(UserError, match=f"^trainer.compile: .*: {message}"):
-            learner._require_compiler(torch.device(device))
-    monkeypatch.setenv(variable, "mycc")
-    learner._require_compiler(torch.device(device))
 
 
 def test_a_worker_alone_has_no_process_group() -> None:

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import arcore
 from pipeline.core.errors import UserError
-from pipeline.experiments.schema import OptimizerConfig, TrainerConfig
-from pipeline.training.training_progress import Progress
 from pipeline.training.training_records import (
     EpochRecord,
-    Failed,
-    Finished,
-    Stopped,
-    TrainingJob,
+    Progress,
     TrainingRecord,
-    TrainingReport,
 )
 
-JOB = TrainingJob(
-    config_hash="c" * 64,
-    event=arcore.events.Levels(16, (None,)),
-    model={"name": "wavenet", "dilations": [1, 2], "num_classes": None},
-    trainer=TrainerConfig(optimizer=OptimizerConfig(betas=(0.5, 0.9)), clip_norm=1.0),
-    shards="s3://bucket/shards",
-    dataset_sha256="d" * 64,
-    run_id="r",
-    threads=2,
-)
 ROW = EpochRecord(epoch=2, step=20, seconds=1.5, learning_rate=0.1, train_nats=3.0)
 RECORD = TrainingRecord(
     experiment="toy", run_id=None, mlflow_experiment="arcore-toy", num_parameters=1,
@@ -41,46 +23,10 @@ RECORD = TrainingRecord(
 )  # fmt: skip
 
 
-def test_jobs_and_outcomes_reach_another_process_as_they_were() -> None:
-    for sent in (JOB, Finished(7, "cpu", 2, "float32"), Failed("a line"), Stopped(8, 2)):
-        assert pickle.loads(pickle.dumps(sent)) == sent
-
-
-@pytest.mark.parametrize(
-    "report",
-    [
-        TrainingReport(record=ROW),
-        TrainingReport(
-            finished=True,
-            record=replace(ROW, valid_nats=3.5, valid_bits_per_dim=0.1, best_valid_nats=3.5),
-        ),
-        TrainingReport(problem="no such model"),
-    ],
-)
-def test_reports_come_back_among_what_ray_adds(report: TrainingReport) -> None:
-    assert TrainingReport.from_dict({**report.to_dict(), "training_iteration": 3}) == report
-
-
-def test_a_report_of_an_epoch_has_the_numbers_of_its_row() -> None:
-    metrics = TrainingReport(record=ROW).to_dict()
-    assert set(metrics) == {
-        "epoch", "step", "seconds", "learning_rate", "train_nats", "best_valid_nats", "finished",
-    }  # fmt: skip
-    assert metrics["train_nats"] == ROW.train_nats and math.isinf(ROW.best_valid_nats)
-
-
 def test_progress_comes_back_with_its_history() -> None:
     progress = Progress(epoch=2, step=20, history=[ROW, replace(ROW, epoch=3, valid_nats=2.0)])
     plain = json.loads(json.dumps(progress.to_dict()))
     assert math.isinf(progress.best_nats) and Progress.from_dict(plain) == progress
-
-
-def test_what_was_reported_can_be_reported_again() -> None:
-    rows = [replace(ROW, epoch=number) for number in range(1, 5)]
-    reports = list(Progress(epoch=4, history=rows).reports(max_epochs=4))
-    assert [report.record for report in reports] == rows
-    assert [report.finished for report in reports] == [False, False, False, True]
-    assert not any(report.finished for report in Progress(epoch=4, history=rows).reports(5))
 
 
 def test_a_record_is_whole_or_refused(tmp_path: Path) -> None:

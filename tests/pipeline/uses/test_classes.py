@@ -80,8 +80,3 @@ def test_labels_that_are_no_classes_are_refused(
         UserError, match="digits_binary: expected labels that are classes, found none"
     ):
         class_uses.FeatureAccuracy().run(vectors, project)
-
-
-def test_a_number_of_labels_comes_once() -> None:
-    with pytest.raises(UserError, match=r"num_labels: expected integers that differ, got \[10, 10"):
-        class_uses.FeatureAccuracy(num_labels=[10, 10])

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from arcore.events import Binary, Levels
+from arcore.events import Levels
 from arcore.inference import completion
-from pipeline.uses import pictures, use_context
+from pipeline.uses import use_context
 from pipeline.uses.inpainting import MASKS, REORDERED, Inpainting, missing_pixels
 
 QUICK = Inpainting(num_rows=20, num_shown=3, num_completions=2, num_particles=8)
@@ -82,10 +82,3 @@ def test_draws_keep_what_is_observed(project: Path) -> None:
                 kept = rows.x.long()[:, masked.observed]
                 assert torch.equal(x[:, masked.observed], kept)
             assert not torch.equal(*drawn)
-
-
-def test_missing_pixels_are_orange() -> None:
-    missing = torch.tensor([[[True, False]]])
-    shown = pictures.colours(torch.tensor([[[[1, 1]]]]), Binary((1, 1, 2)), missing)
-    assert shown[0, 0, 0].tolist() == list(pictures.MISSING)
-    assert shown[0, 0, 1].tolist() == [1, 1, 1]

@@ -12,7 +12,6 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError
 from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
@@ -88,9 +87,3 @@ def test_another_dataset_is_part_of_the_record(project: Path) -> None:
     shutil.rmtree("data/shards/twin")
     made.rename("data/shards/twin")
     assert use_records.read_all("digits_binary", sha256) == []
-
-
-def test_what_does_not_fit_is_refused(project: Path) -> None:
-    with pytest.raises(UserError, match="data/shards/cifar10/manifest.json: file not found"):
-        settings = outliers.Outliers(num_rows=4, other="cifar10")
-        settings.run(use_context.load("toy-nade"), project)

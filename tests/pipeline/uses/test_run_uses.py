@@ -121,7 +121,6 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
         ("continuation", "nade", "a model of sounds, got one of Binary"),
         ("denoising", "pixelvae", "an exact model, got pixelvae"),
         ("features", "gated_pixelcnn", "an unconditional NADE or MADE, got gated_pixelcnn"),
-        ("features", "parallel_multiscale", "an unconditional NADE or MADE, got parallel"),
         ("inpainting", "pixelvae", "an exact model, got pixelvae"),
         (
             "interpolation",
@@ -132,7 +131,6 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
         ("noise_levels", "nade", "a model with latents, got nade"),
         ("orderings", "nade", "a model with 128 orderings, got nade"),
         ("outliers", "gated_pixelcnn", "an unconditional model, got gated_pixelcnn"),
-        ("speakers", "nade", "a model of sounds, got one of Binary"),
         ("structure", "gated_pixelcnn", "an unconditional model, got gated_pixelcnn"),
         ("super_resolution", "nade", "small images first in the order, got nade"),
         ("video_prediction", "nade", "a model of clips whose first frames are given, got one of"),
@@ -153,7 +151,6 @@ def test_models_that_a_use_is_not_for_are_refused(
     [
         (("inpaint", "toy-nade"), "unknown use 'inpaint'; did you mean 'inpainting'"),
         (("inpainting", "models/toy-nade"), "experiment: expected a name of letters, digits,"),
-        (("inpainting", "toy-nade/"), "experiment: expected a name of letters, digits, '.', '_'"),
         (("paired", "toy-nade", ["others=[/models/toy-nade]"]), "experiment: expected a name of"),
         (("inpainting", "toy"), "unknown experiment 'toy'; did you mean 'toy-nade'"),
         (
@@ -165,13 +162,11 @@ def test_models_that_a_use_is_not_for_are_refused(
             "num_rows: expected at most 1,000,000",
         ),
         (("inpainting", "toy-nade", ["num_rows=0"]), "num_rows: expected an integer >= 1, got 0"),
-        (("inpainting", "toy-nade", ["num_rows"]), "override: expected key=value, got 'num_rows'"),
         (("inpainting", "toy-nade", ["seed=-1"]), "seed: expected an integer in [0, 2^31), got -1"),
         (
             ("features", "toy-nade", ["num_rows=0"]),
             "num_rows: expected an integer >= 1 or null",
         ),
-        (("inpainting", "toy-nade", ["masks=[lower]", "masks.a=1"]), "uses.toy-nade.uses.inpaint"),
         (("inpainting", "toy-nade", ["masks=[up]"]), "unknown mask 'up'"),
         (("all", "toy-nade"), "uses.toy-nade: expected an entry of params.yaml with uses"),
     ],

@@ -25,7 +25,7 @@ from pipeline.datasets import catalog, read_transforms
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.clips.moving_digits import TEST_SHA256
 from pipeline.datasets.moving_generator import render, trajectories
-from pipeline.evaluation import scoring, video_figures
+from pipeline.evaluation import image_figures, scoring
 from tests.places import MIRROR
 from tests.support.workers import Worker
 
@@ -61,17 +61,6 @@ def test_digits_keep_within_the_canvas_and_the_brighter_shows() -> None:
     assert (bright == 9).all() and (dim <= 9).all() and dim.min() == 0
     with pytest.raises(ValueError, match="digits: expected squares within"):
         render(digits, uniforms, (20, 1, 2, 2))
-
-
-def test_uniforms_are_functions_of_seed_epoch_and_row() -> None:
-    rows = np.arange(2000)
-    drawn = read_transforms.uniforms(rows, 3, 5, 8)
-    assert drawn.shape == (2000, 8) and drawn.min() >= 0 and drawn.max() < 1
-    assert drawn.mean() == pytest.approx(0.5, abs=0.01)
-    assert abs(np.corrcoef(drawn.T) - np.eye(8)).max() < 0.1
-    assert np.array_equal(read_transforms.uniforms(rows[7:9], 3, 5, 8), drawn[7:9])
-    for other in (read_transforms.uniforms(rows, 4, 5, 8), read_transforms.uniforms(rows, 3, 6, 8)):
-        assert not (other == drawn).any()
 
 
 def entropy_and_sum(name: str, raw: Path) -> tuple[float, float, str]:
@@ -284,7 +273,7 @@ def test_scores_are_of_the_frames_after_those_given(few: Path) -> None:
 def test_clips_become_an_animated_picture(levels: int, colours: int, tmp_path: Path) -> None:
     event = arcore.events.Levels(levels, (5, colours, 8, 8))
     x = np.random.default_rng(0).integers(0, levels, (3, *event.shape), dtype=np.uint8)
-    video_figures.save_clips(tmp_path / "a.png", [x, x, x], event, 2)
+    image_figures.save_clips(tmp_path / "a.png", [x, x, x], event, 2)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (3 * 68, 3 * 68)
         assert getattr(picture, "n_frames", 1) == 6  # a still one for other viewers, then 5
@@ -292,14 +281,14 @@ def test_clips_become_an_animated_picture(levels: int, colours: int, tmp_path: P
         for frame in range(1, 6):
             picture.seek(frame)
             colours_of.append(picture.convert("RGB").getpixel((0, 68)))
-    assert colours_of == [video_figures.GIVEN] * 2 + [video_figures.DRAWN] * 3
+    assert colours_of == [image_figures.GIVEN] * 2 + [image_figures.DRAWN] * 3
 
 
 @pytest.mark.parametrize("event", [Gray((3, 1, 4, 4)), arcore.events.Levels(5, (3, 1, 4, 4))])
 def test_expected_frames_are_means_of_the_conditionals(event: arcore.events.Levels) -> None:
     model = arcore.create_model("video_pixel_network", event, **SMALL)
     x = np.random.default_rng(0).integers(0, event.num_levels, (2, *event.shape), dtype=np.uint8)
-    means = video_figures.expected(model, x, None, 1)
+    means = image_figures.expected(model, x, None, 1)
     assert np.array_equal(means[:, 0], x[:, 0])
     conditionals = model.conditionals(torch.from_numpy(x))
     if isinstance(event, Gray):

@@ -219,12 +219,6 @@ def test_bad_folders_get_one_line(
         own_folder(tmp_path, table, options)
 
 
-def test_too_few_files_to_split(tmp_path: Path) -> None:
-    dataset = own_folder(tmp_path, None, {"test_fraction": 0.01})
-    with pytest.raises(UserError, match="expected files for each of train, valid and test"):
-        dataset.decode(tmp_path)
-
-
 def test_what_sounds_come_with_is_in_the_entry_to_begin_with() -> None:
     for i in range(20):
         write_sound(Path(f"s/{i}.wav"), 300)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.reporting import search_pages
+from pipeline.reporting import searches
 from stages import pages
 
 RECORDED = Path(__file__).parents[3] / "results" / "searches"
@@ -46,7 +46,7 @@ def test_every_search_has_a_page_and_the_index_leads_to_it(
 
 def test_two_objectives_have_a_column_of_shares_each(copied: Path) -> None:
     folder = copied / "searches/tones-wavenet-sampling"
-    search_pages.write(folder)
+    searches.write_page(folder)
     text = (folder / "index.html").read_text()
     shares = (folder / "importance.csv").read_text().splitlines()[1].split(",")
     assert '<th scope="col">sampling seconds</th>' in text
@@ -56,7 +56,7 @@ def test_two_objectives_have_a_column_of_shares_each(copied: Path) -> None:
 def test_trials_that_came_out_alike_have_no_shares(copied: Path) -> None:
     folder = copied / "searches/digits-nade-orderings"
     (folder / "importance.csv").write_text("parameter,importance\n")
-    search_pages.write(folder)
+    searches.write_page(folder)
     assert "Share of each parameter" not in (folder / "index.html").read_text()
 
 
@@ -66,10 +66,10 @@ def test_a_trial_that_was_stopped_before_it_was_validated_is_left_out(copied: Pa
     header, *rows = path.read_text().splitlines()
     number, _, _, _, *values = rows[-1].split(",")
     stopped = ",".join([str(int(number) + 1), "stopped", "0", "", *values])
-    search_pages.write(folder)
+    searches.write_page(folder)
     before = (folder / "index.html").read_text()
     path.write_text("\n".join([header, *rows, stopped]) + "\n")
-    search_pages.write(folder)
+    searches.write_page(folder)
     assert (folder / "index.html").read_text() == before
 
 
@@ -81,7 +81,7 @@ def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None
         "device": "",
     }
     (folder / "search.json").write_text(json.dumps(record))
-    search_pages.write(folder)
+    searches.write_page(folder)
     text = (folder / "index.html").read_text()
     assert "python -m stages.tune" not in text and "not recorded" in text
 
@@ -103,14 +103,14 @@ def test_a_search_that_cannot_be_read_is_left_out(
     folder = copied / "searches/digits-nade-orderings"
     (folder / file).write_text(content)
     with pytest.raises(UserError, match=said):
-        search_pages.write(folder)
-    assert len(search_pages.write_all()) == len(NAMES) - 1
+        searches.write_page(folder)
+    assert len(searches.write_pages()) == len(NAMES) - 1
     assert "digits-nade-orderings" in caplog.text and "left out" in caplog.text
 
 
 def test_trials_come_best_first(copied: Path) -> None:
     folder = copied / "searches/digits-nade-orderings"
-    search_pages.write(folder)
+    searches.write_page(folder)
     text = (folder / "index.html").read_text()
     table = text.split("Trials, best first")[-1].split("</table>")[0]
     nats = [float(found) for found in re.findall(r"([\d.]+) ± [\d.]+</td></tr>", table)]

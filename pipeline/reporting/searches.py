@@ -1,7 +1,8 @@
-"""Tables of a search: its trials, and the share of each parameter in their variance."""
+"""A search: its record, trials and shares of parameters in their variance, as tables and a page."""
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -10,20 +11,32 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import Record, read_object
 from pipeline.experiments import naming
-from pipeline.reporting import wording
+from pipeline.reporting import gallery, templates, wording
+from pipeline.reporting.templates import Cell, Terms
+
+log = logging.getLogger(__name__)
 
 RECORD = "search.json"
 SEED, SECONDS, NATS = "trainer.seed", "sampling_seconds", "best_valid_nats"
 TIMED = "seconds for 16"
+PICTURES = {
+    "objective.png": "Validation nats of each trial over each parameter",
+    "front.png": "Validation nats over seconds of 16 samples; numbered: unbeaten trials",
+    "curves.png": "Lowest validation nats of each trial over its epochs",
+}
+TRIALS = "Trials, best first; mean ± standard error where trials differ in their seed alone"
+UNBEATEN = "Trials that no other trial beats in both objectives, lowest nats first"
+SHARES = "Share of each parameter by itself in the variance of the trials"
 Table = tuple[list[str], list[list[str]]]  # a header and rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchFacts(Record):
-    """What a page says of search.json (`pipeline.search.outcome.SearchRecord`)."""
+    """What a page says of search.json (`pipeline.search.outcome.summarize`)."""
 
     search: str
     dataset: str
@@ -169,3 +182,46 @@ def read_table(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a table of {path.stem}, got {one_line(error)}") from None
+
+
+def write_pages() -> list[Path]:
+    """Write the page of each search in `searches/`; one that cannot be read is left out."""
+    written = []
+    for path in sorted(paths.search("").glob(f"[!.]*/{RECORD}")):
+        try:
+            written.append(write_page(path.parent))
+        except UserError as error:
+            log.warning("warning: %s; left out", error)
+    return written
+
+
+def write_page(folder: Path) -> Path:
+    """Write the page of a search's folder."""
+    record = read_record(folder)
+    parts = shares(folder, record.best_trial)
+    groups = trials(folder / "trials.csv", best_first=True)
+    found = {file: caption for file, caption in PICTURES.items() if (folder / file).is_file()}
+    text = templates.render(
+        templates.SEARCH,
+        record=record,
+        best=wording.rounded(record.best_valid_nats, 2),
+        entry=wording.rounded(record.default_valid_nats, 2) if record.default_valid_nats else "",
+        shares=templates.text_table(SHARES, *parts),
+        pictures=[gallery.read_picture(folder / file, found[file]) for file in found],
+        trials=templates.text_table(UNBEATEN if TIMED in groups[0] else TRIALS, *groups),
+        origin=_origin(record),
+    )
+    atomic.write_text(folder / "index.html", text)
+    return folder / "index.html"
+
+
+def _origin(record: SearchFacts) -> Terms:
+    command = command_of(vars(record), record.search)
+    files = {"trials": "trials.csv", "best settings": "best.yaml", "record": RECORD}
+    return [
+        *([("command", command)] if command else []),
+        ("commit", record.commit),
+        ("device", record.device or "not recorded"),
+        ("time", wording.duration(record.seconds)),
+        ("files", [Cell(what, link=file) for what, file in files.items()]),
+    ]
