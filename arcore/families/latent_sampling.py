@@ -174,7 +174,8 @@ class LatentSampling(AutoregressiveModel):
         with torch.no_grad():
             if latents is None:
                 latents = self.draw_latents(batch, condition, generator)
-            self._check_latents(latents, batch)
+            else:
+                self._check_latents(latents, batch)
             return self._decoder_given(batch, latents, condition)
 
     def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Draws) -> Tensor:
