@@ -18,42 +18,38 @@ import yaml
 import arcore
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line
-from pipeline.core.records import value_of
-from pipeline.core.yaml_settings import read_yaml
 from pipeline.datasets.scaling import Scaling
 from pipeline.experiments.schema import EvaluationConfig
+from pipeline.registry.candidates import Candidate
+from pipeline.registry.training_runs import final_numbers
 from pipeline.tracking import mlflow_store
 from pipeline.training.validation import most_rows
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
 FRAMES = 16  # of an example of open length
+WEIGHTS = "model.safetensors"
+Example = np.ndarray | tuple[np.ndarray, dict[str, list[float]]]
 
 
 def log_exported_model(
+    store: MlflowClient,
     run_id: str,
-    model_folder: Path,
-    num_members: int = 1,
-    uri: str | None = None,
-    context_frames: int = 0,
-    metrics: Mapping[str, float] | None = None,
-    weights_sha256: str | None = None,
+    candidate: Candidate,
     scalings: Mapping[str, Scaling] | None = None,
 ) -> str:
-    """Log a trained model into a run, so that `mlflow.pyfunc.load_model` needs nothing else.
+    """Log a model into a run, so that `mlflow.pyfunc.load_model` needs nothing else.
 
     Weights travel as safetensors, the config as YAML, the code (`pipeline/registry/pyfunc.py` and
     the arcore package) as source; no pickle. The run is not started again, so that it keeps the
-    duration of its training.
+    duration of its training. Where values were standardised, the model takes and gives them as they
+    were before.
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
-    from pipeline.registry import pyfunc
-
-    protocol = {"num_members": num_members, "context_frames": context_frames}
-    uri = uri or mlflow_store.tracking_uri()
-    store = mlflow_store.client(uri)
+    uri = str(store.tracking_uri)
     run = store.get_run(run_id)
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -62,14 +58,7 @@ def log_exported_model(
     ):
         exported = Path(scratch, "model")
         exported.mkdir()
-        _copy(model_folder, exported, weights_sha256, protocol)
-        if scalings:
-            described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
-            (exported / pyfunc.SCALINGS).write_text(described, encoding="utf-8")
-        try:
-            signature, example = _signature(pyfunc.load(exported))
-        except ValueError as error:  # a model of other code
-            raise UserError(f"{model_folder.name}: {one_line(error)}") from None
+        signature, example = _export(candidate, exported, scalings)
         model = store.create_logged_model(
             run.info.experiment_id,
             name=re.sub(r"[/:.%\"']", "-", run.info.run_name or "model"),  # what MLflow takes
@@ -87,38 +76,46 @@ def log_exported_model(
             pip_requirements=_requirements(),
         )
     store.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-    now = int(time.time() * 1000)
-    logged = [
-        Metric(name, value, now, 0, model_id=model.model_id)
-        for name, value in (metrics or {}).items()
-    ]
-    if logged:
-        store.log_batch(run_id, metrics=logged)
+    result, now = candidate.result, int(time.time() * 1000)
+    metrics = final_numbers(result)
+    if result.valid_nats is not None:
+        metrics["best_valid_nats"] = result.valid_nats
+    logged = [Metric(*item, now, 0, model_id=model.model_id) for item in metrics.items()]
+    store.log_batch(run_id, metrics=logged)
     return str(info.model_uri)
 
 
-def _copy(
-    folder: Path, exported: Path, weights_sha256: str | None, protocol: Mapping[str, object]
-) -> None:
+def _export(
+    candidate: Candidate, exported: Path, scalings: Mapping[str, Scaling] | None
+) -> tuple[ModelSignature, Example]:
     """Copy what a model is, with the protocol of its evaluation in the config."""
-    config = read_yaml(folder / "config.yaml")
-    where = str(folder / "config.yaml")
-    given = value_of(config, "evaluation", dict, where) if config.get("evaluation") else {}
-    event = arcore.events.from_dict(value_of(config, "event", dict, where))
+    from pipeline.registry import pyfunc
+
+    config, result = candidate.evaluated.config, candidate.result
+    found = config.content.get("evaluation")
+    given = dict(found) if isinstance(found, dict) else {}
     batch_size = int(given.get("batch_size") or EvaluationConfig().batch_size)
-    if not event.is_open:  # as the evaluation does
-        batch_size = min(batch_size, most_rows(event))
-    config["evaluation"] = {**given, "batch_size": batch_size, **protocol}
-    weights = shutil.copyfile(folder / "model.safetensors", exported / "model.safetensors")
-    if weights_sha256 not in (None, sha256_of(weights)):
-        raise UserError(f"{folder.name}: trained anew meanwhile; run this again")
-    content = yaml.safe_dump(config, sort_keys=False)
+    if not config.event.is_open:  # as the evaluation does
+        batch_size = min(batch_size, most_rows(config.event))
+    given |= {"batch_size": batch_size, "num_members": result.num_members}
+    given["context_frames"] = result.context_frames
+    content = yaml.safe_dump({**config.content, "evaluation": given}, sort_keys=False)
     (exported / "config.yaml").write_text(content, encoding="utf-8")
+    weights = shutil.copyfile(candidate.folder / WEIGHTS, exported / WEIGHTS)
+    if sha256_of(weights) != candidate.weights_sha256:
+        raise UserError(f"{candidate.name}: trained again meanwhile; run this again")
+    if scalings:
+        described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
+        (exported / pyfunc.SCALINGS).write_text(described, encoding="utf-8")
+    try:
+        return _signature(pyfunc.load(exported))
+    except ValueError as error:  # a model of other code
+        raise UserError(f"{candidate.name}: {one_line(error)}") from None
 
 
 def _signature(
     model: arcore.AutoregressiveModel,
-) -> tuple[ModelSignature, np.ndarray | tuple[np.ndarray, dict[str, list[float]]]]:
+) -> tuple[ModelSignature, Example]:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ParamSchema, ParamSpec
 

@@ -230,17 +230,7 @@ def _register(
     run_id = training_runs.run_of(store, dataset, candidate)
     if scalings is not None:
         training_runs.describe(store, run_id, candidate, read_manifest(paths.shards(dataset)))
-    valid = {} if result.valid_nats is None else {"best_valid_nats": result.valid_nats}
-    uri = exporting.log_exported_model(
-        run_id,
-        candidate.folder,
-        result.num_members,
-        str(store.tracking_uri),
-        result.context_frames,
-        training_runs.final_numbers(result) | valid,
-        candidate.weights_sha256,
-        scalings,
-    )
+    uri = exporting.log_exported_model(store, run_id, candidate, scalings)
     tags: dict[str, object] = {
         HASH: _identity(candidate, scalings),
         "experiment": candidate.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import networkx
 import psutil
@@ -52,6 +54,7 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of `python`
     variables = dict(os.environ) | {"PATH": path, paths.REPRO: str(os.getpid())}
     mlflow_store.configure()
+    _wait_for_others()
     stale = stale_stages(targets)
     if CODE in stale:  # by which all would be, whatever its content turns out to be
         Stages({CODE: set()}, variables).run(1)
@@ -66,6 +69,26 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     print(f"{time.monotonic() - began:.0f} s in all", flush=True)
 
 
+def _wait_for_others() -> None:
+    """Wait for what DVC still runs in this folder, such as stages of a killed run, and name it."""
+    named: set[int] = set()
+    while running := _running():
+        for number in running.keys() - named:
+            print(f"waiting for {running[number]} (process {number})", flush=True)
+        named |= running.keys()
+        time.sleep(1)
+
+
+def _running() -> dict[int, str]:
+    """Return the commands of DVC, by process, that hold files of this folder."""
+    held: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(OSError, ValueError):  # none yet, or one that is being written
+        held = json.loads(Path(".dvc/tmp/rwlock").read_text(encoding="utf-8"))
+    entries = [entry for kind in held.values() for entry in kind.values()]
+    holders = [one for entry in entries for one in (entry if isinstance(entry, list) else [entry])]
+    return {one["pid"]: one["cmd"] for one in holders if psutil.pid_exists(one["pid"])}
+
+
 def stale_stages(targets: Sequence[str]) -> dict[str, set[str]]:
     """Ask DVC which of the stages that targets need are stale, and which of these each waits for.
 
@@ -74,7 +97,7 @@ def stale_stages(targets: Sequence[str]) -> dict[str, set[str]]:
     """
     stale: dict[str, set[str]] = {}
     try:
-        with Repo() as repo, repo.lock:
+        with Repo(_wait_for_lock=True) as repo, repo.lock:
             for stage in needed_stages(repo, targets):
                 before = {one.addressing for one in repo.index.graph.successors(stage)}
                 if before & stale.keys() or stage.changed():

@@ -30,7 +30,7 @@ from arcore.events import Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import Dataset, SplitData
 from pipeline.datasets.options import Options, between, parse_options
-from reproductions.datasets.recorded_content import check_content
+from reproductions.datasets.stand_ins import check_content
 
 NAME = "freeway"
 NOVEL = "novel"

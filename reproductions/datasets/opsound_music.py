@@ -25,8 +25,7 @@ from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
 from pipeline.datasets.formats import sound_files
 from pipeline.datasets.formats.sound_files import Hearing, Utterance
 from pipeline.datasets.options import Options, parse_options
-from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_packages, read_files
-from reproductions.datasets.recorded_content import check_content
+from reproductions.datasets.stand_ins import APT_ARCHIVES, check_content, raw_packages, read_files
 
 OF_LOOPS = ("macroform-robot_dity", "macroform-the_simplicity")
 PIECES = (

@@ -26,8 +26,7 @@ from arcore.events import Levels
 from pipeline.datasets.base import SPLITS, Dataset, SplitData
 from pipeline.datasets.formats import image_files
 from pipeline.datasets.options import Options, parse_options
-from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_packages, read_files
-from reproductions.datasets.recorded_content import check_content
+from reproductions.datasets.stand_ins import APT_ARCHIVES, check_content, raw_packages, read_files
 
 SPLIT_FILE = Path(__file__).with_name("photo_tiles_split.json")
 SHORTER_SIDE = 320

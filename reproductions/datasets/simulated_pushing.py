@@ -29,7 +29,7 @@ from pipeline.datasets.base import Dataset, SplitData, joined
 from pipeline.datasets.clips.robotic_pushing import CONTEXT_FRAMES, NUM_FRAMES, SIDE, PushingClip
 from pipeline.datasets.options import Options, between, parse_options
 from reproductions.datasets.pushing_simulator import MISSING, Simulator
-from reproductions.datasets.recorded_content import check_content
+from reproductions.datasets.stand_ins import check_content
 
 NAME = "simulated_pushing"
 NOVEL = "novel"

@@ -32,7 +32,7 @@ def test_a_model_that_was_trained_anew_meanwhile_is_not_registered(
 
     experiment("toy-nade", "nade", valid_nats=9.0)
     monkeypatch.setattr(registration.training_runs, "run_of", late)
-    with pytest.raises(UserError, match="^toy-nade: trained anew meanwhile; run this again$"):
+    with pytest.raises(UserError, match="^toy-nade: trained again meanwhile; run this again$"):
         registration.register_dataset("toy")
     store = mlflow_store.client()
     where = store.get_experiment_by_name("arcore-toy").experiment_id

@@ -137,6 +137,26 @@ def test_a_request_to_end_reaches_the_stages(project: Path, under_nohup: bool) -
     assert not alive
 
 
+@pytest.mark.e2e
+def test_the_next_run_waits_for_what_a_killed_one_left(project: Path) -> None:
+    process = waiting(project)
+    (left,) = [
+        one
+        for one in psutil.Process(process.pid).children(recursive=True)
+        if "--single-item" in one.cmdline()
+    ]
+    process.kill()
+    process.communicate()
+    again = start(project, "preprocess@a")
+    assert again.stdout is not None
+    line = again.stdout.readline()
+    assert line.startswith("waiting for ") and line.endswith(f"(process {left.pid})\n"), line
+    for one in [*left.children(recursive=True), left]:
+        one.kill()
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+
+
 def test_the_last_lines_of_a_stage_that_fails_are_said(
     workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

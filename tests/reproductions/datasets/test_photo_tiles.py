@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS
 from reproductions.datasets import photo_tiles
-from reproductions.datasets.debian_packages import read_files
+from reproductions.datasets.stand_ins import read_files
 from tests.places import MIRROR, ROOT
 
 PLACES = (ROOT / "data" / "raw" / "photo_tiles32", MIRROR / "photo_tiles")
@@ -65,15 +65,6 @@ def test_the_recorded_split_is_of_photographs_apart() -> None:
     assert [len(recorded[split]) for split in SPLITS] == [29, 4, 6]
     every = [name for split in SPLITS for name in recorded[split]]
     assert len(set(every)) == 39 and not set(every) & set(photo_tiles._LEFT_OUT)
-
-
-def test_packages_are_where_debian_has_them() -> None:
-    places = [file.url.split("/pool/main/")[1] for file in photo_tiles._PACKAGES]
-    assert places == [
-        "b/budgie-backgrounds/budgie-backgrounds_3.0-1_all.deb",
-        "l/lomiri-wallpapers/lomiri-wallpapers-16.04_20.04.0-4_all.deb",
-        "m/mate-backgrounds/mate-backgrounds_1.26.0-1_all.deb",
-    ]
 
 
 @needs_packages

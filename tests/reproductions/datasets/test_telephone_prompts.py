@@ -6,7 +6,6 @@ import pytest
 
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS
-from reproductions.datasets import telephone_prompts
 from reproductions.datasets.telephone_prompts import SYMBOLS, plain, read_texts
 from tests.places import MIRROR, ROOT
 
@@ -20,11 +19,6 @@ def test_texts_are_symbols() -> None:
     assert len(set(SYMBOLS)) == len(SYMBOLS) == 82
     lines = "; a comment: with a colon\r\ndigits/1: one\nbeep: <beep>\nno colon\nempty: !\n"
     assert read_texts(lines) == {"digits/1": "one"}
-
-
-def test_every_language_has_two_packages() -> None:
-    assert len(telephone_prompts.FILES) == 10 == 2 * len(telephone_prompts.VOICES)
-    assert all(file.url and file.url.endswith(file.name) for file in telephone_prompts.FILES)
 
 
 @pytest.mark.skipif(FILES is None, reason=f"no Debian packages in {PLACES}")

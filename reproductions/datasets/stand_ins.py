@@ -1,16 +1,17 @@
-"""Reading Debian packages file by file: nothing is installed, extracted or run."""
+"""What stand-ins share: Debian packages, read without installing; recorded sums of rows."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
 
-from pipeline.core.errors import require
-from pipeline.datasets.base import RawFile
+from pipeline.core.errors import UserError, require
+from pipeline.datasets.base import RawFile, SplitData
 
 APT_ARCHIVES = "/var/cache/apt/archives"
 _POOL = "http://deb.debian.org/debian/pool/main"
@@ -53,3 +54,29 @@ def read_files(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, byt
                     content = archive.extractfile(member)
                     assert content is not None, "a plain file"
                     yield member.name.removeprefix("./"), content.read()
+
+
+def check_content(name: str, parts: Iterable[SplitData], expected: str, by: str) -> None:
+    """Compare the SHA-256 of decoded rows, each part's labels after its rows, with a recorded one.
+
+    Another library of images or another simulator may round otherwise; then numbers are of other
+    data. The error says what decoded the rows (`by`, with versions).
+
+    Example:
+        >>> import numpy as np
+        >>> rows = SplitData(np.zeros((1, 2), np.uint8))
+        >>> check_content("zeros", [rows], "96a2", "numpy 2")
+        Traceback (most recent call last):
+        ...
+        pipeline.core.errors.UserError: zeros: expected decoded rows of sha256 96a2, got \
+96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7 by numpy 2
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.x.tobytes())
+        if part.labels is not None:
+            digest.update(part.labels.astype(part.labels.dtype.newbyteorder("<")).tobytes())
+    if digest.hexdigest() != expected:
+        raise UserError(
+            f"{name}: expected decoded rows of sha256 {expected}, got {digest.hexdigest()} by {by}"
+        )

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SplitData
-from reproductions.datasets.recorded_content import check_content
+from reproductions.datasets.stand_ins import check_content
 
 X = np.arange(12, dtype=np.uint8).reshape(2, 3, 2)
 LABELS = np.array([3, 1])
