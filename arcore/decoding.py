@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore.distributions.drawing import Draws, draw
+from arcore.distributions.drawing import Manner, draw
 from arcore.primitives.checks import require, require_int
 
 
@@ -39,7 +39,7 @@ class Decoder(abc.ABC):
         """Draw the next block, (batch, len(block)), by `drawing.draw` from `next()`."""
         return draw(self.next(), generator, temperature)
 
-    def draw_rest(self, how: Draws) -> list[Tensor]:
+    def draw_rest(self, how: Manner) -> list[Tensor]:
         """Draw and push all blocks that are left."""
         parts = []
         for _ in self.blocks[self.position :]:

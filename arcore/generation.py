@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from arcore.decoding import Decoder
 from arcore.derived_buffers import DerivedBuffers
-from arcore.distributions.drawing import Draws, select
+from arcore.distributions.drawing import Manner, select
 from arcore.events import Event
 from arcore.primitives.checks import require, require_int, require_positive, require_scores
 from arcore.primitives.dropout import without_dropout
@@ -131,7 +131,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
                 blank = self._blank(rows.stop - start)
                 nothing = torch.zeros_like(blank, dtype=torch.bool)
                 part = None if condition is None else condition[rows]
-                how = Draws(generator, temperature, advance)
+                how = Manner(generator, temperature, advance)
                 drawn = self._complete(blank, nothing, part, how)
                 self._require_scores(drawn, part)
                 parts.append(drawn)
@@ -167,7 +167,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         self._require_finite_weights()
         known = known.to(self._blank(1).dtype).flatten(1)
         with self._drawing():
-            drawn = self._complete(known, mask, condition, Draws(generator, temperature))
+            drawn = self._complete(known, mask, condition, Manner(generator, temperature))
             self._require_scores(drawn, condition)
         return drawn
 
@@ -271,7 +271,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype
         return torch.zeros(n, self.event.size, dtype=dtype, device=self.device)
 
-    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Draws) -> Tensor:
+    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Manner) -> Tensor:
         self._check_temperature(how.temperature)
         x, is_blank = x.clone(), not bool(known.any())
         decoder = self._decoder_after(x, known, condition)

@@ -22,7 +22,7 @@ from arcore.primitives.progress import Advance, unseen
 
 
 @dataclass(frozen=True)
-class Draws:
+class Manner:
     """How events are drawn; `advance(1)` is called after each step."""
 
     generator: torch.Generator | None = None

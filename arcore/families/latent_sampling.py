@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Normal
 
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import Draws, draw, invert
+from arcore.distributions.drawing import Manner, draw, invert
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.precision import at_least_float32, summed
@@ -178,9 +178,9 @@ class LatentSampling(AutoregressiveModel):
                 self._check_latents(latents, batch)
             return self._decoder_given(batch, latents, condition)
 
-    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Draws) -> Tensor:
+    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Manner) -> Tensor:
         self._check_temperature(how.temperature)
-        unseen = Draws(how.generator, how.temperature)
+        unseen = Manner(how.generator, how.temperature)
         n, shape = len(x), self.event.extents
         informed = known.any(1)
         anything = bool(informed.any())
@@ -207,7 +207,7 @@ class LatentSampling(AutoregressiveModel):
         return chosen.view(n, *shape)
 
     def _fill(
-        self, x: Tensor, known: Tensor, condition: Tensor | None, latents: Latents, how: Draws
+        self, x: Tensor, known: Tensor, condition: Tensor | None, latents: Latents, how: Manner
     ) -> tuple[Tensor, Tensor]:
         """Draw what is not known; return it with the sum of ln p of what is, (batch,)."""
         wide = at_least_float32(self.dtype)

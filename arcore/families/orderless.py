@@ -14,7 +14,7 @@ from torch.distributions import Categorical, Distribution
 
 from arcore.decoding import Decoder
 from arcore.derived_buffers import shared
-from arcore.distributions.drawing import Draws, draw
+from arcore.distributions.drawing import Manner, draw
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.families.ordered import OrderedModel
@@ -301,7 +301,7 @@ class OrderlessModel(OrderedModel):
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return OrderlessDecoder(self, batch, condition)
 
-    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Draws) -> Tensor:
+    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Manner) -> Tensor:
         if not known.any():
             return super()._complete(x, known, condition, how)
         self._check_temperature(how.temperature)

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from arcore.conditions import Classes
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import Draws, reshape, select
+from arcore.distributions.drawing import Manner, reshape, select
 from arcore.events import Binary, Event, Gray, Levels
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
@@ -279,7 +279,7 @@ class RasterDecoder(Decoder):
             for layer in model.readers:
                 layer.write_cache(pixel, cursor)
 
-    def draw_rest(self, how: Draws) -> list[Tensor]:
+    def draw_rest(self, how: Manner) -> list[Tensor]:
         """Draw the rest; binary images with fewer operations a pixel, on a CPU the same numbers."""
         model, first = self.model, self.position
         fits = (

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import pad
 
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import Draws
+from arcore.distributions.drawing import Manner
 from arcore.events import Binary, Event, Levels
 from arcore.families.ordered import OrderedModel
 from arcore.hyperparameters import CheckedHyperparameters
@@ -169,7 +169,7 @@ class NADEDecoder(Decoder):
         with self.model._scoring_precision():
             self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
 
-    def draw_rest(self, how: Draws) -> list[Tensor]:
+    def draw_rest(self, how: Manner) -> list[Tensor]:
         """Draw the rest; binary events in four kernels a step, on a CPU with the same numbers.
 
         x = 1 where u < sigm(b + V h): where logit(u) - b < V h, whose left side comes for all at
