@@ -1,8 +1,7 @@
-"""Scoring over two hosts: the digits of one, in little more than half the time."""
+"""Scoring over two hosts: the digits of one."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ from tests.support.clusters import Cluster, ClusterProject
 from tests.support.hosts import end
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
-ROWS, LEAST = 10_000, 1.7
-SHARE = 0.4  # of a CPU, that each host has, so that both have theirs on a machine with one
+ROWS = 10_000
 ORDERLESS = {
     "dataset": "digits_binary",
     "model": "deep_nade",
@@ -46,13 +44,7 @@ def project(two_hosts: Cluster, cluster_project: Any) -> ClusterProject:
 
 
 @pytest.fixture(scope="module")
-def fair(two_hosts: Cluster, project: ClusterProject) -> bool:
-    """Give each host its share of a CPU, once the model is trained; False where it cannot be."""
-    return all([host.share_cpu(SHARE) for host in (two_hosts.head, two_hosts.worker)])
-
-
-@pytest.fixture(scope="module")
-def alone(project: ClusterProject, fair: bool) -> dict[str, Any]:
+def alone(project: ClusterProject) -> dict[str, Any]:
     """What one process on the head measures."""
     return evaluated(project)
 
@@ -70,39 +62,21 @@ def outcome(project: ClusterProject) -> dict[str, Any]:
     return {
         "metrics": project.json(f"{folder}/metrics.json"),
         "scores": (project.folder / folder / "scores.csv").read_text(),
-        "seconds": project.json(f"{folder}/timing.json")["evaluate_seconds"],
     }
 
 
 def evaluated(project: ClusterProject, *arguments: str) -> dict[str, Any]:
-    began = time.monotonic()
     done = project.stage("evaluate", "orderless", *arguments)
     assert done.returncode == 0, done.stderr
-    return outcome(project) | {"stage_seconds": time.monotonic() - began}
+    return outcome(project)
 
 
-def require_same_digits(found: dict[str, Any], alone: dict[str, Any]) -> None:
-    for key in ("metrics", "scores"):
-        assert found[key] == alone[key]
-    assert found["scores"].count("\n") == ROWS + 1
-
-
-def test_two_hosts_score_the_digits_of_one_sooner(
-    two_hosts: Cluster, project: ClusterProject, fair: bool, alone: dict[str, Any]
+def test_two_hosts_score_the_digits_of_one(
+    two_hosts: Cluster, project: ClusterProject, alone: dict[str, Any]
 ) -> None:
-    """Both hosts have the same share of a CPU, so that one more host is one more share."""
     with two_hosts.one_cpu_held_on_each():
-        both = evaluated(project, *overrides(project))
-    require_same_digits(both, alone)
-    scoring, stage = (alone[key] / both[key] for key in ("seconds", "stage_seconds"))
-    print(
-        f"\n{ROWS} rows: {alone['seconds']:.1f} s on one host, {both['seconds']:.1f} s on two, "
-        f"{scoring:.2f} times as fast; the whole stage {alone['stage_seconds']:.1f} s and "
-        f"{both['stage_seconds']:.1f} s, {stage:.2f} times"
-    )
-    if not fair:
-        pytest.skip("the digits are the same; a share of a CPU for each host needs a cgroup of it")
-    assert scoring >= LEAST
+        assert evaluated(project, *overrides(project)) == alone
+    assert alone["scores"].count("\n") == ROWS + 1
 
 
 def test_a_killed_worker_on_the_second_host_changes_no_digit(
@@ -125,4 +99,4 @@ def test_a_killed_worker_on_the_second_host_changes_no_digit(
         finally:
             end(process)
     assert "a worker was lost; another does its part" in project.log()
-    require_same_digits(outcome(project), alone)
+    assert outcome(project) == alone

@@ -315,13 +315,36 @@ def test_a_job_runs_the_pipeline_in_a_copy_of_the_code(
     assert nats(project) == nats(undisturbed)
 
 
+IN_A_JOB = """
+import os, sys
+from pathlib import Path
+import ray
+from pipeline.artifacts import origin
+ray.init(runtime_env={"env_vars": {"A": "c"}}, log_to_driver=False)
+print("commit", origin.commit(), os.environ["A"])
+print("files", *sorted(map(str, Path().glob("*"))), *Path(".dvc").glob("*"))
+sys.exit(3)
+"""
+
+
 def test_a_failed_job_ends_with_its_status(two_hosts: Cluster, checkout: Path) -> None:
-    done = two_hosts.head.run(
-        sys.executable, "-m", "stages.submit", "--address", two_hosts.head.dashboard,
-        "--", "python", "-m", "stages.train", "none",
-        timeout=120,
-        cwd=checkout,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "error: unknown experiment 'none'" in done.stdout
+    def submit(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = ["-m", "stages.submit", "--address", two_hosts.head.dashboard, *arguments]
+        return two_hosts.head.run(
+            sys.executable, *command, timeout=120, env=variables, cwd=checkout, check=False
+        )
+
+    done = submit("--", "python", "-m", "stages.train", "none")
+    assert done.returncode == 1 and "error: unknown experiment 'none'" in done.stdout
+    done = submit("--id", "three", "--env", "A=b c", "--", "python", "-c", IN_A_JOB)
+    assert done.returncode == 3 and done.stderr.endswith("three failed with exit status 3\n")
+    lines = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line}
+    assert len(lines["commit"][0].removesuffix("-dirty")) == 12
+    assert lines["commit"][1:] == ["b", "c"]
+    assert {"params.yaml", "stages", ".dvc/config.local"} <= set(lines["files"])
+    assert not {".git", ".venv", "tests", "data", "models", ".dvc/cache"} & set(lines["files"])
+    again = submit("--id", "three", "--", "true")
+    refused = submit("--", "true", RAY_AUTH_TOKEN="another-token-than-the-cluster's")
+    assert again.returncode == refused.returncode == 1
+    assert again.stderr.startswith("error: --id: expected one that the cluster has not seen")
+    assert "expected the cluster's token" in refused.stderr

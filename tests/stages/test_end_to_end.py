@@ -147,7 +147,7 @@ def test_every_stage_ran_once(repository) -> None:
     }  # fmt: skip
     assert "dvc.lock" in {path.name for path in repository.folder.iterdir()}
     for kind in ("train", "tune"):
-        assert not list((repository.folder / ".arcore" / kind).iterdir())
+        assert not list((repository.folder / ".arcore" / kind).glob("[!.]*"))
 
 
 def test_a_search_leaves_its_trials_and_the_best(repository) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import statistics
+import sys
 
 import pytest
 import yaml
@@ -59,7 +60,7 @@ def test_ten_folds_and_a_row_in_the_report(make_project) -> None:
     bits = nats_to_bits_per_dim(metrics["nats"], Real((11,)))
     assert metrics["bits_per_dim"] == pytest.approx(bits)
 
-    kept = project.stage("results", "--folds", "wine")
+    kept = project.run(sys.executable, "-m", "reproductions.results", "--folds", "wine")
     assert kept.returncode == 0, kept.stderr
     drawn = arcore.load(project.folder / "results/wine-folds/fold-9").sample(3)
     assert drawn.shape == (3, 11)

@@ -36,8 +36,6 @@ LIGHT = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_worker_niceness": "0",
 }
-CGROUPS = Path("/sys/fs/cgroup")
-PERIOD = 20_000  # microseconds of which a host may compute its share
 # A host that is gone is given up after 3 checks of at most 3 s, not after a minute.
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -127,7 +125,6 @@ class Host:
         self.address = network.address(index + 1)
         self._network, self._port = network, f"port{index}"
         self._popen: list[subprocess.Popen[Any]] = []
-        self._share: Path | None = None
         self._namespaces = Namespaces("net", "mount", "uts", "pid")
 
     def connect(self) -> None:
@@ -183,12 +180,8 @@ class Host:
         text: bool = False,
     ) -> subprocess.Popen[Any]:
         """Start a command, in a session of its own; the network ends it at the latest."""
-        inside = self._namespaces.enter(*command, cwd=str(cwd or "/"))
-        if self._share is not None:
-            joined = f'echo $$ > "{self._share}/cgroup.procs"; exec "$@"'
-            inside = ["sh", "-ec", joined, "sh", *inside]
         process = subprocess.Popen(
-            inside,
+            self._namespaces.enter(*command, cwd=str(cwd or "/")),
             env=self.environment(**(env or {})),
             stdin=stdin,
             stdout=stdout,
@@ -267,19 +260,6 @@ class Host:
         """End `delay` and `limit`."""
         self._network.switch.shell(f"tc qdisc delete dev {self._port} root")
 
-    def share_cpu(self, share: float) -> bool:
-        """Give the host so much of a CPU, for all that it runs and will run; False if it cannot be.
-
-        As much of one CPU for each host makes a machine with one CPU, or a busy one, hosts that
-        have theirs.
-        """
-        self._share = _cpu_group(f"arcore-{os.getpid()}-{self.name}", share)
-        if self._share is not None:
-            for process in self.processes():
-                with contextlib.suppress(OSError):
-                    (self._share / "cgroup.procs").write_text(str(process.pid))
-        return self._share is not None
-
     # -- Ray
 
     def start_ray_head(self, num_cpus: int = 2) -> float:
@@ -334,8 +314,6 @@ class Host:
         for process in self._popen:
             end(process)
         self._namespaces.close()
-        if self._share is not None:
-            _remove_group(self._share)
 
 
 class Network:
@@ -384,37 +362,6 @@ class Network:
         traceback: TracebackType | None,
     ) -> None:
         self._stack.close()
-
-
-def _cpu_group(name: str, share: float) -> Path | None:
-    """Make a group of processes with a share of a CPU together; None where that cannot be."""
-    first = CGROUPS / "cpu" / "cgroup.procs"
-    quota = str(int(share * PERIOD))
-    if first.is_file():
-        settings = {"cpu.cfs_period_us": str(PERIOD), "cpu.cfs_quota_us": quota}
-    elif (CGROUPS / "cgroup.procs").is_file():
-        first, settings = CGROUPS / "cgroup.procs", {"cpu.max": f"{quota} {PERIOD}"}
-    else:
-        return None
-    group = first.with_name(name)
-    try:
-        group.mkdir()
-        for setting, value in settings.items():
-            (group / setting).write_text(value)
-    except OSError:
-        _remove_group(group)
-        return None
-    return group
-
-
-def _remove_group(group: Path) -> None:
-    """Remove a group once its last process is gone."""
-    deadline = time.monotonic() + 10
-    while group.is_dir() and time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            group.rmdir()
-            return
-        time.sleep(0.1)
 
 
 def end(process: subprocess.Popen[Any]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import lzma
+import struct
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +50,13 @@ def test_a_varint_of_more_than_ten_bytes() -> None:
 
 
 def test_a_picture_far_too_large_is_not_decoded() -> None:
-    content = io.BytesIO()
-    Image.new("1", (30_000, 30_000)).save(content, "PNG")
-    with pytest.raises(UserError, match="f: "):
-        robotic_pushing._decode(content.getvalue(), "f")
+    written = io.BytesIO()
+    Image.new("1", (1, 1)).save(written, "PNG")
+    content = bytearray(written.getvalue())
+    content[16:24] = struct.pack(">II", 30_000, 30_000)  # only its header says so
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with pytest.raises(UserError, match="f: .*900000000 pixels"):
+        robotic_pushing._decode(bytes(content), "f")
 
 
 def test_addresses_whose_brackets_do_not_close(monkeypatch: pytest.MonkeyPatch) -> None:
