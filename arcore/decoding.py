@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore.distributions.drawing import draw
+from arcore.distributions.drawing import Manner, draw
 from arcore.primitives.checks import require, require_int
-from arcore.primitives.progress import Advance
 
 
 class Decoder(abc.ABC):
@@ -40,15 +39,13 @@ class Decoder(abc.ABC):
         """Draw the next block, (batch, len(block)), by `drawing.draw` from `next()`."""
         return draw(self.next(), generator, temperature)
 
-    def draw_rest(
-        self, generator: torch.Generator | None, temperature: float, advance: Advance
-    ) -> list[Tensor]:
-        """Draw and push all blocks that are left; `advance(1)` is called after each."""
+    def draw_rest(self, how: Manner) -> list[Tensor]:
+        """Draw and push all blocks that are left."""
         parts = []
         for _ in self.blocks[self.position :]:
-            parts.append(self.draw(generator, temperature))
+            parts.append(self.draw(how.generator, how.temperature))
             self.push(parts[-1])
-            advance(1)
+            how.advance(1)
         return parts
 
     def push(self, values: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ class Combination(AutoregressiveModel):
     """A model of several models of the same event, its members."""
 
     members: nn.ModuleList
+    sum_to_one: bool = True  # what weights of members do
 
     def _combine(
         self, members: Sequence[AutoregressiveModel], hyperparameters: Hyperparameters
@@ -48,9 +49,6 @@ class Combination(AutoregressiveModel):
         for member in self.members:
             assert isinstance(member, AutoregressiveModel)
             yield member
-
-    def require_member_weights(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """Refuse values of a saved model's weights that members cannot have, naming `where`."""
 
     def _rebuild(self) -> None:
         for member in self.members:
@@ -278,3 +276,26 @@ def condition_for(
     if condition is None or member.condition_kind is None:
         return None
     return condition if rows is None else condition[rows.to(condition.device)]
+
+
+def register_weights(model: Combination, weights: Tensor | None) -> None:
+    """Keep one weight per member with a model's own weights; equal ones of sum 1 for None."""
+    weights = torch.full((len(model),), 1 / len(model)) if weights is None else weights
+    require_weights(weights, model)
+    model.register_buffer("weights", weights.detach().to(model.device, model.dtype).clone())
+
+
+def require_weights(weights: Tensor, model: Combination, where: str = "weights") -> None:
+    """Refuse weights that are not one per member; those of a mixture sum to 1."""
+    count, sum_to_one = len(model), model.sum_to_one
+    wanted = f"({count},) {'of sum 1' if sum_to_one else 'finite'}, none negative"
+    fits = isinstance(weights, Tensor) and weights.shape == (count,)
+    require(fits, where, wanted, getattr(weights, "shape", weights))
+    require(weights.is_floating_point(), where, "floating point", weights.dtype)
+    if weights.device.type == "meta":
+        return
+    fits = bool((weights.isfinite() & (weights >= 0)).all())
+    if sum_to_one:
+        off = abs(float(weights.double().sum()) - 1)
+        fits = fits and off < max(1e-4, torch.finfo(weights.dtype).eps)
+    require(fits, where, wanted, weights.tolist())

@@ -13,12 +13,12 @@ from torch.distributions import Distribution
 
 from arcore.decoding import Decoder
 from arcore.derived_buffers import DerivedBuffers
-from arcore.distributions.drawing import select
+from arcore.distributions.drawing import Manner, select
 from arcore.events import Event
 from arcore.primitives.checks import require, require_int, require_positive, require_scores
 from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import without_autocast
-from arcore.primitives.progress import Advance, progress_bar, unseen
+from arcore.primitives.progress import progress_bar
 
 SAMPLE_DIMENSIONS = 1 << 20
 SCORED_DIMENSIONS = 1 << 17
@@ -131,7 +131,8 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
                 blank = self._blank(rows.stop - start)
                 nothing = torch.zeros_like(blank, dtype=torch.bool)
                 part = None if condition is None else condition[rows]
-                drawn = self._complete(blank, nothing, part, generator, temperature, advance)
+                how = Manner(generator, temperature, advance)
+                drawn = self._complete(blank, nothing, part, how)
                 self._require_scores(drawn, part)
                 parts.append(drawn)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -166,7 +167,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         self._require_finite_weights()
         known = known.to(self._blank(1).dtype).flatten(1)
         with self._drawing():
-            drawn = self._complete(known, mask, condition, generator, temperature)
+            drawn = self._complete(known, mask, condition, Manner(generator, temperature))
             self._require_scores(drawn, condition)
         return drawn
 
@@ -270,28 +271,20 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype
         return torch.zeros(n, self.event.size, dtype=dtype, device=self.device)
 
-    def _complete(
-        self,
-        x: Tensor,
-        known: Tensor,
-        condition: Tensor | None,
-        generator: torch.Generator | None,
-        temperature: float,
-        advance: Advance = unseen,
-    ) -> Tensor:
-        self._check_temperature(temperature)
+    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Manner) -> Tensor:
+        self._check_temperature(how.temperature)
         x, is_blank = x.clone(), not bool(known.any())
         decoder = self._decoder_after(x, known, condition)
         blocks = decoder.blocks[decoder.position :]
         if is_blank:
-            parts = decoder.draw_rest(generator, temperature, advance)
+            parts = decoder.draw_rest(how)
         else:
             parts = []
             for block in blocks:
-                drawn = decoder.draw(generator, temperature).to(x.dtype)
+                drawn = decoder.draw(how.generator, how.temperature).to(x.dtype)
                 parts.append(torch.where(known[:, block], x[:, block], drawn))
                 decoder.push(parts[-1])
-                advance(1)
+                how.advance(1)
         if parts:
             x[:, torch.cat(blocks)] = torch.cat(parts, 1).to(x.dtype)
         return x.view(x.shape[0], *self.event.extents)

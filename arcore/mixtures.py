@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from arcore.ensembles import Combination, Ensemble, require_compatible
+from arcore.ensembles import Ensemble, register_weights, require_compatible
 from arcore.events import Event
 from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters, build_hyperparameters
 from arcore.model import AutoregressiveModel
@@ -97,11 +97,7 @@ class Mixture(Ensemble):
                 member.ensemble(count)
         self._combine(members, describe_members(members, counts))
         self.counts = tuple(counts)
-        register_weights(self, weights, sum_to_one=True)
-
-    def require_member_weights(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """Refuse weights of members that are not of sum 1."""
-        require_weights(weights["weights"], len(self), sum_to_one=True, where=where)
+        register_weights(self, weights)
 
     def __iter__(self) -> Iterator[AutoregressiveModel]:
         """Iterate over what is mixed: members, or their ensembles."""
@@ -200,42 +196,13 @@ def fit_weights(
     return weights, history
 
 
-def register_weights(model: Combination, weights: Tensor | None, *, sum_to_one: bool) -> None:
-    """Keep one weight per member with a model's own weights; equal ones of sum 1 for None."""
-    count = len(model)
-    weights = torch.full((count,), 1 / count) if weights is None else weights
-    require_weights(weights, count, sum_to_one=sum_to_one)
-    model.register_buffer("weights", weights.detach().to(model.device, model.dtype).clone())
-
-
-def require_weights(
-    weights: Tensor, count: int, *, sum_to_one: bool, where: str = "weights"
-) -> None:
-    """Refuse weights that are not one per member; those of a mixture sum to 1."""
-    wanted = f"({count},) {'of sum 1' if sum_to_one else 'finite'}, none negative"
-    fits = isinstance(weights, Tensor) and weights.shape == (count,)
-    require(fits, where, wanted, getattr(weights, "shape", weights))
-    require(weights.is_floating_point(), where, "floating point", weights.dtype)
-    if weights.device.type == "meta":
-        return
-    fits = bool((weights.isfinite() & (weights >= 0)).all())
-    if sum_to_one:
-        off = abs(float(weights.double().sum()) - 1)
-        fits = fits and off < max(1e-4, torch.finfo(weights.dtype).eps)
-    require(fits, where, wanted, weights.tolist())
-
-
 def describe_members(
     members: Sequence[AutoregressiveModel], counts: Sequence[int]
 ) -> MixtureConfig:
     """Return what the members are rebuilt from; `counts` are their masks or orderings."""
-    return MixtureConfig(
-        members=tuple(
-            {
-                "name": name_of(type(member)) or type(member).__name__,
-                "num_members": count,
-                **member.hyperparameters.to_dict(),
-            }
-            for member, count in zip(members, counts, strict=True)
-        )
-    )
+    described = []
+    for member, count in zip(members, counts, strict=True):
+        name = name_of(type(member)) or type(member).__name__
+        fields = member.hyperparameters.to_dict()
+        described.append({"name": name, "num_members": count, **fields})
+    return MixtureConfig(members=tuple(described))

@@ -11,9 +11,9 @@ from torch.distributions import Bernoulli, Distribution
 from arcore.decoding import Decoder
 from arcore.distributions.discrete import Bits, Softmax
 from arcore.distributions.drawing import DISCRETE, DISCRETE_NAMES
-from arcore.ensembles import Combination, condition_for, require_compatible
+from arcore.ensembles import Combination, condition_for, register_weights, require_compatible
 from arcore.events import Event, Levels
-from arcore.mixtures import Create, describe_members, new_members, register_weights, require_weights
+from arcore.mixtures import Create, describe_members, new_members
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 
@@ -56,6 +56,7 @@ class Pool(Combination):
     """
 
     weights: Tensor
+    sum_to_one = False
 
     def __init__(
         self, members: Iterable[AutoregressiveModel], weights: Tensor | None = None
@@ -71,11 +72,7 @@ class Pool(Combination):
         known = [field for field in fields if field is not None]
         self.receptive_field = max(known) if len(known) == len(fields) else None
         self._require_one_schedule()
-        register_weights(self, weights, sum_to_one=False)
-
-    def require_member_weights(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """Refuse weights of members that are not finite, or negative."""
-        require_weights(weights["weights"], len(self), sum_to_one=False, where=where)
+        register_weights(self, weights)
 
     def _require_one_schedule(self) -> None:
         for member in self:

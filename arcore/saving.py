@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from arcore import events
-from arcore.ensembles import Combination
+from arcore.ensembles import Combination, require_weights
 from arcore.model import AutoregressiveModel
 from arcore.models import COMBINATIONS, name_of
 from arcore.primitives.checks import require
@@ -194,7 +194,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     weights = _read_weights(Path(path))
     check_weights(weights, model, str(path))
     if isinstance(model, Combination):
-        model.require_member_weights(weights, f"{path}: weights")
+        require_weights(weights["weights"], model, f"{path}: weights")
     model.load_state_dict(weights)
 
 

@@ -7,16 +7,27 @@ conditionals which it stands for, with `select(block)` for a block of flattened 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Bernoulli, Categorical, Distribution
 
 from arcore.distributions.discrete import Bits, Softmax, choose, tempered, tempered_bit
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
+from arcore.primitives.progress import Advance, unseen
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How events are drawn; `advance(1)` is called after each step."""
+
+    generator: torch.Generator | None = None
+    temperature: float = 1.0
+    advance: Advance = unseen
 
 
 def select(conditionals: Distribution, shape: torch.Size, block: Tensor) -> Distribution:
@@ -36,19 +47,11 @@ def reshape(conditionals: Distribution, shape: Sequence[int]) -> Distribution:
     if isinstance(conditionals, DiscretizedLogisticMixture):
         return conditionals.reshape(shape)
     logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
-    return kind(  # type: ignore[call-arg]
-        logits=logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :]),
-        validate_args=False,
-    )
+    logits = logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :])
+    return kind(logits=logits, validate_args=False)  # type: ignore[call-arg]
 
 
-DISCRETE = (
-    Bits,
-    torch.distributions.Bernoulli,
-    torch.distributions.Categorical,
-    Softmax,
-    DiscretizedLogisticMixture,
-)
+DISCRETE = (Bits, Bernoulli, Categorical, Softmax, DiscretizedLogisticMixture)
 DISCRETE_NAMES = ", ".join(kind.__name__ for kind in DISCRETE) + " or one with its own draw"
 
 
@@ -78,6 +81,6 @@ def invert(distribution: Distribution, uniform: Tensor, temperature: float = 1.0
     if hasattr(distribution, "invert"):
         return distribution.invert(uniform, temperature)
     logits: Tensor = distribution.logits  # type: ignore[attr-defined]
-    if isinstance(distribution, torch.distributions.Bernoulli):
+    if isinstance(distribution, Bernoulli):
         return (uniform < tempered_bit(logits, temperature)).long()
     return choose(tempered(logits, temperature), uniform)

@@ -14,13 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal, kl_divergence
 
 from arcore.events import Event
-from arcore.families.latent_sampling import (
-    Latents,
-    LatentSampling,
-    reparameterize,
-    repeat_rows,
-    widened,
-)
+from arcore.families.latent_sampling import Latents, LatentSampling, reparameterize, widened
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require_int
 from arcore.primitives.precision import at_least_float32, summed
@@ -208,8 +202,8 @@ class LatentVariableModel(LatentSampling):
         parts = []
         for first in range(0, num_samples, count):
             samples = min(count, num_samples - first)
-            wide, label = (None if t is None else repeat_rows(t, samples) for t in (x, condition))
-            assert wide is not None
+            wide = x.repeat_interleave(samples, 0)
+            label = None if condition is None else condition.repeat_interleave(samples, 0)
             q = tuple(_repeat_normal(level, samples) for level in posterior)
             latents = reparameterize(q, self._noise(len(wide), generator))
             weights = self._log_likelihood(wide, latents, label)
@@ -236,4 +230,5 @@ def _without_a_wait(values: Sequence[float], like: Tensor) -> Tensor:
 
 
 def _repeat_normal(q: Normal, count: int) -> Normal:
-    return Normal(repeat_rows(q.mean, count), repeat_rows(q.stddev, count), validate_args=False)
+    mean, scale = (each.repeat_interleave(count, 0) for each in (q.mean, q.stddev))
+    return Normal(mean, scale, validate_args=False)

@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Normal
 
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import draw, invert
+from arcore.distributions.drawing import Manner, draw, invert
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.precision import at_least_float32, summed
-from arcore.primitives.progress import Advance, unseen
 from arcore.primitives.row_noise import for_each_row
 
 Latents = tuple[Tensor, ...]
@@ -179,50 +178,36 @@ class LatentSampling(AutoregressiveModel):
                 self._check_latents(latents, batch)
             return self._decoder_given(batch, latents, condition)
 
-    def _complete(
-        self,
-        x: Tensor,
-        known: Tensor,
-        condition: Tensor | None,
-        generator: torch.Generator | None,
-        temperature: float,
-        advance: Advance = unseen,
-    ) -> Tensor:
-        self._check_temperature(temperature)
+    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Manner) -> Tensor:
+        self._check_temperature(how.temperature)
+        unseen = Manner(how.generator, how.temperature)
         n, shape = len(x), self.event.extents
         informed = known.any(1)
         anything = bool(informed.any())
         if anything and not bool(informed.all()):  # a row is drawn alike whatever the others are
             whole = torch.empty_like(x)
-            for rows, counted in ((~informed, unseen), (informed, advance)):
+            for rows, counted in ((~informed, unseen), (informed, how)):
                 label = None if condition is None else condition[rows]
-                parts = (x[rows], known[rows], label, generator, temperature, counted)
-                whole[rows] = self._complete(*parts).flatten(1)
+                whole[rows] = self._complete(x[rows], known[rows], label, counted).flatten(1)
             return whole.view(n, *shape)
-        latents = self.draw_latents(n, condition, generator, 1.0 if anything else temperature)
-        x, _ = self._fill(x, known, condition, latents, generator, temperature, advance)
+        temperature = 1.0 if anything else how.temperature
+        latents = self.draw_latents(n, condition, how.generator, temperature)
+        x, _ = self._fill(x, known, condition, latents, how)
         if not anything or bool(known.all()):
             return x.view(n, *shape)
         count = self.impute_candidates
-        wide, fixed = repeat_rows(x, count), repeat_rows(known, count)
-        label = None if condition is None else repeat_rows(condition, count)
+        wide, fixed = x.repeat_interleave(count, 0), known.repeat_interleave(count, 0)
+        label = None if condition is None else condition.repeat_interleave(count, 0)
         posterior = self._posterior(wide.view(-1, *shape), label)
-        latents = reparameterize(posterior, self._noise(len(wide), generator))
-        wide, weights = self._fill(wide, fixed, label, latents, generator, temperature)
+        latents = reparameterize(posterior, self._noise(len(wide), how.generator))
+        wide, weights = self._fill(wide, fixed, label, latents, unseen)
         weights = (weights + self._log_ratio(latents, posterior, label)).view(n, count)
-        choice = draw(Categorical(logits=weights, validate_args=False), generator)
+        choice = draw(Categorical(logits=weights, validate_args=False), how.generator)
         chosen = wide.view(n, count, -1)[torch.arange(n, device=x.device), choice]
         return chosen.view(n, *shape)
 
     def _fill(
-        self,
-        x: Tensor,
-        known: Tensor,
-        condition: Tensor | None,
-        latents: Latents,
-        generator: torch.Generator | None,
-        temperature: float,
-        advance: Advance = unseen,
+        self, x: Tensor, known: Tensor, condition: Tensor | None, latents: Latents, how: Manner
     ) -> tuple[Tensor, Tensor]:
         """Draw what is not known; return it with the sum of ln p of what is, (batch,)."""
         wide = at_least_float32(self.dtype)
@@ -230,12 +215,12 @@ class LatentSampling(AutoregressiveModel):
         decoder = self.decoder(len(x), condition, latents)
         for block in decoder.blocks:
             following = decoder.next()
-            drawn = draw(following, generator, temperature).to(x.dtype)
+            drawn = draw(following, how.generator, how.temperature).to(x.dtype)
             x[:, block] = torch.where(known[:, block], x[:, block], drawn)
             terms = following.log_prob(self._as_value(x[:, block]))
             total = total + torch.where(known[:, block], terms, 0).sum(1)
             decoder.push(x[:, block])
-            advance(1)
+            how.advance(1)
         return x, total
 
     @torch.no_grad()
@@ -279,8 +264,3 @@ class LatentSampling(AutoregressiveModel):
 def reparameterize(posterior: tuple[Normal, ...], noise: Latents) -> Latents:
     """Return a draw z_l = mean + sigma noise of each level, given standard normal noise."""
     return tuple(q.mean + q.stddev * e for q, e in zip(posterior, noise, strict=True))
-
-
-def repeat_rows(x: Tensor, count: int) -> Tensor:
-    """Repeat each of (batch, ...) rows, to (batch * count, ...), copies side by side."""
-    return x.repeat_interleave(count, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from arcore.conditions import Classes
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import reshape, select
+from arcore.distributions.drawing import Manner, reshape, select
 from arcore.events import Binary, Event, Gray, Levels
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
@@ -27,7 +27,6 @@ from arcore.primitives.checks import require, require_odd
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import inverse, make_ordering, with_channels
 from arcore.primitives.precision import DRAWN_IN
-from arcore.primitives.progress import Advance
 
 NEIGHBOURLY = ("raster", "reverse", "column")
 
@@ -280,18 +279,17 @@ class RasterDecoder(Decoder):
             for layer in model.readers:
                 layer.write_cache(pixel, cursor)
 
-    def draw_rest(
-        self, generator: torch.Generator | None, temperature: float, advance: Advance
-    ) -> list[Tensor]:
+    def draw_rest(self, how: Manner) -> list[Tensor]:
         """Draw the rest; binary images with fewer operations a pixel, on a CPU the same numbers."""
         model, first = self.model, self.position
         fits = (
             isinstance(model.event, Binary) and model.image[0] == 1 and model.head.name == "softmax"
         )
-        if not fits or temperature != 1 or model.dtype not in DRAWN_IN:
-            return super().draw_rest(generator, temperature, advance)
+        if not fits or how.temperature != 1 or model.dtype not in DRAWN_IN:
+            return super().draw_rest(how)
         shape = (len(self.blocks) - first, self.batch, 1)
-        uniform = torch.rand(shape, generator=generator, device=model.device, dtype=model.dtype)
+        options: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
+        uniform = torch.rand(shape, generator=how.generator, **options)
         low, high = model.encode(torch.arange(2, device=model.device).view(2, 1, 1, 1)).flatten()
         drawn, layers, dtype = torch.empty_like(uniform), model.first, model.dtype
         for x, u in zip(drawn, uniform, strict=True):
@@ -305,7 +303,7 @@ class RasterDecoder(Decoder):
             for layer in layers:
                 layer.write_cache(pixel[:, :, None, None], cursor)
             self.position += 1
-            advance(1)
+            how.advance(1)
         return list(drawn.long().unbind())
 
 

@@ -94,15 +94,11 @@ class ResidualMultiplicativeBlock(nn.Module):
     def __init__(self, width: int, kernel: int, dilation: int = 1, condition_size: int = 0) -> None:
         super().__init__()
         self.reduce = Conv2d(2 * width, width, 1)
-        self.units = nn.ModuleList(
-            MultiplicativeUnit(
-                width,
-                kernel,
-                dilation,
-                ConditionProjection(condition_size, 4 * width) if condition_size else None,
-            )
-            for _ in range(2)
-        )
+        units = []
+        for _ in range(2):
+            told = ConditionProjection(condition_size, 4 * width) if condition_size else None
+            units.append(MultiplicativeUnit(width, kernel, dilation, told))
+        self.units = nn.ModuleList(units)
         self.expand = Conv2d(width, 2 * width, 1)
 
     def forward(self, h: Tensor, vectors: Tensor | None = None) -> Tensor:

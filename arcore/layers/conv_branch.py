@@ -66,7 +66,9 @@ class ConvBranch(nn.Module):
         for (kh, kw), (ph, pw) in zip(self.shapes, self.paddings, strict=True):
             height, width = self._sides[-1]
             self._sides.append((height + 2 * ph - kh + 1, width + 2 * pw - kw + 1))
-        self.split = self._cheapest_split()
+        # how many valid layers to keep in step with the input, where pixels take turns
+        costs = self._costs()
+        self.split = costs.index(min(costs))
         self.class_channels = condition_weight(condition_rows, channels[0])
 
     def forward(self, maps: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -89,18 +91,14 @@ class ConvBranch(nn.Module):
         """Return what each layer must read for an output pixel, and the zeros beyond the edges."""
         window, windows, borders = (row, row + 1, column, column + 1), [], []
         for index in reversed(range(len(self.layers))):
-            (kh, kw), (ph, pw), (height, width) = (
-                self.shapes[index], self.paddings[index], self._sides[index],
-            )  # fmt: skip
+            (kh, kw), (ph, pw) = self.shapes[index], self.paddings[index]
+            height, width = self._sides[index]
             top, bottom = window[0] - ph, window[1] - ph + kh - 1
             left, right = window[2] - pw, window[3] - pw + kw - 1
             window = (max(top, 0), min(bottom, height), max(left, 0), min(right, width))
             windows.append(window)
-            across, along = (
-                (window[2] - left, right - window[3]),
-                (window[0] - top, bottom - window[1]),
-            )
-            borders.append((*across, *along))
+            across = window[2] - left, right - window[3]
+            borders.append((*across, window[0] - top, bottom - window[1]))
         return windows[::-1], borders[::-1]
 
     def _changes(self, row: int, column: int) -> list[Window]:
@@ -114,11 +112,6 @@ class ConvBranch(nn.Module):
             )  # fmt: skip
             windows.append(window)
         return windows
-
-    def _cheapest_split(self) -> int:
-        """Return how many valid layers to keep in step with the input, where pixels take turns."""
-        costs = self._costs()
-        return costs.index(min(costs))
 
     def _costs(self) -> list[int]:
         """Return the multiplications for all pixels in turn, by how many layers are kept."""

@@ -196,13 +196,8 @@ class BlockStates:
         """Sum of weights[row, d, o] V[d, o] over the (d, o) that a state serves, (states, H)."""
         width, outputs, _ = v.shape
         rows = torch.arange(width * outputs, device=v.device).repeat(self.runs.batch)
-        return embedding_bag(
-            rows,
-            v.flatten(0, 1),
-            self.served * outputs,
-            mode="sum",
-            per_sample_weights=weights.flatten(),
-        )
+        bags, own = self.served * outputs, weights.flatten()
+        return embedding_bag(rows, v.flatten(0, 1), bags, mode="sum", per_sample_weights=own)
 
     def sum_by_output(self, weights: Tensor, h: Tensor) -> Tensor:
         """Sum over rows of weights[row, d, o] h(row, d), (width, outputs, H)."""

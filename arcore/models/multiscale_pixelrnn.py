@@ -194,14 +194,9 @@ class _Upsample(nn.Module):
     def __init__(self, inputs: int, width: int, size: tuple[int, int], factor: int) -> None:
         super().__init__()
         self.coarse = Conv2d(inputs, width, 3, padding=1)
-        rest = [(extent - 1) % factor for extent in size]
+        kernel, rest = 2 * factor - 1, ((size[0] - 1) % factor, (size[1] - 1) % factor)
         self.deconvolution = ConvTranspose2d(
-            width,
-            width,
-            2 * factor - 1,
-            factor,
-            padding=factor - 1,
-            output_padding=(rest[0], rest[1]),
+            width, width, kernel, factor, padding=factor - 1, output_padding=rest
         )
         self.fine = Conv2d(width, width, 3, padding=1)
 

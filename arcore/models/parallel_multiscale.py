@@ -27,6 +27,11 @@ from arcore.primitives.pyramids import Group, Pyramid
 BASES = ("gated_pixelcnn", "pixelcnn")
 UPSCALINGS = ("A", "B")
 
+OF_GROUPS = (  # hyperparameters of the groups' networks
+    "width", "num_blocks", "kernel", "head_width", "patch_blocks", "patch_kernel", "dropout",
+    "linear_prediction",
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParallelMultiscaleConfig(RasterConfig):
@@ -203,24 +208,11 @@ class _Scale(nn.Module):
         )
 
     def _network(self, model: ParallelMultiscale, known: list[Group], group: Group) -> GroupNetwork:
-        p = model.hyperparameters
-        return GroupNetwork(
-            known,
-            group,
-            model.image,
-            len(model.base.input_colours),
-            model.head,
-            self.projection,
-            width=p.width,
-            num_blocks=p.num_blocks,
-            kernel=p.kernel,
-            head_width=p.head_width,
-            patch_grid=p.patch_grid if p.upscaling == "B" else None,
-            patch_blocks=p.patch_blocks,
-            patch_kernel=p.patch_kernel,
-            dropout=p.dropout,
-            linear_prediction=p.linear_prediction,
-        )
+        p, features = model.hyperparameters, len(model.base.input_colours)
+        given = {name: getattr(p, name) for name in OF_GROUPS}
+        given["patch_grid"] = p.patch_grid if p.upscaling == "B" else None
+        image, make = model.image, self.projection
+        return GroupNetwork(known, group, image, features, model.head, make, **given)
 
     def groups(self) -> list[GroupNetwork]:
         return cast(list[GroupNetwork], list(self.networks))

@@ -147,15 +147,9 @@ class WaveNet(AutoregressiveModel):
         else:
             self.encoding = nn.Linear(1, p.kernel * p.width, bias=False)
         self.input_bias = nn.Parameter(torch.zeros(p.width))
+        local, last = p.local_width if is_local else 0, len(dilations) - 1
         self.layers = nn.ModuleList(
-            GatedLayer(
-                p.width,
-                p.gate_width,
-                p.kernel,
-                dilation,
-                p.local_width if is_local else 0,
-                number == len(dilations) - 1,
-            )
+            GatedLayer(p.width, p.gate_width, p.kernel, dilation, local, number == last)
             for number, dilation in enumerate(dilations)
         )
         gates = len(dilations) * 2 * p.gate_width
@@ -167,13 +161,8 @@ class WaveNet(AutoregressiveModel):
             nn.init.normal_(self.projection.weight, std=0.1)
         self.upsampler: Upsampler | None = None
         if is_local:
-            self.upsampler = Upsampler(
-                p.local_classes,
-                p.local_size,
-                p.local_width,
-                p.local_strides,
-                p.upsampling == "repeat",
-            )
+            kinds, repeats = (p.local_classes, p.local_size), p.upsampling == "repeat"
+            self.upsampler = Upsampler(*kinds, p.local_width, p.local_strides, repeats)
             for layer in self.layers:  # as weak at first as a class
                 weight = cast(nn.Linear, layer.local).weight
                 nn.init.normal_(weight, std=0.1 * p.local_width**-0.5)

@@ -82,16 +82,13 @@ def test_equals_a_loop_over_dimensions(
         assert_close(ours, reference, **TIGHT)
 
 
-@pytest.mark.parametrize("block", [1, 3, 8, 100])
+@pytest.mark.parametrize("block", [3, 100])
 @pytest.mark.parametrize("inputs", ["scaled", "one_hot"])
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
 def test_backward_is_the_numerical_gradient(block: int, inputs: str, activation: str) -> None:
-    case = Case(
-        "nade",
-        CUBE,
-        {"hidden": 3, "block": block, "inputs": inputs, "activation": activation, "num_classes": 2},
-    )
-    model, x, condition = case.build(), case.values(4), case.condition(4)
+    given = {"block": block, "inputs": inputs, "activation": activation}
+    case = Case("nade", CUBE, {"hidden": 2, "num_classes": 2, **given})
+    model, x, condition = case.build(), case.values(2), case.condition(2)
     names, values = zip(*model.named_parameters(), strict=True)
 
     def loss(*parameters: Tensor) -> Tensor:
@@ -101,7 +98,7 @@ def test_backward_is_the_numerical_gradient(block: int, inputs: str, activation:
     assert torch.autograd.gradcheck(loss, values)
 
 
-@pytest.mark.parametrize("hidden", [5, 12, 500])
+@pytest.mark.parametrize("hidden", [5, 500])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("skips", [True, False], ids=["cpu", "accelerator"])

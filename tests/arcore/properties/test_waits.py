@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from arcore.distributions.drawing import Manner
 from arcore.events import Event
 from arcore.model import AutoregressiveModel
-from arcore.primitives.progress import unseen
 from arcore.primitives.row_noise import BatchSlice
 from arcore.primitives.transfer import to_device
 from tests.arcore.cases import cases_where, every_case
@@ -70,7 +70,7 @@ def test_a_step_of_a_decoder_does_not_wait(case: Case) -> None:
         for _ in decoder.blocks[:STEPS]:
             decoder.push(decoder.draw(None))
         assert decoder.position == min(len(decoder.blocks), STEPS)
-        decoder.draw_rest(None, 1.0, unseen)
+        decoder.draw_rest(Manner())
     assert decoder.position == len(decoder.blocks)
 
 

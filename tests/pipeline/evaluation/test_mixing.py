@@ -123,7 +123,9 @@ def test_a_command_line_without_a_name_lists_entries(
         with pytest.raises(UserError, match=f"expected an entry of {section}, found none"):
             stage.main()
     else:
-        stage.main()
+        with pytest.raises(SystemExit) as ended:
+            stage.main()
+        assert ended.value.code is None
         said = capsys.readouterr().out
         assert said.startswith(f"{section} of params.yaml") and name in said.split()
 
