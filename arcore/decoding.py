@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore.distributions.drawing import Manner, draw
+from arcore.distributions.drawing import SamplingOptions, draw
 from arcore.primitives.checks import require, require_int
 
 
@@ -39,13 +39,13 @@ class Decoder(abc.ABC):
         """Draw the next block, (batch, len(block)), by `drawing.draw` from `next()`."""
         return draw(self.next(), generator, temperature)
 
-    def draw_rest(self, how: Manner) -> list[Tensor]:
+    def draw_rest(self, options: SamplingOptions) -> list[Tensor]:
         """Draw and push all blocks that are left."""
         parts = []
         for _ in self.blocks[self.position :]:
-            parts.append(self.draw(how.generator, how.temperature))
+            parts.append(self.draw(options.generator, options.temperature))
             self.push(parts[-1])
-            how.advance(1)
+            options.advance(1)
         return parts
 
     def push(self, values: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from arcore.decoding import Decoder
 from arcore.derived_buffers import DerivedBuffers
-from arcore.distributions.drawing import Manner, select
+from arcore.distributions.drawing import SamplingOptions, select
 from arcore.events import Event
 from arcore.primitives.checks import require, require_int, require_positive, require_scores
 from arcore.primitives.dropout import without_dropout
@@ -131,8 +131,8 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
                 blank = self._blank(rows.stop - start)
                 nothing = torch.zeros_like(blank, dtype=torch.bool)
                 part = None if condition is None else condition[rows]
-                how = Manner(generator, temperature, advance)
-                drawn = self._complete(blank, nothing, part, how)
+                options = SamplingOptions(generator, temperature, advance)
+                drawn = self._complete(blank, nothing, part, options)
                 self._require_scores(drawn, part)
                 parts.append(drawn)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -167,7 +167,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         self._require_finite_weights()
         known = known.to(self._blank(1).dtype).flatten(1)
         with self._drawing():
-            drawn = self._complete(known, mask, condition, Manner(generator, temperature))
+            drawn = self._complete(known, mask, condition, SamplingOptions(generator, temperature))
             self._require_scores(drawn, condition)
         return drawn
 
@@ -271,20 +271,22 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype
         return torch.zeros(n, self.event.size, dtype=dtype, device=self.device)
 
-    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Manner) -> Tensor:
-        self._check_temperature(how.temperature)
+    def _complete(
+        self, x: Tensor, known: Tensor, condition: Tensor | None, options: SamplingOptions
+    ) -> Tensor:
+        self._check_temperature(options.temperature)
         x, is_blank = x.clone(), not bool(known.any())
         decoder = self._decoder_after(x, known, condition)
         blocks = decoder.blocks[decoder.position :]
         if is_blank:
-            parts = decoder.draw_rest(how)
+            parts = decoder.draw_rest(options)
         else:
             parts = []
             for block in blocks:
-                drawn = decoder.draw(how.generator, how.temperature).to(x.dtype)
+                drawn = decoder.draw(options.generator, options.temperature).to(x.dtype)
                 parts.append(torch.where(known[:, block], x[:, block], drawn))
                 decoder.push(parts[-1])
-                how.advance(1)
+                options.advance(1)
         if parts:
             x[:, torch.cat(blocks)] = torch.cat(parts, 1).to(x.dtype)
         return x.view(x.shape[0], *self.event.extents)

@@ -22,8 +22,8 @@ from arcore.primitives.progress import Advance, unseen
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How events are drawn; `advance(1)` is called after each step."""
+class SamplingOptions:
+    """Options of sampling; `advance(1)` is called after each step."""
 
     generator: torch.Generator | None = None
     temperature: float = 1.0

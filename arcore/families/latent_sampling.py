@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Normal
 
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import Manner, draw, invert
+from arcore.distributions.drawing import SamplingOptions, draw, invert
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.precision import at_least_float32, summed
@@ -178,36 +178,43 @@ class LatentSampling(AutoregressiveModel):
                 self._check_latents(latents, batch)
             return self._decoder_given(batch, latents, condition)
 
-    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Manner) -> Tensor:
-        self._check_temperature(how.temperature)
-        unseen = Manner(how.generator, how.temperature)
+    def _complete(
+        self, x: Tensor, known: Tensor, condition: Tensor | None, options: SamplingOptions
+    ) -> Tensor:
+        self._check_temperature(options.temperature)
+        unseen = SamplingOptions(options.generator, options.temperature)
         n, shape = len(x), self.event.extents
         informed = known.any(1)
         anything = bool(informed.any())
         if anything and not bool(informed.all()):  # a row is drawn alike whatever the others are
             whole = torch.empty_like(x)
-            for rows, counted in ((~informed, unseen), (informed, how)):
+            for rows, counted in ((~informed, unseen), (informed, options)):
                 label = None if condition is None else condition[rows]
                 whole[rows] = self._complete(x[rows], known[rows], label, counted).flatten(1)
             return whole.view(n, *shape)
-        temperature = 1.0 if anything else how.temperature
-        latents = self.draw_latents(n, condition, how.generator, temperature)
-        x, _ = self._fill(x, known, condition, latents, how)
+        temperature = 1.0 if anything else options.temperature
+        latents = self.draw_latents(n, condition, options.generator, temperature)
+        x, _ = self._fill(x, known, condition, latents, options)
         if not anything or bool(known.all()):
             return x.view(n, *shape)
         count = self.impute_candidates
         wide, fixed = x.repeat_interleave(count, 0), known.repeat_interleave(count, 0)
         label = None if condition is None else condition.repeat_interleave(count, 0)
         posterior = self._posterior(wide.view(-1, *shape), label)
-        latents = reparameterize(posterior, self._noise(len(wide), how.generator))
+        latents = reparameterize(posterior, self._noise(len(wide), options.generator))
         wide, weights = self._fill(wide, fixed, label, latents, unseen)
         weights = (weights + self._log_ratio(latents, posterior, label)).view(n, count)
-        choice = draw(Categorical(logits=weights, validate_args=False), how.generator)
+        choice = draw(Categorical(logits=weights, validate_args=False), options.generator)
         chosen = wide.view(n, count, -1)[torch.arange(n, device=x.device), choice]
         return chosen.view(n, *shape)
 
     def _fill(
-        self, x: Tensor, known: Tensor, condition: Tensor | None, latents: Latents, how: Manner
+        self,
+        x: Tensor,
+        known: Tensor,
+        condition: Tensor | None,
+        latents: Latents,
+        options: SamplingOptions,
     ) -> tuple[Tensor, Tensor]:
         """Draw what is not known; return it with the sum of ln p of what is, (batch,)."""
         wide = at_least_float32(self.dtype)
@@ -215,12 +222,12 @@ class LatentSampling(AutoregressiveModel):
         decoder = self.decoder(len(x), condition, latents)
         for block in decoder.blocks:
             following = decoder.next()
-            drawn = draw(following, how.generator, how.temperature).to(x.dtype)
+            drawn = draw(following, options.generator, options.temperature).to(x.dtype)
             x[:, block] = torch.where(known[:, block], x[:, block], drawn)
             terms = following.log_prob(self._as_value(x[:, block]))
             total = total + torch.where(known[:, block], terms, 0).sum(1)
             decoder.push(x[:, block])
-            how.advance(1)
+            options.advance(1)
         return x, total
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from torch.distributions import Categorical, Distribution
 
 from arcore.decoding import Decoder
 from arcore.derived_buffers import shared
-from arcore.distributions.drawing import Manner, draw
+from arcore.distributions.drawing import SamplingOptions, draw
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.families.ordered import OrderedModel
@@ -301,10 +301,12 @@ class OrderlessModel(OrderedModel):
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return OrderlessDecoder(self, batch, condition)
 
-    def _complete(self, x: Tensor, known: Tensor, condition: Tensor | None, how: Manner) -> Tensor:
+    def _complete(
+        self, x: Tensor, known: Tensor, condition: Tensor | None, options: SamplingOptions
+    ) -> Tensor:
         if not known.any():
-            return super()._complete(x, known, condition, how)
-        self._check_temperature(how.temperature)
+            return super()._complete(x, known, condition, options)
+        self._check_temperature(options.temperature)
         x, state = x.clone(), self._observed_state(len(x), condition)
         inputs = self._inputs(x)
         for dimension in known.any(0).nonzero()[:, 0].tolist():
@@ -312,7 +314,7 @@ class OrderlessModel(OrderedModel):
         missing = ~known
         for dimension in self._ordering[missing.any(0).cpu()[self._ordering]].tolist():
             given = self._distribution(state.logits(dimension), dimension)
-            drawn = draw(given, how.generator, how.temperature).to(x.dtype)
+            drawn = draw(given, options.generator, options.temperature).to(x.dtype)
             x[:, dimension] = torch.where(known[:, dimension], x[:, dimension], drawn)
             place = torch.full((1,), dimension, device=x.device)
             shown = self._inputs(x[:, dimension, None], place)[:, 0]

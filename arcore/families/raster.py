@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from arcore.conditions import Classes
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import Manner, reshape, select
+from arcore.distributions.drawing import SamplingOptions, reshape, select
 from arcore.events import Binary, Event, Gray, Levels
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
@@ -279,17 +279,17 @@ class RasterDecoder(Decoder):
             for layer in model.readers:
                 layer.write_cache(pixel, cursor)
 
-    def draw_rest(self, how: Manner) -> list[Tensor]:
+    def draw_rest(self, options: SamplingOptions) -> list[Tensor]:
         """Draw the rest; binary images with fewer operations a pixel, on a CPU the same numbers."""
         model, first = self.model, self.position
         fits = (
             isinstance(model.event, Binary) and model.image[0] == 1 and model.head.name == "softmax"
         )
-        if not fits or how.temperature != 1 or model.dtype not in DRAWN_IN:
-            return super().draw_rest(how)
+        if not fits or options.temperature != 1 or model.dtype not in DRAWN_IN:
+            return super().draw_rest(options)
         shape = (len(self.blocks) - first, self.batch, 1)
         options: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
-        uniform = torch.rand(shape, generator=how.generator, **options)
+        uniform = torch.rand(shape, generator=options.generator, **options)
         low, high = model.encode(torch.arange(2, device=model.device).view(2, 1, 1, 1)).flatten()
         drawn, layers, dtype = torch.empty_like(uniform), model.first, model.dtype
         for x, u in zip(drawn, uniform, strict=True):
@@ -303,7 +303,7 @@ class RasterDecoder(Decoder):
             for layer in layers:
                 layer.write_cache(pixel[:, :, None, None], cursor)
             self.position += 1
-            how.advance(1)
+            options.advance(1)
         return list(drawn.long().unbind())
 
 

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import pad
 
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import Manner
+from arcore.distributions.drawing import SamplingOptions
 from arcore.events import Binary, Event, Levels
 from arcore.families.ordered import OrderedModel
 from arcore.hyperparameters import CheckedHyperparameters
@@ -169,18 +169,18 @@ class NADEDecoder(Decoder):
         with self.model._scoring_precision():
             self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
 
-    def draw_rest(self, how: Manner) -> list[Tensor]:
+    def draw_rest(self, options: SamplingOptions) -> list[Tensor]:
         """Draw the rest; binary events in four kernels a step, on a CPU with the same numbers.
 
         x = 1 where u < sigm(b + V h): where logit(u) - b < V h, whose left side comes for all at
         once.
         """
         a, first = self.activations, self.position
-        fits = isinstance(self.model.event, Binary) and how.temperature == 1
+        fits = isinstance(self.model.event, Binary) and options.temperature == 1
         if not fits or a.dtype not in DRAWN_IN:
-            return super().draw_rest(how)
+            return super().draw_rest(options)
         shape = (len(self.blocks) - first, self.batch, 1)
-        uniform = torch.rand(shape, generator=how.generator, device=a.device, dtype=a.dtype)
+        uniform = torch.rand(shape, generator=options.generator, device=a.device, dtype=a.dtype)
         thresholds = torch.logit(uniform) - self.model.output_bias[first:, None]
         drawn, hidden, logit = (torch.empty_like(x) for x in (uniform, a, a[:, :1]))
         is_sigmoid = self.activation == "sigmoid"
@@ -193,7 +193,7 @@ class NADEDecoder(Decoder):
             torch.mm(hidden, v, out=logit)
             torch.lt(threshold, logit, out=x)
             a.addcmul_(x, w)
-            how.advance(1)
+            options.advance(1)
         self.position = len(self.blocks)
         return list(drawn.long().unbind())
 

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import Manner
+from arcore.distributions.drawing import SamplingOptions
 from arcore.model import AutoregressiveModel
 from tests.arcore.cases import cases_where, every_case, every_model
 from tests.support.cases import Case, create, declares, event_of
@@ -191,8 +191,8 @@ def test_drawing_at_once_is_drawing_step_by_step(case: Case) -> None:
         torch.manual_seed(2)  # for latents, which a decoder draws when it is made
         decoder, generator = model.decoder(5, condition), torch.Generator().manual_seed(3)
         with torch.no_grad():
-            parts.append(torch.cat(draw_rest(decoder, Manner(generator)), 1))
-            assert draw_rest(decoder, Manner(generator)) == [], "nothing is left"
+            parts.append(torch.cat(draw_rest(decoder, SamplingOptions(generator)), 1))
+            assert draw_rest(decoder, SamplingOptions(generator)) == [], "nothing is left"
     assert torch.equal(*parts)
 
 

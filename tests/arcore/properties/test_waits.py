@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcore.distributions.drawing import Manner
+from arcore.distributions.drawing import SamplingOptions
 from arcore.events import Event
 from arcore.model import AutoregressiveModel
 from arcore.primitives.row_noise import BatchSlice
@@ -70,7 +70,7 @@ def test_a_step_of_a_decoder_does_not_wait(case: Case) -> None:
         for _ in decoder.blocks[:STEPS]:
             decoder.push(decoder.draw(None))
         assert decoder.position == min(len(decoder.blocks), STEPS)
-        decoder.draw_rest(Manner())
+        decoder.draw_rest(SamplingOptions())
     assert decoder.position == len(decoder.blocks)
 
 
