@@ -41,9 +41,13 @@ def _defaults(model: str) -> dict[str, Any]:
 
     if model not in zoo.list_models():
         raise unknown_name("model", model, zoo.list_models())
+    try:
+        kind = zoo.model_class(model)
+    except ValueError as error:  # another package's, which cannot be imported
+        raise UserError(f"model: {error}") from None
     defaults: dict[str, Any] = {
         "dataset": {},
-        "model": {"name": model, **zoo.model_class(model).Config().to_dict()},
+        "model": {"name": model, **kind.Config().to_dict()},
         "trainer": dataclasses.asdict(TrainerConfig()),
         "evaluation": dataclasses.asdict(EvaluationConfig()),
         "cluster": dataclasses.asdict(ClusterConfig()),

@@ -119,7 +119,7 @@ def test_what_is_published_reruns_reports_alone(repository) -> None:
     """Docstrings and comments rerun nothing."""
     for name in ("arcore/model.py", "pipeline/training/worker.py", "stages/train.py"):
         edit(repository, name, '"""', '"""Truly: ')
-        edit(repository, name, "\nimport ", "\n\n# What follows is needed.\nimport ")
+        edit(repository, name, "\nfrom ", "\n\n# What follows is needed.\nfrom ")
     edit(repository, "pipeline/reporting/published_results.yaml", "\n", "\n\n")
     assert repro(repository) == {"code", "report@digits"}
 

@@ -124,9 +124,7 @@ def repository(make_project):
 @pytest.fixture(scope="module")
 def again(repository, tmp_path_factory):
     """A copy of it in which more runs."""
-    folder = tmp_path_factory.mktemp("again") / "project"
-    shutil.copytree(repository.folder, folder, symlinks=True)
-    project = type(repository)(folder, folder)
+    project = repository.copied_to(tmp_path_factory.mktemp("again") / "project")
     with project.warmed():  # of its own code
         yield project
 

@@ -6,12 +6,10 @@ An undisturbed training is made once; disturbed ones must end with the same byte
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,14 +121,7 @@ def stopped(make_project):
 @pytest.fixture
 def stopped_copy(stopped, tmp_path: Path):
     """A project of its own in the state of `stopped`."""
-    copy = type(stopped)(shutil.copytree(stopped.folder, tmp_path / "project"))
-    copy.warm = stopped.warm
-    moved = str(stopped.folder), str(copy.folder)
-    with contextlib.closing(sqlite3.connect(copy.folder / "mlflow.db")) as store, store:
-        store.execute(
-            "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", moved
-        )
-    return copy
+    return stopped.copied_to(tmp_path / "project")
 
 
 def newest_checkpoint(project) -> Path:

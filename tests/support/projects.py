@@ -7,7 +7,9 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -62,6 +64,18 @@ class Project:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return kept | NO_SPARE_WORKERS | {"PYTHONPATH": str(self.code), "PATH": path} | extra
+
+    def copied_to(self, folder: Path) -> Project:
+        """Copy it with a store of its own, as one must be that is moved."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        copy = Project(folder, folder if self.code == self.folder else self.code)
+        copy.warm = self.warm
+        with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
+            store.execute(
+                "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)",
+                (str(self.folder), str(folder)),
+            )
+        return copy
 
     @contextlib.contextmanager
     def warmed(self) -> Iterator[dict[str, str]]:
