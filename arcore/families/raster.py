@@ -288,8 +288,8 @@ class RasterDecoder(Decoder):
         if not fits or options.temperature != 1 or model.dtype not in DRAWN_IN:
             return super().draw_rest(options)
         shape = (len(self.blocks) - first, self.batch, 1)
-        options: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
-        uniform = torch.rand(shape, generator=options.generator, **options)
+        kind: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
+        uniform = torch.rand(shape, generator=options.generator, **kind)
         low, high = model.encode(torch.arange(2, device=model.device).view(2, 1, 1, 1)).flatten()
         drawn, layers, dtype = torch.empty_like(uniform), model.first, model.dtype
         for x, u in zip(drawn, uniform, strict=True):
