@@ -14,10 +14,22 @@ from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manife
 from pipeline.datasets.base import SPLITS
 from pipeline.datasets.options import Options
 from pipeline.evaluation.result_records import CodecMeasurements, CodecResult, Score
-from tests.support.trainings import TRAINING
 
 MNIST = events.Binary((1, 28, 28))
 DIGITS = events.Levels(17, (1, 8, 8))
+TRAINING: dict[str, object] = {
+    "experiment": "any",
+    "run_id": None,
+    "mlflow_experiment": "arcore-any",
+    "num_parameters": 10,
+    "train_seconds": 3.0,
+    "device": "cpu",
+    "num_workers": 1,
+    "epochs": 3,
+    "best_epoch": 3,
+    "commit": "abc",
+    "epoch_seconds": [1.0, 2.0, 3.0],
+}
 
 
 class MeasuredFiles:
@@ -77,7 +89,7 @@ class MeasuredFiles:
     ) -> Path:
         """Write what training and evaluation leave behind; return the path of the metrics."""
         folder = Path("models", name)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         config = {
             "name": name,
             "dataset": {"name": dataset},
@@ -90,7 +102,7 @@ class MeasuredFiles:
             "epoch,valid_nats,valid_bits_per_dim\n1,9.5,2.0\n2,,\n3,8.5,1.5\n"
         )
         folder = Path("evaluation", dataset, name)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         metrics = {
             "experiment": name,
             "dataset": dataset,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import yaml
 from safetensors.torch import save_file
 
 import arcore
-from tests.support.trainings import TRAINING
+from pipeline.registry import pyfunc
+from tests.support.measured_files import TRAINING, MeasuredFiles
 
 EVENT = arcore.events.Levels(5, (1, 2, 3))
 
@@ -22,8 +24,9 @@ def experiment(
     torch.manual_seed(len(name))
     event = event or EVENT
     built = arcore.create_model(model, event, **hyperparameters)
+    given = {"num_members": members, "num_rows": 7, "valid_nats": valid_nats}
+    MeasuredFiles().evaluated("toy", name, 8.0, event, "bits_per_dim", model, **given)
     folder = Path("models", name)
-    folder.mkdir(parents=True, exist_ok=True)
     save_file(built.state_dict(), folder / "model.safetensors")
     config = {
         "name": name,
@@ -40,21 +43,24 @@ def experiment(
     )
     training = {"experiment": name, "run_id": "0" * 32, "mlflow_experiment": "arcore-toy"}
     (folder / "training.json").write_text(json.dumps(TRAINING | training))
-    nats = 8.0
-    metrics = {
-        "experiment": name,
-        "dataset": "toy",
-        "model": model,
-        "num_members": members,
-        "unit": "bits_per_dim",
-        "nats": nats,
-        "nats_stderr": 0.1,
-        "bits_per_dim": arcore.units.nats_to_bits_per_dim(nats, event),
-        "bits_per_dim_stderr": arcore.units.nats_to_bits_per_dim(0.1, event),
-        "num_rows": 7,
-        "valid_nats": valid_nats,
-    }
-    evaluation = Path("evaluation", "toy", name)
-    evaluation.mkdir(parents=True, exist_ok=True)
-    (evaluation / "metrics.json").write_text(json.dumps(metrics))
     return built.ensemble(members) if members > 1 else built
+
+
+def exported(
+    folder: Path, name: str, model: arcore.AutoregressiveModel, **evaluation: int
+) -> pyfunc.ArcoreModel:
+    """Return a model as it is loaded from what was exported of it."""
+    arcore.save(model, folder)
+    config = {
+        "model": {"name": name, **model.hyperparameters.to_dict()},
+        "event": arcore.events.to_dict(model.event),
+        "evaluation": evaluation,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return imported(folder)
+
+
+def imported(folder: Path) -> pyfunc.ArcoreModel:
+    loaded = pyfunc.ArcoreModel()
+    loaded.load_context(SimpleNamespace(artifacts={"model": str(folder)}, model_config=None))
+    return loaded
