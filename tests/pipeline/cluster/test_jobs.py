@@ -165,16 +165,13 @@ def ours(chosen: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in chosen.items() if name not in quiet}
 
 
-def test_variables() -> None:
+def test_variables_and_named_ones() -> None:
     assert ours(jobs.variables(HERE, [], TRAIN, "abc")) == {
         "ARCORE_CLUSTER": "gpu",
         "ARCORE_COMMIT": "abc",
         "ARCORE_HOME": "/mnt/home",
         "MLFLOW_TRACKING_URI": "http://mlflow:5000",
     }
-
-
-def test_named_variables() -> None:
     named = ["AWS_SECRET_ACCESS_KEY", "A=b=c", "ARCORE_HOME=", "RAY_USAGE_STATS_ENABLED=0"]
     chosen = ours(jobs.variables(HERE, named, TRAIN, "abc"))
     assert chosen["AWS_SECRET_ACCESS_KEY"] == "hunter2"
@@ -190,7 +187,8 @@ def test_named_variables() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["ARCORE_STORAGE", "ARCORE_MIRROR", "MLFLOW_TRACKING_URI"])
 def test_secrets_in_addresses_are_not_forwarded(uri: str, name: str) -> None:
-    with pytest.raises(UserError, match=f"{name}: expected an address without user") as caught:
+    told = f"{name}: expected an address without user, .*; --env {name} sends it all the same"
+    with pytest.raises(UserError, match=told) as caught:
         jobs.variables({name: uri}, [], TRAIN, "abc")
     assert "hunter2" not in str(caught.value)
     assert jobs.variables({name: uri}, [name], TRAIN, "abc")[name] == uri
@@ -233,23 +231,16 @@ def test_dvc_looks_for_outputs_in_the_jobs_folder(command: list[str], home: str)
 
 
 @pytest.mark.parametrize(
-    ("here", "named", "message"),
+    ("named", "message"),
     [
-        ({}, ["1A=b"], "--env: expected KEY=VALUE or KEY, got '1A'"),
-        ({}, ["=b"], "--env: expected KEY=VALUE or KEY, got ''"),
-        ({}, ["TOKEN"], "--env TOKEN: expected a variable that is set here, found none"),
-        (
-            {"MLFLOW_TRACKING_URI": "https://me:hunter2@mlflow"},
-            [],
-            "MLFLOW_TRACKING_URI: expected an address without user, password or key, got one with; "
-            "--env MLFLOW_TRACKING_URI sends it all the same",
-        ),
+        ("1A=b", "--env: expected KEY=VALUE or KEY, got '1A'"),
+        ("=b", "--env: expected KEY=VALUE or KEY, got ''"),
+        ("TOKEN", "--env TOKEN: expected a variable that is set here, found none"),
     ],
 )
-def test_bad_variables(here: dict[str, str], named: list[str], message: str) -> None:
-    with pytest.raises(UserError) as raised:
-        jobs.variables(here, named, TRAIN, "abc")
-    assert str(raised.value) == message
+def test_bad_variables(named: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}$"):
+        jobs.variables({}, [named], TRAIN, "abc")
 
 
 @pytest.mark.parametrize(
@@ -266,7 +257,7 @@ def test_address(given: str | None, here: dict[str, str], address: str) -> None:
     assert jobs.find_address(given, here) == address
 
 
-@pytest.mark.parametrize("given", ["127.0.0.1:8265", "ray://a:1", "http://", "auto"])
+@pytest.mark.parametrize("given", ["127.0.0.1:8265", "ray://a:1", "http://", "http://[::1", "auto"])
 def test_bad_address(given: str) -> None:
     with pytest.raises(UserError, match="--address: expected http://host:port of a dashboard"):
         jobs.find_address(given, {})
@@ -286,12 +277,7 @@ def test_unreachable() -> None:
 
 
 class Client:
-    """Stands for Ray's client: a job whose log comes in pieces, with connections that break.
-
-    Arguments:
-        pieces: of the log, one for each question; None breaks the connection.
-        info: what the job's end is.
-    """
+    """Stands for Ray's client; a piece of the log that is None breaks the connection."""
 
     def __init__(self, pieces: list[str | None] | None = None, **info: Any) -> None:
         self.pieces = list(pieces or [])

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.cluster import jobs
 from pipeline.core.errors import UserError
-from pipeline.data import fetching
 from pipeline.datasets.clips import robotic_pushing
 from pipeline.datasets.formats import tfrecords
 from pipeline.datasets.formats.archives import open_archive
@@ -57,14 +55,6 @@ def test_a_picture_far_too_large_is_not_decoded() -> None:
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     with pytest.raises(UserError, match="f: .*900000000 pixels"):
         robotic_pushing._decode(bytes(content), "f")
-
-
-def test_addresses_whose_brackets_do_not_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ARCORE_MIRROR", "http://[::1")
-    with pytest.raises(UserError, match="ARCORE_MIRROR: expected a folder or an address"):
-        fetching._mirror()
-    with pytest.raises(UserError, match="--address: expected http://host:port"):
-        jobs.find_address("http://[::1", {})
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.core.yaml_settings import read_yaml
+from tests.support.refusals import refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,16 +84,6 @@ def test_a_missing_key_is_named(name: str) -> None:
         Thing.from_dict({k: v for k, v in PLAIN.items() if k != name}, "a.json")
 
 
-def test_files_that_hold_no_object_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    with pytest.raises(UserError, match="a.json: missing; run the stage that writes it"):
-        read_object(path)
-    for text, message in (("[1]", "expected an object, got list"), ("{", "expected JSON, got")):
-        path.write_text(text)
-        with pytest.raises(UserError, match=f"a.json: {message}"):
-            read_object(path)
-
-
 @pytest.mark.parametrize("read", [read_object, read_yaml])
 @pytest.mark.parametrize(
     "content",
@@ -103,8 +94,7 @@ def test_files_that_are_no_mapping_are_one_line(tmp_path: Path, read, content) -
     path = tmp_path / "a.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError) as caught:
+    with refused(f"^{path}: (expected |missing; run the stage that writes it|file not found)"):
         read(path)
-    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
     with pytest.raises(UserError, match="expected (JSON|YAML), got "):
         read(tmp_path)

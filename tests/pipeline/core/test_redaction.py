@@ -31,7 +31,7 @@ URIS = [
 @pytest.mark.parametrize("text", ["{}", "no answer from '{}': refused", "({}), twice: {}; then"])
 def test_secrets_of_uris_go_wherever_they_stand(uri: str, text: str) -> None:
     shown = redacted(text.format(uri, uri))
-    assert SECRET not in shown and uri.split("://")[0] + "://" in shown
+    assert SECRET not in shown and uri.split("://")[0] + "://" in shown and has_secrets(uri)
     words = text.replace("{}", "").split()
     assert all(word.strip("'();:,") in shown for word in words)
 
@@ -54,11 +54,6 @@ def test_a_store_that_is_away_is_named_without_its_password(
     assert mlflow_store.start_run("e", "r", "k", {}, {}) is None
     assert "MLflow store http://127.0.0.1:9/ is unreachable" in caplog.text
     assert SECRET not in caplog.text
-
-
-@pytest.mark.parametrize("uri", URIS)
-def test_secrets_are_seen(uri: str) -> None:
-    assert has_secrets(uri)
 
 
 def test_pages_and_runs_have_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,18 +110,9 @@ def test_publish_read_train_remove(place: str, few_digits: Path) -> None:
     assert "?" not in str(raised.value)
 
 
-def test_publish_does_nothing_where_the_same_is(
-    place: str, few_digits: Path, monkeypatch: pytest.MonkeyPatch
+def test_publish_replaces_other_content_alone(
+    place: str, few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = storage.join(place, "digits")
-    storage.publish(few_digits, target)
-    with monkeypatch.context() as unwritten:
-        unwritten.setattr(storage, "_put", None)
-        storage.publish(few_digits, target)
-    assert content_at(target) == folder_bytes(few_digits)
-
-
-def test_publish_replaces_other_content(place: str, few_digits: Path, tmp_path: Path) -> None:
     target = storage.join(place, "digits")
     other = tmp_path / "other"
     other.mkdir()
@@ -129,7 +120,12 @@ def test_publish_replaces_other_content(place: str, few_digits: Path, tmp_path: 
     storage.publish(other, target)
     assert content_at(target) == {"manifest.json": b"{}"}
     storage.publish(few_digits, target)
+    monkeypatch.setattr(storage, "_put", None)
+    storage.publish(few_digits, target)
     assert content_at(target) == folder_bytes(few_digits)
+    for _ in range(2):
+        storage.discard(target)
+        assert not storage.exists(target)
 
 
 def test_many_publish_at_the_same_time(place: str, few_digits: Path) -> None:
@@ -186,14 +182,6 @@ def test_unknown_places(location: str, message: str) -> None:
 def test_the_root_is_not_removed() -> None:
     with pytest.raises(ValueError, match="expected a path below the root, got /"):
         storage.remove("/")
-
-
-def test_what_is_discarded_is_gone(place: str, few_digits: Path) -> None:
-    target = storage.join(place, "digits")
-    storage.publish(few_digits, target)
-    for _ in range(2):
-        storage.discard(target)
-        assert not storage.exists(target)
 
 
 def test_a_kill_midway_leaves_no_half_of_what_is_discarded(

@@ -58,7 +58,7 @@ class Handler(QuietHandler):
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """Address and folder of a local server."""
-    folder = tmp_path / "served"
+    folder = tmp_path / "my mirror"
     (folder / "toys").mkdir(parents=True)
     Handler.cut = False
     with served(folder, Handler) as address:
@@ -72,25 +72,13 @@ def assert_fetched(workdir: Path) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("as_url", [False, True])
-def test_folder_mirror(workdir: Path, monkeypatch, compressed: bool, as_url: bool) -> None:
-    mirror = workdir / "my mirror"
-    (mirror / "toys").mkdir(parents=True)
-    if compressed:
-        (mirror / "toys/toy.data.gz").write_bytes(gzip.compress(CONTENT, 1))
-    else:
-        (mirror / "toys/toy.data").write_bytes(CONTENT)
-    monkeypatch.setenv("ARCORE_MIRROR", mirror.as_uri() if as_url else str(mirror))
-    fetching.fetch(make_dataset(DEAD))
-    assert_fetched(workdir)
-
-
-@pytest.mark.parametrize("compressed", [False, True])
-def test_http_mirror(workdir: Path, server, monkeypatch, compressed: bool) -> None:
+@pytest.mark.parametrize("kind", ["folder", "file", "http"])
+def test_mirror(workdir: Path, server, monkeypatch, kind: str, compressed: bool) -> None:
     address, folder = server
     name, body = ("toy.data.gz", gzip.compress(CONTENT, 1)) if compressed else ("toy.data", CONTENT)
     (folder / "toys" / name).write_bytes(body)
-    monkeypatch.setenv("ARCORE_MIRROR", address + "/")
+    mirrors = {"folder": str(folder), "file": folder.as_uri(), "http": address + "/"}
+    monkeypatch.setenv("ARCORE_MIRROR", mirrors[kind])
     fetching.fetch(make_dataset(DEAD))
     assert_fetched(workdir)
 
@@ -111,7 +99,9 @@ def test_what_a_download_does_not_give_whole_is_discarded(
     address, folder = server
     (folder / "toy.data").write_bytes(body)
     Handler.cut = body == CONTENT
-    problem = "no connection, or it was cut" if Handler.cut else "wrong checksum|too large"
+    got = hashlib.sha256(body).hexdigest()
+    wrong = f"wrong checksum.*{hashlib.sha256(CONTENT).hexdigest()}, got {got}|too large"
+    problem = "no connection, or it was cut" if Handler.cut else wrong
     wanted = f"cannot fetch toy.data of toy: tried {address}/toy.data .({problem})"
     with pytest.raises(UserError, match=wanted):
         fetching.fetch(make_dataset(f"{address}/toy.data"))
@@ -129,11 +119,12 @@ def test_verified_file_is_kept_without_asking_anyone(workdir: Path) -> None:
     assert target.stat().st_ino == before.st_ino
 
 
-def test_gz_file_placed_by_hand_is_unpacked(workdir: Path) -> None:
-    placed = workdir / "data/raw/toy/toy.data.gz"
+@pytest.mark.parametrize("folder", ["data/raw/toy", "debian"])
+def test_a_gz_file_of_the_user_or_the_system_is_unpacked(workdir: Path, folder: str) -> None:
+    placed = workdir / folder / "toy.data.gz"
     placed.parent.mkdir(parents=True)
     placed.write_bytes(gzip.compress(CONTENT, 1))
-    fetching.fetch(make_dataset(DEAD))
+    fetching.fetch(make_dataset(DEAD, system_folders=(str(workdir / "debian"),)))
     assert_fetched(workdir)
 
 
@@ -159,18 +150,6 @@ def test_a_wrong_file_placed_by_hand_is_not_used(
     assert (placed.parent / "toy.data").read_bytes() == CONTENT
 
 
-def test_wrong_checksum_in_the_mirror(workdir: Path, monkeypatch) -> None:
-    mirror = workdir / "mirror"
-    (mirror / "toys").mkdir(parents=True)
-    (mirror / "toys/toy.data").write_bytes(b"other")
-    monkeypatch.setenv("ARCORE_MIRROR", str(mirror))
-    expected = hashlib.sha256(CONTENT).hexdigest()
-    got = hashlib.sha256(b"other").hexdigest()
-    with pytest.raises(UserError, match=f"toys/toy.data .wrong checksum.*{expected}, got {got}"):
-        fetching.fetch(make_dataset(DEAD))
-    assert list((workdir / "data/raw/toy").iterdir()) == []
-
-
 @pytest.mark.parametrize("url", [DEAD, None])
 def test_without_network_one_line_says_where_to_put_the_file(workdir: Path, url) -> None:
     with pytest.raises(UserError) as raised:
@@ -182,28 +161,28 @@ def test_without_network_one_line_says_where_to_put_the_file(workdir: Path, url)
     assert (url or "no public address is known") in message
 
 
-def test_mirror_that_does_not_exist(workdir: Path, monkeypatch) -> None:
-    monkeypatch.setenv("ARCORE_MIRROR", "/no/such/folder")
-    with pytest.raises(UserError, match="ARCORE_MIRROR: expected an existing folder"):
+@pytest.mark.parametrize(
+    ("mirror", "message"),
+    [
+        ("/no/such/folder", "expected an existing folder"),
+        ("http://[::1", "expected a folder or an address"),
+        ("ftp://me:hunter2@host/x", "expected .*, got 'ftp://host/x'"),
+    ],
+)
+def test_bad_mirror(workdir: Path, monkeypatch, mirror: str, message: str) -> None:
+    monkeypatch.setenv("ARCORE_MIRROR", mirror)
+    with pytest.raises(UserError, match=f"ARCORE_MIRROR: {message}"):
         fetching.fetch(make_dataset(DEAD))
-
-
-def test_system_folder(workdir: Path) -> None:
-    (workdir / "debian").mkdir()
-    (workdir / "debian/toy.data.gz").write_bytes(gzip.compress(CONTENT, 1))
-    fetching.fetch(make_dataset(DEAD, system_folders=(str(workdir / "debian"),)))
-    assert_fetched(workdir)
 
 
 def test_raw_files_of_other_datasets_are_reused(workdir: Path, monkeypatch) -> None:
     sibling = workdir / "data/raw/dna"
     sibling.mkdir(parents=True)
-    file = make_dataset(DEAD).files[0]
     dataset = make_dataset(DEAD)
-    (sibling / file.name).write_bytes(b"wrong ones are passed over")
+    (sibling / "toy.data").write_bytes(b"wrong ones are passed over")
     with pytest.raises(UserError, match="cannot fetch"):
         fetching.fetch(dataset)
-    (sibling / file.name).write_bytes(CONTENT)
+    (sibling / "toy.data").write_bytes(CONTENT)
     fetching.fetch(dataset)
     assert_fetched(workdir)
 
@@ -222,12 +201,10 @@ def test_verify_raw_says_truncated_or_altered(workdir: Path) -> None:
     target.parent.mkdir(parents=True)
     with pytest.raises(UserError, match="toy.data: file not found; run python -m stages.fetch toy"):
         fetching.verify_raw(dataset)
-    target.write_bytes(CONTENT[:-1])
-    with pytest.raises(UserError, match="toy.data: wrong checksum"):
-        fetching.verify_raw(dataset)
-    target.write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
-    with pytest.raises(UserError, match="toy.data: wrong checksum"):
-        fetching.verify_raw(dataset)
+    for wrong in (CONTENT[:-1], CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])):
+        target.write_bytes(wrong)
+        with pytest.raises(UserError, match="toy.data: wrong checksum"):
+            fetching.verify_raw(dataset)
     target.write_bytes(CONTENT)
     assert fetching.verify_raw(dataset) == Path("data/raw/toy")
 
@@ -288,6 +265,3 @@ def test_passwords_of_a_mirror_are_not_shown(workdir, monkeypatch, caplog) -> No
         fetching.fetch(make_dataset("http://127.0.0.1:9/toy.data?signature=hunter2"))
     assert "http://127.0.0.1:9/" in str(caught.value)
     assert "hunter2" not in str(caught.value) + caplog.text
-    monkeypatch.setenv("ARCORE_MIRROR", "ftp://me:hunter2@host/x")
-    with pytest.raises(UserError, match="got 'ftp://host/x'"):
-        fetching.fetch(make_dataset())

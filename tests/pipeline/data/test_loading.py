@@ -18,11 +18,13 @@ import torch
 from arcore.events import Binary
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader, shuffling
+from pipeline.data.batches import Batch
 from pipeline.data.loading import Loader
 from pipeline.data.shuffling import BatchPlan, part
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import dynamic_binarize
 from tests.support.toy_datasets import Toy, toy_dataset
+from tests.support.waits import META, NoWaitingCopies
 
 ROWS = 9000  # three shards of two blocks each, 2048 and 952 rows
 
@@ -56,6 +58,16 @@ def gray(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     return preprocessing.write(toy(6), splits, tmp_path_factory.mktemp("gray") / "toy"), levels
 
 
+def load(
+    folder: Path, split: str = "train", world: int = 1, labels: bool = False, **plan: Any
+) -> Loader:
+    return Loader(folder, split, BatchPlan(world_size=world, **plan), use_labels=labels)
+
+
+def load_ranks(folder: Path, split: str, world: int, **given: Any) -> list[Loader]:
+    return [load(folder, split, world, rank=rank, **given) for rank in range(world)]
+
+
 def epoch_of(loader: Loader, epoch: int = 0, first_step: int = 0) -> list[np.ndarray]:
     return [positions(batch.x) for batch in loader.epoch(epoch, first_step)]
 
@@ -73,7 +85,7 @@ def test_order_of_one_rank_is_that_of_the_recorded_results(
 ) -> None:
     words = np.random.SeedSequence((seed, epoch))
     expected = np.random.Generator(np.random.PCG64(words)).permutation(ROWS)
-    loader = Loader(folder, "train", BatchPlan(batch_size=64, seed=seed))
+    loader = load(folder, batch_size=64, seed=seed)
     assert loader.rows == ROWS and loader.steps_per_epoch == 141
     batches = epoch_of(loader, epoch)
     np.testing.assert_array_equal(np.concatenate(batches), expected)
@@ -87,12 +99,8 @@ def test_order_of_one_rank_is_that_of_the_recorded_results(
 def test_ranks_share_out_an_epoch(
     folder: Path, split: str, batch_size: int, world: int, shuffle_rows: int
 ) -> None:
-    loaders = [
-        Loader(folder, split, BatchPlan(
-            rank=rank, world_size=world, batch_size=batch_size, seed=1, shuffle_rows=shuffle_rows,
-        ), use_labels=True)
-        for rank in range(world)
-    ]  # fmt: skip
+    plan = {"batch_size": batch_size, "seed": 1, "shuffle_rows": shuffle_rows}
+    loaders = load_ranks(folder, split, world, labels=True, **plan)
     rows = loaders[0].rows
     assert len({loader.steps_per_epoch for loader in loaders}) == 1
     epochs = [list(loader.epoch(2)) for loader in loaders]
@@ -125,10 +133,8 @@ def test_ranks_share_out_an_epoch(
 def test_batches_of_a_small_split_do_not_depend_on_the_ranks(
     folder: Path, split: str, batch_size: int, world: int
 ) -> None:
-    (alone, *loaders) = [
-        Loader(folder, split, BatchPlan(rank=rank, world_size=size, batch_size=batch_size, seed=1))
-        for size, rank in [(1, 0), *((world, rank) for rank in range(world))]
-    ]
+    alone = load(folder, split, batch_size=batch_size, seed=1)
+    loaders = load_ranks(folder, split, world, batch_size=batch_size, seed=1)
     steps = {loader.steps_per_epoch for loader in loaders}
     tail = alone.rows % batch_size
     assert steps == {alone.steps_per_epoch - (0 < tail < world)}
@@ -142,12 +148,7 @@ def test_batches_of_a_small_split_do_not_depend_on_the_ranks(
 
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_part_of_the_rows_is_the_first_of_them(folder: Path, world: int) -> None:
-    loaders = [
-        Loader(
-            folder, "train", BatchPlan(rank=rank, world_size=world, batch_size=64, first_rows=200)
-        )
-        for rank in range(world)
-    ]
+    loaders = load_ranks(folder, "train", world, batch_size=64, first_rows=200)
     assert [loader.steps_per_epoch for loader in loaders] == [4] * world
     seen = np.concatenate([rows for loader in loaders for rows in epoch_of(loader)])
     np.testing.assert_array_equal(np.sort(seen), np.arange(200))
@@ -161,10 +162,10 @@ def test_a_part_that_has_not_all_classes_is_told(
     splits = dict.fromkeys(("train", "valid", "test"), by_class)
     folder = preprocessing.write(dataset, splits, tmp_path / "shards")
     for rows in (90, 61, None):
-        Loader(folder, "train", BatchPlan(batch_size=5, first_rows=rows))
+        load(folder, batch_size=5, first_rows=rows)
     assert not caplog.records
     for rank in (0, 1):
-        Loader(folder, "train", BatchPlan(rank=rank, world_size=2, batch_size=5, first_rows=30))
+        load(folder, rank=rank, world=2, batch_size=5, first_rows=30)
     (record,) = caplog.records
     assert record.getMessage() == (
         "warning: trainer.train_rows: the first 30 rows have none of 2 of the 3 classes"
@@ -183,16 +184,14 @@ def test_a_part_that_cannot_be_is_refused(
     folder: Path, given: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        Loader(folder, "train", BatchPlan(batch_size=64, **given))
+        load(folder, batch_size=64, **given)
 
 
 @pytest.mark.parametrize("shuffle_rows", [2500, 4500])
 def test_order_is_of_seed_epoch_and_rank(folder: Path, shuffle_rows: int) -> None:
     def order(seed: int, epoch: int, rank: int = 0) -> list[int]:
-        loader = Loader(
-            folder,
-            "train",
-            BatchPlan(rank=rank, world_size=3, batch_size=90, seed=seed, shuffle_rows=shuffle_rows),
+        loader = load(
+            folder, rank=rank, world=3, batch_size=90, seed=seed, shuffle_rows=shuffle_rows
         )
         begin = part(ROWS, rank, 3)[0]
         return [int(i) - begin for i in np.concatenate(epoch_of(loader, epoch))]
@@ -208,12 +207,8 @@ def test_order_is_of_seed_epoch_and_rank(folder: Path, shuffle_rows: int) -> Non
 def test_first_step_gives_the_same_remaining_batches(
     folder: Path, world: int, shuffle_rows: int
 ) -> None:
-    loader = Loader(
-        folder,
-        "train",
-        BatchPlan(
-            rank=world - 1, world_size=world, batch_size=300, seed=4, shuffle_rows=shuffle_rows
-        ),
+    loader = load(
+        folder, rank=world - 1, world=world, batch_size=300, seed=4, shuffle_rows=shuffle_rows
     )
     whole = epoch_of(loader, 5)
     for first_step in (0, 1, 8, 17, loader.steps_per_epoch - 1, loader.steps_per_epoch):
@@ -234,13 +229,13 @@ def test_windows_before_the_first_step_are_not_read(
         return original(self, ranges)
 
     monkeypatch.setattr(shard_reader.ShardReader, "read", counted)
-    loader = Loader(folder, "train", BatchPlan(batch_size=100, shuffle_rows=3000))
+    loader = load(folder, batch_size=100, shuffle_rows=3000)
     list(loader.epoch(0, loader.steps_per_epoch - 2))
     assert len(read) == 1 and read[0] <= 3000
 
 
 def test_streaming_shuffles_blocks_and_rows(folder: Path) -> None:
-    loader = Loader(folder, "train", BatchPlan(batch_size=100, shuffle_rows=4096))
+    loader = load(folder, batch_size=100, shuffle_rows=4096)
     order = np.concatenate(epoch_of(loader))
     assert sorted(order.tolist()) == list(range(ROWS))
     assert (np.abs(np.diff(order)) == 1).mean() < 0.01
@@ -254,13 +249,7 @@ def test_streaming_shuffles_blocks_and_rows(folder: Path) -> None:
 @pytest.mark.parametrize("world", [1, 3])
 def test_sequential_is_in_order(folder: Path, shuffle_rows: int, world: int) -> None:
     parts = []
-    for rank in range(world):
-        loader = Loader(
-            folder,
-            "train",
-            BatchPlan(rank=rank, world_size=world, shuffle_rows=shuffle_rows),
-            use_labels=True,
-        )
+    for loader in load_ranks(folder, "train", world, shuffle_rows=shuffle_rows, labels=True):
         batches = list(loader.sequential(700))
         assert {len(batch) for batch in batches[:-1]} == {700}
         for batch in batches:
@@ -272,13 +261,8 @@ def test_sequential_is_in_order(folder: Path, shuffle_rows: int, world: int) -> 
 
 
 def test_sequential_of_fewer_rows_than_ranks(folder: Path) -> None:
-    got = [
-        sum(
-            len(batch)
-            for batch in Loader(folder, "test", BatchPlan(rank=r, world_size=5)).sequential(2)
-        )
-        for r in range(5)
-    ]
+    loaders = load_ranks(folder, "test", 5)
+    got = [sum(len(batch) for batch in loader.sequential(2)) for loader in loaders]
     assert sorted(got) == [0, 0, 1, 1, 1]
 
 
@@ -288,13 +272,9 @@ def test_dynamic_binarisation_is_of_the_row(
 ) -> None:
     place, levels = gray
     for rank in range(2):
-        loader = Loader(
-            place,
-            "train",
-            BatchPlan(rank=rank, world_size=2, batch_size=99, seed=5, shuffle_rows=shuffle_rows),
-        )
-        held = Loader(place, "train", BatchPlan(rank=rank, world_size=2))
-        whole = Loader(place, "train", BatchPlan(rank=rank, world_size=2, batch_size=99, seed=5))
+        loader = load(place, rank=rank, world=2, batch_size=99, seed=5, shuffle_rows=shuffle_rows)
+        held = load(place, rank=rank, world=2)
+        whole = load(place, rank=rank, world=2, batch_size=99, seed=5)
         begin, end = part(5000, rank, 2)
         everything = np.arange(begin, end)
         bits = dynamic_binarize(levels[begin:end], everything, 3, 5)
@@ -315,7 +295,7 @@ def test_dynamic_binarisation_is_of_the_row(
 
 
 def test_batches_are_the_callers_own(folder: Path) -> None:
-    loader = Loader(folder, "valid", BatchPlan(batch_size=10))
+    loader = load(folder, "valid", batch_size=10)
     for batch in loader.sequential(50):
         batch.x.fill_(7)
     x = next(loader.sequential(50)).x
@@ -323,12 +303,8 @@ def test_batches_are_the_callers_own(folder: Path) -> None:
 
 
 def test_loaders_share_a_part_in_memory(folder: Path) -> None:
-    first, second = (
-        Loader(folder, "train", BatchPlan(batch_size=b, rank=b % 3, world_size=3)) for b in (9, 20)
-    )
-    other = Loader(
-        folder, "train", BatchPlan(batch_size=10, rank=1, world_size=2, shuffle_rows=5000)
-    )
+    first, second = (load(folder, batch_size=b, rank=b % 3, world=3) for b in (9, 20))
+    other = load(folder, batch_size=10, rank=1, world=2, shuffle_rows=5000)
     held, same, different = (loader.reader._held for loader in (first, second, other))
     assert held is same and held is not different
     assert held is not None and not held.x.flags.writeable
@@ -354,35 +330,26 @@ def test_too_small_a_batch(
 ) -> None:
     rows = {"valid": 50, "test": 3}[split]
     with pytest.raises(UserError) as raised:
-        Loader(
-            folder,
-            split,
-            BatchPlan(world_size=world, batch_size=batch_size, shuffle_rows=shuffle_rows),
-        )
+        load(folder, split, world=world, batch_size=batch_size, shuffle_rows=shuffle_rows)
     assert str(raised.value) == (
         f"trainer.batch_size: expected >= {least} (workers) and rows for a batch, "
         f"got {batch_size} with {rows} rows"
     )
 
 
-def test_a_batch_larger_than_the_split(folder: Path) -> None:
-    loader = Loader(folder, "valid", BatchPlan(batch_size=1000))
-    assert [(len(batch), batch.rows) for batch in loader.epoch(0)] == [(50, 50)]
-
-
 def test_bad_arguments(folder: Path) -> None:
     with pytest.raises(ValueError, match="rank: expected 0 <= rank < 2"):
-        Loader(folder, "train", BatchPlan(rank=2, world_size=2))
+        load(folder, rank=2, world=2)
     with pytest.raises(ValueError, match="split: expected one of"):
-        Loader(folder, "dev")
+        load(folder, "dev")
     with pytest.raises(UserError, match="shuffle_rows: expected an integer >= 1, got 0"):
-        Loader(folder, "train", BatchPlan(shuffle_rows=0))
+        load(folder, shuffle_rows=0)
     with pytest.raises(ValueError, match="first_step: expected 0 <= first_step <= 90"):
-        Loader(folder, "train", BatchPlan(batch_size=100)).epoch(0, 91)
+        load(folder, batch_size=100).epoch(0, 91)
     with pytest.raises(ValueError, match="of batches of None"):
-        Loader(folder, "train").epoch(0)
+        load(folder).epoch(0)
     with pytest.raises(ValueError, match="batch_size: expected an integer >= 1, got 0"):
-        next(Loader(folder, "train").sequential(0))
+        next(load(folder).sequential(0))
 
 
 # The thread
@@ -391,9 +358,7 @@ def test_bad_arguments(folder: Path) -> None:
 def test_thread_ends_on_early_close(folder: Path) -> None:
     assert not threads()
     for close in (True, False):
-        batches: Iterator[Any] = Loader(
-            folder, "train", BatchPlan(batch_size=10, shuffle_rows=1)
-        ).epoch(0)
+        batches: Iterator[Any] = load(folder, batch_size=10, shuffle_rows=1).epoch(0)
         next(batches)
         assert len(threads()) == 1
         if close:
@@ -415,7 +380,7 @@ def test_two_windows_at_most(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         most = max(most, sum(ref() is not None for ref in living))
 
     monkeypatch.setattr(shuffling.Window, "__init__", tracked)
-    loader = Loader(folder, "train", BatchPlan(batch_size=100, shuffle_rows=1))
+    loader = load(folder, batch_size=100, shuffle_rows=1)
     rows = 0
     for batch in loader.epoch(0):
         rows += len(batch)
@@ -434,11 +399,20 @@ def test_error_in_the_thread_surfaces(tmp_path: Path, fault: str) -> None:
     if fault == "corrupt":
         path.write_bytes(content[:-1] + b"?")
     expected = {"missing": "shard not found", "corrupt": "corrupt shard: expected sha256"}[fault]
-    streamed = Loader(place, "train", BatchPlan(batch_size=100, shuffle_rows=1))
+    streamed = load(place, batch_size=100, shuffle_rows=1)
     with pytest.raises(UserError, match=f"train-00001-of-00003.parquet: {expected}"):
         list(streamed.epoch(0))
     assert not threads()
     with pytest.raises(UserError, match=expected):
         list(streamed.sequential(10))
     with pytest.raises(UserError, match=expected):
-        Loader(place, "train", BatchPlan(batch_size=100))
+        load(place, batch_size=100)
+
+
+def test_a_batch_goes_to_the_device_without_waiting_but_for_its_spans() -> None:
+    batch = Batch(torch.ones(2, 3), torch.arange(2), torch.tensor([[0, 3], [1, 2]]), rows=2)
+    with NoWaitingCopies():
+        moved = batch.to(META)
+    assert moved.x.is_meta and moved.condition.is_meta
+    assert moved.scored is batch.scored, "the host reads them in each step"
+    assert moved.rows == 2

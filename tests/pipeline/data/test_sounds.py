@@ -41,9 +41,9 @@ from pipeline.experiments import compose
 from pipeline.registry import registration
 from pipeline.reporting import comparison
 from pipeline.training import resolved
-from pipeline.training.training_records import TrainingRecord
 from tests.places import MIRROR
 from tests.support import reports, titles
+from tests.support.trainings import TRAINING
 
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 1}
 CONDITIONS = [
@@ -307,11 +307,7 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home
         "dataset_sha256": read_manifest(folder).sha256,
     }
     (where / "config.yaml").write_text(yaml.safe_dump(described))
-    record = TrainingRecord(
-        experiment="toy", run_id=None, mlflow_experiment="arcore-toy", num_parameters=1,
-        train_seconds=1.0, device="cpu", num_workers=1, epochs=2, best_epoch=2, commit="abc",
-    ).to_dict()  # fmt: skip
-    (where / "training.json").write_text(json.dumps(record))
+    (where / "training.json").write_text(json.dumps(TRAINING | {"experiment": "toy"}))
     (where / "history.csv").write_text(
         "epoch,train_nats,valid_nats,valid_bits_per_dim\n1,810.0,800.0,3.9\n2,720.0,700.0,3.5\n"
     )

@@ -48,7 +48,6 @@ def test_what_overrides_change_has_a_name_of_its_own(
     ("override", "meant"),
     [
         ("max_epochs=3", "unknown parameter 'max_epochs'; did you mean 'trainer.max_epochs' or"),
-        ("max_epoch=3", "did you mean 'trainer.max_epochs'"),
         ("learning_rate=1", "did you mean 'trainer.optimizer.learning_rate'"),
         ("hidden=[3]", "did you mean 'model.hidden'"),
         ("trainr.seed=1", "unknown parameter 'trainr.seed'; did you mean 'trainer.seed'"),

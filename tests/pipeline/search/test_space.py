@@ -48,14 +48,11 @@ def test_a_logarithmic_scale_draws_by_magnitude() -> None:
     assert np.mean([value < 1e-2 for value in drawn(parameter)]) == pytest.approx(0.5, abs=0.1)
 
 
-def test_nought_is_nought_however_it_is_written() -> None:
+def test_nought_is_nought_however_it_is_written_and_one_is_not_true() -> None:
     (parameter,) = parse_space({"model.dropout": {"choice": [0, 0.1]}}, "space")
     assert parameter.contains(0.0) and not parameter.contains(False)
     assert parameter.decode(parameter.encode(0.0)) == 0
     assert parameter.encode(0.0) in parameter.distribution().choices
-
-
-def test_true_is_not_one() -> None:
     (parameter,) = parse_space({"model.x": {"choice": [1, 2]}}, "space")
     assert parameter.contains(1) and not parameter.contains(True)
 
@@ -67,12 +64,10 @@ def test_true_is_not_one() -> None:
         ({}, "space: expected a mapping of parameters, got {}"),
         ({"ordering": {"choice": [1]}}, "space.ordering: expected a name below 'model.' or"),
         ({"cluster.num_workers": {"choice": [1]}}, "expected a name below 'model.' or 'trainer.'"),
-        ({"model.": {"choice": [1]}}, "expected a name below"),
         ({"model.x": [1, 2]}, "space.model.x: expected one of choice, grid, uniform"),
         ({"model.x": {"choice": [1], "grid": [2]}}, "space.model.x: expected one of choice"),
         ({"model.x": {"choise": [1]}}, "kind of space.model.x 'choise'; did you mean 'choice'?"),
         ({"model.x": {"choice": []}}, "space.model.x.choice: expected a list, got []"),
-        ({"model.x": {"choice": 3}}, "space.model.x.choice: expected a list, got 3"),
         ({"model.x": {"choice": [[1], [1]]}}, "expected distinct options, got [[1], [1]]"),
         (
             {"model.x": {"uniform": [1.0]}},

@@ -60,15 +60,15 @@ def setting(workdir: Path, few_digits: Path) -> trial_run.TrialSetting:
     )
 
 
+Reports = list[Mapping[str, Any]]
+
+
 @pytest.fixture
-def reports(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+def reports(monkeypatch: pytest.MonkeyPatch) -> Reports:
     """What Ray Tune gets."""
-    found: list[Mapping[str, Any]] = []
+    found: Reports = []
     monkeypatch.setattr(ray.tune, "report", found.append)
     return found
-
-
-Reports = list[Mapping[str, Any]]
 
 
 def test_a_trial_reports_what_the_search_may_not_know(
@@ -108,7 +108,8 @@ def test_a_lost_worker_is_no_fault_of_a_trial(
     """The callback then notes that it may be tried again."""
     cause = "ActorDiedError: its node" if lost else None
     monkeypatch.setattr(trial_run, "_cause_of_loss", lambda ends: cause)
-    monkeypatch.setattr(trial_run, "_start", lambda *_: SimpleNamespace(train=Remote()))
+    actor = SimpleNamespace(train=SimpleNamespace(remote=lambda *_: None))
+    monkeypatch.setattr(trial_run, "_start", lambda *_: actor)
     monkeypatch.setattr(trial_run, "_process_group", lambda *_: nullcontext())
     monkeypatch.setattr(trial_run, "TCPStore", lambda *_, **__: SimpleNamespace(port=1))
     monkeypatch.setattr(trial_run.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
@@ -121,13 +122,6 @@ def test_a_lost_worker_is_no_fault_of_a_trial(
         with trial_run.trial_workers(job, setting.resources, session):
             raise RuntimeError("Connection closed by peer")
     assert len(killed) == 2
-
-
-class Remote:
-    """A method of an actor."""
-
-    def remote(self, *_: object) -> None:
-        return None
 
 
 def test_shards_made_anew_are_no_fault_of_a_trial(
@@ -163,26 +157,26 @@ def test_a_storage_that_is_away_is_no_fault_of_a_trial(
 
 
 @pytest.mark.parametrize(
-    "error",
-    [OSError(errno.ENOSPC, "No space left"), torch.OutOfMemoryError("CUDA out of memory.")],
+    ("error", "own"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), False),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+    ],
 )
 def test_a_full_disk_is_no_fault_of_a_trial_and_a_full_accelerator_is(
     setting: trial_run.TrialSetting,
     reports: Reports,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
+    own: bool,
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(trial_run, "_train", full)
-    if isinstance(error, OSError):
-        with pytest.raises(SiteError, match="No space left"):
-            trial_run.run_trial(DRAWN, setting=setting)
-    else:
+    with nullcontext() if own else pytest.raises(SiteError, match="No space left"):
         trial_run.run_trial(DRAWN, setting=setting)
-    told = [] if isinstance(error, OSError) else [str(error)]
-    assert [report["problem"] for report in reports] == told
+    assert [report["problem"] for report in reports] == [str(error)] * own
 
 
 def test_a_host_of_other_code_than_the_drivers_is_no_fault_of_a_trial(

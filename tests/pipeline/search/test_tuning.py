@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -57,6 +58,11 @@ def kept_trials() -> Path:
     return Path(".arcore/tune").absolute() / f"toy-{config_hash[:12]}"
 
 
+def keep(records: TrialRecords, status: str, **changes: Any) -> None:
+    values = {"model.ordering": "raster"}
+    records.keep(TrialRecord(number=1, status=status, values=values, **changes))
+
+
 def test_a_second_search_touches_nothing_of_the_first(
     ended: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,28 +88,6 @@ def test_a_cluster_that_will_not_do_leaves_all_as_it_was(
     assert kept.is_dir() and ended == []
 
 
-@pytest.mark.parametrize(
-    ("error", "end"),
-    [
-        (UserError("the cluster was lost"), "FAILED"),
-        (PermissionError(13, "Permission denied", "a"), "FAILED"),
-        (KeyboardInterrupt(), "KILLED"),
-        (None, "KILLED"),  # left early, as Ray Tune does when it is asked to stop
-    ],
-)
-def test_whatever_ends_a_search_ends_its_run(
-    ended: list[str], monkeypatch: pytest.MonkeyPatch, error: BaseException | None, end: str
-) -> None:
-    def fit(*_: object) -> None:
-        if error is not None:
-            raise error
-
-    monkeypatch.setattr(tuning, "_fit", fit)
-    with pytest.raises(UserError if error is None else type(error)):
-        tuning.tune("toy")
-    assert ended == [end]
-
-
 def test_trials_are_kept_until_the_search_is_published(
     ended: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,8 +96,7 @@ def test_trials_are_kept_until_the_search_is_published(
     def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
         monkeypatch.setattr(origin, "commit", lambda: "edited meanwhile")
         if not records.all():
-            values = {"model.ordering": "raster"}
-            records.keep(TrialRecord(number=1, status="finished", values=values, history=(EPOCH,)))
+            keep(records, "finished", history=(EPOCH,))
 
     def write(_: object, table: list[object], record: dict[str, object], folder: Path) -> None:
         (folder / "trials.csv").write_text("")
@@ -146,8 +129,7 @@ def test_a_search_without_trials_kept_is_a_run_of_its_own(
         return "run"
 
     def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
-        values = {"model.ordering": "raster"}
-        records.keep(TrialRecord(number=1, status="unfinished", values=values, history=(EPOCH,)))
+        keep(records, "unfinished", history=(EPOCH,))
 
     monkeypatch.setattr(mlflow_store, "start_run", start_run)
     monkeypatch.setattr(tuning, "_fit", fit)
@@ -175,16 +157,11 @@ def test_a_search_does_not_end_well_while_a_site_is_at_fault(
     """Else a storage that is away for a minute would take trials from the search for good."""
 
     def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
-        values = {"model.ordering": "raster"}
-        records.keep(
-            TrialRecord(number=1, status="failed", values=values, problem=problem, lost=True)
-        )
+        keep(records, "failed", problem=problem, lost=True)
 
     monkeypatch.setattr(tuning, "_fit", fit)
     monkeypatch.setattr(tuning, "_write", lambda *_: paths.search("toy"))
-    if waits:
-        with pytest.raises(tuning.Interrupted, match=r"1 of 1 trials met a fault .* rerun to try"):
-            tuning.tune("toy")
-    else:
+    told = r"1 of 1 trials met a fault .* rerun to try"
+    with pytest.raises(tuning.Interrupted, match=told) if waits else contextlib.nullcontext():
         tuning.tune("toy")
     assert kept_trials().is_dir() == waits and ended == ["KILLED" if waits else "FINISHED"]
