@@ -89,7 +89,7 @@ class MeasuredFiles:
     ) -> Path:
         """Write what training and evaluation leave behind; return the path of the metrics."""
         folder = Path("models", name)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         config = {
             "name": name,
             "dataset": {"name": dataset},
@@ -102,7 +102,7 @@ class MeasuredFiles:
             "epoch,valid_nats,valid_bits_per_dim\n1,9.5,2.0\n2,,\n3,8.5,1.5\n"
         )
         folder = Path("evaluation", dataset, name)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         metrics = {
             "experiment": name,
             "dataset": dataset,
