@@ -15,6 +15,13 @@ FAILING = ("connected", "require_resources")
 MESSAGE = "^(RAY_ADDRESS|cluster): "
 
 
+def forbid_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start_run(*_: object, **__: object) -> None:
+        raise AssertionError("an MLflow run is touched")
+
+    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+
+
 def refuse(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     """Make one step of `FAILING` raise a `UserError`, and no MLflow run be started."""
 
@@ -27,9 +34,6 @@ def refuse(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     def require_resources(_: object) -> None:
         raise UserError("cluster: expected 9 CPUs")
 
-    def start_run(*_: object, **__: object) -> None:
-        raise AssertionError("an MLflow run is touched")
-
     monkeypatch.setattr(connection, "connected", connected)
     monkeypatch.setattr(connection, "require_resources", require_resources)
-    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    forbid_runs(monkeypatch)

@@ -315,7 +315,7 @@ def test_a_uri_is_read_like_a_folder(written: Path) -> None:
 
 
 def test_failure_midway_leaves_the_old_shards_and_nothing_else(
-    tmp_path: Path, written: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, written: Path
 ) -> None:
     before = folder_bytes(written)
     dataset = toy()
@@ -338,13 +338,7 @@ def test_failure_midway_leaves_the_old_shards_and_nothing_else(
         (Binary((2,)), None, np.zeros((3, 2), np.int64), None, "dtype uint8, got .* int64"),
         (Binary((2,)), None, np.zeros((0, 2), np.uint8), None, r"got an array of shape \(0, 2\)"),
         (Real((2,)), None, np.full((3, 2), np.nan, np.float32), None, "got NaN or infinity"),
-        (
-            Binary((2,)),
-            4,
-            np.zeros((3, 2), np.uint8),
-            None,
-            "expected .* for a row's label, got None",
-        ),
+        (Binary((2,)), 4, np.zeros((3, 2), np.uint8), None, "for a row's label, got None"),
         (Binary((2,)), 4, np.zeros((3, 2), np.uint8), np.array([0, 1]), "expected labels of shape"),
         (Binary((2,)), 4, np.zeros((3, 2), np.uint8), np.array([0, 1, 4]), r"labels in \[0, 3\]"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import json
 import math
@@ -130,9 +131,6 @@ def test_spoken_digits_from_the_mirror(tmp_path: Path) -> None:
     place = MIRROR / "fsdd"
     if not place.is_dir():
         pytest.skip(f"needs {place}")
-    import gzip
-    import shutil
-
     dataset = catalog.get_dataset({"name": "spoken_digits"})
     raw = dataset.files[0].name
     with gzip.open(place / f"{raw}.gz") as packed, open(tmp_path / raw, "wb") as out:

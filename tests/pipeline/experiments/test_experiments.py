@@ -70,10 +70,8 @@ def test_defaults_are_those_of_the_dataclasses(params, name: str) -> None:
 
 
 def test_a_file_of_a_cluster_says_what_differs(params, monkeypatch) -> None:
-    (Path("conf") / "cluster").mkdir(parents=True)
-    shutil.copytree(groups.CONF / "dataset", Path("conf") / "dataset")
-    shutil.copy(groups.CONF / "cluster" / "local.yaml", Path("conf") / "cluster")
-    (Path("conf") / "cluster" / "two.yaml").write_text("num_workers: 2\n")
+    shutil.copytree(groups.CONF, "conf")
+    Path("conf/cluster/two.yaml").write_text("num_workers: 2\n")
     monkeypatch.setattr(groups, "CONF", Path("conf").resolve())
     overrides = ("cluster=two", "cluster.max_failures=1")
     assert params(*overrides).cluster == schema.ClusterConfig(num_workers=2, max_failures=1)
@@ -183,27 +181,15 @@ def test_where_files_lie_decides_no_weights_and_rows_of_shards_their_order(param
         (schema.TrainerConfig, {"ema_decay": 1}, r"ema_decay: expected < 1, got 1"),
         (schema.TrainerConfig, {"clip_norm": 0}, r"clip_norm: expected > 0, got 0"),
         (schema.TrainerConfig, {"patience": 0}, r"patience: expected >= 1, got 0"),
-        (
-            schema.TrainerConfig,
-            {"schedule": {"name": "cosin"}},
-            r"schedule\.name: expected 'constant', ",
-        ),
+        (schema.TrainerConfig, {"schedule": {"name": "cosin"}}, "name: expected 'constant', "),
         (schema.TrainerConfig, {"schedule": {"final_factor": 2}}, r"final_factor: .* got 2"),
         (schema.TrainerConfig, {"optimizer": {"betas": [0.9]}}, r"trainer: missing 1"),
         (schema.TrainerConfig, {"optimizer": {"weight_decay": math.inf}}, r"weight_decay: .*inf"),
         (schema.TrainerConfig, {"optimizer": {"eps": math.inf}}, r"eps: expected a finite"),
         (schema.TrainerConfig, {"schedule": {"decay": math.inf}}, r"decay: expected a finite"),
         (schema.EvaluationConfig, {"published": {"model": "MADE"}}, r"\{model, variant, split\}"),
-        (
-            schema.EvaluationConfig,
-            {"importance_samples": -1},
-            "importance_samples: expected .*, got -1",
-        ),
-        (
-            schema.EvaluationConfig,
-            {"num_samples": 99999999999},
-            "num_samples: expected .*, got 99999",
-        ),
+        (schema.EvaluationConfig, {"importance_samples": -1}, "importance_samples: .*, got -1"),
+        (schema.EvaluationConfig, {"num_samples": 10**11}, "num_samples: expected .*, got 10000"),
         (schema.EvaluationConfig, {"importance_rows": 1}, "importance_rows: expected >= 2, got 1"),
         (schema.EvaluationConfig, {"num_test_rows": 1}, r"num_test_rows: expected >= 2"),
         (schema.ClusterConfig, {"num_workers": -1}, r"cluster\.num_workers: expected >= 0, got -1"),

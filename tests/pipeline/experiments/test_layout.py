@@ -54,10 +54,8 @@ def test_entries_of_a_folder_are_read_with_the_others(workdir: Path) -> None:
     mine.write_text(yaml.safe_dump({"datasets": ["digits"], "experiments": {"toy": entry}}))
     local.write_text(yaml.safe_dump({"datasets": ["dna"], "experiments": {"other": entry}}))
     merged = params_file.read_params()
-    assert merged["datasets"] == ["digits", "dna"] and set(merged["experiments"]) == {
-        "toy",
-        "other",
-    }
+    assert merged["datasets"] == ["digits", "dna"]
+    assert set(merged["experiments"]) == {"toy", "other"}
     assert compose.load("other").name == "other"
     targets = [params_file.dvc_target("train", name) for name in ("toy", "other")]
     assert targets == ["train@toy", "local/dvc.yaml:train@other"]

@@ -32,10 +32,7 @@ def write(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "experiments: {a: {}}\nmixtures:\n  1: {a: b}\n  '1': {a: c}\n",
-            "the key '1' twice",
-        ),
+        ("mixtures:\n  1: {a: b}\n  '1': {a: c}\n", "the key '1' twice"),
         ("experiments: {}\nexperiments: {a: {}}\n", "the key 'experiments' twice"),
         ("experiments: [1]\n", "experiments: expected a mapping"),
         ("datasets: [digits]\n", "experiments: expected a mapping, got None"),

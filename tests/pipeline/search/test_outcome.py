@@ -30,11 +30,15 @@ ENTRY = {
 }
 
 
-@pytest.fixture
-def search(workdir) -> spec.Search:
-    params = {"experiments": {}, "searches": {"toy": ENTRY}}
+def load(**changes: Any) -> spec.Search:
+    params = {"experiments": {}, "searches": {"toy": ENTRY | changes}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return spec.load_search("toy")
+
+
+@pytest.fixture
+def search(workdir) -> spec.Search:
+    return load()
 
 
 def trial(number: int, value: float, rate: float = 0.01, **changes: Any) -> TrialRecord:
@@ -106,12 +110,7 @@ def test_everything_is_written(search: spec.Search) -> None:
 
 def test_two_objectives_have_a_front_and_importances_each(workdir) -> None:
     """Nats depend on the learning rate, seconds on the batch size."""
-    entry = ENTRY | {
-        "objectives": ["valid_nats", "sampling_seconds"],
-        "scheduler": {"name": "none"},
-    }
-    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": entry}}))
-    search = spec.load_search("toy")
+    search = load(objectives=["valid_nats", "sampling_seconds"], scheduler={"name": "none"})
     table = [replace(row, sampling_seconds=25.0 - row.number) for row in varied()]
     table.append(trial(25, math.inf, status="failed", problem="the loss is not finite"))
     record = summarize(search, table)
@@ -138,9 +137,7 @@ def test_two_objectives_have_a_front_and_importances_each(workdir) -> None:
 
 def test_an_entry_that_failed_has_no_value(workdir) -> None:
     """Infinity is no JSON."""
-    entry = ENTRY | {"space": {"model.ordering": {"choice": ["raster", "random"]}}}
-    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": entry}}))
-    search = spec.load_search("toy")
+    search = load(space={"model.ordering": {"choice": ["raster", "random"]}})
     failed = {"status": "failed", "epochs": 0, "problem": "the loss is not finite"}
     table = [
         replace(trial(1, math.inf, **failed), values={"model.ordering": "raster"}),

@@ -66,10 +66,7 @@ def keep(records: TrialRecords, status: str, **changes: Any) -> None:
 def test_a_second_search_touches_nothing_of_the_first(
     ended: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start_run(*_: object, **__: object) -> None:
-        raise AssertionError("an MLflow run is touched")
-
-    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    refusing_cluster.forbid_runs(monkeypatch)
     kept = kept_trials()
     with locks.held(locks.path_beside(str(kept.parent), kept.name), "searching toy"):
         with pytest.raises(UserError, match="^searching toy: expected to be alone"):

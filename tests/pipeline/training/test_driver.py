@@ -87,10 +87,7 @@ def test_a_cluster_that_will_not_do_leaves_all_as_it_was(
 def test_a_second_training_touches_nothing_of_the_first(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start_run(*_: object, **__: object) -> None:
-        raise AssertionError("an MLflow run is touched")
-
-    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    refusing_cluster.forbid_runs(monkeypatch)
     config = compose.load("toy")
     name = f"toy-{resolve(config, read_manifest('data/shards/digits_binary')).config_hash[:12]}"
     with locks.held(locks.path_beside(str(project / ".arcore/train"), name), "training toy"):

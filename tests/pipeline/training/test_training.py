@@ -63,6 +63,7 @@ def test_training_is_a_function_of_the_seed(trained) -> None:
     assert norm(first.weights(4)) != norm(other.weights(4))
 
 
+MODEL = {"num_masks": 3, "dropout": 0.1}
 ELABORATE = {
     "ema_decay": 0.5,
     "optimizer": {"name": "adamw", "weight_decay": 0.1},
@@ -75,7 +76,7 @@ WEIGHTS = ("last", "best", "averaged")
 def undisturbed(tmp_path_factory, few_digits) -> Worker:
     """A training of 4 epochs of 6 steps, of several masks, with dropout and an average."""
     whole = Worker(tmp_path_factory.mktemp("checkpoints"), few_digits)
-    whole.train({"num_masks": 3, "dropout": 0.1}, **ELABORATE)
+    whole.train(MODEL, **ELABORATE)
     return whole
 
 
@@ -90,9 +91,7 @@ def require_same_end(whole: Worker, resumed: Worker, names=("last", "best")) -> 
 
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_resumed_training_ends_with_the_same_bytes(undisturbed, trained, epoch: int) -> None:
-    resumed = trained(
-        {"num_masks": 3, "dropout": 0.1}, **ELABORATE, resume=[undisturbed.folder / str(epoch)]
-    )
+    resumed = trained(MODEL, **ELABORATE, resume=[undisturbed.folder / str(epoch)])
     assert [report.epoch for report in resumed.reports] == list(range(epoch + 1, 5))
     require_same_end(undisturbed, resumed, WEIGHTS)
 
@@ -102,11 +101,10 @@ def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(
     undisturbed, trained, step
 ) -> None:
     """In the middle of an epoch."""
-    model = {"num_masks": 3, "dropout": 0.1}
-    stopped = trained(model, **ELABORATE, stop_at=step)
+    stopped = trained(MODEL, **ELABORATE, stop_at=step)
     assert stopped.outcome == Stopped(step, step // 6 + 1)
     assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1)]
-    resumed = trained(model, **ELABORATE, resume=[stopped.folder / "midway"])
+    resumed = trained(MODEL, **ELABORATE, resume=[stopped.folder / "midway"])
     require_same_end(undisturbed, resumed, WEIGHTS)
 
 
@@ -158,7 +156,7 @@ def test_a_damaged_newest_checkpoint_falls_back(undisturbed, make_worker, capsys
     newest = Path(shutil.copytree(undisturbed.folder / "3", again.folder / "damaged"))
     damage(newest)
     again.resume = [newest, undisturbed.folder / "2"]
-    again.train({"num_masks": 3, "dropout": 0.1}, **ELABORATE)
+    again.train(MODEL, **ELABORATE)
     said = capsys.readouterr().out
     assert "trying the checkpoint before it" in said and "resumes after epoch 2" in said
     require_same_end(undisturbed, again, WEIGHTS)
