@@ -1,9 +1,23 @@
-"""Where the project and, if it is there, the mirror of real data are."""
+"""Where the project and the mirror of real data are, and the examples of a page."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MIRROR = Path(os.environ.get("ARCORE_MIRROR") or ROOT.parent / "shared" / "data")
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")),
+    "results/README.md",
+    "benchmarks/README.md",
+]
+
+
+def python_examples(page: str) -> list[str]:
+    """The code of each block of a page, given by its path in this checkout."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)

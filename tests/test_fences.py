@@ -21,15 +21,8 @@ from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import build
 from pipeline.search import spec
 from reproductions.studies import run_studies
-from tests.places import ROOT
+from tests.places import PAGES, ROOT
 
-PAGES = [
-    "README.md",
-    "CONTRIBUTING.md",
-    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")),
-    "results/README.md",
-    "benchmarks/README.md",
-]
 DRAWN = re.compile(r"<!-- (pipeline|arcore|table: [a-z_]+) -->")
 
 
@@ -107,17 +100,10 @@ SHELL = [block for block in BLOCKS if block.language == "sh"]
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
 def test_commands_are_there(block: Block) -> None:
-    """Stages, targets, experiments and parameters that commands name, run or not."""
+    """Experiments and parameters that commands name, run or not."""
     params = params_file.read_params(ROOT / "params.yaml")
-    makefile = (ROOT / "Makefile").read_text()
     for line in block.code.replace("\\\n", " ").splitlines():
         words = line.partition("  #")[0].replace("'", "").split()
-        for package, module in re.findall(r"python -m (stages|reproductions)\.(\w+)", line):
-            assert (ROOT / package / f"{module}.py").is_file()
-        for target in re.findall(r"^make ([a-z-]+)", line):
-            assert re.search(rf"^{target}:", makefile, re.MULTILINE)
-        for script in re.findall(r"python ((?:benchmarks|docs)/\w+\.py)", line):
-            assert (ROOT / script).is_file()
         for kind, name in re.findall(
             r"\b(train|evaluate|tune|mix|report|register)@(\w[\w-]*)", line
         ):
@@ -135,12 +121,11 @@ def load(section: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
     entries = read.get(section, read)
     base = ROOT / "pipeline" / "conf" / "base.yaml"
     for entry in entries.values():
-        for key in ("base",):
-            if (path := entry.get(key)) is not None:
-                there = folder / path
-                there.parent.mkdir(parents=True, exist_ok=True)
-                known = base if (ROOT / path).is_file() else None
-                there.write_text(known.read_text() if known else "model: {}\ntrainer: {}\n")
+        if (path := entry.get("base")) is not None:
+            there = folder / path
+            there.parent.mkdir(parents=True, exist_ok=True)
+            known = (ROOT / path).is_file()
+            there.write_text(base.read_text() if known else "model: {}\ntrainer: {}\n")
     everything = {"experiments": {}, "searches": {}} | {section: entries}
     (folder / "params.yaml").write_text(yaml.safe_dump(everything))
     monkeypatch.chdir(folder)

@@ -27,7 +27,7 @@ from pipeline.evaluation.result_records import Result
 from pipeline.experiments import compose
 from pipeline.training import saved_models
 from pipeline.training.training_records import TrainingRecord
-from tests.support.trainings import TRAINING
+from tests.support.measured_files import TRAINING
 
 SCALE = int(os.environ.get("ARCORE_FUZZ", "1"))
 
@@ -168,19 +168,12 @@ def of_config(config: Any) -> str:
     return outcome(lambda: saved_models._described(read_yaml(path), "config.yaml"))
 
 
-def test_what_is_mutated_was_accepted(manifest: tuple[dict[str, Any], Path]) -> None:
-    """Or each mutation would be refused for the same fault, and nothing behind it be reached."""
-    assert of_params(PARAMS) == "accepted"
-    assert of_metrics(METRICS) == "accepted"
-    assert of_manifest(manifest[0]) == "accepted"
-    assert of_record(TRAINING) == "accepted"
-    assert of_config(CONFIG) == "accepted"
-
-
-@cases(60)
-@given(params=mutated(PARAMS))
-def test_params(params: Any) -> None:
-    of_params(params)
+READ = {
+    "params": (of_params, PARAMS, 60),
+    "metrics": (of_metrics, METRICS, 300),
+    "record": (of_record, TRAINING, 150),
+    "config": (of_config, CONFIG, 150),
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -190,10 +183,22 @@ def fuzz_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@cases(300)
-@given(metrics=mutated(METRICS))
-def test_metrics(metrics: Any) -> None:
-    of_metrics(metrics)
+@pytest.mark.parametrize("name", READ)
+def test_mutated_content(name: str) -> None:
+    """What is mutated is accepted, or nothing behind its one fault would be reached."""
+    read, original, number = READ[name]
+    assert read(original) == "accepted"
+
+    @cases(number)
+    @given(content=mutated(original))
+    def mutations(content: Any) -> None:
+        read(content)
+
+    mutations()
+
+
+def test_the_manifest_is_accepted(manifest: tuple[dict[str, Any], Path]) -> None:
+    assert of_manifest(manifest[0]) == "accepted"
 
 
 @cases(200)
@@ -203,18 +208,6 @@ def test_manifests(manifest: tuple[dict[str, Any], Path], data: Any, sealed: boo
     if sealed:
         described["manifest_sha256"] = _own_sha256(described)
     of_manifest(described)
-
-
-@cases(150)
-@given(record=mutated(TRAINING))
-def test_training_records(record: Any) -> None:
-    of_record(record)
-
-
-@cases(150)
-@given(config=mutated(CONFIG))
-def test_configs_of_models(config: Any) -> None:
-    of_config(config)
 
 
 @cases(200)

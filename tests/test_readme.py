@@ -11,23 +11,11 @@ import yaml
 import arcore
 from pipeline.datasets import catalog
 from pipeline.experiments import params_file
-from tests.places import ROOT
-from tests.support.examples import python_examples
+from pipeline.uses.use_descriptions import USES
+from tests.places import PAGES, ROOT, python_examples
 
 README = (ROOT / "README.md").read_text()
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text()
-    for path in [
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
-        *sorted((ROOT / "docs").glob("*.md")),
-        ROOT / "results" / "README.md",
-        ROOT / "benchmarks" / "README.md",
-    ]
-}
-ALL = "\n".join(PAGES.values())
-
-
+TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 EXAMPLES = python_examples("README.md")
 
 
@@ -41,6 +29,40 @@ def test_the_training_loop_runs(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(EXAMPLES[1], "README.md", "exec"), {})
     assert arcore.load("my-model").event.size == 64
+
+
+SAID = {
+    "docs/library.md": [
+        r"\d\.\d\d bits/dim, arcore \d+\.\d+\.\d+",
+        r".*torch.Size\(\[2, 100\]\)",
+        r"\d+ bytes True",
+    ],
+    "docs/uses.md": [
+        r"torch.Size\(\[3\]\)",
+        r"torch.Size\(\[3, 1, 4, 4\]\) torch.Size\(\[3\]\)",
+        r"torch.Size\(\[3\]\) torch.Size\(\[3, 16\]\)",
+        r"torch.Size\(\[3, 3\]\)",
+        "True",
+        "True",
+    ],
+}
+
+
+@pytest.mark.parametrize("page", SAID)
+def test_the_examples_run(page: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    """One after the other, and they say what they should."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for example in python_examples(page):
+        exec(compile(example, page, "exec"), names)
+    assert re.fullmatch("\n".join(SAID[page]), capsys.readouterr().out.strip())
+
+
+def test_every_use_is_a_row() -> None:
+    text = TEXTS["docs/uses.md"]
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(USES)
+    commands = re.findall(r"python -m\s+stages\.use (\w+)\s", text)
+    assert set(commands) <= {*USES, "all"} and len(commands) == 8
 
 
 def test_the_dag_is_that_of_dvc() -> None:
@@ -80,28 +102,29 @@ def _paths(stage: dict, kinds: tuple[str, ...]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)", ALL))))
-def test_targets_exist(target: str) -> None:
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-
-
-@pytest.mark.parametrize("stage", sorted(set(re.findall(r"python -m (stages\.[a-z_]+)", ALL))))
-def test_stages_exist(stage: str) -> None:
-    assert (ROOT / (stage.replace(".", "/") + ".py")).exists()
+@pytest.mark.parametrize("page", PAGES)
+def test_what_commands_name_is_there(page: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:`|^)make ([a-z-]+)", TEXTS[page], re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for module in re.findall(r"python -m ((?:stages|reproductions)\.\w+)", TEXTS[page]):
+        assert (ROOT / (module.replace(".", "/") + ".py")).is_file()
+    for script in re.findall(r"python ((?:benchmarks|docs)/\w+\.py)", TEXTS[page]):
+        assert (ROOT / script).is_file()
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", PAGES[page])
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", TEXTS[page])
     assert [link for link in links if not (ROOT / Path(page).parent / link).exists()] == []
 
 
 def test_every_model_and_dataset_is_listed() -> None:
     for model in arcore.list_models():
         assert f"| `{model}` |" in README
-        assert f"| `{model}` |" in PAGES["docs/models.md"]
+        assert f"| `{model}` |" in TEXTS["docs/models.md"]
     for dataset in catalog.list_datasets():
-        assert f"`{dataset}`" in PAGES["docs/data.md"] or "binarized" in dataset
+        assert f"`{dataset}`" in TEXTS["docs/data.md"] or "binarized" in dataset
     known = params_file.read_params(ROOT / "params.yaml")["experiments"]
     trained = re.findall(r"stages\.train ([a-z_]+-[a-z-]+)", README)
     assert trained and set(trained) <= set(known)

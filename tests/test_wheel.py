@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places import ROOT
-from tests.support.examples import python_examples
+from tests.places import ROOT, python_examples
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PARTS = ("arcore", "pipeline", "stages", "reproductions", "pyproject.toml", "README.md", "LICENSE")

@@ -13,8 +13,7 @@ import arcore
 from arcore.events import Binary, Levels
 from arcore.models.wavenet import WaveNet
 from arcore.primitives.companding import mu_law_decode, mu_law_encode
-from tests.support.cases import randomize
-from tests.support.compiled import compiles_to_the_same
+from tests.support.cases import compiles_to_the_same, randomize
 from tests.support.dependence import influence
 from tests.support.refusals import refuses
 

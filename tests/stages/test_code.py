@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.places import ROOT
-from tests.support.checkouts import copy_code
+from tests.support.sources import copy_code
 
 EXPERIMENT = {
     "dataset": "digits",

@@ -16,7 +16,7 @@ import yaml
 from pipeline.data import shard_reader
 from pipeline.tracking import mlflow_store
 from tests.places import ROOT
-from tests.support.checkouts import copy_code
+from tests.support.sources import copy_code
 
 pytestmark = pytest.mark.e2e
 BASE = "pipeline/conf/base.yaml"

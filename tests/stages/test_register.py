@@ -22,7 +22,7 @@ from pipeline.datasets.scaling import Scaling
 from pipeline.registry import registration
 from pipeline.tracking import mlflow_store, run_logger
 from stages import register as stage
-from tests.support.examples import python_examples
+from tests.places import python_examples
 from tests.support.registered import EVENT, experiment
 
 CLEAN = """

@@ -21,8 +21,8 @@ from pipeline.datasets import adding, catalog
 from stages import fetch, preprocess
 from tests.places import ROOT
 from tests.support import own_files
-from tests.support.checkouts import copy_code
 from tests.support.projects import ONE_CPU, Project
+from tests.support.sources import copy_code
 
 PAGE = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))

@@ -14,10 +14,22 @@ from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manife
 from pipeline.datasets.base import SPLITS
 from pipeline.datasets.options import Options
 from pipeline.evaluation.result_records import CodecMeasurements, CodecResult, Score
-from tests.support.trainings import TRAINING
 
 MNIST = events.Binary((1, 28, 28))
 DIGITS = events.Levels(17, (1, 8, 8))
+TRAINING: dict[str, object] = {
+    "experiment": "any",
+    "run_id": None,
+    "mlflow_experiment": "arcore-any",
+    "num_parameters": 10,
+    "train_seconds": 3.0,
+    "device": "cpu",
+    "num_workers": 1,
+    "epochs": 3,
+    "best_epoch": 3,
+    "commit": "abc",
+    "epoch_seconds": [1.0, 2.0, 3.0],
+}
 
 
 class MeasuredFiles:

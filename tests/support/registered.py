@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import yaml
 from safetensors.torch import save_file
 
 import arcore
-from tests.support.trainings import TRAINING
+from pipeline.registry import pyfunc
+from tests.support.measured_files import TRAINING
 
 EVENT = arcore.events.Levels(5, (1, 2, 3))
 
@@ -58,3 +60,23 @@ def experiment(
     evaluation.mkdir(parents=True, exist_ok=True)
     (evaluation / "metrics.json").write_text(json.dumps(metrics))
     return built.ensemble(members) if members > 1 else built
+
+
+def exported(
+    folder: Path, name: str, model: arcore.AutoregressiveModel, **evaluation: int
+) -> pyfunc.ArcoreModel:
+    """Return a model as it is loaded from what was exported of it."""
+    arcore.save(model, folder)
+    config = {
+        "model": {"name": name, **model.hyperparameters.to_dict()},
+        "event": arcore.events.to_dict(model.event),
+        "evaluation": evaluation,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return imported(folder)
+
+
+def imported(folder: Path) -> pyfunc.ArcoreModel:
+    loaded = pyfunc.ArcoreModel()
+    loaded.load_context(SimpleNamespace(artifacts={"model": str(folder)}, model_config=None))
+    return loaded

@@ -1,13 +1,16 @@
-"""The modules of this checkout's packages, each read and parsed once."""
+"""The modules of this checkout's packages, each read and parsed once, and copies of them."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import shutil
 from pathlib import Path
 
 from tests.places import ROOT
-from tests.support.checkouts import PACKAGES
+
+PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
+PARAMS = "experiments: {}\n"
 
 
 def module_name(path: Path) -> str:
@@ -32,3 +35,11 @@ def tree_of(code: str) -> ast.Module:
 def nodes_of(code: str) -> list[ast.AST]:
     """All nodes of a module's code."""
     return list(ast.walk(tree_of(code)))
+
+
+def copy_code(folder: Path) -> None:
+    """Copy the packages, without the experiments of hours."""
+    ignored = shutil.ignore_patterns("__pycache__", "dvc.yaml", "dvc.lock", "params.yaml")
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    (folder / "reproductions" / "params.yaml").write_text(PARAMS)

@@ -9,9 +9,8 @@ from torch import Tensor
 from arcore.events import Levels
 from arcore.model import AutoregressiveModel
 from tests.arcore.cases import models_where
-from tests.support.cases import create, declares, randomize
+from tests.support.cases import create, declares, exact_part, randomize
 from tests.support.dependence import parameters_of
-from tests.support.given_latents import exact_part
 
 LONG, PLACE, REACH = 11, 8, 2  # the network of a map has two layers of 3 x 3
 takes_maps = models_where(lambda kind: declares(kind, "condition_shape"))

@@ -11,8 +11,16 @@ from torch.testing import assert_close
 from arcore.events import Event, Levels
 from arcore.model import AutoregressiveModel
 from tests.arcore.cases import cases_where, every_case, every_model, models_where
-from tests.support.cases import Case, create, declares, draws_noise, event_of, is_discrete, loss_of
-from tests.support.given_latents import exact_part
+from tests.support.cases import (
+    Case,
+    create,
+    declares,
+    draws_noise,
+    event_of,
+    exact_part,
+    is_discrete,
+    loss_of,
+)
 
 FLOATS = (torch.float32, torch.bfloat16)  # either holds the values of every case
 INTEGERS = (torch.uint8, torch.uint16, torch.int32, torch.float64)

@@ -15,8 +15,16 @@ from arcore.model import AutoregressiveModel
 from arcore.primitives.row_noise import BatchSlice
 from arcore.zoo import list_models, model_class
 from tests.arcore.cases import cases_where, every_case, models_where
-from tests.support.cases import Case, create, declares, draws_noise, is_discrete, loss_of, randomize
-from tests.support.compiled import compiles_to_the_same
+from tests.support.cases import (
+    Case,
+    compiles_to_the_same,
+    create,
+    declares,
+    draws_noise,
+    is_discrete,
+    loss_of,
+    randomize,
+)
 from tests.support.dependence import influence
 from tests.support.statistics import all_levels
 

@@ -14,7 +14,7 @@ from pipeline.core.import_closure import Checkout, code_hash
 from pipeline.core.stage_code import StageCode
 from pipeline.datasets import catalog
 from tests.places import ROOT
-from tests.support.checkouts import copy_code
+from tests.support.sources import copy_code
 
 SOURCE = '''"""Module."""
 

@@ -44,7 +44,7 @@ from pipeline.reporting import comparison
 from pipeline.training import resolved
 from tests.places import MIRROR
 from tests.support import reports, titles
-from tests.support.trainings import TRAINING
+from tests.support.measured_files import TRAINING
 
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 1}
 CONDITIONS = [

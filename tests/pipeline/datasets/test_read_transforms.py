@@ -9,19 +9,21 @@ from arcore.events import Binary, Real
 from pipeline.datasets import read_transforms
 
 
-def test_dynamic_binarize_is_a_pure_function_of_seed_epoch_and_index() -> None:
+@pytest.mark.parametrize("kind", ["bernoulli", "dequantize"])
+def test_draws_are_a_pure_function_of_seed_epoch_and_index(kind: str) -> None:
     x = np.random.default_rng(0).integers(0, 256, (300, 1, 5, 5), dtype=np.uint8)
-    indices = np.arange(300)
-    whole = read_transforms.dynamic_binarize(x, indices, epoch=3, seed=5)
-    assert whole.dtype == np.uint8 and whole.shape == x.shape and set(np.unique(whole)) == {0, 1}
+    event, indices = Real((1, 5, 5), bin_width=1 / 256), np.arange(300)
+    whole = read_transforms.draw(kind, x, event, indices, 3, 5)
+    assert whole.shape == x.shape
     order = np.random.default_rng(1).permutation(300)
     for part in (order[:1], order[:7], order):
-        drawn = read_transforms.dynamic_binarize(x[part], indices[part], epoch=3, seed=5)
+        drawn = read_transforms.draw(kind, x[part], event, indices[part], 3, 5)
         np.testing.assert_array_equal(drawn, whole[part])
     for epoch, seed in ((4, 5), (3, 6), (5, 3)):
-        other = read_transforms.dynamic_binarize(x, indices, epoch=epoch, seed=seed)
-        assert 0.2 < (other != whole).mean() < 0.45  # independent bits: E[2p(1-p)] = 1/3
-    assert read_transforms.dynamic_binarize(x[:0], indices[:0], 0, 0).shape == (0, 1, 5, 5)
+        changed = (read_transforms.draw(kind, x, event, indices, epoch, seed) != whole).mean()
+        # Independent bits: E[2p(1-p)] = 1/3.
+        assert 0.2 < changed < 0.45 if kind == "bernoulli" else changed > 0.99
+    assert read_transforms.draw(kind, x[:0], event, indices[:0], 0, 0).shape == (0, 1, 5, 5)
 
 
 def test_dynamic_binarize_never_changes() -> None:
@@ -37,6 +39,7 @@ def test_dynamic_binarize_has_the_right_means_and_independent_dimensions() -> No
     n = 40_000
     x = np.broadcast_to(levels, (n, 6))
     bits = read_transforms.dynamic_binarize(x, np.arange(n), epoch=0, seed=0)
+    assert bits.dtype == np.uint8 and set(np.unique(bits)) == {0, 1}
     p = levels / 255
     # Five standard errors of a mean of n Bernoulli draws.
     assert (np.abs(bits.mean(0) - p) <= 5 * np.sqrt(p * (1 - p) / n)).all()
@@ -59,19 +62,11 @@ def test_dynamic_binarize_refuses(x, indices, epoch: int, message: str) -> None:
         read_transforms.dynamic_binarize(x, indices, epoch, 0)
 
 
-def test_dequantize_stays_in_the_bin_and_is_a_pure_function_of_seed_epoch_and_index() -> None:
+def test_dequantize_draws_uniformly_within_the_bin() -> None:
     x = np.random.default_rng(0).integers(0, 17, (300, 1, 5, 5), dtype=np.uint8)
-    indices = np.arange(300)
-    whole = read_transforms.dequantize(x, indices, epoch=3, seed=5, num_levels=17)
-    assert whole.dtype == np.float32 and whole.shape == x.shape
+    whole = read_transforms.dequantize(x, np.arange(300), epoch=3, seed=5, num_levels=17)
+    assert whole.dtype == np.float32
     np.testing.assert_array_equal(np.floor(whole.astype(np.float64) * 17), x)
-    order = np.random.default_rng(1).permutation(300)
-    part = read_transforms.dequantize(
-        x[order[:7]], indices[order[:7]], epoch=3, seed=5, num_levels=17
-    )
-    np.testing.assert_array_equal(part, whole[order[:7]])
-    for epoch, seed in ((4, 5), (3, 6)):
-        assert (read_transforms.dequantize(x, indices, epoch, seed, 17) != whole).mean() > 0.99
     noise = whole * 17 - x
     # Five standard errors of the mean and variance of 7,500 uniform draws.
     assert abs(noise.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / noise.size)

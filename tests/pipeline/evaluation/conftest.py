@@ -18,6 +18,22 @@ from pipeline.training.training_records import TrainingRecord
 EVENT = arcore.events.Binary((1, 8, 8))
 
 
+def place(model, name: str, dataset: str = "digits_binary") -> None:
+    """Let a model be that of `toy`."""
+    save_file(model.state_dict(), "models/toy/model.safetensors")
+    described = {
+        "model": {"name": name} | model.hyperparameters.to_dict(),
+        "event": arcore.events.to_dict(model.event),
+        "dataset_sha256": read_manifest(f"data/shards/{dataset}").sha256,
+    }
+    Path("models/toy/config.yaml").write_text(yaml.safe_dump(described))
+
+
+@pytest.fixture(name="place")
+def placed():
+    return place
+
+
 @pytest.fixture
 def project(workdir, few_digits):
     """A working directory with shards and an untrained MADE of three masks, `toy`."""
@@ -34,13 +50,7 @@ def project(workdir, few_digits):
     model = arcore.create_model("made", EVENT, hidden=[8], num_masks=3).eval()
     folder = Path("models/toy")
     folder.mkdir(parents=True)
-    save_file(model.state_dict(), folder / "model.safetensors")
-    described = {
-        "model": {"name": "made"} | model.hyperparameters.to_dict(),
-        "event": arcore.events.to_dict(EVENT),
-        "dataset_sha256": read_manifest("data/shards/digits_binary").sha256,
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(described))
+    place(model, "made")
     record = TrainingRecord(
         experiment="toy", run_id=None, mlflow_experiment="arcore-toy", num_parameters=1,
         train_seconds=1.0, device="cpu", num_workers=1, epochs=2, best_epoch=2, commit="abc",

@@ -13,13 +13,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import save_file
 
 import arcore
 from arcore.inference import latent_levels
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader
-from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows, draw, dynamic_binarize
@@ -127,7 +125,7 @@ def test_a_drawn_split_is_drawn_once_for_all(project) -> None:
         torch.testing.assert_close(scoring.scores(project, split, batch_size), expected)
 
 
-def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project) -> None:
+def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project, place) -> None:
     """The digits with noise, of which an untrained RNADE knows little more than their range."""
     dataset = catalog.get_dataset({"name": "digits_dequantized"})
     folder = preprocessing.write(
@@ -137,13 +135,7 @@ def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project) -> None:
     entry = {"dataset": "digits_dequantized", "model": "rnade", "model_overrides": small}
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
     model = arcore.create_model("rnade", dataset.event, hidden=4, components=2).eval()
-    save_file(model.state_dict(), "models/toy/model.safetensors")
-    described = {
-        "model": {"name": "rnade"} | model.hyperparameters.to_dict(),
-        "event": arcore.events.to_dict(dataset.event),
-        "dataset_sha256": read_manifest(folder).sha256,
-    }
-    Path("models/toy/config.yaml").write_text(yaml.safe_dump(described))
+    place(model, "rnade", dataset.name)
     metrics = evaluated("evaluation.num_samples=4")
     test = shard_reader.read_split(folder, "test")
     nats = -model.log_prob(torch.from_numpy(test.x)).detach().double()
@@ -197,16 +189,12 @@ def test_strips_of_reals_have_the_range_of_the_real_images(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def latent_project(project):
+def latent_project(project, place):
     """The same project, its model a PixelVAE of a class condition."""
     torch.manual_seed(1)
     hyperparameters = {"num_levels": 2, "encoder": [4], "width": 4, "num_layers": 2}
     model = arcore.create_model("pixelvae", EVENT, **hyperparameters).eval()
-    folder = Path("models/toy")
-    save_file(model.state_dict(), folder / "model.safetensors")
-    described = yaml.safe_load((folder / "config.yaml").read_text())
-    described["model"] = {"name": "pixelvae"} | model.hyperparameters.to_dict()
-    (folder / "config.yaml").write_text(yaml.safe_dump(described))
+    place(model, "pixelvae")
     entry = {"dataset": "digits_binary", "model": "pixelvae"}
     entry["model_overrides"] = hyperparameters
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
@@ -281,17 +269,14 @@ def test_a_bound_is_the_sum_of_what_its_levels_cost(latent_project) -> None:
     assert result.bound is not None and dict(result.bound.level_nats) == levels
 
 
-def test_further_test_splits_are_scored_as_the_first_is(project) -> None:
+def test_further_test_splits_are_scored_as_the_first_is(project, place) -> None:
     folder = Path("data/shards/digits_binary")
     splits = {name: shard_reader.read_split(folder, name) for name in ("train", "valid", "test")}
     novel = SplitData(1 - splits["test"].x[:9], splits["test"].labels[:9])
     dataset = catalog.get_dataset({"name": "digits_binary"})
     dataset = dataclasses.replace(dataset, extra_test_splits=("novel",))
     preprocessing.write(dataset, splits | {"novel": novel}, folder)
-    config_file = Path("models/toy/config.yaml")
-    sha256 = read_manifest(folder).sha256
-    described = yaml.safe_load(config_file.read_text()) | {"dataset_sha256": sha256}
-    config_file.write_text(yaml.safe_dump(described))
+    place(project, "made")
     metrics = evaluated()
     nats = -project.log_prob(torch.from_numpy(novel.x)).detach().double()
     (found,) = metrics["further_tests"]

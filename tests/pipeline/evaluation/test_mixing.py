@@ -61,8 +61,12 @@ POOL = {
 MIXTURE = {"dataset": "digits_binary", "mixture": ["masks", "sums"], "evaluation": {}}
 
 
-def write_params(**mixtures: object) -> None:
-    params = {"experiments": ENTRIES, "mixtures": {"both": MIXTURE, "product": POOL} | mixtures}
+def write_params(experiments: dict[str, object] | None = None, **mixtures: object) -> None:
+    """Write the entries and others, or others of their names."""
+    params = {
+        "experiments": ENTRIES | (experiments or {}),
+        "mixtures": {"both": MIXTURE, "product": POOL} | mixtures,
+    }
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -183,11 +187,7 @@ def test_a_pool_is_coded_and_reported(mixed: Path) -> None:
 
 def test_a_pool_of_other_orderings_is_refused_before_anything_is_scored(mixed: Path) -> None:
     backwards = ENTRIES["sums"] | {"model_overrides": {"hidden": 8, "ordering": "reverse"}}
-    params = {
-        "experiments": ENTRIES | {"backwards": backwards},
-        "mixtures": {"odd": POOL | {"mixture": ["sums", "backwards"]}},
-    }
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_params({"backwards": backwards}, odd=POOL | {"mixture": ["sums", "backwards"]})
     for call in (mixing.mix, lambda config: mixing.join(config, "sums")):
         with pytest.raises(UserError, match="members: expected models of one schedule"):
             call(compose.load_mixture("odd"))
@@ -219,8 +219,7 @@ def test_a_pool_of_many_levels_is_fitted_to_some_rows(
     ],
 )
 def test_a_member_of_another_entry_is_refused(mixed: Path, change: dict, message: str) -> None:
-    params = {"experiments": ENTRIES | {"sums": ENTRIES["sums"] | change}}
-    Path("params.yaml").write_text(yaml.safe_dump(params | {"mixtures": {"both": MIXTURE}}))
+    write_params({"sums": ENTRIES["sums"] | change})
     with pytest.raises(UserError, match=f"^{message}"):
         mixing.mix(compose.load_mixture("both"))
 
@@ -229,7 +228,6 @@ def test_a_mixture_of_a_member_that_was_trained_again_since_is_refused(mixed: Pa
     weights = Path("models/sums/model.safetensors")
     before = weights.read_bytes()
     entry = ENTRIES["sums"] | {"trainer": TRAINER | {"max_epochs": 3}}
-    params = {"experiments": ENTRIES | {"sums": entry}, "mixtures": {"both": MIXTURE}}
     try:
         weights.write_bytes(before + b" ")
         with pytest.raises(UserError, match="^models/both: expected a mixture of models/sums as"):
@@ -238,7 +236,7 @@ def test_a_mixture_of_a_member_that_was_trained_again_since_is_refused(mixed: Pa
         weights.write_bytes(before)
     result = result_files.read(Path("evaluation/digits_binary/both"))
     identity.Entries.read().check(result)
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_params({"sums": entry})
     with pytest.raises(UserError, match="both: expected a result of the experiment as params.yam"):
         identity.Entries.read().check(result)
 
@@ -306,9 +304,7 @@ def test_a_member_under_other_masks_joins_again(mixed: Path) -> None:
     scores = paths.joined("both", "masks") / "valid.csv"
     before = scores.read_text()
     assert before.startswith("nats_of_2\n")
-    one = ENTRIES | {"masks": ENTRIES["masks"] | {"evaluation": {"num_members": 1}}}
-    content = yaml.safe_load(Path("params.yaml").read_text())
-    Path("params.yaml").write_text(yaml.safe_dump(content | {"experiments": one}))
+    write_params({"masks": ENTRIES["masks"] | {"evaluation": {"num_members": 1}}})
     mixing.mix(compose.load_mixture("both"))
     assert scores.read_text().startswith("nats\n")
     write_params()
@@ -365,11 +361,7 @@ def test_a_member_with_latents_is_mixed(mixed: Path) -> None:
         "model_overrides": {"width": 4, "num_layers": 1, "latent_size": 2},
         "trainer": TRAINER,
     }
-    params = {
-        "experiments": ENTRIES | {"vae": vae},
-        "mixtures": {"bounded": MIXTURE | {"mixture": ["vae", "sums"]}},
-    }
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_params({"vae": vae}, bounded=MIXTURE | {"mixture": ["vae", "sums"]})
     driver.train(compose.load("vae", ["cluster.cpus_per_worker=1"]))
     mixing.mix(compose.load_mixture("bounded"))
     found = result_files.read(experiment_evaluation.evaluate(compose.load("bounded")))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from arcore.events import Binary, Gray, Levels
+from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.datasets.base import SplitData
@@ -37,7 +38,8 @@ def test_a_batch_alone_gives_the_digits_that_it_gives_among_others(project) -> N
     test = shard_reader.read_split("data/shards/digits_binary", "test")
     chosen = np.arange(1, 24, 2)
     whole = scoring.member_scores(project.ensemble(3), test, 5, chosen)
-    files = spreading._read_files(Path("models/toy"), weights("models/toy"))
+    folder = Path("models/toy")
+    files = spreading._read_files(folder, sha256_of(folder / "model.safetensors"))
     work = spreading.ScoringWork("data/shards/digits_binary", 3, 0, False, "made", None, files)
     work.prepare(1)
     places = scoring.batch_places(project.event, test, 5, chosen)
@@ -50,12 +52,6 @@ def test_a_worker_of_other_code_than_the_drivers_is_refused() -> None:
     work = spreading.ScoringWork("data/shards/digits_binary", 1, 0, False, "made", "b" * 64, {})
     with pytest.raises(UserError, match="expected the code of the driver .bbbbbbbbbbbb., got oth"):
         work.prepare(1)
-
-
-def weights(folder: str) -> str:
-    from pipeline.core.atomic import sha256_of
-
-    return sha256_of(Path(folder, "model.safetensors"))
 
 
 def test_large_events_are_scored_in_batches_that_memory_holds() -> None:

@@ -3,50 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from torch import Tensor
 from torch.testing import assert_close
 
 import arcore
 from arcore.events import Event, Levels, Real
 from pipeline.datasets.scaling import Scaling
-from pipeline.registry import exporting
+from pipeline.registry import exporting, pyfunc
 from tests.support.cases import randomize
-
-Export = Callable[..., arcore.AutoregressiveModel]
+from tests.support.registered import exported, imported
 
 
 def event_of(name: str) -> Event:
     return Real((3,)) if name == "rnade" else Levels(3, (2, 1, 2, 2))
 
 
-@pytest.fixture
-def export(tmp_path: Path) -> Export:
-    """Write a model as training does; return it as it is evaluated."""
-
-    def write(name: str, members: int = 1, /, **given: object) -> arcore.AutoregressiveModel:
-        event = event_of(name)
-        model = randomize(arcore.create_model(name, event, **given))
-        folder = tmp_path / name
-        arcore.save(model, folder)
-        config = {
-            "model": {"name": name, **model.hyperparameters.to_dict()},
-            "event": arcore.events.to_dict(event),
-            "evaluation": {"num_members": members},
-        }
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        evaluated = model.ensemble(members) if members > 1 else model
-        return evaluated.eval()
-
-    return write
+def created(name: str, **given: object) -> arcore.AutoregressiveModel:
+    return randomize(arcore.create_model(name, event_of(name), **given)).eval()
 
 
 def drawn(model: arcore.AutoregressiveModel, seed: int = 0) -> Tensor:
@@ -65,15 +44,11 @@ def drawn(model: arcore.AutoregressiveModel, seed: int = 0) -> Tensor:
     ],
 )
 def test_every_model_comes_back_as_it_was_evaluated(
-    name: str, members: int, given: dict[str, object], export: Export, tmp_path: Path
+    name: str, members: int, given: dict[str, object], tmp_path: Path
 ) -> None:
-    from pipeline.registry import pyfunc
-
-    model = export(name, members, **given)
-    loaded = pyfunc.ArcoreModel()
-    loaded.load_context(
-        SimpleNamespace(artifacts={"model": str(tmp_path / name)}, model_config=None)
-    )
+    whole = created(name, **given)
+    loaded = exported(tmp_path, name, whole, num_members=members)
+    model = whole.ensemble(members).eval() if members > 1 else whole
     events = drawn(model)
     with torch.no_grad():
         nats = -model.log_prob(events)
@@ -96,33 +71,23 @@ def test_every_model_comes_back_as_it_was_evaluated(
     ],
 )
 def test_the_example_of_a_conditional_model_is_one_that_it_takes(
-    name: str, given: dict[str, object], export: Export, tmp_path: Path
+    name: str, given: dict[str, object], tmp_path: Path
 ) -> None:
-    from pipeline.registry import pyfunc
-
-    export(name, **given)
-    loaded = pyfunc.ArcoreModel()
-    files = {"model": str(tmp_path / name)}
-    loaded.load_context(SimpleNamespace(artifacts=files, model_config=None))
+    loaded = exported(tmp_path, name, created(name, **given))
     _, (events, params) = exporting._signature(loaded.model)
     assert np.isfinite(loaded.predict(None, events, params)["nats"]).all()
 
 
-def test_standardised_values_are_taken_and_given_as_they_were(
-    export: Export, tmp_path: Path
-) -> None:
-    from pipeline.registry import pyfunc
-
-    model = export("rnade", condition_size=2)
+def test_standardised_values_are_taken_and_given_as_they_were(tmp_path: Path) -> None:
+    model = created("rnade", condition_size=2)
     scalings = {
         "x": Scaling(np.array([1.7e9, -3.0, 0.0]), np.array([20.0, 10.0, 0.5])),
         "conditions": Scaling(np.array([1.0, 100.0]), np.array([3.0, 7.0])),
     }
     described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
-    (tmp_path / "rnade" / pyfunc.SCALINGS).write_text(described)
-    loaded = pyfunc.ArcoreModel()
-    files = {"model": str(tmp_path / "rnade")}
-    loaded.load_context(SimpleNamespace(artifacts=files, model_config=None))
+    exported(tmp_path, "rnade", model)
+    (tmp_path / pyfunc.SCALINGS).write_text(described)
+    loaded = imported(tmp_path)
     vectors = np.array([[4.0, 93.0]] * 5)
     condition = torch.tensor(scalings["conditions"].of(vectors), dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import ast
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 import arcore
 from pipeline.data import sound_batches
 from pipeline.registry import pyfunc
+from tests.support.registered import exported
 
 EVENT = arcore.events.Levels(5, (1, 2, 3))
 CLIPS = arcore.events.Levels(2, (3, 1, 4, 4))
@@ -25,22 +24,6 @@ VIDEO = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks"
 def holding(model: arcore.AutoregressiveModel) -> pyfunc.ArcoreModel:
     loaded = pyfunc.ArcoreModel()
     loaded.model = model
-    return loaded
-
-
-def exported(
-    folder: Path, name: str, model: arcore.AutoregressiveModel, **evaluation: int
-) -> pyfunc.ArcoreModel:
-    """Return a model as it is loaded from what was exported of it."""
-    arcore.save(model, folder)
-    config = {
-        "model": {"name": name, **model.hyperparameters.to_dict()},
-        "event": arcore.events.to_dict(model.event),
-        "evaluation": evaluation,
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    loaded = pyfunc.ArcoreModel()
-    loaded.load_context(SimpleNamespace(artifacts={"model": str(folder)}, model_config=None))
     return loaded
 
 
@@ -66,20 +49,11 @@ def test_as_many_rows_are_scored_at_once_as_the_evaluation_took(
     events = model.sample(5, labels)
     given = {"condition": labels.tolist()}
     wanted = -model.log_prob(events, labels).detach().numpy()
-    for table in (events, events.numpy().astype("uint8"), pd.DataFrame(events.flatten(1).numpy())):
-        sizes.clear()
-        assert np.allclose(loaded.predict(None, table, given)["nats"], wanted)
-        assert sizes == [2, 2, 1]
+    assert np.allclose(loaded.predict(None, events, given)["nats"], wanted)
+    assert sizes == [2, 2, 1]
     with pytest.raises(ValueError, match="model_input: expected levels in"):
         loaded.predict(None, torch.cat([events[:4], events[4:] + 5]), given)
     assert exported(tmp_path / "other", "made", model).batch_size == pyfunc.BATCH
-
-
-def test_of_no_rows_the_shape_is_checked() -> None:
-    loaded = holding(arcore.create_model("nade", EVENT).eval())
-    assert len(loaded.predict(None, np.empty((0, 6)))) == 0
-    with pytest.raises(ValueError, match="model_input: expected shape"):
-        loaded.predict(None, np.empty((0, 7)))
 
 
 def test_a_batch_of_sounds_has_so_many_samples_at_most(
@@ -131,10 +105,12 @@ def test_scoring_takes_what_a_caller_may_hold():
     wanted = loaded.predict(None, events.numpy())
     assert list(wanted.columns) == ["nats", "bits_per_dim"]
     flat = events.flatten(1).numpy()
-    for given in (events, flat, pd.DataFrame(flat), pd.DataFrame({"x": list(flat)})):
+    tables = pd.DataFrame(flat), pd.DataFrame({"x": list(flat)})
+    for given in (events, events.numpy().astype("uint8"), flat, *tables):
         assert loaded.predict(None, given).equals(wanted)
-    with pytest.raises(ValueError, match="model_input: expected levels"):
-        loaded.predict(None, flat + 5)
+    assert len(loaded.predict(None, flat[:0])) == 0
+    with pytest.raises(ValueError, match="model_input: expected shape"):
+        loaded.predict(None, np.empty((0, 7)))
     with pytest.raises(ValueError, match="method: expected 'score' or 'sample', got 'draw'"):
         loaded.predict(None, flat, {"method": "draw"})
 

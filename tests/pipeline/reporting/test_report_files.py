@@ -23,13 +23,13 @@ from pipeline.reporting import (
     numbers,
     published,
     report_files,
+    templates,
     use_sections,
 )
 from pipeline.uses.use_records import Number
 from stages import report as stage
 from tests.support import reports
-from tests.support.measured_files import DIGITS
-from tests.support.trainings import TRAINING
+from tests.support.measured_files import DIGITS, TRAINING
 
 
 def test_html_is_self_contained_and_escaped(files):
@@ -245,3 +245,10 @@ def test_ten_rows_of_a_dataset_are_shown(files):
 def test_a_small_number_of_a_use_has_no_minus():
     assert use_sections.text_of(Number(name="a", value=-0.0004)) == "0.000"
     assert use_sections.text_of(Number(name="a", value=-0.0125)) == "-0.012"
+
+
+def test_every_template_is_named() -> None:
+    """So that the code of stages includes its content."""
+    script = Path(templates.__file__)
+    kept = [path.name for path in script.parent.iterdir() if path.suffix in (".j2", ".css")]
+    assert kept and all(f'"{name}"' in script.read_text() for name in kept)

@@ -25,6 +25,11 @@ def copied(home: Path) -> Path:
     return home
 
 
+def page_of(folder: Path) -> str:
+    searches.write_page(folder)
+    return (folder / "index.html").read_text()
+
+
 def test_every_search_has_a_page_and_the_index_leads_to_it(
     copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,8 +51,7 @@ def test_every_search_has_a_page_and_the_index_leads_to_it(
 
 def test_two_objectives_have_a_column_of_shares_each(copied: Path) -> None:
     folder = copied / "searches/tones-wavenet-sampling"
-    searches.write_page(folder)
-    text = (folder / "index.html").read_text()
+    text = page_of(folder)
     shares = (folder / "importance.csv").read_text().splitlines()[1].split(",")
     assert '<th scope="col">sampling seconds</th>' in text
     assert all(f'<td class="number">{float(share):.2f}</td>' in text for share in shares[1:])
@@ -56,8 +60,7 @@ def test_two_objectives_have_a_column_of_shares_each(copied: Path) -> None:
 def test_trials_that_came_out_alike_have_no_shares(copied: Path) -> None:
     folder = copied / "searches/digits-nade-orderings"
     (folder / "importance.csv").write_text("parameter,importance\n")
-    searches.write_page(folder)
-    assert "Share of each parameter" not in (folder / "index.html").read_text()
+    assert "Share of each parameter" not in page_of(folder)
 
 
 def test_a_trial_that_was_stopped_before_it_was_validated_is_left_out(copied: Path) -> None:
@@ -66,11 +69,9 @@ def test_a_trial_that_was_stopped_before_it_was_validated_is_left_out(copied: Pa
     header, *rows = path.read_text().splitlines()
     number, _, _, _, *values = rows[-1].split(",")
     stopped = ",".join([str(int(number) + 1), "stopped", "0", "", *values])
-    searches.write_page(folder)
-    before = (folder / "index.html").read_text()
+    before = page_of(folder)
     path.write_text("\n".join([header, *rows, stopped]) + "\n")
-    searches.write_page(folder)
-    assert (folder / "index.html").read_text() == before
+    assert page_of(folder) == before
 
 
 def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None:
@@ -81,8 +82,7 @@ def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None
         "device": "",
     }
     (folder / "search.json").write_text(json.dumps(record))
-    searches.write_page(folder)
-    text = (folder / "index.html").read_text()
+    text = page_of(folder)
     assert "python -m stages.tune" not in text and "not recorded" in text
 
 
@@ -110,8 +110,7 @@ def test_a_search_that_cannot_be_read_is_left_out(
 
 def test_trials_come_best_first(copied: Path) -> None:
     folder = copied / "searches/digits-nade-orderings"
-    searches.write_page(folder)
-    text = (folder / "index.html").read_text()
+    text = page_of(folder)
     table = text.split("Trials, best first")[-1].split("</table>")[0]
     nats = [float(found) for found in re.findall(r"([\d.]+) ± [\d.]+</td></tr>", table)]
     assert len(nats) == 6 and nats == sorted(nats)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import wave
 import zlib
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from pipeline.uses.file_compression import compress, decompress
 from stages import cli
 from stages import compress as command
 from stages import decompress as decompress_command
+from tests.support.own_files import colour_png
 
 GRAY = Levels(256, (1, 4, 5))
 RGB = Levels(256, (3, 4, 5))
@@ -295,15 +295,7 @@ def picture(path: Path, mode: str = "L", size: tuple[int, int] = (5, 4), **optio
 
 def picture_of_16_bits(path: Path) -> None:
     """In colour, of which Pillow gives the upper halves without a word."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        crc = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
-
-    header = struct.pack(">2I5B", 5, 4, 16, 2, 0, 0, 0)
-    pixels = zlib.compress((b"\0" + bytes(range(30))) * 4)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    path.write_bytes(colour_png(5, 4, 16, (b"\0" + bytes(range(30))) * 4))
 
 
 OPAQUE = "expected an opaque PNG of"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 import wave
 from pathlib import Path
 
@@ -36,18 +35,11 @@ EXPERIMENTS = {
 
 
 @pytest.fixture(scope="module")
-def tones_project(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
     """A project with two models of few tones."""
     folder = tmp_path_factory.mktemp("project")
     train_on_few(folder, migrated, EXPERIMENTS, 40)
     return folder
-
-
-@pytest.fixture
-def project(tones_project: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, as the working directory."""
-    monkeypatch.chdir(shutil.copytree(tones_project, workdir / "project"))
-    return Path.cwd()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -167,12 +167,6 @@ def test_validation_clips_do_not_depend_on_workers_or_epochs(few: Path) -> None:
         Loader(few, "train", BatchPlan(batch_size=4, shuffle_rows=11))
 
 
-def test_manifest_keeps_what_clips_need(few: Path) -> None:
-    manifest = read_manifest(few)
-    assert manifest.context_frames == 3 and manifest.unit == "nats_per_frame"
-    assert manifest.splits["train"].row_shape == (2, 4, 4)
-
-
 def test_rows_of_an_epoch_are_a_fraction_of_the_digits(tmp_path: Path) -> None:
     given = {"name": "moving_digits", "train_rows": 419, "valid_rows": 20}
     splits = catalog.get_dataset(given).decode(tmp_path)

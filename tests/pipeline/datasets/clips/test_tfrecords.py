@@ -15,7 +15,6 @@ from pipeline.data import preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.clips import robotic_pushing
-from pipeline.datasets.formats import tfrecords
 from pipeline.datasets.formats.tfrecords import crc32c, masked, parse_example, read_records
 
 
@@ -153,18 +152,10 @@ def test_robotic_pushing_is_decoded_into_shards(folder: Path) -> None:
     manifest = read_manifest(out)
     assert manifest.context_frames == 2 and manifest.condition_sequence == (20, 10)
     assert train.labels.shape == (2, 20, 10) and train.labels.dtype == np.float32
-    assert train.labels[1, :3, 0].tolist() == [0, 1, 2] and test.labels[0, 1, 5] == -2
+    assert train.labels[1, :3, 0].tolist() == [0, 1, 2]  # the action before the frame
+    assert test.labels[0, :3, 5].tolist() == [-1, -2, 0]  # no states after the given frames
     novel = catalog.get_dataset(config | {"test_objects": "novel"}).decode(folder)["test"]
     assert novel.rows == 2  # type: ignore[union-attr]
-
-
-def test_actions_lead_to_frames_and_states_are_given_with_them(folder: Path) -> None:
-    path = folder / "push_testseen" / "push_testseen.tfrecord-00000-of-00001"
-    (only,) = robotic_pushing.read_clips(path)
-    vectors = only.vectors()
-    assert vectors.shape == (20, 10) and vectors.dtype == np.float32
-    assert vectors[:3, 0].tolist() == [0, 1, 2]  # the action before the frame
-    assert vectors[:3, 5].tolist() == [-1, -2, 0]  # no states after the frames that are given
 
 
 @pytest.mark.parametrize(
@@ -183,15 +174,10 @@ def test_bad_options_are_named(folder: Path, options: dict[str, object], message
 
 def test_an_empty_file_is_named(folder: Path) -> None:
     path = min((folder / "push_train").iterdir())
-    content = path.read_bytes()
     path.write_bytes(b"")
-    try:
-        with pytest.raises(UserError, match=f"{path.name}: expected clips, got an empty file"):
-            catalog.get_dataset(
-                {"name": "robotic_pushing", "folder": ".", "valid_files": 1}
-            ).decode(folder)
-    finally:
-        path.write_bytes(content)
+    dataset = catalog.get_dataset({"name": "robotic_pushing", "folder": ".", "valid_files": 1})
+    with pytest.raises(UserError, match=f"{path.name}: expected clips, got an empty file"):
+        dataset.decode(folder)
 
 
 def test_a_clip_that_is_damaged_is_named(folder: Path) -> None:
@@ -206,7 +192,6 @@ def test_a_clip_that_is_damaged_is_named(folder: Path) -> None:
     (folder / "push_train" / "push_train.tfrecord-00000-of-00002").unlink()
     with pytest.raises(UserError, match="push_train: expected 2 files, found 1"):
         catalog.get_dataset({"name": "robotic_pushing", "folder": "."}).decode(folder)
-    assert tfrecords.LARGEST_RECORD > 1 << 20
 
 
 def test_frames_are_made_smaller_as_published_not_averaged() -> None:

@@ -14,17 +14,6 @@ from pipeline.datasets import catalog
 from pipeline.datasets.embedded import digits
 
 
-def test_digits_split_is_recorded_stratified_and_disjoint(tmp_path: Path) -> None:
-    split = digits.read_split()
-    assert [len(split[name]) for name in catalog.SPLITS] == [1257, 180, 360]
-    assert sorted(np.concatenate(list(split.values()))) == list(range(1797))
-    _, labels = digits.load()
-    overall = np.bincount(labels) / len(labels)
-    for rows in split.values():
-        shares = np.bincount(labels[rows], minlength=10) / len(rows)
-        assert np.abs(shares - overall).max() < 1 / len(rows)
-
-
 def test_digits_split_is_stratified_by_seed_0() -> None:
     labels = digits.load()[1]
     rest, test = train_test_split(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import numpy as np
 from arcore.events import Binary, Levels
 from pipeline.datasets import base, catalog
 from pipeline.datasets.images.mnist import IdxImages, Variant
-from tests.support.idx_files import write_idx
 
 
 def idx_folder(folder: Path) -> Path:
@@ -17,8 +17,9 @@ def idx_folder(folder: Path) -> Path:
     for part, rows in (("train", 60), ("t10k", 20)):
         images = rng.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
         labels = rng.integers(0, 10, rows, dtype=np.uint8)
-        write_idx(folder / f"{part}-images-idx3-ubyte", images)
-        write_idx(folder / f"{part}-labels-idx1-ubyte", labels)
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
+            (folder / f"{part}-{name}-ubyte").write_bytes(header + array.tobytes())
     return folder
 
 

@@ -22,6 +22,7 @@ from pipeline.datasets.images import cifar, imagenet
 from pipeline.datasets.images.cifar import Cifar, CifarSubset
 from pipeline.datasets.images.imagenet import SmallImagenet
 from tests.places import MIRROR
+from tests.support.own_files import write_image_tar
 from tests.support.served_folder import served
 
 pytestmark = pytest.mark.usefixtures("workdir")
@@ -42,15 +43,6 @@ def records(x: np.ndarray, labels: np.ndarray) -> bytes:
             for row in plane:
                 data += bytes(row.tolist())
     return bytes(data)
-
-
-def write_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
 
 
 # CIFAR-10
@@ -78,7 +70,7 @@ def small_cifar() -> Cifar:
 
 def test_cifar10_is_decoded_to_the_pixel(tmp_path: Path) -> None:
     files, x, labels = cifar_files()
-    write_tar(tmp_path / "cifar-10-binary.tar.gz", files, "w:gz")
+    write_image_tar(tmp_path / "cifar-10-binary.tar.gz", [*files.items()], "w:gz")
     decoded = small_cifar().decode(tmp_path)
     for split, rows in (("train", (0, 93)), ("valid", (93, 100)), ("test", (100, 120))):
         np.testing.assert_array_equal(decoded[split].x, x[slice(*rows)])
@@ -148,7 +140,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 def test_the_subset_comes_out_of_the_public_archive(tmp_path: Path, server: str) -> None:
     files, x, labels = cifar_files()
-    write_tar(tmp_path / "served/cifar-10-binary.tar.gz", files, "w:gz")
+    write_image_tar(tmp_path / "served/cifar-10-binary.tar.gz", [*files.items()], "w:gz")
     dataset, content = small_subset(f"{server}/cifar-10-binary.tar.gz")
     folder = fetching.fetch(dataset)
     assert (folder / "data_batch_1_first4000.bin").read_bytes() == content
@@ -172,8 +164,8 @@ def test_the_subset_comes_out_of_a_mirrors_or_a_siblings_archive(
         (raw / "cifar10", ""),
         (raw / "cifar10_4k", ""),  # put there by hand
     ):
-        place.mkdir(parents=True, exist_ok=True)
-        path = write_tar(place / "cifar-10-binary.tar.gz", files, "w:gz")
+        path = place / "cifar-10-binary.tar.gz"
+        write_image_tar(path, [*files.items()], "w:gz")
         monkeypatch.setenv(fetching.MIRROR_VARIABLE, variable)
         folder = fetching.fetch(dataset)
         assert (folder / dataset.files[0].name).read_bytes() == content
@@ -224,8 +216,8 @@ def imagenet_folder(folder: Path, size: int, train: int = 30, test: int = 5) -> 
     for part, rows in (("train", range(train)), ("valid", range(train, train + test))):
         name = f"{part}_{size}x{size}"
         # The order is the archive's, not that of the names.
-        files = {f"{name}/{9_999_999 - row:07d}.png": png(x[row]) for row in rows}
-        write_tar(folder / f"{name}.tar", files)
+        files = [(f"{name}/{9_999_999 - row:07d}.png", png(x[row])) for row in rows]
+        write_image_tar(folder / f"{name}.tar", files)
     return x
 
 

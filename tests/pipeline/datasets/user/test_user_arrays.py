@@ -23,8 +23,8 @@ from pipeline.datasets.base import SPLITS
 from pipeline.datasets.user import arrays
 from pipeline.datasets.user.user_data import split_by_seed
 from tests.support import own_files
+from tests.support.own_files import own, shards
 from tests.support.refusals import refused
-from tests.support.user_datasets import own, shards
 
 
 def test_arrays_of_levels_with_labels() -> None:

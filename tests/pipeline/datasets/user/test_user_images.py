@@ -7,10 +7,7 @@ import io
 import os
 import pickle
 import re
-import struct
 import tarfile
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +25,15 @@ from pipeline.datasets.formats.image_files import SUFFIXES, Frame
 from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.user import image_shards, image_source
 from tests.support.own_files import (
+    colour_png,
+    own,
     packed_pictures,
+    shards,
     write_image_parquet,
     write_image_tar,
     write_picture,
 )
 from tests.support.refusals import refused
-from tests.support.user_datasets import own, shards
 
 PNG, JPEG = packed_pictures(2)
 
@@ -89,18 +88,6 @@ def test_orientation_and_transparency() -> None:
     assert seen.tolist() == [[0, 255], [255, 255]]
 
 
-def colour_png(side: int, depth: int, data: bytes) -> bytes:
-    """A PNG whose header says that it is so large, in colour."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        crc = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + crc
-
-    header = struct.pack(">IIBBBBB", side, side, depth, 2, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
 def saved(**options: Any) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(options.pop("pixels", np.zeros((9, 9), np.uint8))).save(stream, **options)
@@ -116,10 +103,13 @@ def saved(**options: Any) -> bytes:
         (saved(format="PNG")[:45], "whole and undamaged"),
         (JPEG[: len(JPEG) // 2], "whole and undamaged"),
         (b"", "whole and undamaged"),
-        (colour_png(60000, 8, bytes(99)), "pixels"),
-        (colour_png(8500, 8, bytes(99)), "expected at most 64000000 pixels, got (8500, 8500)"),
+        (colour_png(60000, 60000, 8, bytes(99)), "pixels"),
+        (
+            colour_png(8500, 8500, 8, bytes(99)),
+            "at most 64000000 pixels, got (8500, 8500)",
+        ),
         (saved(format="PNG", pixels=np.zeros((4, 4), np.uint16)), "expected 8 bits a channel"),
-        (colour_png(4, 16, bytes(4 * (1 + 4 * 6))), "expected 8 bits a channel"),
+        (colour_png(4, 4, 16, bytes(4 * (1 + 4 * 6))), "expected 8 bits a channel"),
         (
             saved(format="PNG", save_all=True, append_images=[Image.new("L", (9, 9), 3)]),
             "a still image",
@@ -413,65 +403,43 @@ def test_files_are_split_by_the_names_of_files_or_folders() -> None:
     }  # fmt: skip
 
 
-def linked() -> None:
-    with tarfile.open("a.tar", "w") as tar:
-        info = tarfile.TarInfo("0.png")
-        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(info)
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        ([None, PNG], [0, 1], "row 0: expected the bytes of an image, got None"),
+        ([PNG] + [PNG[:60]] * 9, [0] * 10, "row 1: expected a PNG, JPEG or WebP image, whole and"),
+        ([PNG] * 9, [0, 1, None] * 3, "row 2: expected a class in label, got None"),
+        ([PNG] * 9, [0, 1, -1] * 3, "row 2: expected a label in [0, 2), got -1"),
+        (None, None, "expected a Parquet file, whole and undamaged"),
+    ],
+)
+def test_bad_parquet_files_get_one_line(images: Any, labels: Any, message: str) -> None:
+    Path("a.parquet").write_bytes(b"PAR1")
+    if images is not None:
+        write_image_parquet(Path("a.parquet"), images, labels)
+    with refused(f"a.parquet: {re.escape(message)}"):
+        shards(added("a.parquet", "valid_fraction=0.3", "test_fraction=0.3")[0])
 
 
 @pytest.mark.parametrize(
-    ("write", "path", "message"),
+    ("member", "message"),
     [
-        (
-            lambda: write_image_parquet(Path("a.parquet"), [None, PNG], [0, 1]),
-            "a.parquet",
-            "row 0: expected the bytes of an image, got None",
-        ),
-        (
-            lambda: write_image_parquet(Path("a.parquet"), [PNG] + [PNG[:60]] * 9, [0] * 10),
-            "a.parquet",
-            "row 1: expected a PNG, JPEG or WebP image, whole and undamaged",
-        ),
-        (
-            lambda: write_image_parquet(Path("a.parquet"), [PNG] * 9, [0, 1, None] * 3),
-            "a.parquet",
-            "row 2: expected a class in label, got None",
-        ),
-        (
-            lambda: write_image_parquet(Path("a.parquet"), [PNG] * 9, [0, 1, -1] * 3),
-            "a.parquet",
-            "row 2: expected a label in [0, 2), got -1",
-        ),
-        (
-            lambda: Path("a.parquet").write_bytes(b"PAR1"),
-            "a.parquet",
-            "expected a Parquet file, whole and undamaged",
-        ),
-        (
-            lambda: write_image_tar(Path("a.tar"), [("0.png", PNG), ("1.cls", b"1")]),
-            "a.tar",
-            "'1': expected a member with one of .png",
-        ),
-        (
-            lambda: write_image_tar(Path("a.tar"), [("0.png", PNG), ("0.jpg", PNG)]),
-            "a.tar",
-            "'0': expected a member with one of .png, .jpg, .jpeg, .webp, got 2",
-        ),
-        (
-            lambda: write_image_tar(Path("a.tar"), [("0.png", PNG), ("0.cls", b"cat")]),
-            "a.tar",
-            "'0': expected a member .cls with an integer >= 0, got ['cat']",
-        ),
-        (linked, "a.tar", "expected images, got 'none'"),
+        (("1.cls", b"1"), "'1': expected a member with one of .png"),
+        (("0.jpg", PNG), "'0': expected a member with one of .png, .jpg, .jpeg, .webp, got 2"),
+        (("0.cls", b"cat"), "'0': expected a member .cls with an integer >= 0, got ['cat']"),
+        (None, "expected images, got 'none'"),
     ],
 )
-def test_bad_files_of_images_get_one_line(
-    write: Callable[[], None], path: str, message: str
-) -> None:
-    write()
-    with refused(f"{path}: {re.escape(message)}"):
-        shards(added(path, "valid_fraction=0.3", "test_fraction=0.3")[0])
+def test_bad_tars_get_one_line(member: tuple[str, bytes] | None, message: str) -> None:
+    if member is not None:
+        write_image_tar(Path("a.tar"), [("0.png", PNG), member])
+    else:
+        with tarfile.open("a.tar", "w") as tar:
+            info = tarfile.TarInfo("0.png")
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(info)
+    with refused(f"a.tar: {re.escape(message)}"):
+        shards(added("a.tar", "valid_fraction=0.3", "test_fraction=0.3")[0])
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from pipeline.datasets import adding, catalog
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.tables.csv_table import read_table
 from tests.support import own_files
+from tests.support.own_files import own, shards
 from tests.support.refusals import refused
-from tests.support.user_datasets import own, shards
 
 TABLE = "k,n\n" + "a,3\nb,1\n" * 30
 REALS = [f"{x:.3f},{y:.3f}\n" for x, y in np.random.default_rng(0).normal(size=(60, 2))]
@@ -269,16 +269,6 @@ def test_a_csv_file_is_fetched_split_and_standardised(project: Path) -> None:
         ({"pth": "x"}, "unknown mine option 'pth'; did you mean 'path'"),
         ({"kind": "tsv"}, "unknown kind of dataset 'tsv'"),
         ({"name": "../mine"}, "expected a new name of letters, digits and '_' .* got '../mine'"),
-    ],
-)
-def test_bad_options_are_one_clear_line(project: Path, options: dict, message: str) -> None:
-    with refused(message):
-        mine(**options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
         ({"drop": ["who"]}, "column 'five': expected different values, got 5 in all training rows"),
         ({"drop": ["five"]}, "row 2, column 'who': expected a finite number, got 'm0'"),
         ({"test_fraction": 0.95}, r"each of train, valid and test \(two\), got 50 rows with"),
