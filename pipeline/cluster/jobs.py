@@ -87,10 +87,11 @@ def _is_relative(place: str) -> bool:
 
 def find_address(given: str | None, here: Mapping[str, str]) -> str:
     """Return the URL of a cluster's dashboard: as given, of Ray's variables, or of this machine."""
+    of_ray = here.get("RAY_ADDRESS", "")  # often of a cluster, host:port
     addresses = {
         "--address": given,
-        "RAY_API_SERVER_ADDRESS": here.get("RAY_API_SERVER_ADDRESS"),
-        "RAY_ADDRESS": here.get("RAY_ADDRESS") if "http" in here.get("RAY_ADDRESS", "") else None,
+        "RAY_API_SERVER_ADDRESS": here.get("RAY_API_SERVER_ADDRESS") or None,
+        "RAY_ADDRESS": of_ray if of_ray.startswith(("http://", "https://")) else None,
     }
     found = ((where, address) for where, address in addresses.items() if address is not None)
     where, address = next(found, ("", DEFAULT_ADDRESS))

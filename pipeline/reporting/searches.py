@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import math
 import statistics
@@ -68,6 +69,7 @@ def trials(path: Path, best_first: bool = False) -> Table:
     found = _with_values(path)
     timed, seeded = SECONDS in found, SEED in found
     if timed:
+        require("front" in found, str(path), "a column front", list(found))
         found = found[found["front"] == "yes"].sort_values(NATS, kind="stable")
     names = [name for name in found.columns if "." in name and name != SEED]
     require(bool(names), str(path), "a parameter that trials differ in", list(found))
@@ -89,7 +91,7 @@ def trials(path: Path, best_first: bool = False) -> Table:
 
 
 def _with_values(path: Path) -> pd.DataFrame:
-    found = read_table(path)
+    found = read_table(path, "trial")
     try:
         if "status" in found:
             valued = found[NATS] != ""
@@ -132,7 +134,7 @@ def shares(folder: Path, best: int) -> Table:
 
 def trial(folder: Path, number: int) -> dict[str, str]:
     """Read one trial of a search."""
-    found = read_table(folder / "trials.csv")
+    found = read_table(folder / "trials.csv", "trial")
     for row in found[found["trial"] == str(number)].to_dict("records"):
         return {str(key): value for key, value in row.items()}
     expected = f"expected the record of a search, got '{number}' as its best"
@@ -167,7 +169,7 @@ def read_record(folder: Path) -> SearchFacts:
     where = folder / RECORD
     record = SearchFacts.from_dict(read_object(where), str(where))
     best, value = str(record.best_trial), f"{record.best_valid_nats:.6f}"
-    found = read_table(folder / "trials.csv")
+    found = read_table(folder / "trials.csv", "trial")
     if not ((found["trial"] == best) & (found.get(NATS) == value)).any():
         raise UserError(
             f"{where}: expected the record of trials.csv, got one of another run, whose best is "
@@ -176,12 +178,24 @@ def read_record(folder: Path) -> SearchFacts:
     return record
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV file of texts; raise a `UserError` that names a file which is none."""
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a CSV file of texts, with a row at least if columns are asked for.
+
+    Raises:
+        UserError: naming a file that is no such table.
+    """
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
-    except (OSError, ValueError) as error:
+        with path.open(newline="", encoding="utf-8") as file:  # pandas fills and cuts rows
+            header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
+        if columns and not rows:
+            raise ValueError("no row")
+        if any(len(row) != len(header) for row in rows):
+            raise ValueError("rows of other lengths than its header")
+        if lacking := [name for name in columns if name not in header]:
+            raise ValueError(f"no column {lacking[0]}")
+    except (OSError, csv.Error, ValueError) as error:
         raise UserError(f"{path}: expected a table of {path.stem}, got {one_line(error)}") from None
+    return pd.DataFrame(rows, columns=header, dtype=str)
 
 
 def write_pages() -> list[Path]:
@@ -201,11 +215,12 @@ def write_page(folder: Path) -> Path:
     parts = shares(folder, record.best_trial)
     groups = trials(folder / "trials.csv", best_first=True)
     found = {file: caption for file, caption in PICTURES.items() if (folder / file).is_file()}
+    default = record.default_valid_nats
     text = templates.render(
         templates.SEARCH,
         record=record,
         best=wording.rounded(record.best_valid_nats, 2),
-        entry=wording.rounded(record.default_valid_nats, 2) if record.default_valid_nats else "",
+        entry="" if default is None else wording.rounded(default, 2),
         shares=templates.text_table(SHARES, *parts),
         pictures=[gallery.read_picture(folder / file, found[file]) for file in found],
         trials=templates.text_table(UNBEATEN if TIMED in groups[0] else TRIALS, *groups),

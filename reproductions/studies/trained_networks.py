@@ -143,12 +143,14 @@ class TrainRows(NetworkStudy):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_counts("rows", self.rows)
+        require(len(set(self.rows)) == len(self.rows), "rows", "integers that differ", self.rows)
         require_counts("passes", [self.passes])
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
         """Train each network on each number of rows, and score test images in bits/dim."""
         per_dim, known = context.images.size * math.log(2), context.manifest.splits["train"].rows
-        require(max(self.rows) <= known, "rows", f"at most the {known} of the training set", known)
+        most = max(self.rows)
+        require(most <= known, "rows", f"at most the {known} of the training set", most)
         configs = {
             (title, count): self._config(context, title, count)
             for title in self.networks

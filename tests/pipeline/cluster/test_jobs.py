@@ -250,6 +250,8 @@ def test_bad_variables(named: str, message: str) -> None:
         (None, {"RAY_API_SERVER_ADDRESS": "https://b", "RAY_ADDRESS": "http://c"}, "https://b"),
         (None, {"RAY_ADDRESS": "http://c:3"}, "http://c:3"),
         (None, {"RAY_ADDRESS": "ray://c:3"}, jobs.DEFAULT_ADDRESS),
+        (None, {"RAY_ADDRESS": "http-head:6379"}, jobs.DEFAULT_ADDRESS),
+        (None, {"RAY_API_SERVER_ADDRESS": "", "RAY_ADDRESS": "http://c:3"}, "http://c:3"),
         (None, {}, jobs.DEFAULT_ADDRESS),
     ],
 )

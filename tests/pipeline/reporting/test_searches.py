@@ -91,7 +91,11 @@ def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None
     [
         ("search.json", "{}", r"search\.json: missing search"),
         ("trials.csv", "trial,best_valid_nats\n16,94.6\n", "expected the record of trials.csv"),
-        ("trials.csv", "", r"trials\.csv: expected a table of trials, got No columns"),
+        ("trials.csv", "", r"trials\.csv: expected a table of trials, got no row"),
+        ("trials.csv", "trial\n", r"trials\.csv: expected a table of trials, got no row"),
+        ("trials.csv", "trial,status\n1\n", r"trials\.csv: expected a table of trials, got rows"),
+        ("trials.csv", "trial\n1,2\n", r"trials\.csv: expected a table of trials, got rows"),
+        ("trials.csv", "number\n1\n", r"trials\.csv: expected a table of trials, got no column"),
         ("importance.csv", "parameter,importance\na,1\n", "importance.csv: expected shares"),
         ("importance.csv", "parameter,importance\nmodel.ordering,x\n", "expected shares"),
         ("objective.png", "none", r"objective\.png: expected a picture"),
