@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.experiments.params_file import parse_entry
 from stages import cli
 
 
 def main() -> None:
     """Parse the command line and evaluate."""
+    from pipeline.experiments.params_file import parse_entry  # here: a warm process has it
+
     given = parse_entry(
         "stages.evaluate", "experiments or mixtures", __doc__, "evaluation.num_members=8"
     )

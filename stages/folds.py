@@ -5,12 +5,13 @@ Writes evaluation/<dataset>/<experiment>-folds/.
 
 from __future__ import annotations
 
-from pipeline.experiments.params_file import parse_entry
 from stages import cli
 
 
 def main() -> None:
     """Parse the command line and run all folds."""
+    from pipeline.experiments.params_file import parse_entry  # here: a warm process has it
+
     given = parse_entry("stages.folds", "folds", __doc__, "trainer.max_epochs=3")
     from pipeline.evaluation import cross_validation  # here: --help needs no torch
 

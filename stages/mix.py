@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.experiments.params_file import parse_entry
 from stages import cli
 
 
 def main() -> None:
     """Parse the command line and mix."""
+    from pipeline.experiments.params_file import parse_entry  # here: a warm process has it
+
     given = parse_entry("stages.mix", "mixtures", __doc__)
     from pipeline.evaluation import mixing  # here: --help needs no torch
     from pipeline.experiments import compose

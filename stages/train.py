@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.experiments.params_file import parse_entry
 from stages import cli
 
 
 def main() -> None:
     """Parse the command line and train."""
+    from pipeline.experiments.params_file import parse_entry  # here: a warm process has it
+
     given = parse_entry(
         "stages.train", "experiments", __doc__, "trainer.max_epochs=3 cluster=gpu", fresh=True
     )

@@ -5,12 +5,13 @@ Example: python -m stages.tune digits-made num_trials=4 cluster.max_concurrent_t
 
 from __future__ import annotations
 
-from pipeline.experiments.params_file import parse_entry
 from stages import cli
 
 
 def main() -> None:
     """Parse the command line and search."""
+    from pipeline.experiments.params_file import parse_entry  # here: a warm process has it
+
     given = parse_entry("stages.tune", "searches", __doc__, "num_trials=50 cluster=gpu", fresh=True)
     from pipeline.search import tuning  # here: --help needs no torch
 
