@@ -160,11 +160,11 @@ def compose(
         parse_overrides(dotted),
     ]
     plain = functools.reduce(overlaid, layers, _defaults(choices["model"]))
-    known = flat({key: plain[key] for key in SECTIONS})
     for key in plain:
         if key not in SECTIONS:
             asked = [o.partition("=")[0] for o in dotted if _section(o) == key]
-            raise unknown_name("parameter", (asked or [key])[0], [*SECTIONS, *known])
+            known = [*SECTIONS, *flat({section: plain[section] for section in SECTIONS})]
+            raise unknown_name("parameter", (asked or [key])[0], known)
         require(isinstance(plain[key], dict), key, "a mapping", plain[key])
     named = plain["model"]["name"]  # dvc.yaml's dependencies are those of the model that is chosen
     expected = f"{choices['model']!r}, which 'model' chooses (by hand: model=<name>)"

@@ -43,11 +43,12 @@ class EmbeddedLine:
 
 def lines_of(frame: pd.DataFrame) -> list[EmbeddedLine]:
     """Return the lines of a report's numbers, in their order."""
+    here = origin.commit()
     measured = frame[frame["kind"] != "published"]
-    return [_line(group) for _, group in measured.groupby("experiment", sort=False)]
+    return [_line(group, here) for _, group in measured.groupby("experiment", sort=False)]
 
 
-def _line(group: pd.DataFrame) -> EmbeddedLine:
+def _line(group: pd.DataFrame, here: str) -> EmbeddedLine:
     first, ours = group.iloc[0], group["kind"].iloc[0] == "ours"
     given = f", given {first['condition']}" if first["condition"] else ""
     return EmbeddedLine(
@@ -59,7 +60,7 @@ def _line(group: pd.DataFrame) -> EmbeddedLine:
         stderr=float(first["error"]),
         unit=first["unit"],
         above=tables.texts(group).get(numbers.ABOVE, ""),
-        commit=first["commit"] if ours else origin.commit(),
+        commit=first["commit"] if ours else here,
     )
 
 

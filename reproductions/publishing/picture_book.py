@@ -212,7 +212,7 @@ def drawn(results: Path) -> str:
         require(part.part in order, f"{part.experiment}: part", f"one of {order}", part.part)
     found.sort(key=lambda one: (order.index(one.part), one.dataset, one.experiment))
     sections = [(USES.get(name), list(group)) for name, group in groupby(found, key=_part)]
-    template = templates.environment(Path(__file__).parent, ".html.j2").get_template(TEMPLATE)
+    template = templates.environment(Path(__file__).parent).get_template(TEMPLATE)
     shown = {"duration": wording.duration, "number": use_sections.text_of}
     return template.render(sections=sections, **shown).rstrip() + "\n"
 

@@ -14,4 +14,3 @@ CLIP = Binary((3, 1, 2, 2))  # the least in which every weight of a video model 
 COLOURS = Levels(2, (3, 2, 2, 1))
 REALS = Real((1, 3, 3))
 UNEVEN = Levels([2, 4, 3])
-SOME_ORDERINGS = ("raster", "spiral", "random")  # of models to which all are alike

@@ -102,11 +102,11 @@ def render(template: str, **values: object) -> str:
     return _ENVIRONMENT.get_template(template).render(values)
 
 
-def environment(folder: Path, escaped: str) -> jinja2.Environment:
+def environment(folder: Path) -> jinja2.Environment:
     """Return the Jinja2 environment of a folder of templates, with the filters of this module."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
-        autoescape=lambda name: name is not None and name.endswith(escaped),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -121,4 +121,4 @@ def environment(folder: Path, escaped: str) -> jinja2.Environment:
     return made
 
 
-_ENVIRONMENT = environment(Path(__file__).parent, ".html.j2")
+_ENVIRONMENT = environment(Path(__file__).parent)
