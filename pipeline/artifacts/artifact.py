@@ -167,10 +167,8 @@ def mixture(name: str, dataset: str) -> Artifact:
 
 def member(mixture: str, experiment: str, dataset: str) -> Artifact:
     """Return a member of a mixture, with its scores."""
-    folder, inputs = (
-        paths.joined(mixture, experiment),
-        (model(experiment, dataset), shards(dataset)),
-    )
+    folder = paths.joined(mixture, experiment)
+    inputs = (model(experiment, dataset), shards(dataset))
     command = f"python -m stages.join {mixture} {experiment}"
     return Artifact(MEMBER, f"{mixture}-{experiment}", folder, command, inputs)
 

@@ -102,14 +102,11 @@ class Record:
         given: dict[str, object] = {}
         for name, hint in _hints(cls).items():
             record, value = _record_in(hint), found.get(name)
-            if record is None:
-                given |= {name: value} if name in found else {}
-            elif typing.get_origin(hint) is not tuple:
+            if record is not None and typing.get_origin(hint) is not tuple:
                 needed = type(None) not in typing.get_args(hint)
-                given |= (
-                    {name: record._nested(found)} if needed or record.keys() & set(found) else {}
-                )
-            elif isinstance(value, list):
+                if needed or record.keys() & set(found):
+                    given[name] = record._nested(found)
+            elif record is not None and isinstance(value, list):
                 given[name] = [record._nested(v) if isinstance(v, dict) else v for v in value]
             elif name in found:
                 given[name] = value

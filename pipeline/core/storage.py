@@ -201,9 +201,9 @@ def _sizes(found: FileSystem, paths: list[str]) -> list[int | None]:
 
 def _put(found: FileSystem, path: str, source: BinaryIO) -> None:
     """Write a file in one step, which an object store does by itself."""
-    found.create_dir(path.rpartition("/")[0], recursive=True)
-    is_local = isinstance(found, LocalFileSystem)
     above, _, name = path.rpartition("/")
+    found.create_dir(above, recursive=True)
+    is_local = isinstance(found, LocalFileSystem)
     partial = f"{above}/.{name}.{uuid.uuid4().hex}.partial" if is_local else path
     try:
         with found.open_output_stream(partial, compression=None) as sink:

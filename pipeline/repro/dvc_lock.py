@@ -31,11 +31,11 @@ def why(root: Path, key: str) -> list[str]:
     code = StageCode(root)
     if key not in code.keys():
         raise unknown_name("key", key, code.keys())
-    now = code.hashes(key)
+    now, short = code.hashes(key), code.short(key)
     lines = []
     for digits, stages in _locked(root, key).items():
         names = ", ".join(stages)
-        if digits == code.short(key):
+        if digits == short:
             lines.append(f"{key}: no change since {names} was locked ({digits})")
         elif not (commits := _git(root, "log", "--format=%H", f"-S{digits}", "--", FILE).split()):
             lines.append(f"{key}: {names} was locked with {digits}, which is in no commit")

@@ -198,12 +198,10 @@ def trial_workers(job: TrainingJob, config: ClusterConfig, session: Session) -> 
     host = ray.util.get_node_ip_address()
     store = TCPStore(host, 0, world, is_master=True, wait_for_workers=False)
     others = [_start(config, rank) for rank in range(1, world)]
-    quiet = [
-        dataclasses.replace(session, rank=rank, report=report_nothing) for rank in range(1, world)
-    ]
+    quiet = dataclasses.replace(session, report=report_nothing)
     ends = [
-        other.train.remote(job, its, host, store.port)
-        for other, its in zip(others, quiet, strict=True)
+        other.train.remote(job, dataclasses.replace(quiet, rank=rank), host, store.port)
+        for rank, other in enumerate(others, 1)
     ]
     try:
         with _process_group(store, session):

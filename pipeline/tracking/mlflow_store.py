@@ -214,10 +214,10 @@ def start_run(
     """
     try:
         store = client()
-        run = _unfinished_run(store, experiment, key, fresh)
+        where = experiment_id(store, experiment)
+        run = _unfinished_run(store, where, key, fresh)
         if run is None:
             began = int((time.time() - seconds_ago) * 1000)
-            where = experiment_id(store, experiment)
             run = store.create_run(where, began, {RUN_KEY: key}, run_name)
         else:
             store.update_run(run.info.run_id, status="RUNNING")
@@ -232,9 +232,9 @@ def start_run(
         return None
 
 
-def _unfinished_run(store: MlflowClient, experiment: str, key: str, fresh: bool) -> Run | None:
+def _unfinished_run(store: MlflowClient, where: str, key: str, fresh: bool) -> Run | None:
     """Return the newest unfinished run of a key; if it is to begin again, end them all."""
-    same = find_runs(store, experiment_id(store, experiment), RUN_KEY, key)
+    same = find_runs(store, where, RUN_KEY, key)
     unfinished = [run for run in same if run.info.status != "FINISHED"]
     for run in unfinished if fresh else ():  # else numbers of both would mix
         store.set_terminated(run.info.run_id, "KILLED")

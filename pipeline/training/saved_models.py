@@ -65,7 +65,8 @@ def _how_to_make(experiment: str) -> str:
     made_by = stages_of(entry)[0]
     if made_by == "train" and not settings:
         read_entry("experiments", entry)
-    return f"run python -m stages.{made_by} {entry}{' with the same settings' * bool(settings)}"
+    alike = " with the same settings" if settings else ""
+    return f"run python -m stages.{made_by} {entry}{alike}"
 
 
 def load_folder(folder: Path) -> TrainedModel:
