@@ -158,9 +158,10 @@ def new_members(
 def fit_weights(
     log_probs: Tensor, tolerance: float = 1e-8, max_iterations: int = 10_000
 ) -> tuple[Tensor, list[float]]:
-    """Fit a mixture's weights to held-out rows by expectation maximisation, which is convex.
+    """Fit a mixture's weights to held-out rows by expectation maximisation.
 
-    Each iteration sets w_k to the mean over rows of w_k p_k(x) / sum_j w_j p_j(x).
+    Each iteration sets w_k to the mean over rows of w_k p_k(x) / sum_j w_j p_j(x). The likelihood
+    is concave in the weights, so that what it climbs to is the maximum.
 
     Reference:
         Smyth and Wolpert, Machine Learning 36, 1999.

@@ -52,9 +52,8 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
 
     Raises:
         ValueError: for an ensemble, whose members are to be saved each; for another view of a
-            model,
-            which its hyperparameters do not rebuild; for weights that are not finite; or for a
-            folder with other files.
+            model, which its hyperparameters do not rebuild; for weights that are not finite; or for
+            a folder with other files.
 
     Example:
         >>> import arcore, tempfile
@@ -67,7 +66,8 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
 
     folder = Path(folder)
     config = describe(model)
-    twin = _create(config, "model")
+    with torch.device("cpu"):
+        twin = _create(config, "model")
     _require_rebuilt(model, twin)
     weights = {name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()}
     check_weights(weights, twin, "model")
@@ -193,7 +193,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     weights = _read_weights(Path(path))
     check_weights(weights, model, str(path))
-    if isinstance(model, Combination):
+    if isinstance(model, Combination) and "weights" in weights:  # an ensemble has none
         require_weights(weights["weights"], model, f"{path}: weights")
     model.load_state_dict(weights)
 

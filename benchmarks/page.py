@@ -67,10 +67,8 @@ def compared(record: Record, other: str, by: str = "name") -> list[Record]:
     there = {(row["name"], row[by]): row["ratio"] for row in read(other)["rows"]}
     rows = []
     for row in record["rows"]:
-        ratio, wanted = (
-            there.get((row["name"], row[by])),
-            row.get("wanted", WANTED.get(row["name"])),
-        )
+        ratio = there.get((row["name"], row[by]))
+        wanted = row.get("wanted", WANTED.get(row["name"]))
         ratio = ratio[1] if isinstance(ratio, list) else ratio
         told = {"xeon": "" if ratio is None else f"{ratio:.2f}", "least": wanted}
         rows.append(row | told | {"mark": "" if wanted is None else f">= {wanted:g}"})
@@ -233,8 +231,7 @@ def scale(record: Record) -> str:
         processes of a stage, on {record["hardware"]}, next to other work. Ray Data is not used:
         rows go through a process one batch at a time,
         {most / largest["preprocess"]["cpu_seconds"]:,.0f} per second here. Where decoding takes
-        longer, workers decode user files as tasks, part by part (`cluster.num_workers`). A killed
-        run resumes from them."""
+        longer, workers decode user files as tasks, part by part (`cluster.num_workers`)."""
     steps = {"preprocess": "stage_mb", "train": "worker_mb", "evaluate": "stage_mb"}
     columns = {"rows": "{rows:,}", "MB of rows": "{decoded:,.0f}"}
     columns |= {f"{step}, MB": f"{{{step}[{of}]:.0f}}" for step, of in steps.items()}

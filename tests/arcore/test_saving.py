@@ -104,6 +104,24 @@ def test_views_and_ensembles_are_refused(tmp_path: Path) -> None:
     assert torch.equal(again.log_prob(x), made.eval().ensemble(3).log_prob(x))
 
 
+def test_a_model_is_saved_whatever_the_default_device(tmp_path: Path) -> None:
+    model = arcore.create_model("made", SIX, hidden=[4])
+    with torch.device("meta"):
+        arcore.save(model, tmp_path / "made")
+    x = torch.ones(2, 6)
+    assert torch.equal(arcore.load(tmp_path / "made").log_prob(x), model.eval().log_prob(x))
+
+
+def test_weights_of_an_ensemble_are_loaded_in_place(tmp_path: Path) -> None:
+    saved, other = (arcore.Ensemble([nade(), nade()]) for _ in range(2))
+    for parameter in saved.parameters():
+        parameter.data += 1
+    save_file(saved.state_dict(), tmp_path / "both.safetensors")
+    saving.load_weights(other, tmp_path / "both.safetensors")
+    x = torch.ones(2, 6)
+    assert torch.equal(other.log_prob(x), saved.log_prob(x))
+
+
 def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "model"
     arcore.save(nade(), folder)
