@@ -58,9 +58,7 @@ def completed(text: str) -> str:
                 after = list(entry).index("base") + 1 if "base" in entry else len(entry)
                 entry.insert(after, "overrides", [])
     _lay_out(params, 0)
-    stream = io.StringIO()
-    _yaml().dump(params, stream)
-    return stream.getvalue()
+    return _dumped(params)
 
 
 def with_experiment(text: str, dataset: str, name: str, entry: Mapping[str, Any]) -> str:
@@ -70,9 +68,7 @@ def with_experiment(text: str, dataset: str, name: str, entry: Mapping[str, Any]
     params["datasets"] = datasets if dataset in datasets else [*datasets, dataset]
     params["experiments"] = experiments
     experiments[name] = entry
-    stream = io.StringIO()
-    _yaml().dump(params, stream)
-    return completed(stream.getvalue())
+    return completed(_dumped(params))
 
 
 def complete(path: Path) -> bool:
@@ -154,6 +150,12 @@ def _lay_out(node: Any, indent: int) -> None:
 def _width(value: Any) -> int:
     plain = json.loads(json.dumps(value, default=str))
     return len(yaml.safe_dump(plain, default_flow_style=True, width=10_000).strip())
+
+
+def _dumped(params: CommentedMap) -> str:
+    stream = io.StringIO()
+    _yaml().dump(params, stream)
+    return stream.getvalue()
 
 
 def _yaml() -> YAML:

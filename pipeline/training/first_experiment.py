@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import torch
-import yaml
 
 import arcore
 from arcore import zoo
@@ -52,8 +51,7 @@ def add(dataset: Dataset, model: str | None, replace: bool = False) -> list[str]
     return [
         f"wrote {FOLDER / layout.FILE}: experiment {name}, {EPOCHS} epochs, each about "
         f"{1000 * seconds:.2g} s for 1,000 training rows here ({local_device().type})",
-        f"next: dvc repro {dvc_target('train', name).replace(f'train@{name}', '')}"
-        f"report@{dataset.name}",
+        f"next: dvc repro {FOLDER / 'dvc.yaml'}:report@{dataset.name}",
     ]
 
 
@@ -111,7 +109,7 @@ def _write(dataset: str, name: str, entry: dict[str, object], replace: bool) -> 
     path = FOLDER / layout.FILE
     text = path.read_text(encoding="utf-8") if path.exists() else layout.EMPTY
     taken = any(name in (read_params().get(section) or {}) for section in KINDS)
-    mine = name in ((yaml.safe_load(text) or {}).get("experiments") or {})
+    mine = dvc_target("train", name).startswith(f"{FOLDER}/")
     require(not taken or (mine and replace), "experiment", "a new name, or --replace", name)
     FOLDER.mkdir(exist_ok=True)
     atomic.write_text(path, layout.with_experiment(text, dataset, name, entry))
