@@ -73,7 +73,7 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
     if is_real(event) and len(event.shape) == 1:
         return scatter_figure(pictures["samples"], real)
     if not is_picture(event):
-        return _matrices(pictures)
+        return _matrices({title: _shades(x, event, real) for title, x in pictures.items()})
     lines = []
     for title, images in pictures.items():
         shades = np.broadcast_to(_shades(images, event, real), (len(images), 3, *images.shape[2:]))
@@ -86,7 +86,8 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
 def _matrices(pictures: Mapping[str, np.ndarray]) -> Figure:
     figure = new_figure(4.5 * len(pictures), 4.8)
     for axes, (title, x) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
-        axes.imshow(x.reshape(len(x), -1), cmap="gray", interpolation="nearest", aspect="auto")
+        rows = x.reshape(len(x), -1)
+        axes.imshow(rows, "gray", aspect="auto", interpolation="nearest", vmin=0, vmax=1)
         axes.set(title=title, xticks=[], yticks=[])
     return figure
 

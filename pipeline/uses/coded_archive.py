@@ -108,15 +108,18 @@ def _inflated(data: bytes, where: Path) -> bytes:
 
 
 def check_names(names: Sequence[str], where: object) -> None:
-    """Refuse names that could lead out of the folder on any system, and equal ones."""
+    """Refuse names that could lead out of the folder, equal ones, and files that are folders."""
     for name in names:
         expected = f"a relative path without '..' or any of {STRANGE}"
         require(_is_safe(name), str(where), expected, name)
-    seen: set[str] = set()
+    seen: set[PurePosixPath] = set()
+    folders: set[PurePosixPath] = set()
     for name in names:
-        folded = name.casefold()  # as some disks see it
-        require(folded not in seen, "files", "names that differ", name)
-        seen.add(folded)
+        path = PurePosixPath(name.casefold())  # as some disks see it
+        clash = path in seen | folders or not seen.isdisjoint(path.parents)
+        require(not clash, "files", "names that differ", name)
+        seen.add(path)
+        folders.update(path.parents)
 
 
 def _is_safe(name: str) -> bool:

@@ -107,14 +107,14 @@ def _check_picture(
 def _read_wav(
     data: bytes, path: Path, name: str, event: Levels, quantize: bool
 ) -> tuple[FileEntry, np.ndarray]:
-    rate = _rate_of(data, path)
+    rate, width = _header_of(data, path)
     amplitudes = sound_files.read_samples(io.BytesIO(data), Hearing(rate), path)
     count, length = len(amplitudes), event.shape[0]
     require(length in (None, count), str(path), f"{length} samples", count)
     require(count <= LONGEST, str(path), f"{LONGEST:,} samples at most", count)
     levels = mu_law_encode(torch.from_numpy(amplitudes), event.num_levels).numpy()
     again = sound_files.wave_bytes(levels, event.num_levels, rate)
-    is_exact = np.array_equal(
+    is_exact = width == 2 and np.array_equal(
         sound_files.read_samples(io.BytesIO(again), Hearing(rate), path), amplitudes
     )
     if not is_exact and not quantize:
@@ -123,12 +123,13 @@ def _read_wav(
     return FileEntry(name=name, kind="wav", extents=(count,), rate=rate), levels
 
 
-def _rate_of(data: bytes, path: Path) -> int:
+def _header_of(data: bytes, path: Path) -> tuple[int, int]:
+    """Return the rate of a WAV file and the bytes of a sample."""
     try:
         with wave.open(io.BytesIO(data), "rb") as file:
-            rate = file.getframerate()
+            rate, width = file.getframerate(), file.getsampwidth()
     except (wave.Error, EOFError) as error:
         reason = str(error) or "it ends in its header"
         raise UserError(f"{path}: expected a WAV file of PCM: {reason}") from None
     require(0 < rate < 1 << 31, str(path), "a rate in [1, 2^31) Hz", rate)
-    return rate
+    return rate, width

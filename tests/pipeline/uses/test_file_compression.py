@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import wave
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
@@ -115,6 +117,14 @@ def test_sounds_of_several_lengths_and_rates(tmp_path: Path) -> None:
     assert [entry.classes for entry in entries] == [(2,), (0,), (1,)] and len(streams) == 1
 
 
+def test_a_sound_of_24_bits_is_refused(tmp_path: Path) -> None:
+    """It would come back as one of 16 bits."""
+    model, path = sound_model(tmp_path / "model"), tmp_path / "a.wav"
+    samples, _ = soundfile.read(io.BytesIO(sound_files.wave_bytes(np.arange(256), 256, 8000)))
+    soundfile.write(path, samples, 8000, "PCM_24")
+    refuses_to_code(path, model, r"a.wav: expected 16-bit samples .*\(--quantize takes")
+
+
 def test_a_sound_between_levels_is_refused_or_quantised(tmp_path: Path) -> None:
     model = sound_model(tmp_path / "model")
     path = tmp_path / "a.wav"
@@ -196,7 +206,7 @@ ENTRIES: list[tuple[dict[str, object], str]] = [
     ({"kind": "wav", "rate": 8000}, r"model: expected one of sounds \(T,\)"),
     *(({"name": name}, PATH) for name in ("/x.png", "../x.png", "a/../../x.png", ".", "a//x.png",
                                           "C:/x.png", "a\\x.png", "a\0b")),
-    ({"name": "0.PNG"}, "names that differ"),
+    *(({"name": name}, "names that differ") for name in ("0.PNG", "0.png/x.png")),
 ]  # fmt: skip
 
 
