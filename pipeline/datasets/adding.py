@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 
@@ -65,11 +65,12 @@ def add(
     dataset = catalog.get_dataset(config)
     if "rows_per_shard" not in given:  # a shard is held in memory
         rows = rows_of_a_part(dataset.options.rows_per_shard, _row_bytes(dataset))
-        dataset = catalog.get_dataset(config | {"rows_per_shard": rows})
+        options = dataclasses.replace(dataset.options, rows_per_shard=rows)
+        dataset = dataclasses.replace(dataset, options=options)
     found = _found(dataset)
     if config.get("layout") in _ARRANGED:
         found.append(_ARRANGED[str(config["layout"])])
-    whole = {"name": name, "kind": kind, "path": path} | asdict(dataset.options)
+    whole = {"name": name, "kind": kind, "path": path} | dataclasses.asdict(dataset.options)
     text = dump_yaml(whole)
     atomic.write_text(target, text)
     return dataset, found

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import Dataset, SplitData
+from pipeline.datasets.base import Dataset, SplitData, joined
 from pipeline.datasets.options import Options, between, parse_options
 from reproductions.datasets.stand_ins import check_content
 
@@ -91,13 +91,7 @@ class Freeway(Dataset):
                     found[split].append(cut(screens, actions, part))
                 elif split == "test":
                     found[NOVEL].append(cut(screens, actions, part))
-        splits = {
-            split: SplitData(
-                np.concatenate([one.x for one in parts]),
-                np.concatenate([one.labels for one in parts if one.labels is not None]),
-            )
-            for split, parts in found.items()
-        }
+        splits = {split: joined(parts) for split, parts in found.items()}
         expected = CONTENT_SHA256.get((options.seed, options.games))
         if expected is not None and not options.any_rendering:
             by = (

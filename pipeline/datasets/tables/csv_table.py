@@ -34,11 +34,29 @@ def read_table(
     Raises:
         UserError: for a file that is missing or no table of UTF-8, or columns of one name.
     """
+    table = _read_cells(path, delimiter, missing)
+    names = _names(table, path, header)
+    table = table.iloc[1:] if header else table
+    table.columns = pd.Index(names)
+    table = table.dropna(how="all") if len(names) > 1 else table
+    require(len(table) > 0, str(path), "rows below the header", "none")
+    return table
+
+
+def read_names(path: Path, delimiter: str, header: bool) -> list[str]:
+    """Read the names of a table's columns, as `read_table` does, and none of its other rows."""
+    return _names(_read_cells(path, delimiter, MISSING, rows=1), path, header)
+
+
+def _read_cells(
+    path: Path, delimiter: str, missing: Sequence[str], rows: int | None = None
+) -> pd.DataFrame:
+    """Read the cells of the first rows, or of all, which count from 1."""
     fits = len(delimiter) == 1 and delimiter not in '"\r\n'
     require(fits, "delimiter", "one character, no quote or line break", delimiter)
     try:
         table = pd.read_csv(
-            path, sep=delimiter, header=None, dtype=str, keep_default_na=False,
+            path, sep=delimiter, header=None, dtype=str, keep_default_na=False, nrows=rows,
             na_values=["", *missing], encoding="utf-8-sig", skip_blank_lines=False,
         )  # fmt: skip
     except FileNotFoundError:
@@ -47,19 +65,19 @@ def read_table(
         raise UserError(f"{path}: expected a table of text: {one_line(error)}") from None
     table = pd.DataFrame({place: table[place].str.strip() for place in table})
     table.index += 1
-    names = [str(place) for place in table.columns]
-    if header:
-        names = table.iloc[0].fillna("").tolist()
-        table = table.iloc[1:]
+    return table
+
+
+def _names(table: pd.DataFrame, path: Path, header: bool) -> list[str]:
+    """The names of the columns, from the first row or by their numbers."""
+    places = [str(place) for place in table.columns]
+    names: list[str] = table.iloc[0].fillna("").tolist() if header else places
     hint = "; if row 1 has none, give header=false" if header else ""
     for name in names:
         require(
             names.count(name) == 1, f"{path}{hint}: columns", "different names", f"{name} twice"
         )
-    table.columns = pd.Index(names)
-    table = table.dropna(how="all") if len(names) > 1 else table
-    require(len(table) > 0, str(path), "rows below the header", "none")
-    return table
+    return names
 
 
 def uncorrelated(values: np.ndarray, limit: float) -> list[int]:

@@ -45,7 +45,7 @@ from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
 from pipeline.datasets.options import between, expected, parse_options
 from pipeline.datasets.scaling import Scaling, fit_scaling
-from pipeline.datasets.tables.csv_table import read_table
+from pipeline.datasets.tables.csv_table import read_names, read_table
 from pipeline.datasets.user.user_data import (
     UserDataset,
     UserOptions,
@@ -279,7 +279,7 @@ def build(config: Mapping[str, object]) -> Dataset:
     name = str(config["name"])
     options = parse_options(CsvOptions, name, columns_by_name(config))
     path = _path(name, options.path)
-    names = read_table(path, options.delimiter, options.header).columns.tolist()
+    names = read_names(path, options.delimiter, options.header)
     for column in options.drop:
         if column not in names:
             raise unknown_name(f"column of {path}", column, names)

@@ -142,7 +142,7 @@ class WavFolder(UserDataset):
         utterances = []
         for entry in (self.entries[number] for number in numbers):
             samples = sound_files.read_samples(entry.file, self.options.hearing, entry.file)
-            speaker = self.sound.speakers.index(entry.speaker) if self.sound.speakers else 0
+            speaker = self.sound.speakers.index(entry.speaker)
             symbols = tuple(self.sound.symbols.index(one) for one in self.options.cut(entry.text))
             utterances.append(sound_files.Utterance(sound_files.encode(samples), speaker, symbols))
         return sound_files.rows(utterances, self.sound)

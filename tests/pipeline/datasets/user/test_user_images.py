@@ -327,7 +327,7 @@ def test_tars_are_split_by_seed_and_nothing_else_of_them_is_read(
     write_image_tar(Path("web/b.tar.gz"), tar_members(images[25:], 25), "w:gz")
     dataset, found = added("web", "gray=true", "num_levels=16")
     assert dataset.event == Levels(16, (1, 6, 8)) and dataset.num_classes == 3
-    assert [f"{split}: {n} rows" in found for split, n in zip(SPLITS, (32, 4, 4), strict=True)]
+    assert all(f"{split}: {n} rows" in found for split, n in zip(SPLITS, (32, 4, 4), strict=True))
     parts = shards(dataset)
     rows = [tuple(row.reshape(-1)) for split in SPLITS for row in parts[split].x]
     assert len(set(rows)) == 40
