@@ -38,7 +38,8 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     `wait` waits for another holder, with one line in the log; stages of `make repro` always do.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    # The file stays, and whoever shares the folder opens it for writing to hold it.
+    lock = FileLock(path, mode=0o666, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:

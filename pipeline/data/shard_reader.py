@@ -152,6 +152,10 @@ class ShardReader:
                 found = self._filesystem.get_file_info(path)
                 _verify_sum(file, shard, where, (found.size, found.mtime_ns))
                 with pq.ParquetFile(file) as parquet:
+                    if parquet.metadata.num_rows != shard.rows:
+                        raise pa.ArrowInvalid(
+                            f"expected {shard.rows} rows, got {parquet.metadata.num_rows}"
+                        )
                     for low, high in spans:
                         yield from _read_row_groups(parquet, low, high)
         except FileNotFoundError:

@@ -44,8 +44,12 @@ def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
     """
     with tempfile.TemporaryDirectory(prefix="arcore-", ignore_cleanup_errors=True) as folder:
         address = os.path.join(folder, "warm")
-        # here, so that a stage finds it however late the server is
-        with socket.create_server(address, family=socket.AF_UNIX) as listening:
+        try:  # here, so that a stage finds it however late the server is
+            listening = socket.create_server(address, family=socket.AF_UNIX)
+        except OSError:  # a TMPDIR too long for such an address
+            yield variables
+            return
+        with listening:
             server = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(listening.fileno())],
                 env=variables, start_new_session=True,

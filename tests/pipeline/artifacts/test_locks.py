@@ -27,6 +27,13 @@ def test_a_second_holder_is_refused_in_one_line(tmp_path: Path) -> None:
                 pass
 
 
+def test_another_user_can_hold_what_was_held(tmp_path: Path) -> None:
+    """Lock files stay, also on a storage that users share."""
+    with locks.held(tmp_path / "a.lock", "training a"):
+        pass
+    assert (tmp_path / "a.lock").stat().st_mode & 0o777 == 0o666
+
+
 @pytest.mark.parametrize("in_repro", [False, True])
 def test_those_who_wait_come_one_after_the_other(
     in_repro: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -134,6 +134,17 @@ def test_a_rank_reads_only_its_shards(written: Path) -> None:
         read_part(written, "train", rank=1, world_size=2)
 
 
+def test_a_shard_of_another_number_of_rows_is_refused(written: Path) -> None:
+    def lengthen(described: dict[str, Any]) -> None:
+        train = described["splits"]["train"]
+        train["shards"][1]["rows"] += 1
+        train["rows"] += 1
+
+    edit_manifest(written, lengthen)
+    with pytest.raises(UserError, match="corrupt shard: expected 2001 rows, got 2000"):
+        shard_reader.read_split(written, "train")
+
+
 def test_content_hash_ignores_how_rows_are_cut_but_not_rows(tmp_path: Path, written: Path) -> None:
     dataset = toy(rows_per_shard=100)
     splits = toy_splits(dataset)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from pipeline.core import paths
-from pipeline.repro.warm import VARIABLE
+from pipeline.repro.warm import VARIABLE, warmed
 from tests.places import ROOT
 
 STAGE = """
@@ -127,6 +128,13 @@ def test_a_stage_ends_with_the_repro_that_runs_it(variables, folder, warm: bool)
     process.communicate(timeout=30)
     assert process.returncode and time.monotonic() - began < 30
     repro.wait()
+
+
+def test_where_addresses_are_too_long_there_is_no_server(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 110)))
+    (tmp_path / ("x" * 110)).mkdir()
+    with warmed({"GIVEN": "1"}) as variables:
+        assert variables == {"GIVEN": "1"}
 
 
 def test_without_a_server_a_stage_runs_by_itself(variables, folder) -> None:
