@@ -109,8 +109,8 @@ class Levels(Event):
         shape = None if shape is None else _checked_shape(shape)
         several = isinstance(num_levels, (list, tuple))
         counts: tuple[Any, ...] = tuple(num_levels) if several else (num_levels,)  # type: ignore[arg-type]
-        fits = len(counts) > 0 and all(_is_int(count, 2) for count in counts)
-        require(fits, "num_levels", "an integer >= 2, or a list of them", num_levels)
+        fits = len(counts) > 0 and all(_is_int(count, 2) and count < 2**63 for count in counts)
+        require(fits, "num_levels", "an integer in [2, 2**63), or a list of them", num_levels)
         if several:
             own = (len(counts),)
             require(shape in (None, own), "shape", f"{own}, as num_levels", shape)

@@ -81,8 +81,9 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
     config = build_hyperparameters(kind.Config, hyperparameters, name)
     try:
         return kind(event, config)
-    except (RuntimeError, MemoryError, OverflowError) as error:  # of sizes beyond any memory
-        if isinstance(error, RuntimeError) and not TOO_LARGE.search(str(error)):
+    except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
+        # of sizes beyond any memory, or beyond the integers of torch
+        if isinstance(error, RuntimeError | TypeError) and not TOO_LARGE.search(str(error)):
             raise
         reason = " ".join(str(error).split())[:120]
         raise ValueError(

@@ -17,6 +17,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import providers
 
 import arcore
 from pipeline.core.errors import UserError
@@ -179,6 +180,8 @@ READ = {
 @pytest.fixture(autouse=True, scope="module")
 def fuzz_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        # Or cases would hold constants of whatever modules this process loaded before.
+        patch.setattr(providers, "_get_local_constants", providers.Constants)
         patch.setenv("PYTEST_FUZZ_HOME", str(tmp_path_factory.mktemp("fuzz")))
         yield
 
