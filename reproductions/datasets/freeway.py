@@ -94,8 +94,8 @@ class Freeway(Dataset):
         expected = CONTENT_SHA256.get((options.seed, options.games))
         if expected is not None and not options.any_rendering:
             by = (
-                f"ale-py {installed_version('ale-py')}, numpy {np.__version__}; to go on with these, though kept "
-                "results may be of other clips: any_rendering=true"
+                f"ale-py {installed_version('ale-py')}, numpy {np.__version__}; to go on with "
+                "these, though kept results may be of other clips: any_rendering=true"
             )
             check_content(NAME, splits.values(), expected, by)
         return splits

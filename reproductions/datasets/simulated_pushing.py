@@ -102,8 +102,8 @@ class SimulatedPushing(Dataset):
         expected = CONTENT_SHA256.get((options.seed, options.num_levels, *options.rows.values()))
         if expected is not None and not options.any_rendering:
             by = (
-                f"pybullet {installed_version('pybullet')}, numpy {np.__version__}, {platform.machine()}, "
-                f"{' '.join(platform.libc_ver())}: another processor or C library may round the "
+                f"pybullet {installed_version('pybullet')}, numpy {np.__version__}, "
+                f"{platform.machine()}, {' '.join(platform.libc_ver())}: another processor or C library may round the "
                 "physics otherwise, and then the kept results are of other clips; to go on with "
                 "these: any_rendering=true"
             )
