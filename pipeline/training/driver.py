@@ -36,7 +36,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
-from pipeline.training import checkpoints
+from pipeline.training import checkpoints, initial_weights
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.training_records import (
@@ -99,6 +99,7 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
     require(not config.mixture, "experiment", wanted, config.name)
     resolved = resolve(config, read_manifest(paths.shards(config.dataset["name"])))
+    initial_weights.check(config.trainer, resolved.initial_sha256, resolved.build())
     output = artifact.model(config.name, config.dataset["name"])
     folder = f"{config.name}-{resolved.config_hash[:12]}"
     work = storage.join(storage_of(config.cluster), "train"), folder
@@ -253,6 +254,10 @@ def make_job(
         trainer=config.trainer,
         shards=shards,
         dataset_sha256=resolved.dataset_sha256,
+        initial_weights=initial_weights.publish(
+            config.cluster, config.trainer, resolved.initial_sha256
+        ),
+        initial_sha256=resolved.initial_sha256,
         run_id=run_id,
         checkpoints=place,
         threads=threads,
@@ -302,6 +307,8 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
         commit=run.commit,
         epoch_seconds=[row.seconds for row in progress.history],
         weights_sha256=sha256_of(checkpoint / "best.safetensors"),
+        initial_weights=run.config.trainer.initial_weights or None,
+        initial_weights_sha256=run.resolved.initial_sha256,
     )
     output = artifact.model(run.config.name, run.config.dataset["name"])
     with writing(output, storage=shared_storage(run.config.cluster)) as folder:

@@ -29,7 +29,7 @@ from pipeline.data.loading import open_split
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
 from pipeline.tracking.run_logger import RunLogger
-from pipeline.training import checkpoints, validation
+from pipeline.training import checkpoints, initial_weights, validation
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
 from pipeline.training.denormals import flushed_denormals
@@ -223,6 +223,10 @@ class Worker:
         if damage is not None:
             kind = SiteError if isinstance(damage, SiteError | OSError) else UserError
             raise kind(f"no checkpoint is whole; the oldest: {one_line(damage)}")
+        if self.job.initial_weights is not None:
+            models = {self.model, self.learner.evaluated}
+            initial_weights.load(self.job.initial_weights, self.job.initial_sha256, *models)
+            self.best = checkpoints.weights_of(self.model)
         return False
 
     # -- the loop
