@@ -42,7 +42,8 @@ outputs = model.metadata.get_output_schema()
 assert outputs.input_names() == list(of_example.columns)
 assert outputs.numpy_types() == [dtype.type for dtype in of_example.dtypes]
 import arcore
-print(json.dumps({"example": [example.tolist(), of_example["nats"].tolist()], "nats": scores["nats"].tolist(), "bits": scores["bits_per_dim"].tolist(),
+print(json.dumps({"example": [example.tolist(), of_example["nats"].tolist()],
+    "nats": scores["nats"].tolist(), "bits": scores["bits_per_dim"].tolist(),
     "samples": samples.tolist(), "again": model.predict(events[:0], params=draw).tolist(),
     "code": arcore.__file__}))
 """
