@@ -103,8 +103,8 @@ class SimulatedPushing(Dataset):
         if expected is not None and not options.any_rendering:
             by = (
                 f"pybullet {installed_version('pybullet')}, numpy {np.__version__}, "
-                f"{platform.machine()}, {' '.join(platform.libc_ver())}: another processor or C library may round the "
-                "physics otherwise, and then the kept results are of other clips; to go on with "
+                f"{platform.machine()}, {' '.join(platform.libc_ver())}: another processor "
+                "or C library may round the physics otherwise, and then the kept results are of other clips; to go on with "
                 "these: any_rendering=true"
             )
             check_content(NAME, parts, expected, by)
@@ -153,9 +153,20 @@ def rows_of(clips: np.ndarray, num_levels: int) -> SplitData:
     return SplitData(levels, np.stack(vectors))
 
 
+<<<<<<< HEAD
 def build(config: Mapping[str, object]) -> Dataset:
+=======
+def _version() -> str | None:
+    try:
+        return metadata.version("pybullet")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def build(settings: Mapping[str, object]) -> Dataset:
+>>>>>>> main
     """Build the dataset simulated_pushing."""
-    options = parse_options(SimulatedOptions, NAME, config)
+    options = parse_options(SimulatedOptions, NAME, settings)
     return SimulatedPushing(
         name=NAME,
         family=NAME,
