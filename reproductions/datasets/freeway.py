@@ -157,19 +157,7 @@ def cut(screens: np.ndarray, actions: np.ndarray, clips: slice) -> SplitData:
     return SplitData(levels, given)
 
 
-<<<<<<< HEAD
-def build(config: Mapping[str, object]) -> Dataset:
-=======
-def version() -> str | None:
-    """The version of ale-py, None without it."""
-    try:
-        return metadata.version("ale-py")
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def build(settings: Mapping[str, object]) -> Dataset:
->>>>>>> main
     """Build the dataset freeway."""
     options = parse_options(FreewayOptions, NAME, settings)
     return Freeway(

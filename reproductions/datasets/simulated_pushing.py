@@ -104,8 +104,8 @@ class SimulatedPushing(Dataset):
             by = (
                 f"pybullet {installed_version('pybullet')}, numpy {np.__version__}, "
                 f"{platform.machine()}, {' '.join(platform.libc_ver())}: another processor "
-                "or C library may round the physics otherwise, and then the kept results are of other clips; to go on with "
-                "these: any_rendering=true"
+                "or C library may round the physics otherwise, and then the kept results are of "
+                "other clips; to go on with these: any_rendering=true"
             )
             check_content(NAME, parts, expected, by)
         places = [split for split, _, _ in options.parts]
@@ -153,18 +153,7 @@ def rows_of(clips: np.ndarray, num_levels: int) -> SplitData:
     return SplitData(levels, np.stack(vectors))
 
 
-<<<<<<< HEAD
-def build(config: Mapping[str, object]) -> Dataset:
-=======
-def _version() -> str | None:
-    try:
-        return metadata.version("pybullet")
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def build(settings: Mapping[str, object]) -> Dataset:
->>>>>>> main
     """Build the dataset simulated_pushing."""
     options = parse_options(SimulatedOptions, NAME, settings)
     return SimulatedPushing(

@@ -176,82 +176,17 @@ def principal_components(splits: Mapping[str, np.ndarray], count: int) -> dict[s
     }
 
 
-<<<<<<< HEAD
 _FORMS: dict[str, Callable[[Splits, Options], Splits]] = {
     "digits": _as_is,
     "digits_binary": _binarized,
     "digits_dequantized": _noisy,
     "digits_pca": _with_vectors,
     "digits_coarse": _with_maps,
-=======
-def _common(
-    name: str, settings: Mapping[str, object], event: Event, note: str, options: type[OptionsT]
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "family": "digits",
-        "event": event,
-        "unit": "nats" if isinstance(event, Binary) else "bits_per_dim",
-        "files": (),
-        "provenance": f"{PROVENANCE}{note}",
-        "options": parse_options(options, name, settings),
-    }
-
-
-_SHAPE = (1, SIDE, SIDE)
-_LEVELS = Levels(NUM_LEVELS, _SHAPE)
-
-
-def _levels(settings: Mapping[str, object]) -> Dataset:
-    return Digits(**_common("digits", settings, _LEVELS, "", Options), num_classes=10)
-
-
-def _binary(settings: Mapping[str, object]) -> Dataset:
-    note = f"; a pixel is 1 where its level is at least {THRESHOLD} of 16"
-    given = _common("digits_binary", settings, Binary(_SHAPE), note, Options)
-    return BinaryDigits(**given, num_classes=10)
-
-
-def _dequantized(settings: Mapping[str, object]) -> Dataset:
-    note = (
-        f"; (level + u) / {NUM_LEVELS} with u uniform on [0, 1): in train by (seed, epoch, index) "
-        "when read, in valid and test by one draw, seeds 1 and 2"
-    )
-    event = Real(_SHAPE, bin_width=1 / NUM_LEVELS)
-    return NoisyDigits(
-        **_common("digits_dequantized", settings, event, note, Options), num_classes=10
-    )
-
-
-def _pca(settings: Mapping[str, object]) -> Dataset:
-    count = parse_options(PCAOptions, "digits_pca", settings).components
-    note = (
-        f"; with each image its first {count} principal components, fitted to the training split, "
-        "of variance 1"
-    )
-    given = _common("digits_pca", settings, _LEVELS, note, PCAOptions)
-    return DescribedDigits(**given, condition_size=count)
-
-
-def _coarse(settings: Mapping[str, object]) -> Dataset:
-    factor = parse_options(CoarseOptions, "digits_coarse", settings).factor
-    note = f"; with each image the means of its squares of {factor} x {factor} pixels"
-    given = _common("digits_coarse", settings, _LEVELS, note, CoarseOptions)
-    return CoarseDigits(**given, condition_shape=(1, SIDE // factor, SIDE // factor))
-
-
-DATASETS = {
-    "digits": _levels,
-    "digits_binary": _binary,
-    "digits_dequantized": _dequantized,
-    "digits_pca": _pca,
-    "digits_coarse": _coarse,
->>>>>>> main
 }
 
 
-def _build(name: str, config: Mapping[str, object]) -> Dataset:
-    options = parse_options(_OPTIONS.get(name, Options), name, config)
+def _build(name: str, settings: Mapping[str, object]) -> Dataset:
+    options = parse_options(_OPTIONS.get(name, Options), name, settings)
     event: Event = Levels(NUM_LEVELS, (1, SIDE, SIDE))
     note, conditions = "", dict[str, Any](num_classes=10)
     if name == "digits_binary":
