@@ -116,7 +116,8 @@ def _fill(entry: CommentedMap, needed: Mapping[str, object]) -> None:
     """Add what an entry lacks in order; never last, where the comments of the next entry hang."""
     for key in (one for one in needed if one not in entry):
         above = [list(entry).index(one) for one in ORDER[: ORDER.index(key)] if one in entry]
-        entry.insert(min(max(above, default=-1) + 1, max(len(entry) - 1, 0)), key, copy(needed[key]))
+        place = min(max(above, default=-1) + 1, max(len(entry) - 1, 0))
+        entry.insert(place, key, copy(needed[key]))
 
 
 def _joins(params: Mapping[str, Any]) -> CommentedMap:
