@@ -27,7 +27,7 @@ Libraries = dict[str, str | None]  # versions by name
 
 def write(dataset: str) -> Path:
     """Measure every codec on all test images, sounds or clips; write `codecs/<dataset>/`."""
-    catalog.load_config(dataset)
+    catalog.load_settings(dataset)
     output = artifact.codecs(dataset)
     with writing(output, wait=True) as folder:
         manifest = read_manifest(paths.shards(dataset))
@@ -66,7 +66,7 @@ def _measure(manifest: Manifest) -> tuple[Libraries, list[CodecResult]]:
         found = video_codecs.measure_all(drawn, event, manifest.context_frames)
         return video_codecs.libraries(), found
     assert manifest.sound is not None
-    dataset = catalog.get_dataset(catalog.load_config(manifest.dataset))
+    dataset = catalog.get_dataset(catalog.load_settings(manifest.dataset))
     found = sound_codecs.measure_all(dataset, event, manifest.sound, train, valid, test)
     return sound_codecs.libraries(), found
 
@@ -82,6 +82,6 @@ def _images(dataset: str, test: SplitData) -> np.ndarray:
 
 def _by_class(dataset: str, labels: np.ndarray | None) -> bool:
     if labels is None or labels.ndim != 1:
-        config = catalog.load_config(dataset)  # files of one's own are not read again for this
+        config = catalog.load_settings(dataset)  # files of one's own are not read again for this
         return "kind" not in config and catalog.get_dataset(config).by_class
     return labels[0] != labels[-1] and bool((np.diff(labels) >= 0).all())
