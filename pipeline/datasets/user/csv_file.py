@@ -1,23 +1,5 @@
 """A CSV file of the user's: a table of reals, or of integers and names, one row an event.
 
-Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
-`python -m stages.add_dataset <name> --csv <file>` writes:
-
-    name: turbines
-    kind: csv
-    path: /data/turbines.csv      # or relative to the project's root
-    delimiter: ","
-    header: true                  # false: columns are called 0, 1, ...
-    drop: [serial, operator]      # columns that are not to be modelled
-    levels: {}                    # of columns of integers in [0, k): k; of names: their list
-    conditions: []                # columns that a model is given, not asked for, as a vector
-    label: ""                     # the same, one column of levels, as a class
-    valid_fraction: 0.1
-    test_fraction: 0.1
-    split_seed: 0
-    standardize: true             # columns of reals, modelled or given, by the training rows
-    rows_per_shard: 16384
-
 What is modelled is all reals or all levels: no event has both, since its score would be a density
 in some dimensions and a probability in others, in no common unit. Of a mixed table a dataset with
 the levels alone and one with the reals given the levels as `conditions` make up the whole,
@@ -43,14 +25,13 @@ from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
-from pipeline.datasets.options import between, expected, parse_options
+from pipeline.datasets.options import between, expected, parse_options, refuse_unless
 from pipeline.datasets.scaling import Scaling, fit_scaling
 from pipeline.datasets.tables.csv_table import read_names, read_table
 from pipeline.datasets.user.user_data import (
     UserDataset,
     UserOptions,
     listed,
-    refuse_unless,
     split_by_seed,
 )
 
@@ -64,7 +45,16 @@ _DECIMAL_COMMA = r"[-+]?\d+,\d+"
 
 @dataclass(frozen=True, kw_only=True)
 class CsvOptions(UserOptions):
-    """Options of a dataset of kind csv; see the module's example."""
+    """Options of a dataset of kind csv.
+
+    Arguments:
+        header: false: columns are called 0, 1, ...
+        drop: columns that are not to be modelled.
+        levels: of columns of integers in [0, k): k; of names: their list.
+        conditions: columns that a model is given, not asked for, as a vector.
+        label: the same, one column of levels, as a class; "" for none.
+        standardize: columns of reals, modelled or given, by the training rows.
+    """
 
     delimiter: Annotated[str, expected("a character", lambda text: len(text) == 1)] = ","
     header: bool = True
@@ -79,11 +69,6 @@ class CsvOptions(UserOptions):
         """Columns that a model is given, not asked for."""
         return [*self.conditions, *([self.label] if self.label else [])]
 
-    def width(self, column: str) -> int:
-        """Numbers that a given column becomes: one a name, or itself."""
-        names = self.levels.get(column)
-        return len(names) if isinstance(names, list) else 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class CsvFile(UserDataset):
@@ -95,57 +80,51 @@ class CsvFile(UserDataset):
         """Decode the table, split it and standardise, if so chosen."""
         options, path = self.options, raw_dir / self.files[0].name
         table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
-        names = table.columns.tolist()
-        values = np.column_stack([_numbers(table[c], options.levels.get(c), path) for c in names])
-        cut = split_by_seed(len(values), options, path, "rows")
-        scaling = self._scaling(values[cut["train"]], names, str(path))
-        scaled = values if scaling is None else scaling.of(values)
+        names: list[str] = table.columns.tolist()
+        values = {name: _numbers(table[name], options.levels.get(name), path) for name in names}
+        cut = split_by_seed(len(table), options, path, "rows")
+        train = cut["train"]
+        columns = {name: self._scaled(name, values[name], train, path) for name in names}
+        labels, scalings = None, dict[str, Scaling]()
+        if options.label:
+            labels = values[options.label].astype(np.int64)
+        elif options.conditions:
+            given, scalings["conditions"] = _side_by_side(columns, options.conditions)
+            labels = given.astype("<f4")
+        x, scaling = _side_by_side(columns, self.columns)
+        if isinstance(self.event, Levels):
+            x = x.astype(np.uint8)
+        else:
+            x, scalings["x"] = x.astype("<f4"), scaling
+        if not options.standardize or options.levels.keys() >= columns.keys():
+            scalings = {}
+        splits = SplitData(x, labels, scalings=scalings)
+        return {split: splits[cut[split]] for split in SPLITS}
+
+    def _scaled(
+        self, name: str, values: np.ndarray, train: np.ndarray, path: Path
+    ) -> tuple[np.ndarray, Scaling]:
+        """Return a column as numbers (N, width), and what it was standardised by, if it was."""
+        levels, values = self.options.levels.get(name), values[:, None]
+        if isinstance(levels, list) and name in self.options.conditions:
+            values = (values == np.arange(len(levels))).astype(np.float64)
+        scaling = Scaling(np.zeros(values.shape[1]), np.ones(values.shape[1]))
+        if levels is None and self.options.standardize:
+            scaling = fit_scaling(lambda: [values[train]], str(path), [name])
+        scaled = scaling.of(values)
         wide = np.abs(scaled) > np.finfo(np.float32).max
-        if wide.any():
-            row, column = divmod(int(wide.argmax()), len(names))
-            wanted = "numbers within float32 (set standardize: true, or name it in drop)"
-            require(False, f"{path}: column {names[column]!r}", wanted, values[row, column])
-        scalings = {} if scaling is None else self._scalings(scaling, names)
-        return {split: self._rows(scaled[cut[split]], names, scalings) for split in SPLITS}
+        wanted = "numbers within float32 (set standardize: true, or name it in drop)"
+        got = values[wide][0] if wide.any() else None
+        require(got is None, f"{path}: column {name!r}", wanted, got)
+        return scaled, scaling
 
-    def _scaling(self, train: np.ndarray, names: Sequence[str], where: str) -> Scaling | None:
-        """What standardises the columns of reals, if so chosen, and leaves the others."""
-        real = [name for name in names if name not in self.options.levels]
-        if not (self.options.standardize and real):
-            return None
-        places = [names.index(name) for name in real]
-        found = fit_scaling(lambda: [train[:, places]], where, real)
-        mean, deviation = np.zeros(len(names)), np.ones(len(names))
-        mean[places], deviation[places] = found.mean, found.deviation
-        return Scaling(mean, deviation)
 
-    def _scalings(self, scaling: Scaling, names: Sequence[str]) -> dict[str, Scaling]:
-        """How what is modelled and what is given were standardised, number by number."""
-        x = () if isinstance(self.event, Levels) else self.columns
-        found = {}
-        for role, columns in {"conditions": self.options.conditions, "x": x}.items():
-            places = [names.index(column) for column in columns]
-            widths = [self.options.width(column) for column in columns]
-            parts = (np.repeat(one[places], widths) for one in (scaling.mean, scaling.deviation))
-            if columns:
-                found[role] = Scaling(*parts)
-        return found
-
-    def _rows(
-        self, values: np.ndarray, names: Sequence[str], scalings: Mapping[str, Scaling]
-    ) -> SplitData:
-        x, labels = values[:, [names.index(name) for name in self.columns]], None
-        if self.options.label:
-            labels = values[:, names.index(self.options.label)].astype(np.int64)
-        elif self.options.conditions:
-            given = []
-            for name in self.options.conditions:
-                column, count = values[:, [names.index(name)]], self.options.levels.get(name)
-                is_names = isinstance(count, list)
-                given.append(column == np.arange(len(count)) if is_names else column)  # type: ignore[arg-type]
-            labels = np.concatenate(given, 1).astype("<f4")
-        dtype = np.uint8 if isinstance(self.event, Levels) else "<f4"
-        return SplitData(x.astype(dtype), labels, scalings=scalings)
+def _side_by_side(
+    columns: Mapping[str, tuple[np.ndarray, Scaling]], names: Sequence[str]
+) -> tuple[np.ndarray, Scaling]:
+    values, scalings = zip(*(columns[name] for name in names), strict=True)
+    mean, deviation = zip(*((one.mean, one.deviation) for one in scalings), strict=True)
+    return np.concatenate(values, 1), Scaling(np.concatenate(mean), np.concatenate(deviation))
 
 
 def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> np.ndarray:
@@ -302,7 +281,11 @@ def build(settings: Mapping[str, object]) -> Dataset:
         ),
         options=options,
         num_classes=len(count) if isinstance(count, list) else count,
-        condition_size=sum(map(options.width, options.conditions)) or None,
+        condition_size=sum(
+            len(levels) if isinstance(levels := options.levels.get(column), list) else 1
+            for column in options.conditions
+        )
+        or None,
         system_folders=(str(path.parent),),
         columns=tuple(columns),
     )
