@@ -24,6 +24,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
 
+from pipeline.artifacts import locks
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.repro.warm import warmed
@@ -54,7 +55,14 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of `python`
     variables = dict(os.environ) | {"PATH": path, paths.REPRO: str(os.getpid())}
     mlflow_store.configure()
-    _wait_for_others()
+    with locks.held(locks.path_of("repro"), "make repro", wait=True):
+        _wait_for_others()
+        _run_stale(targets, lanes, cpus, variables)
+
+
+def _run_stale(
+    targets: Sequence[str], lanes: int | None, cpus: int, variables: dict[str, str]
+) -> None:
     stale = stale_stages(targets)
     if CODE in stale:  # by which all would be, whatever its content turns out to be
         Stages({CODE: set()}, variables).run(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -138,21 +139,27 @@ def test_a_request_to_end_reaches_the_stages(project: Path, under_nohup: bool) -
 
 
 @pytest.mark.e2e
-def test_the_next_run_waits_for_what_a_killed_one_left(project: Path) -> None:
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_next_run_waits_for_another_and_for_what_a_killed_one_left(
+    project: Path, killed: bool
+) -> None:
     process = waiting(project)
-    (left,) = [
-        one
-        for one in psutil.Process(process.pid).children(recursive=True)
-        if "--single-item" in one.cmdline()
-    ]
-    process.kill()
-    process.communicate()
+    left = psutil.Process(process.pid).children(recursive=True)
+    (dvc,) = [one for one in left if "--single-item" in one.cmdline()]
+    if killed:
+        process.kill()
     again = start(project, "preprocess@a")
-    assert again.stdout is not None
-    line = again.stdout.readline()
-    assert line.startswith("waiting for ") and line.endswith(f"(process {left.pid})\n"), line
-    for one in [*left.children(recursive=True), left]:
+    stream = again.stdout if killed else again.stderr
+    assert stream is not None
+    line = stream.readline()
+    if killed:
+        assert line.startswith("waiting for ") and line.endswith(f"(process {dvc.pid})\n"), line
+    else:
+        said = r"warning: make repro: waits for another process of the same \(.*/repro.lock\)\n"
+        assert re.fullmatch(said, line), line
+    for one in [*dvc.children(recursive=True), dvc]:
         one.kill()
+    process.communicate()
     _, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
 
