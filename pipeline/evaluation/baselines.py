@@ -31,7 +31,7 @@ Libraries = dict[str, str | None]  # versions by name
 
 def write(dataset: str) -> Path:
     """Measure every codec on all test images, sounds or clips and write `codecs/<dataset>.json`."""
-    catalog.load_config(dataset)
+    catalog.load_settings(dataset)
     manifest = read_manifest(paths.shards(dataset))
     libraries, codecs = _measure(manifest)
     measured = CodecMeasurements(
@@ -78,7 +78,7 @@ def _of_images(dataset: str, event: Levels) -> list[CodecResult]:
 
 def _by_class(dataset: str, labels: np.ndarray | None) -> bool:
     if labels is None or labels.ndim != 1:
-        config = catalog.load_config(dataset)  # files of one's own are not read again for this
+        config = catalog.load_settings(dataset)  # files of one's own are not read again for this
         return "kind" not in config and catalog.get_dataset(config).by_class
     return labels[0] != labels[-1] and bool((np.diff(labels) >= 0).all())
 
@@ -92,7 +92,7 @@ def _of_clips(manifest: Manifest, event: Levels) -> list[CodecResult]:
 
 def _of_sounds(dataset: str, event: Levels, sound: Sound) -> list[CodecResult]:
     splits = [shard_reader.read_split(paths.shards(dataset), split) for split in catalog.SPLITS]
-    described = catalog.get_dataset(catalog.load_config(dataset))
+    described = catalog.get_dataset(catalog.load_settings(dataset))
     return measure_sounds(described, event, sound, *splits)
 
 

@@ -166,9 +166,9 @@ def version() -> str | None:
         return None
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build the dataset freeway."""
-    options = parse_options(FreewayOptions, NAME, config)
+    options = parse_options(FreewayOptions, NAME, settings)
     return Freeway(
         name=NAME,
         family=NAME,

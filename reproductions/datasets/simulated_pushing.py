@@ -161,9 +161,9 @@ def _version() -> str | None:
         return None
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build the dataset simulated_pushing."""
-    options = parse_options(SimulatedOptions, NAME, config)
+    options = parse_options(SimulatedOptions, NAME, settings)
     return SimulatedPushing(
         name=NAME,
         family=NAME,

@@ -199,7 +199,7 @@ def principal_components(splits: Mapping[str, np.ndarray], count: int) -> dict[s
 
 
 def _common(
-    name: str, config: Mapping[str, object], event: Event, note: str, options: type[OptionsT]
+    name: str, settings: Mapping[str, object], event: Event, note: str, options: type[OptionsT]
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -208,7 +208,7 @@ def _common(
         "unit": "nats" if isinstance(event, Binary) else "bits_per_dim",
         "files": (),
         "provenance": f"{PROVENANCE}{note}",
-        "options": parse_options(options, name, config),
+        "options": parse_options(options, name, settings),
     }
 
 
@@ -216,41 +216,41 @@ _SHAPE = (1, SIDE, SIDE)
 _LEVELS = Levels(NUM_LEVELS, _SHAPE)
 
 
-def _levels(config: Mapping[str, object]) -> Dataset:
-    return Digits(**_common("digits", config, _LEVELS, "", Options), num_classes=10)
+def _levels(settings: Mapping[str, object]) -> Dataset:
+    return Digits(**_common("digits", settings, _LEVELS, "", Options), num_classes=10)
 
 
-def _binary(config: Mapping[str, object]) -> Dataset:
+def _binary(settings: Mapping[str, object]) -> Dataset:
     note = f"; a pixel is 1 where its level is at least {THRESHOLD} of 16"
-    given = _common("digits_binary", config, Binary(_SHAPE), note, Options)
+    given = _common("digits_binary", settings, Binary(_SHAPE), note, Options)
     return BinaryDigits(**given, num_classes=10)
 
 
-def _dequantized(config: Mapping[str, object]) -> Dataset:
+def _dequantized(settings: Mapping[str, object]) -> Dataset:
     note = (
         f"; (level + u) / {NUM_LEVELS} with u uniform on [0, 1): in train by (seed, epoch, index) "
         "when read, in valid and test by one draw, seeds 1 and 2"
     )
     event = Real(_SHAPE, bin_width=1 / NUM_LEVELS)
     return NoisyDigits(
-        **_common("digits_dequantized", config, event, note, Options), num_classes=10
+        **_common("digits_dequantized", settings, event, note, Options), num_classes=10
     )
 
 
-def _pca(config: Mapping[str, object]) -> Dataset:
-    count = parse_options(PCAOptions, "digits_pca", config).components
+def _pca(settings: Mapping[str, object]) -> Dataset:
+    count = parse_options(PCAOptions, "digits_pca", settings).components
     note = (
         f"; with each image its first {count} principal components, fitted to the training split, "
         "of variance 1"
     )
-    given = _common("digits_pca", config, _LEVELS, note, PCAOptions)
+    given = _common("digits_pca", settings, _LEVELS, note, PCAOptions)
     return DescribedDigits(**given, condition_size=count)
 
 
-def _coarse(config: Mapping[str, object]) -> Dataset:
-    factor = parse_options(CoarseOptions, "digits_coarse", config).factor
+def _coarse(settings: Mapping[str, object]) -> Dataset:
+    factor = parse_options(CoarseOptions, "digits_coarse", settings).factor
     note = f"; with each image the means of its squares of {factor} x {factor} pixels"
-    given = _common("digits_coarse", config, _LEVELS, note, CoarseOptions)
+    given = _common("digits_coarse", settings, _LEVELS, note, CoarseOptions)
     return CoarseDigits(**given, condition_shape=(1, SIDE // factor, SIDE // factor))
 
 

@@ -344,10 +344,10 @@ def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
     return counts if len(set(counts)) > 1 else counts[0]
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind arrays; its files are read when they are decoded."""
-    name = str(config["name"])
-    options = parse_options(ArrayOptions, name, config)
+    name = str(settings["name"])
+    options = parse_options(ArrayOptions, name, settings)
     suffix = Path(options.path).suffix
     refuse_unless(suffix in (".npy", ".npz"), name, "path", "a .npy or .npz file", options.path)
     refuse_unless(bool(options.shape), name, "shape", "a list of integers >= 1", options.shape)

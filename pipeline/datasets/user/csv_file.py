@@ -270,14 +270,14 @@ def _delimiter(file: Path) -> str:
     return max(",;\t|", key=(line.splitlines() or [""])[0].count)
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`).
 
     Raises:
         UserError: for bad options, or a file that is missing or has no column left.
     """
-    name = str(config["name"])
-    options = parse_options(CsvOptions, name, columns_by_name(config))
+    name = str(settings["name"])
+    options = parse_options(CsvOptions, name, columns_by_name(settings))
     path = _path(name, options.path)
     names = read_names(path, options.delimiter, options.header)
     for column in options.drop:

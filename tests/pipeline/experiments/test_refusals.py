@@ -170,7 +170,7 @@ def test_files_of_datasets_are_their_own(conf: Path, text: str, message: str) ->
     (conf / "dataset" / "digits.yaml").write_text(text)
     write(yaml.safe_dump({"experiments": {"toy": ENTRY}}))
     with pytest.raises(UserError, match=message):
-        catalog.load_config("digits")
+        catalog.load_settings("digits")
     with pytest.raises(UserError, match="digits.yaml"):
         compose.load("toy")
 
