@@ -94,9 +94,7 @@ class CsvFile(UserDataset):
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the table, split it and standardise, if so chosen."""
         options, path = self.options, raw_dir / self.files[0].name
-        table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
-        names = table.columns.tolist()
-        values = np.column_stack([_numbers(table[c], options.levels.get(c), path) for c in names])
+        names, values = self._read(path)
         cut = split_by_seed(len(values), options, path, "rows")
         scaling = self._scaling(values[cut["train"]], names, str(path))
         scaled = values if scaling is None else scaling.of(values)
@@ -107,6 +105,19 @@ class CsvFile(UserDataset):
             require(False, f"{path}: column {names[column]!r}", wanted, values[row, column])
         scalings = {} if scaling is None else self._scalings(scaling, names)
         return {split: self._rows(scaled[cut[split]], names, scalings) for split in SPLITS}
+
+    def unscaled(self, path: Path) -> SplitData:
+        """Read all rows of a table, float64 in its own units."""
+        names, values = self._read(path)
+        return SplitData(*self._roles(values, names))
+
+    def _read(self, path: Path) -> tuple[list[str], np.ndarray]:
+        """Read the names and the numbers of the columns that are not dropped."""
+        options = self.options
+        table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
+        names = table.columns.tolist()
+        columns = [_numbers(table[name], options.levels.get(name), path) for name in names]
+        return names, np.column_stack(columns)
 
     def _scaling(self, train: np.ndarray, names: Sequence[str], where: str) -> Scaling | None:
         """What standardises the columns of reals, if so chosen, and leaves the others."""
@@ -134,6 +145,16 @@ class CsvFile(UserDataset):
     def _rows(
         self, values: np.ndarray, names: Sequence[str], scalings: Mapping[str, Scaling]
     ) -> SplitData:
+        x, labels = self._roles(values, names)
+        if self.options.conditions and labels is not None:
+            labels = labels.astype("<f4")
+        dtype = np.uint8 if isinstance(self.event, Levels) else "<f4"
+        return SplitData(x.astype(dtype), labels, scalings=scalings)
+
+    def _roles(
+        self, values: np.ndarray, names: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Choose what is modelled and what is given."""
         x, labels = values[:, [names.index(name) for name in self.columns]], None
         if self.options.label:
             labels = values[:, names.index(self.options.label)].astype(np.int64)
@@ -143,9 +164,15 @@ class CsvFile(UserDataset):
                 column, count = values[:, [names.index(name)]], self.options.levels.get(name)
                 is_names = isinstance(count, list)
                 given.append(column == np.arange(len(count)) if is_names else column)  # type: ignore[arg-type]
-            labels = np.concatenate(given, 1).astype("<f4")
-        dtype = np.uint8 if isinstance(self.event, Levels) else "<f4"
-        return SplitData(x.astype(dtype), labels, scalings=scalings)
+            labels = np.concatenate(given, 1)
+        return x, labels
+
+
+def read_numbers(path: Path) -> np.ndarray:
+    """Read a table of numbers alone, with a header or without, (rows, columns) float64."""
+    found = guess(path.name, str(path.absolute()), {"levels": {}})
+    table = read_table(path, str(found["delimiter"]), bool(found["header"]))
+    return np.column_stack([_numbers(table[name], None, path) for name in table.columns])
 
 
 def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> np.ndarray:
