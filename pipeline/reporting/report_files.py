@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 def write(dataset: str) -> Path:
     """Write `reports/<dataset>/`, `curves/<dataset>.csv` and the index of all reports."""
+    from plotly.offline import get_plotlyjs
+
     from pipeline.reporting import report_page  # matplotlib takes long to import
 
     report = build_report(dataset)
@@ -29,6 +31,7 @@ def write(dataset: str) -> Path:
         "table.md": tables.markdown(report, frame),
         "table.csv": numbers.csv_text(frame),
         "report.html": report_page.render(report, frame),
+        "plotly.min.js": get_plotlyjs(),
         reading.MADE_OF: reading.hashes(_read_by(dataset)),
     }
     output = artifact.report(dataset)
