@@ -176,10 +176,10 @@ def _of_arrays(path: Path) -> SplitData:
 
 def _of_table(path: Path, trained: TrainedModel) -> SplitData:
     """Read a table as that of the training was, or else as one of numbers alone."""
-    described = _described(trained)
+    described, file = _described(trained), str(path.absolute())
     if described.get("kind") != "csv":
-        return SplitData(csv_file.read_numbers(path))
-    table = csv_file.build({**described, "path": str(path.absolute())})
+        described = {"name": path.stem, **csv_file.guess(path.stem, file, {"levels": {}})}
+    table = csv_file.build({**described, "path": file})
     assert isinstance(table, csv_file.CsvFile)
     return table.unscaled(path)
 

@@ -109,7 +109,7 @@ class CsvFile(UserDataset):
     def unscaled(self, path: Path) -> SplitData:
         """Read all rows of a table, float64 in its own units."""
         names, values = self._read(path)
-        return SplitData(*self._roles(values, names))
+        return self._rows(values, names, {}, "<f8")
 
     def _read(self, path: Path) -> tuple[list[str], np.ndarray]:
         """Read the names and the numbers of the columns that are not dropped."""
@@ -143,18 +143,9 @@ class CsvFile(UserDataset):
         return found
 
     def _rows(
-        self, values: np.ndarray, names: Sequence[str], scalings: Mapping[str, Scaling]
-    ) -> SplitData:
-        x, labels = self._roles(values, names)
-        if self.options.conditions and labels is not None:
-            labels = labels.astype("<f4")
-        dtype = np.uint8 if isinstance(self.event, Levels) else "<f4"
-        return SplitData(x.astype(dtype), labels, scalings=scalings)
-
-    def _roles(
-        self, values: np.ndarray, names: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Choose what is modelled and what is given."""
+        self, values: np.ndarray, names: Sequence[str], scalings: Mapping[str, Scaling],
+        real: str = "<f4",
+    ) -> SplitData:  # fmt: skip
         x, labels = values[:, [names.index(name) for name in self.columns]], None
         if self.options.label:
             labels = values[:, names.index(self.options.label)].astype(np.int64)
@@ -164,15 +155,9 @@ class CsvFile(UserDataset):
                 column, count = values[:, [names.index(name)]], self.options.levels.get(name)
                 is_names = isinstance(count, list)
                 given.append(column == np.arange(len(count)) if is_names else column)  # type: ignore[arg-type]
-            labels = np.concatenate(given, 1)
-        return x, labels
-
-
-def read_numbers(path: Path) -> np.ndarray:
-    """Read a table of numbers alone, with a header or without, (rows, columns) float64."""
-    found = guess(path.name, str(path.absolute()), {"levels": {}})
-    table = read_table(path, str(found["delimiter"]), bool(found["header"]))
-    return np.column_stack([_numbers(table[name], None, path) for name in table.columns])
+            labels = np.concatenate(given, 1).astype(real)
+        dtype = np.uint8 if isinstance(self.event, Levels) else real
+        return SplitData(x.astype(dtype), labels, scalings=scalings)
 
 
 def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> np.ndarray:
