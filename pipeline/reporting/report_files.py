@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.artifacts import artifact
+from pipeline.artifacts.artifact import CODECS
 from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
 from pipeline.evaluation import reading
@@ -47,7 +48,7 @@ def write(dataset: str) -> Path:
 def _read_by(dataset: str) -> list[Path]:
     """Return the files of numbers that a report reads."""
     measured = [folder / "metrics.json" for folder in reading.evaluations(dataset)]
-    return [paths.codecs(dataset), *measured, *use_records.files(dataset)]
+    return [paths.codecs(dataset) / CODECS.main, *measured, *use_records.files(dataset)]
 
 
 def _write_curves(report: Report) -> None:

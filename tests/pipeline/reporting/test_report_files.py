@@ -201,7 +201,8 @@ def test_the_stage_writes_all_files_and_shows_them(files, monkeypatch, capsys):
     lines = Path("reports/binarized_mnist/made_of.txt").read_text().splitlines()
     measured = sorted(Path("evaluation/binarized_mnist").glob("*/metrics.json"))
     assert lines == [
-        f"{sha256_of(path)}  {path}" for path in [Path("codecs/binarized_mnist.json"), *measured]
+        f"{sha256_of(path)}  {path}"
+        for path in [Path("codecs/binarized_mnist/codecs.json"), *measured]
     ]
     monkeypatch.setattr(sys, "argv", ["report", "--show"])
     stage.main()
