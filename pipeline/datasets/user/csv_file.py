@@ -10,6 +10,7 @@ row's. `fetch` copies the file, so that a changed one is noticed at `preprocess`
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -78,53 +79,60 @@ class CsvFile(UserDataset):
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the table, split it and standardise, if so chosen."""
-        options, path = self.options, raw_dir / self.files[0].name
+        path = raw_dir / self.files[0].name
+        columns = self._read(path)
+        cut = split_by_seed(len(columns[self.columns[0]]), self.options, path, "rows")
+        scalings, scaled = dict[str, Scaling](), dict[str, np.ndarray]()
+        for name, values in columns.items():
+            scalings[name] = self._scaling(name, values[cut["train"]], str(path))
+            scaled[name] = scalings[name].of(values)
+            wide = np.abs(scaled[name]) > np.finfo(np.float32).max
+            wanted = "numbers within float32 (set standardize: true, or name it in drop)"
+            got = values[wide][0] if wide.any() else None
+            require(got is None, f"{path}: column {name!r}", wanted, got)
+        roles: dict[str, Sequence[str]] = {"conditions": self.options.conditions}
+        roles |= {} if isinstance(self.event, Levels) else {"x": self.columns}
+        by_role = {
+            role: Scaling(
+                np.concatenate([scalings[name].mean for name in names]),
+                np.concatenate([scalings[name].deviation for name in names]),
+            )
+            for role, names in roles.items()
+            if names and self.options.standardize and columns.keys() - self.options.levels.keys()
+        }
+        rows = dataclasses.replace(self._rows(scaled), scalings=by_role)
+        return {split: rows[cut[split]] for split in SPLITS}
+
+    def unscaled(self, path: Path) -> SplitData:
+        """Read all rows of a table, float64 in its own units."""
+        return self._rows(self._read(path), "<f8")
+
+    def _read(self, path: Path) -> dict[str, np.ndarray]:
+        """Read the columns that are not dropped, (N, 1), or (N, names) of names that are given."""
+        options, columns = self.options, dict[str, np.ndarray]()
         table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
-        names: list[str] = table.columns.tolist()
-        values = {name: _numbers(table[name], options.levels.get(name), path) for name in names}
-        cut = split_by_seed(len(table), options, path, "rows")
-        train = cut["train"]
-        columns = {name: self._scaled(name, values[name], train, path) for name in names}
-        labels, scalings = None, dict[str, Scaling]()
-        if options.label:
-            labels = values[options.label].astype(np.int64)
-        elif options.conditions:
-            given, scalings["conditions"] = _side_by_side(columns, options.conditions)
-            labels = given.astype("<f4")
-        x, scaling = _side_by_side(columns, self.columns)
-        if isinstance(self.event, Levels):
-            x = x.astype(np.uint8)
-        else:
-            x, scalings["x"] = x.astype("<f4"), scaling
-        if not options.standardize or options.levels.keys() >= columns.keys():
-            scalings = {}
-        splits = SplitData(x, labels, scalings=scalings)
-        return {split: splits[cut[split]] for split in SPLITS}
+        for name in table.columns.tolist():
+            levels = options.levels.get(name)
+            columns[name] = _numbers(table[name], levels, path)[:, None]
+            if isinstance(levels, list) and name in options.conditions:
+                columns[name] = (columns[name] == np.arange(len(levels))).astype(np.float64)
+        return columns
 
-    def _scaled(
-        self, name: str, values: np.ndarray, train: np.ndarray, path: Path
-    ) -> tuple[np.ndarray, Scaling]:
-        """Return a column as numbers (N, width), and what it was standardised by, if it was."""
-        levels, values = self.options.levels.get(name), values[:, None]
-        if isinstance(levels, list) and name in self.options.conditions:
-            values = (values == np.arange(len(levels))).astype(np.float64)
-        scaling = Scaling(np.zeros(values.shape[1]), np.ones(values.shape[1]))
-        if levels is None and self.options.standardize:
-            scaling = fit_scaling(lambda: [values[train]], str(path), [name])
-        scaled = scaling.of(values)
-        wide = np.abs(scaled) > np.finfo(np.float32).max
-        wanted = "numbers within float32 (set standardize: true, or name it in drop)"
-        got = values[wide][0] if wide.any() else None
-        require(got is None, f"{path}: column {name!r}", wanted, got)
-        return scaled, scaling
+    def _scaling(self, name: str, train: np.ndarray, where: str) -> Scaling:
+        """What standardises a column of reals, if so chosen, and leaves others as they are."""
+        if self.options.standardize and name not in self.options.levels:
+            return fit_scaling(lambda: [train], where, [name])
+        return Scaling(np.zeros(train.shape[1]), np.ones(train.shape[1]))
 
-
-def _side_by_side(
-    columns: Mapping[str, tuple[np.ndarray, Scaling]], names: Sequence[str]
-) -> tuple[np.ndarray, Scaling]:
-    values, scalings = zip(*(columns[name] for name in names), strict=True)
-    mean, deviation = zip(*((one.mean, one.deviation) for one in scalings), strict=True)
-    return np.concatenate(values, 1), Scaling(np.concatenate(mean), np.concatenate(deviation))
+    def _rows(self, columns: Mapping[str, np.ndarray], real: str = "<f4") -> SplitData:
+        labels, dtype = None, np.uint8 if isinstance(self.event, Levels) else real
+        if self.options.label:
+            labels = columns[self.options.label][:, 0].astype(np.int64)
+        elif self.options.conditions:
+            given = [columns[name] for name in self.options.conditions]
+            labels = np.concatenate(given, 1).astype(real)
+        x = np.concatenate([columns[name] for name in self.columns], 1)
+        return SplitData(x.astype(dtype), labels)
 
 
 def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> np.ndarray:
