@@ -17,7 +17,12 @@ from pipeline.experiments.schema import ExperimentConfig, TrainerConfig, member_
 from pipeline.training.resolved import resolve
 from pipeline.training.saved_models import TrainedModel
 
-TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the weights
+TRAINED = (
+    "dataset",
+    "model",
+    "trainer",
+    "initial_weights_sha256",
+)  # what of config.yaml decides the weights
 
 
 def check(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -> None:
@@ -38,6 +43,8 @@ def check(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -
     found = _described(trained)
     if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
         found["trainer.precision"] = "auto"  # which is either of the others
+    if "initial_weights_sha256" not in wanted:  # the file is not here any more
+        found.pop("initial_weights_sha256", None)
     passed_over = {f"dataset.{option}" for option in NOT_HASHED}
     passed_over |= {key for key in wanted.keys() - found if key.startswith("dataset.")}  # newer
     for key in sorted((wanted.keys() | found) - passed_over):

@@ -100,6 +100,9 @@ class TrainerConfig:
         train_rows: rows of the training split that are learned from, its first ones as they are
             stored, where it is shuffled whole and not of sounds; null is all. No random subset:
             folders of images are stored class by class, of which the first rows have few.
+        initial_weights: what training starts from instead of random weights: the folder of a model
+            (`models/...`, `results/...`, or one that `arcore.save` wrote) or a .safetensors file,
+            of the same architecture; null is random. A resumed training ignores it.
     """
 
     max_epochs: Count = 20
@@ -118,6 +121,7 @@ class TrainerConfig:
     shuffle_rows: Count = 262_144
     window: Count | None = None
     train_rows: Count | None = None
+    initial_weights: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -237,16 +241,19 @@ class ExperimentConfig:
             del decisive["mixture"]
         if not self.pooled:
             del decisive["pooled"]
-        if self.trainer.train_rows is None:  # as in the records of before there was such a thing
-            del decisive["trainer"]["train_rows"]
+        for name in ("train_rows", "initial_weights"):  # as in records of before there were such
+            if not decisive["trainer"][name]:
+                del decisive["trainer"][name]
         plain: dict[str, object] = json.loads(json.dumps(decisive))
         return plain
 
-    def config_hash(self, dataset_sha256: str) -> str:
+    def config_hash(self, dataset_sha256: str, initial_sha256: str | None = None) -> str:
         """Return a hash of what decides the trained weights: name, data, model and trainer."""
         decisive = {key: value for key, value in self.to_dict().items() if key != "evaluation"}
         decisive["dataset"] = {k: v for k, v in self.dataset.items() if k not in NOT_HASHED}
         decisive["dataset_sha256"] = dataset_sha256
+        if initial_sha256 is not None:
+            decisive["initial_weights_sha256"] = initial_sha256
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

@@ -120,6 +120,8 @@ class Search:
         if "validate_members" not in stated:
             plain["trainer"] |= derived["trainer"]
         trainer = schema.build(schema.TrainerConfig, plain["trainer"], "trainer")
+        weights = trainer.initial_weights
+        require(not weights, "trainer.initial_weights", "null for a search", weights)
         count = derived["evaluation"]["num_members"]
         evaluation = dataclasses.replace(self.base.evaluation, num_members=count)
         return dataclasses.replace(

@@ -36,7 +36,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
-from pipeline.training import checkpoints
+from pipeline.training import checkpoints, initial_weights
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.training_records import (
@@ -99,6 +99,7 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
     require(not config.mixture, "experiment", wanted, config.name)
     resolved = resolve(config, read_manifest(paths.shards(config.dataset["name"])))
+    initial_weights.check(config.trainer, resolved.initial_sha256, resolved.build())
     output = artifact.model(config.name, config.dataset["name"])
     folder = f"{config.name}-{resolved.config_hash[:12]}"
     work = storage.join(storage_of(config.cluster), "train"), folder
@@ -175,7 +176,7 @@ def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
         raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
 
 
-def _fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
+def _fit(cluster: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
     """Train a job, whose storage every node reaches, with restarts; return how it ended.
 
     In a thread, since in the main one Ray Train replaces our handler of Ctrl-C.
@@ -184,7 +185,7 @@ def _fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
 
     from pipeline.cluster.network_interface import ByAddress
 
-    workers, patience = _num_workers(config)
+    workers, patience = _num_workers(cluster)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
     filesystem, path = storage.filesystem(job.checkpoints)
     variables = worker_variables() | {"OMP_NUM_THREADS": str(job.threads)}
@@ -194,14 +195,14 @@ def _fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
         torch_config=ByAddress(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
-            use_gpu=config.use_gpu,
-            resources_per_worker={"CPU": job.threads} | ({"GPU": 1} if config.use_gpu else {}),
+            use_gpu=cluster.use_gpu,
+            resources_per_worker={"CPU": job.threads} | ({"GPU": 1} if cluster.use_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
             name=FOLDER,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
             worker_runtime_env={"env_vars": variables},
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
@@ -210,13 +211,13 @@ def _fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
     return outcome
 
 
-def _num_workers(config: ClusterConfig) -> tuple[int | tuple[int, int], int]:
+def _num_workers(cluster: ClusterConfig) -> tuple[int | tuple[int, int], int]:
     """Return the workers that Ray Train starts, or a range of them, and how long it waits."""
-    workers = connection.num_workers(config)
-    if config.min_workers is None or config.min_workers >= workers:
+    workers = connection.num_workers(cluster)
+    if cluster.min_workers is None or cluster.min_workers >= workers:
         return workers, START_SECONDS
     # Ray counts the workers that fit once, then waits; a node just lost may still have counted.
-    return (config.min_workers, workers), ELASTIC_SECONDS
+    return (cluster.min_workers, workers), ELASTIC_SECONDS
 
 
 def worker_variables() -> dict[str, str]:
@@ -253,6 +254,10 @@ def make_job(
         trainer=config.trainer,
         shards=shards,
         dataset_sha256=resolved.dataset_sha256,
+        initial_weights=initial_weights.publish(
+            config.cluster, config.trainer, resolved.initial_sha256
+        ),
+        initial_sha256=resolved.initial_sha256,
         run_id=run_id,
         checkpoints=place,
         threads=threads,
@@ -302,6 +307,8 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
         commit=run.commit,
         epoch_seconds=[row.seconds for row in progress.history],
         weights_sha256=sha256_of(checkpoint / "best.safetensors"),
+        initial_weights=run.config.trainer.initial_weights or None,
+        initial_weights_sha256=run.resolved.initial_sha256,
     )
     output = artifact.model(run.config.name, run.config.dataset["name"])
     with writing(output, storage=shared_storage(run.config.cluster)) as folder:
@@ -310,8 +317,8 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
         last = averaged if averaged.exists() else checkpoint / "last.safetensors"
         shutil.copyfile(last, folder / "last.safetensors")
         saving.write_config(run.resolved.build(), folder)
-        config = yaml.safe_dump(run.resolved.to_dict(), sort_keys=False)
-        (folder / "config.yaml").write_text(config, encoding="utf-8")
+        content = yaml.safe_dump(run.resolved.to_dict(), sort_keys=False)
+        (folder / "config.yaml").write_text(content, encoding="utf-8")
         with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()

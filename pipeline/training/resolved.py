@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -19,6 +19,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.options import NOT_AFFECTING_ROWS, PLACES
 from pipeline.experiments.schema import ExperimentConfig
+from pipeline.training import initial_weights
 
 DTYPES = {
     "float32": torch.float32,
@@ -36,11 +37,12 @@ class ResolvedConfig:
     model: Mapping[str, object]
     event: Event
     dataset_sha256: str
+    initial_sha256: str | None = None  # of the weights that training starts from
 
     @property
     def config_hash(self) -> str:
         """The hash of all that decides the trained weights."""
-        return self.experiment.config_hash(self.dataset_sha256)
+        return self.experiment.config_hash(self.dataset_sha256, self.initial_sha256)
 
     def build(self) -> AutoregressiveModel:
         """Build the model without memory, of the dtype that its weights have."""
@@ -50,12 +52,15 @@ class ResolvedConfig:
 
     def to_dict(self) -> dict[str, object]:
         """Return the content of config.yaml, as plain types."""
-        return self.experiment.to_dict() | {
+        described = self.experiment.to_dict() | {
             "base": self.experiment.base,
             "model": dict(self.model),
             "event": events.to_dict(self.event),
             "dataset_sha256": self.dataset_sha256,
         }
+        if self.initial_sha256 is not None:
+            described["initial_weights_sha256"] = self.initial_sha256
+        return described
 
 
 def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
@@ -67,7 +72,7 @@ def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
             where frames are given, or members that it does not have.
     """
     check_shards(config, manifest)
-    return fit(config, manifest)
+    return replace(fit(config, manifest), initial_sha256=initial_weights.sha256_of(config.trainer))
 
 
 def fit(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
@@ -122,7 +127,7 @@ def check_shards(config: ExperimentConfig, manifest: Manifest) -> None:
         asked, made = config.dataset.get(key), found.get(key)
         if asked is None or (made is not None and _place(asked) == _place(made)):
             continue
-        if asked != catalog.load_config(str(config.dataset["name"])).get(key):
+        if asked != catalog.load_settings(str(config.dataset["name"])).get(key):
             got = "those that do not say" if made is None else f"those made of {made!r}"
             raise _other_shards(config.dataset, key, f"of {asked!r}", got)
 
@@ -134,7 +139,7 @@ def _place(given: object) -> str:
 def _other_shards(dataset: Mapping[str, object], key: str, expected: str, got: str) -> UserError:
     """Return the error that names an option and the command that makes shards with all of them."""
     name = str(dataset["name"])
-    filed = catalog.load_config(name)
+    filed = catalog.load_settings(name)
     given = {key: value for key, value in dataset.items() if filed.get(key) != value}
     texts = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in given.items())
     command = " ".join(["python -m stages.preprocess", name, *map(shlex.quote, texts)])

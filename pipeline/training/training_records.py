@@ -32,6 +32,7 @@ class TrainingJob:
         model: its name and all its hyperparameters.
         shards: folder or URI of the shards, as this worker reaches it.
         dataset_sha256: of the shards that the job was made for; others are refused. None for any.
+        initial_weights: path or URI of the weights to start from, with their hash; None for none.
         run_id: the MLflow run that rank 0 logs to; None for none.
         checkpoints: folder or URI of this training's checkpoints.
         checkpoint_seconds: longest time between two checkpoints.
@@ -45,6 +46,8 @@ class TrainingJob:
     shards: str
     dataset_sha256: str | None = None
     code_sha256: str | None = None
+    initial_weights: str | None = None
+    initial_sha256: str | None = None
     run_id: str | None = None
     checkpoints: str = ""
     threads: int = 1
@@ -221,6 +224,7 @@ class TrainingRecord(Record):
         epoch_seconds: of training up to the end of each epoch, as long as history.csv.
         weights_sha256: of the file model.safetensors; older records have none.
         precision: of the steps, auto being resolved; older records have none.
+        initial_weights: path of the weights that it started from, with their hash, if any.
     """
 
     experiment: str
@@ -236,6 +240,8 @@ class TrainingRecord(Record):
     epoch_seconds: list[float] = dataclasses.field(default_factory=list)
     weights_sha256: str | None = None
     precision: str | None = None
+    initial_weights: str | None = left_out(None)
+    initial_weights_sha256: str | None = left_out(None)
 
     @classmethod
     def of(cls, folder: Path) -> TrainingRecord | None:

@@ -29,7 +29,7 @@ from pipeline.data.loading import open_split
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
 from pipeline.tracking.run_logger import RunLogger
-from pipeline.training import checkpoints, validation
+from pipeline.training import checkpoints, initial_weights, validation
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
 from pipeline.training.denormals import flushed_denormals
@@ -52,12 +52,12 @@ CHECK_EVERY = 50  # steps between the exchanges in which workers agree to go on
 SAVE, STOP = 1, 2  # what rank 0 may request between two steps
 
 
-def train_worker(config: dict[str, TrainingJob]) -> TrainingOutcome:
+def train_worker(given: dict[str, TrainingJob]) -> TrainingOutcome:
     """Train the `job` of a configuration as a worker of Ray Train."""
     import ray.train.torch
 
     logging.getLogger().setLevel(logging.WARNING)
-    job, context = config["job"], ray.train.get_context()
+    job, context = given["job"], ray.train.get_context()
     stop = CheckpointStore(job.checkpoints).stop_requested
     rank, world = context.get_world_rank(), context.get_world_size()
     return run_job(job, Session(rank, world, ray.train.torch.get_device(), stop))
@@ -223,6 +223,10 @@ class Worker:
         if damage is not None:
             kind = SiteError if isinstance(damage, SiteError | OSError) else UserError
             raise kind(f"no checkpoint is whole; the oldest: {one_line(damage)}")
+        if self.job.initial_weights is not None:
+            models = {self.model, self.learner.evaluated}
+            initial_weights.load(self.job.initial_weights, self.job.initial_sha256, *models)
+            self.best = checkpoints.weights_of(self.model)
         return False
 
     # -- the loop

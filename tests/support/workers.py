@@ -41,6 +41,7 @@ class Worker:
         self.stop_at: int | None = None
         self.checkpoint_seconds = 600.0
         self.code_sha256: str | None = None
+        self.initial: tuple[str, str] | None = None  # weights to start from, and their hash
         self.progress: Any = None
         self.outcome: TrainingOutcome | None = None
 
@@ -69,6 +70,8 @@ class Worker:
             model=model if model and "name" in model else DEFAULT_MODEL | (model or {}),
             trainer=build(TrainerConfig, {"max_epochs": 4, "batch_size": 16} | trainer, "trainer"),
             shards=str(self.data),
+            initial_weights=self.initial and self.initial[0],
+            initial_sha256=self.initial and self.initial[1],
             checkpoints=str(self.place),
             checkpoint_seconds=self.checkpoint_seconds,
         )
