@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -307,6 +308,15 @@ def test_sum_is_checked_once_a_process_unless_the_file_changes(
     path = written / "valid-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes() + b"0")
     with pytest.raises(UserError, match="valid-00000-of-00001.parquet: corrupt shard"):
+        shard_reader.read_split(written, "valid")
+
+
+def test_memory_that_runs_out_is_no_damage(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 4194304 failed")
+
+    monkeypatch.setattr(shard_reader, "_read_piece", fails)
+    with pytest.raises(MemoryError, match="malloc of size"):
         shard_reader.read_split(written, "valid")
 
 
