@@ -42,6 +42,7 @@ def system_error(number: int, path: str | None = "models/x") -> OSError:
             for path, where in (("models/x", "models/x"), (None, "an output"))
         ),
         (MemoryError(), MEMORY),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), MEMORY),
         (RuntimeError("[enforce fail] CPUAllocator: can't allocate memory: 9 bytes"), MEMORY),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), MEMORY),
         (RuntimeError("CUDA error: out of memory"), MEMORY),
