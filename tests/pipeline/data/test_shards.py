@@ -151,6 +151,7 @@ def test_content_hash_ignores_how_rows_are_cut_but_not_rows(tmp_path: Path, writ
     splits = toy_splits(dataset)
     cut = read_manifest(preprocessing.write(dataset, splits, tmp_path / "cut"))
     sha256 = read_manifest(written).sha256
+    assert sha256 == "97c4d6670fb51500d8d7774938658cdc84b10d55d6d1f27ea42d3c8d6360ec9c"
     assert cut.sha256 == sha256 and len(cut.splits["train"].shards) == 50
     labels = splits["valid"].labels
     assert labels is not None
