@@ -15,7 +15,7 @@ from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
 from pipeline.core.errors import UserError
-from pipeline.core.records import Record, left_out, read_object
+from pipeline.core.records import Record, left_out
 from pipeline.experiments.schema import TrainerConfig, build
 
 BEST = "best_valid_nats"  # the names by which Ray Tune compares reports
@@ -252,15 +252,6 @@ class TrainingRecord(Record):
         """
         found = read_origin(folder, MODEL)
         return None if found is None else cls.from_dict(found, str(folder / MODEL.origin))
-
-    @classmethod
-    def read(cls, path: Path) -> TrainingRecord:
-        """Read training.json.
-
-        Raises:
-            UserError: naming the file, if there is none, or it is damaged.
-        """
-        return cls.from_dict(read_object(path), str(path))
 
 
 def read_history(path: Path) -> list[Mapping[str, str]]:
