@@ -10,27 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 from pipeline.core.errors import SiteError
 from pipeline.search import callback, spec
 from pipeline.search.callback import TrialLogger
-from pipeline.search.trials import TrialRecord, TrialRecords, checkpoints_of
+from pipeline.search.trials import TrialRecords, checkpoints_of
 from pipeline.tracking import mlflow_store
-from pipeline.training.training_records import EpochRecord
-
-VALUES = {"model.ordering": "raster"}
-ENTRY: dict[str, Any] = {
-    "dataset": "digits_binary",
-    "model": "made",
-    "space": {"model.ordering": {"choice": ["raster", "snake"]}},
-    "num_trials": 3,
-    "time_budget_minutes": 1,
-}
-EPOCH = EpochRecord(
-    epoch=1, step=1, seconds=1.0, learning_rate=0.1, train_nats=9.0, valid_nats=9.0,
-    best_valid_nats=9.0,
-)  # fmt: skip
+from tests.support.searches import ENTRY, EPOCH, record  # noqa: F401
 
 
 def trial_of(number: int, **shown: object) -> Any:
@@ -41,14 +27,8 @@ def trial_of(number: int, **shown: object) -> Any:
 
 
 @pytest.fixture
-def records(workdir: Path) -> TrialRecords:
-    params = {"experiments": {}, "searches": {"toy": ENTRY}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-    return TrialRecords(spec.load_search("toy"), str(workdir / "kept"))
-
-
-def record(number: int, status: str, **changes: Any) -> TrialRecord:
-    return TrialRecord(number=number, status=status, values=VALUES, **changes)
+def records(load, workdir: Path) -> TrialRecords:
+    return TrialRecords(load(num_trials=3, time_budget_minutes=1), str(workdir / "kept"))
 
 
 def logger_of(records: TrialRecords) -> TrialLogger:
@@ -75,8 +55,8 @@ def test_a_time_budget_ends_what_an_earlier_start_left(
     records: TrialRecords, seconds: float, status: str
 ) -> None:
     """Else each rerun would ask for one more."""
-    records.keep(record(1, "finished", history=(EPOCH,)))
-    records.keep(record(2, "unfinished", history=(EPOCH,)))
+    records.keep(record(1, "finished", EPOCH))
+    records.keep(record(2, "unfinished", EPOCH))
     logger = logger_of(records)
     logger.began = time.monotonic() - seconds
     logger.on_experiment_end([])
@@ -100,7 +80,7 @@ def test_trials_that_are_interrupted_late_are_no_ended_ones(records: TrialRecord
 def test_the_best_of_failed_trials_is_none(records: TrialRecords) -> None:
     records.keep(record(1, "failed", problem="it is NaN"))
     assert logger_of(records).best() == "none is valid yet"
-    records.keep(record(2, "finished", history=(EPOCH,)))
+    records.keep(record(2, "finished", EPOCH))
     assert logger_of(records).best() == "best 9.000 (trial 2)"
 
 
@@ -145,11 +125,11 @@ def test_trials_get_their_runs_once(
     run = run_of(records, parent)
     with monkeypatch.context() as away:
         away.setattr(mlflow_store, "client", raising(OSError("away")))
-        assert not callback.log_runs(run, [record(1, "finished", history=(EPOCH,))])
+        assert not callback.log_runs(run, [record(1, "finished", EPOCH)])
     table = [
-        record(1, "finished", history=(EPOCH,)),
+        record(1, "finished", EPOCH),
         record(2, "failed", problem="it is NaN"),
-        record(3, "unfinished", history=(EPOCH,)),
+        record(3, "unfinished", EPOCH),
     ]
     killed = mlflow_store.start_run("arcore-toy", "toy trial 1", f"hash:{parent}:1", {}, {})
     assert callback.log_runs(run, table) and callback.log_runs(run, table)

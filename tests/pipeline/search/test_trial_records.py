@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.search import spec
@@ -31,16 +30,6 @@ ENTRY: dict[str, Any] = {
     "num_trials": 24,
 }
 GRID = {"space": {"model.ordering": {"grid": ["raster", "snake"]}, RATE: {"uniform": [0.1, 1]}}}
-
-
-@pytest.fixture
-def load(workdir):
-    def load(**changes: Any) -> spec.Search:
-        params = {"experiments": {}, "searches": {"toy": ENTRY | changes}}
-        Path("params.yaml").write_text(yaml.safe_dump(params))
-        return spec.load_search("toy")
-
-    return load
 
 
 FAILURE = [{TIME: 1, BEST: math.inf, "problem": "NaN"}]
