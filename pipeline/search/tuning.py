@@ -93,7 +93,6 @@ def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
             _fit(run, records, resources)
             table = records.all()
             _require_ended(run, table, begun.seconds)
-            _require_no_fault(run, table)
             out = _write(run, table, begun)
             RunLogger(run.run_id).finish("FINISHED")
     storage.discard(run.place)
@@ -124,7 +123,10 @@ def _environment() -> dict[str, str]:
 
 
 def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> None:
-    """Check that all trials ended, or that the time budget did, on the shards that are there."""
+    """Check that all trials ended, or the time budget did, on the shards that are there.
+
+    No trial may have failed because of storage, shards, hosts or code: a rerun tries those again.
+    """
     search = run.search
     shards = paths.shards(run.manifest.dataset)
     if read_manifest(shards).sha256 != run.manifest.sha256:
@@ -140,14 +142,10 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
             f"{search.name}: interrupted with {ended} of {search.total} trials ended, which are "
             "kept; rerun to go on"
         )
-
-
-def _require_no_fault(run: SearchRun, records: Sequence[TrialRecord]) -> None:
-    """Check that no trial failed because of storage, shards, hosts or code; a rerun tries those."""
-    faults = [record.problem for record in records if record.lost and SITE.search(record.problem)]
+    faults = [record.problem for record in table if record.lost and SITE.search(record.problem)]
     if faults:
         raise Interrupted(
-            f"{run.search.name}: {len(faults)} of {len(records)} trials met a fault that is not "
+            f"{search.name}: {len(faults)} of {len(table)} trials met a fault that is not "
             f"theirs; the others are kept, rerun to try those again: {faults[-1]}"
         )
 
