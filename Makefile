@@ -28,10 +28,10 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro reproductions locked test test-quick test-slow test-browser test-cluster lint format ui submit bench results tables audit lock clean
+.PHONY: help install repro reproductions locked test test-quick test-slow test-browser test-cluster lint format docs ui submit bench results tables audit lock image-lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -43,6 +43,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(VENV)/.benchmarks: $(STAMP)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'
+	@touch $@
+
+$(VENV)/.docs: $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 install: $(STAMP)  ## make .venv with everything in it
@@ -89,6 +93,9 @@ submit: $(STAMP)  ## a job on a Ray cluster: STAGE=train EXPERIMENT=..., TARGET=
 	@$(if $(STAGE)$(TARGET)$(RUN),true,echo "error: expected STAGE and EXPERIMENT or TARGET or RUN"; exit 1)
 	@$(VENV)/bin/python -m stages.submit $(SUBMIT) -- $(or $(RUN),$(if $(TARGET),dvc repro $(TARGET),python -m stages.$(STAGE) $(EXPERIMENT)))
 
+docs: $(VENV)/.docs  ## the documentation site, site/index.html; broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
 bench: $(VENV)/.benchmarks  ## training speed against common implementations, sampling, the loader, overheads
 	$(VENV)/bin/python benchmarks/training_speed.py
 	$(VENV)/bin/python benchmarks/sampling.py
@@ -108,11 +115,17 @@ audit: $(STAMP)  ## known vulnerabilities of constraints.txt, as pip-audit's sou
 	@$(VENV)/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --progress-spinner off -f json \
 	  -s $(or $(ADVISORIES),pypi) | $(VENV)/bin/python .ci/audit.py
 
-lock: $(VENV)/.benchmarks  ## write constraints.txt from what is installed
+lock: $(VENV)/.benchmarks $(VENV)/.docs  ## write constraints.txt from what is installed
 	@$(VENV)/bin/python -m pip freeze --exclude-editable > constraints.all
 	@{ echo '# The stack that the tests ran with (all but torch, a range in pyproject.toml). Made by `make lock`.'; \
 	  grep -viE '^(torch|nvidia[^=]*|triton|setuptools|pip|wheel)==' constraints.all; } > constraints.tmp
-	@rm constraints.all && mv constraints.tmp constraints.txt && touch $(STAMP) $(VENV)/.benchmarks
+	@rm constraints.all && mv constraints.tmp constraints.txt && touch $(STAMP) $(VENV)/.benchmarks $(VENV)/.docs
+
+image-lock:  ## write deploy/requirements.lock, with hashes, from constraints.txt and pyproject.toml
+	@test -x $(VENV)/lock/bin/uv || { $(PYTHON) -m venv $(VENV)/lock && \
+	  $(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9; }
+	@grep -v '^boto' constraints.txt | $(VENV)/lock/bin/uv pip compile --quiet --config-file deploy/uv.toml \
+	  --constraint - --output-file deploy/requirements.lock pyproject.toml deploy/requirements.in
 
 clean:  ## remove outputs and what unfinished trainings go on from, not data, caches or the MLflow store
 	rm -rf models mixtures evaluation metrics curves codecs reports registry searches studies .arcore

@@ -154,7 +154,9 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-            condition, generator, temperature: as of `sample`.
+            condition: one row per row of x, for a conditional model.
+            generator: source of randomness, on the model's device; None uses torch's global one.
+            temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals.
 
         Returns:
             (batch, *event.shape) with the observed values as they are in the model's dtype.

@@ -57,7 +57,9 @@ def nats_to_bits_per_dim(
     into a bound on bits of the levels.
 
     Arguments:
-        nats, event, difference: as of `nats_to`.
+        nats: of one event or of many.
+        event: what was scored.
+        difference: whether `nats` is a difference or an error, which a bin width does not shift.
         size: D of an event of open length; of a mean over such events, their mean length.
 
     Example:

@@ -231,7 +231,7 @@ class Project:
         experiment = store.get_experiment_by_name(f"arcore-{DATASET}")
         assert experiment is not None
         run = store.search_runs([experiment.experiment_id], max_results=1)[0]
-        metrics = store.get_metric_history(run.info.run_id, "train_nats")
+        metrics = store.get_metric_history(run.info.run_id, "curves/train_nats")
         return run.info.start_time / 1e3, [metric.timestamp / 1e3 for metric in metrics]
 
 

@@ -27,8 +27,8 @@ def main() -> None:
         "overrides", nargs="*", metavar="option=value", help="options of the dataset, such as path"
     )
     arguments = parser.parse_args()
-    config = catalog.load_config(arguments.dataset, arguments.overrides)
-    fetching.fetch(catalog.get_dataset(config))
+    settings = catalog.load_settings(arguments.dataset, arguments.overrides)
+    fetching.fetch(catalog.get_dataset(settings))
 
 
 if __name__ == "__main__":

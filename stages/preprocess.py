@@ -34,10 +34,10 @@ def main() -> None:
     arguments = parser.parse_args()
     of_cluster = [one for one in arguments.overrides if one.startswith(("cluster=", "cluster."))]
     options = [one for one in arguments.overrides if one not in of_cluster]
-    config = catalog.load_config(arguments.dataset, options)
+    settings = catalog.load_settings(arguments.dataset, options)
     cluster = groups.load_cluster(of_cluster)
     with distributed_decoding.decoding_on_workers(cluster, arguments.dataset):
-        preprocessing.preprocess(catalog.get_dataset(config))
+        preprocessing.preprocess(catalog.get_dataset(settings))
 
 
 if __name__ == "__main__":

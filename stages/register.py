@@ -22,7 +22,7 @@ def main() -> None:
     from pipeline.registry import registration
 
     for dataset in options.datasets:
-        catalog.load_config(dataset)  # an unknown one is named, with what is near it
+        catalog.load_settings(dataset)  # an unknown one is named, with what is near it
     registration.register_all(options.datasets)
 
 

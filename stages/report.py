@@ -27,7 +27,7 @@ def main() -> None:
             print(f"\nThe same with curves and samples: {page}; runs and models: make ui")
         return
     for dataset in options.datasets:
-        catalog.load_config(dataset)  # an unknown one is named, with what is near it
+        catalog.load_settings(dataset)  # an unknown one is named, with what is near it
     for dataset in options.datasets:
         report_files.write(dataset)
 

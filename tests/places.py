@@ -11,7 +11,7 @@ MIRROR = Path(os.environ.get("ARCORE_MIRROR") or ROOT.parent / "shared" / "data"
 PAGES = [
     "README.md",
     "CONTRIBUTING.md",
-    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
     "results/README.md",
     "benchmarks/README.md",
 ]

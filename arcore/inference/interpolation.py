@@ -49,7 +49,8 @@ def walk(
 
     Arguments:
         model: over levels, conditioned on a vector (`condition_size`).
-        first, second: h and h', (batch, size).
+        first: h, (batch, size).
+        second: h', (batch, size).
         num_steps: >= 2, both ends included.
         generator: source of the noise, on the model's device.
 

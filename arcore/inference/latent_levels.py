@@ -89,7 +89,9 @@ def walk(
     the pixels all the way, so that what changes is due to the latents.
 
     Arguments:
-        first, second: (batch, *event.shape).
+        model: with latents.
+        first: events at one end, (batch, *event.shape).
+        second: events at the other end, (batch, *event.shape).
         num_steps: >= 2, both ends included.
         generator: source of the noise, on the model's device.
 

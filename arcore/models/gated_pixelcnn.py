@@ -33,7 +33,8 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
     Arguments:
         width: p, maps of a layer.
         num_layers: gated layers, the first included.
-        first_kernel, kernel: sizes of the first layer's kernels and of the others', odd.
+        first_kernel: size of the first layer's kernels, odd.
+        kernel: size of the other layers' kernels, odd.
         head_width: maps of the head's hidden layer.
         dropout: probability of dropping a gated value of the horizontal stack in training.
     """

@@ -32,7 +32,8 @@ class MultiscalePixelRNNConfig(RowLSTMConfig):
     Arguments:
         core: diagonal_bilstm or row_lstm, the network of both scales.
         factor: of the small image, every factor-th pixel of every factor-th row, >= 2.
-        base_hidden, base_num_layers: hidden and num_layers of the small image's network.
+        base_hidden: hidden of the small image's network.
+        base_num_layers: num_layers of the small image's network.
         kernel: of the core row_lstm.
         condition_width: maps of the network that enlarges the small image, and of that for a map
             condition.

@@ -40,13 +40,17 @@ class ParallelMultiscaleConfig(RasterConfig):
     Arguments:
         base: gated_pixelcnn or pixelcnn, the model of the lowest resolution.
         base_size: least side of the lowest resolution; sides are halved as long as they keep it.
-        base_width, base_layers: maps and layers of the base (h and blocks of a PixelCNN).
+        base_width: maps of the base (h of a PixelCNN).
+        base_layers: layers of the base (blocks of a PixelCNN).
         upscaling: A, whose groups' pixels are independent given earlier groups, or B, with a
             PixelCNN inside patches of a group.
-        width, num_blocks, kernel: maps, residual blocks and (odd) kernel of a group's ResNet.
+        width: maps of a group's ResNet.
+        num_blocks: residual blocks of a group's ResNet.
+        kernel: size of its kernels, odd.
         head_width: maps of the layers that follow the ResNet.
         patch_grid: B shares a group out among patch_grid x patch_grid patches at most.
-        patch_blocks, patch_kernel: residual blocks and (odd) kernel of B's PixelCNN.
+        patch_blocks: residual blocks of B's PixelCNN.
+        patch_kernel: size of its kernels, odd.
         dropout: probability of dropping a value inside a block in training.
         linear_prediction: size of the kernels, odd, of linear predictions from the pixels known,
             to which the means of a logistic mixture are relative; None for none.

@@ -24,7 +24,8 @@ class PixelCNNConfig(OrderedRasterConfig):
     Arguments:
         hidden: h, maps inside a residual block; blocks pass 2 h maps on.
         num_blocks: residual blocks.
-        first_kernel, kernel: sizes of the first convolution and of the blocks', odd.
+        first_kernel: size of the first convolution, odd.
+        kernel: size of the blocks' convolutions, odd.
         head_width: maps of the head's hidden layers.
         dropout: probability of dropping a value inside a block in training.
     """

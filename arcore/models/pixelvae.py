@@ -37,13 +37,21 @@ class PixelVAEConfig(CheckedHyperparameters):
         upsample: bring the latents to the image's resolution, as maps; else (one level alone) each
             gate takes a projection of the vector, the same everywhere.
         condition_width: maps of the upsampled latents.
-        prior_width, prior_blocks: feature maps and residual blocks of p(z1 | z2).
+        prior_width: feature maps of p(z1 | z2).
+        prior_blocks: residual blocks of p(z1 | z2).
         warmup_steps: training steps over which the weight of the KLs rises linearly to 1.
         top_warmup_steps: over which that of the upper of two levels does, 0 for as many.
         free_nats: of each level of latents, from the top; () for none. An event's KL has no
             gradient below it (see `arcore.families.latent`).
-        width, num_layers, first_kernel, kernel, head_width, dropout, head, num_mixtures, inputs: of
-            p(x | z), see `arcore.models.gated_pixelcnn`.
+        width: p, maps of a layer of p(x | z), a Gated PixelCNN.
+        num_layers: its gated layers, the first included.
+        first_kernel: size of its first layer's kernels, odd.
+        kernel: size of its other layers' kernels, odd.
+        head_width: maps of its head's hidden layer.
+        dropout: probability of dropping a gated value of its horizontal stack in training.
+        head: softmax or logistic_mixture, as of `RasterConfig`.
+        num_mixtures: components of a logistic mixture.
+        inputs: how levels enter the network, as of `RasterConfig`.
         num_classes: classes of an optional condition.
     """
 

@@ -172,24 +172,24 @@ def on_signal(action: Callable[[], None], *numbers: signal.Signals) -> Iterator[
             signal.signal(number, handler)
 
 
-def needs_ray(config: ClusterConfig) -> bool:
+def needs_ray(cluster: ClusterConfig) -> bool:
     """Tell whether a training runs on Ray's workers, and not in the stage's own process."""
-    return config.num_workers > 0 or bool(os.environ.get("RAY_ADDRESS"))
+    return cluster.num_workers > 0 or bool(os.environ.get("RAY_ADDRESS"))
 
 
-def num_workers(config: ClusterConfig) -> int:
+def num_workers(cluster: ClusterConfig) -> int:
     """Return the number of Ray's workers."""
-    return max(1, config.num_workers)
+    return max(1, cluster.num_workers)
 
 
-def cpus_per_worker(config: ClusterConfig) -> int:
+def cpus_per_worker(cluster: ClusterConfig) -> int:
     """Return the CPUs (and threads) that each worker gets: as configured, or an equal share."""
-    if config.cpus_per_worker is not None:
-        return config.cpus_per_worker
+    if cluster.cpus_per_worker is not None:
+        return cluster.cpus_per_worker
     nodes = _nodes()
     most = max((int(node.get("CPU", 0)) for node in nodes), default=1)
     shares = range(most, 1, -1)
-    fits = (cpus for cpus in shares if _room(nodes, cpus, config) >= num_workers(config))
+    fits = (cpus for cpus in shares if _room(nodes, cpus, cluster) >= num_workers(cluster))
     return next(fits, 1)
 
 
@@ -200,10 +200,10 @@ def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _room(nodes: Sequence[Mapping[str, float]], cpus: int, config: ClusterConfig) -> int:
+def _room(nodes: Sequence[Mapping[str, float]], cpus: int, cluster: ClusterConfig) -> int:
     """Return how many workers fit the nodes, with their CPUs, and a GPU each if they use one."""
     held = (
-        min(node.get("CPU", 0) // cpus, node.get("GPU", 0) if config.use_gpu else math.inf)
+        min(node.get("CPU", 0) // cpus, node.get("GPU", 0) if cluster.use_gpu else math.inf)
         for node in nodes
     )
     return int(sum(held))
@@ -214,14 +214,14 @@ def autoscales() -> bool:
     return os.environ.get("ARCORE_AUTOSCALING") == "1"
 
 
-def require_resources(config: ClusterConfig) -> None:
+def require_resources(cluster: ClusterConfig) -> None:
     """Check that the cluster can ever hold the workers, rather than wait for ever."""
     if autoscales():
         return
-    share, asked = cpus_per_worker(config), num_workers(config)
-    workers = min(asked, config.min_workers or asked)
-    fitting = _room(_nodes(), share, config)
-    each = f"{share} CPUs" + (" and a GPU" if config.use_gpu else "")
+    share, asked = cpus_per_worker(cluster), num_workers(cluster)
+    workers = min(asked, cluster.min_workers or asked)
+    fitting = _room(_nodes(), share, cluster)
+    each = f"{share} CPUs" + (" and a GPU" if cluster.use_gpu else "")
     if workers > fitting:
         raise UserError(
             f"cluster: expected nodes that hold {workers} workers of {each}, got room for {fitting}"

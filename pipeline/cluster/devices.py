@@ -27,13 +27,13 @@ def exact(device: torch.device) -> torch.device:
     return device
 
 
-def local_device(config: ClusterConfig | None = None) -> torch.device:
+def local_device(cluster: ClusterConfig | None = None) -> torch.device:
     """Return the device of a stage's own process: a GPU if one is asked for (`cluster.use_gpu`).
 
     The head of a cluster (RAY_ADDRESS) may have no GPU, and then computes on its processor what its
     workers do not.
     """
-    asked = (config or groups.load_cluster([])).use_gpu
+    asked = (cluster or groups.load_cluster([])).use_gpu
     if asked and not torch.cuda.is_available():
         if not os.environ.get("RAY_ADDRESS"):
             raise UserError("cluster.use_gpu: expected a CUDA device on this machine, got none")

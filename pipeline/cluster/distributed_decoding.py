@@ -42,18 +42,18 @@ class DecodingWork:
 
 
 @contextmanager
-def decoding_on_workers(config: ClusterConfig, name: str) -> Iterator[None]:
+def decoding_on_workers(cluster: ClusterConfig, name: str) -> Iterator[None]:
     """Decode on `num_workers` workers inside the block, or in this process where that is 0."""
-    if config.num_workers == 0:
+    if cluster.num_workers == 0:
         yield
         return
     code = stage_sha256("preprocess", f"dataset.{name}")
-    config = dataclasses.replace(config, use_gpu=False)  # which decoding does not
-    with pool(config, DecodingWork, [name, code], f"preprocessing {name}") as run:
+    cluster = dataclasses.replace(cluster, use_gpu=False)  # which decoding does not
+    with pool(cluster, DecodingWork, [name, code], f"preprocessing {name}") as run:
 
         def decode(read: Read, columns: Sequence[Sequence[object]]) -> np.ndarray:
             count = len(columns[0])
-            size = max(1, -(-count // (PIECES * config.num_workers)))
+            size = max(1, -(-count // (PIECES * cluster.num_workers)))
             pieces: list[Piece] = [
                 (read, [column[first : first + size] for column in columns])
                 for first in range(0, count, size)

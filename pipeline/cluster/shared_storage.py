@@ -11,29 +11,29 @@ from pipeline.core.atomic import sha256_of
 from pipeline.experiments.schema import ClusterConfig
 
 
-def shared_storage(config: ClusterConfig) -> str | None:
+def shared_storage(cluster: ClusterConfig) -> str | None:
     """Return the folder or URI that every node reaches, None if none is configured.
 
     A folder is absolute, since workers have working directories of their own.
     """
-    place = config.storage or os.environ.get("ARCORE_STORAGE")
+    place = cluster.storage or os.environ.get("ARCORE_STORAGE")
     if not place or storage.is_uri(place):
         return place or None
     return os.path.abspath(place)
 
 
-def storage_of(config: ClusterConfig) -> str:
+def storage_of(cluster: ClusterConfig) -> str:
     """Return where checkpoints and trials are kept: the shared storage, or `.arcore/`."""
-    return shared_storage(config) or str(paths.work())
+    return shared_storage(cluster) or str(paths.work())
 
 
-def run_key(config: ClusterConfig, work: str) -> str:
+def run_key(cluster: ClusterConfig, work: str) -> str:
     """Return the key of an MLflow run: what it does, mostly a config hash, and for which storage.
 
     The place of checkpoints is given a name of its own when it is first asked for one. By it work
     is told from the same of other machines, in an MLflow store of both.
     """
-    location = storage.join(storage_of(config), "identity")
+    location = storage.join(storage_of(cluster), "identity")
     try:
         name = storage.read_bytes(location)
     except FileNotFoundError:
@@ -42,13 +42,13 @@ def run_key(config: ClusterConfig, work: str) -> str:
     return f"{work}:{name.decode()}"
 
 
-def publish_shards(config: ClusterConfig, folder: Path, dataset: str) -> str:
+def publish_shards(cluster: ClusterConfig, folder: Path, dataset: str) -> str:
     """Return where every worker reaches shards: a copy in the shared storage, if there is one.
 
     It is named by the manifest, not the content: shards that were cut otherwise must not replace
     those that are being read.
     """
-    shared = shared_storage(config)
+    shared = shared_storage(cluster)
     if shared is None:
         return str(folder)
     digest = sha256_of(folder / storage.MARKER)

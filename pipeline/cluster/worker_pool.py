@@ -29,14 +29,14 @@ def _do(kind: type[Any], arguments: Sequence[Any], threads: int, piece: object) 
 
 @contextmanager
 def pool(
-    config: ClusterConfig, kind: type[Any], arguments: Sequence[object], name: str
+    cluster: ClusterConfig, kind: type[Any], arguments: Sequence[object], name: str
 ) -> Iterator[Map]:
     """Connect to the cluster of RAY_ADDRESS, or to this machine; yield a `map` over pieces.
 
     `map` does all pieces, `num_workers` at a time, and returns their results in order.
 
     Arguments:
-        config: `num_workers` workers of `cpus_per_worker` CPUs (or a GPU) each; a piece may lose
+        cluster: `num_workers` workers of `cpus_per_worker` CPUs (or a GPU) each; a piece may lose
             `max_failures` of them.
         kind: a class at the top of a module, which every host can import, with `prepare(threads)`,
             called once, and `do(piece)`, which gives the same result in any process.
@@ -46,14 +46,14 @@ def pool(
     with connection.connected():
         import ray
 
-        connection.require_resources(config)
-        threads, at_once = connection.cpus_per_worker(config), connection.num_workers(config)
+        connection.require_resources(cluster)
+        threads, at_once = connection.cpus_per_worker(cluster), connection.num_workers(cluster)
         task = ray.remote(max_calls=0)(_do).options(
             name=kind.__name__,
             num_cpus=threads,
-            num_gpus=1 if config.use_gpu else 0,
+            num_gpus=1 if cluster.use_gpu else 0,
             scheduling_strategy="SPREAD",
-            max_retries=config.max_failures,
+            max_retries=cluster.max_failures,
         )
         shared = [ray.put(argument) for argument in arguments]
 

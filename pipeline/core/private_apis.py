@@ -25,6 +25,15 @@ def torch_trainer() -> Any:
     return Trainer
 
 
+def skip_schema_enforcement(signature: Any) -> None:
+    """Let MLflow show a signature and hand `predict` its input as it came.
+
+    With enforcement MLflow refuses every dtype but the signature's, and flat rows, in messages that
+    print the whole input. MLflow leaves it to a model whose signature comes from type hints.
+    """
+    signature._is_signature_from_type_hint = True
+
+
 def has_avx512_bfloat16() -> bool:
     """Tell whether this processor multiplies bfloat16, as older torch can be asked."""
     import torch

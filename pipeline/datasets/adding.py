@@ -61,15 +61,15 @@ def add(
     if kind == "image_folder" and image_shards.is_packed(path):
         kind = "image_shards"
     guessed = GUESSES[kind](name, path, given)
-    config = {"name": name, "kind": kind, "path": path, **guessed, **given}
-    dataset = catalog.get_dataset(config)
+    settings = {"name": name, "kind": kind, "path": path, **guessed, **given}
+    dataset = catalog.get_dataset(settings)
     if "rows_per_shard" not in given:  # a shard is held in memory
         rows = rows_of_a_part(dataset.options.rows_per_shard, _row_bytes(dataset))
         options = dataclasses.replace(dataset.options, rows_per_shard=rows)
         dataset = dataclasses.replace(dataset, options=options)
     found = _found(dataset)
-    if config.get("layout") in _ARRANGED:
-        found.append(_ARRANGED[str(config["layout"])])
+    if settings.get("layout") in _ARRANGED:
+        found.append(_ARRANGED[str(settings["layout"])])
     whole = {"name": name, "kind": kind, "path": path} | dataclasses.asdict(dataset.options)
     text = dump_yaml(whole)
     atomic.write_text(target, text)

@@ -25,7 +25,7 @@ __all__ = [
     "SplitStream",
     "get_dataset",
     "list_datasets",
-    "load_config",
+    "load_settings",
 ]
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
@@ -50,11 +50,11 @@ def list_datasets() -> list[str]:
     return [name for name in names if stage_code.builder_of(name, CONF_FOLDER) is not None]
 
 
-def get_dataset(config: Mapping[str, object]) -> Dataset:
+def get_dataset(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset from its configuration.
 
     Arguments:
-        config: `name` and the dataset's options; options left out have their defaults. A dataset
+        settings: `name` and the dataset's options; options left out have their defaults. A dataset
             of the user's own has a `kind` too (see docs/your-data.md).
 
     Example:
@@ -64,15 +64,15 @@ def get_dataset(config: Mapping[str, object]) -> Dataset:
     Raises:
         UserError: for an unknown name, or an unknown or ill-typed option.
     """
-    if not isinstance(config, Mapping) or "name" not in config:
-        raise UserError(f"dataset: expected a mapping with the key name, got {config!r}")
-    name = config["name"]
-    if "kind" in config:
-        return _user_dataset(name, config)
+    if not isinstance(settings, Mapping) or "name" not in settings:
+        raise UserError(f"dataset: expected a mapping with the key name, got {settings!r}")
+    name = settings["name"]
+    if "kind" in settings:
+        return _user_dataset(name, settings)
     builder = stage_code.builder_of(name, CONF_FOLDER) if isinstance(name, str) else None
     if builder is None:
         raise unknown_name("dataset", name, list_datasets())
-    return _load(str(name), builder)(config)
+    return _load(str(name), builder)(settings)
 
 
 def _load(name: str, builder: str) -> _Build:
@@ -103,19 +103,19 @@ def check_user_name(name: object, kind: str) -> None:
         )
 
 
-def _user_dataset(name: object, config: Mapping[str, object]) -> Dataset:
-    kind = config["kind"]
+def _user_dataset(name: object, settings: Mapping[str, object]) -> Dataset:
+    kind = settings["kind"]
     if not isinstance(kind, str) or kind not in _KINDS:
         raise unknown_name("kind of dataset", str(kind), _KINDS)
     check_user_name(name, kind)
-    return _load(kind, _KINDS[kind])(config)
+    return _load(kind, _KINDS[kind])(settings)
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
+def load_settings(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     """Load `pipeline/conf/dataset/<name>.yaml` overlaid with `option=value` strings.
 
     Example:
-        >>> load_config("dna", ["rows_per_shard=100"])["rows_per_shard"]
+        >>> load_settings("dna", ["rows_per_shard=100"])["rows_per_shard"]
         100
 
     Raises:
@@ -126,9 +126,9 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
         raise unknown_name("dataset", name, known)
     path, where = CONF_FOLDER / f"{name}.yaml", f"pipeline/conf/dataset/{name}.yaml"
     content = read_yaml(path) if path.exists() else {"name": name}  # of another package
-    config = content | parse_overrides(name, overrides)
-    require(config.get("name") == name, f"{where}: name", repr(name), config.get("name"))
-    return {key: value for key, value in config.items() if key != stage_code.BUILDER}
+    settings = content | parse_overrides(name, overrides)
+    require(settings.get("name") == name, f"{where}: name", repr(name), settings.get("name"))
+    return {key: value for key, value in settings.items() if key != stage_code.BUILDER}
 
 
 def parse_overrides(name: str, overrides: Sequence[str]) -> dict[str, object]:

@@ -50,7 +50,7 @@ class Options:
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
-def parse_options(cls: type[OptionsT], dataset: str, config: Mapping[str, object]) -> OptionsT:
+def parse_options(cls: type[OptionsT], dataset: str, settings: Mapping[str, object]) -> OptionsT:
     """Build a dataset's options from plain values; the keys `name` and `kind` are passed over.
 
     Example:
@@ -61,7 +61,7 @@ def parse_options(cls: type[OptionsT], dataset: str, config: Mapping[str, object
         UserError: naming the option, what was expected and what came.
     """
     hints = typing.get_type_hints(cls, include_extras=True)
-    values = {key: config[key] for key in config if key not in ("name", "kind")}
+    values = {key: settings[key] for key in settings if key not in ("name", "kind")}
     for key, value in values.items():
         if key not in hints:
             raise unknown_name(f"{dataset} option", key, hints)

@@ -153,7 +153,7 @@ def compose(
     chosen, dotted = groups.sort_overrides([*_own(entry, where), *overrides], GROUPS)
     choices = {**choices, **chosen}
     layers = [
-        {"dataset": catalog.load_config(choices["dataset"])},
+        {"dataset": catalog.load_settings(choices["dataset"])},
         groups.compose_cluster(choices["cluster"]),
         read_base(entry.get("base"), where) if start is None else start,
         _overlays(entry, where),

@@ -97,9 +97,9 @@ def alias_of(experiment: str) -> str:
     return f"experiment-{alias}" if reserved else alias
 
 
-def content_hash(weights_sha256: str, config: Mapping[str, object], result: Result) -> str:
+def content_hash(weights_sha256: str, content: Mapping[str, object], result: Result) -> str:
     """Hash what makes a model version: weights, members, config without volatile keys, nats."""
-    kept = {key: value for key, value in config.items() if key not in _VOLATILE}
+    kept = {key: value for key, value in content.items() if key not in _VOLATILE}
     digest = hashlib.sha256()
     digest.update(bytes.fromhex(weights_sha256))
     nats = (result.score.nats, result.valid_nats)

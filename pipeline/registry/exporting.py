@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 import yaml
 
 import arcore
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line
+from pipeline.core.private_apis import skip_schema_enforcement
 from pipeline.datasets.scaling import Scaling
 from pipeline.experiments.schema import EvaluationConfig
 from pipeline.registry.candidates import Candidate
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 FRAMES = 16  # of an example of open length
+EXAMPLE_NUMBERS = 10_000  # in an example of several rows
 WEIGHTS = "model.safetensors"
 Example = np.ndarray | tuple[np.ndarray, dict[str, list[float]]]
 
@@ -108,20 +111,29 @@ def _export(
         described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
         (exported / pyfunc.SCALINGS).write_text(described, encoding="utf-8")
     try:
-        return _signature(pyfunc.load(exported))
+        return _signature(pyfunc.load(exported), scalings or {})
     except ValueError as error:  # a model of other code
         raise UserError(f"{candidate.name}: {one_line(error)}") from None
 
 
 def _signature(
-    model: arcore.AutoregressiveModel,
+    model: arcore.AutoregressiveModel, scalings: Mapping[str, Scaling]
 ) -> tuple[ModelSignature, Example]:
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import ParamSchema, ParamSpec
+    """Return what `predict` takes and returns, and an example: zeros, or the mean of the values.
 
-    event, kind = model.event, model.condition_kind
-    dtype = np.dtype("float32" if arcore.events.is_real(event) else "int64")
+    The script checks shape, dtype and range itself, in one line.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    event = model.event
     shape = tuple(-1 if extent is None else extent for extent in event.shape)
+    row = np.zeros([FRAMES if extent == -1 else extent for extent in shape], np.int64)
+    if arcore.events.is_real(event):
+        row = scalings["x"].mean if "x" in scalings else row.astype(np.float32)
+    inputs = Schema([TensorSpec(row.dtype, (-1, *shape))])
+    of_scores = "double" if model.dtype == torch.float64 else "float"
+    outputs = Schema([ColSpec(of_scores, name) for name in ("nats", "bits_per_dim")])
     params = ParamSchema(
         [
             ParamSpec("method", "string", "score"),
@@ -132,14 +144,16 @@ def _signature(
             ParamSpec("length", "long", 4000),
         ]
     )
-    example = np.zeros((2, *(FRAMES if extent == -1 else extent for extent in shape)), dtype)
-    # No schema of inputs: MLflow would refuse every dtype but one, and print the array. The script
-    # checks shape, dtype and range itself, in one line.
-    signature = ModelSignature(None, None, params)
+    signature = ModelSignature(inputs, outputs, params)
+    skip_schema_enforcement(signature)
+    num_rows = 2 if 2 * row.size <= EXAMPLE_NUMBERS else 1
+    example, kind = np.stack([row] * num_rows), model.condition_kind
     if kind is None:
         return signature, example
-    zeros = [0 if kind.is_integer else 0.0] * (2 * kind.numbers(FRAMES))
-    return signature, (example, {"condition" if kind.is_integer else "vectors": zeros})
+    given = [0 if kind.is_integer else 0.0] * kind.numbers(FRAMES)
+    if "conditions" in scalings:
+        given = scalings["conditions"].mean.ravel().tolist()
+    return signature, (example, {"condition" if kind.is_integer else "vectors": given * num_rows})
 
 
 def _requirements() -> list[str]:

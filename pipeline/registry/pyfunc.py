@@ -42,18 +42,18 @@ def load(folder: str | Path) -> arcore.AutoregressiveModel:
 
     Weights of another architecture or dtype, or that are not finite, are a ValueError.
     """
-    config = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
-    hyperparameters = dict(config["model"])
+    content = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
+    hyperparameters = dict(content["model"])
     name = hyperparameters.pop("name")
     weights = Path(folder, "model.safetensors")
-    event = arcore.events.from_dict(config["event"])
+    event = arcore.events.from_dict(content["event"])
     model = saving.create_within(
         weights, lambda: arcore.create_model(name, event, **hyperparameters)
     )
-    if (config.get("trainer") or {}).get("precision") == "float64":
+    if (content.get("trainer") or {}).get("precision") == "float64":
         model = model.double()
     saving.load_weights(model, weights)
-    members = int((config.get("evaluation") or {}).get("num_members") or 1)
+    members = int((content.get("evaluation") or {}).get("num_members") or 1)
     if members > 1:
         model = model.ensemble(members)
     return model.eval().requires_grad_(False)
@@ -96,9 +96,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         check_files(folder, (context.model_config or {}).get("sha256") or {})
         self.model = load(folder)
         self.scalings = read_scalings(folder)
-        config = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
-        self.batch_size = int(config["evaluation"].get("batch_size") or BATCH)
-        self.context_frames = int(config["evaluation"].get("context_frames") or 0)
+        content = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
+        self.batch_size = int(content["evaluation"].get("batch_size") or BATCH)
+        self.context_frames = int(content["evaluation"].get("context_frames") or 0)
 
     def predict(  # type: ignore[override, unused-ignore]
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None

@@ -226,7 +226,6 @@ def _register(
     candidate: Candidate,
     scalings: Mapping[str, Scaling] | None,
 ) -> ModelVersion:
-    result, score = candidate.result, candidate.result.score
     run_id = training_runs.run_of(store, dataset, candidate)
     if scalings is not None:
         training_runs.describe(store, run_id, candidate, read_manifest(paths.shards(dataset)))
@@ -234,18 +233,9 @@ def _register(
     tags: dict[str, object] = {
         HASH: _identity(candidate, scalings),
         "experiment": candidate.name,
-        "model": result.model,
-        "num_members": result.num_members,
-        "dataset": dataset,
-        "dataset_sha256": candidate.evaluated.config.dataset_sha256,
         "commit": candidate.origin.commit,
-        "exact": result.exact,
+        "exact": candidate.result.exact,
         "standardized": " and ".join(scalings or ()) or None,
-        "test_nats": score.nats,
-        "test_nats_stderr": score.nats_stderr,
-        "test_bits_per_dim": score.bits_per_dim,
-        "valid_nats": result.valid_nats,
-        "valid_rows_sha256": result.valid_rows_sha256,
     }
     known = {key: str(value) for key, value in tags.items() if value is not None}
     version = versions.register(store, name, uri, known)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HASH = "arcore.sha256"
+_LONGEST = 1000  # characters of a table's numbers of levels
 _CONTEXTS = {"train": "training", "valid": "validation", "test": "testing"}
 
 
@@ -129,7 +130,7 @@ def summary(candidate: Candidate) -> str:
     return (
         f"{result.model}{members} on {result.dataset}: {nats}{score.nats:.3f} ± "
         f"{score.nats_stderr:.3f} nats, {bits}{score.bits_per_dim:.4f} bits/dim on "
-        f"{result.num_rows:,} test rows; "
+        f"{result.num_rows:,} test rows; event: {str(event)[:_LONGEST]}; "
         f"`dvc repro {target}` at {commit}"
     )
 

@@ -31,7 +31,8 @@ def ensure_model(store: MlflowClient, name: str, dataset: str) -> None:
 
 def whole_versions(store: MlflowClient, name: str) -> list[ModelVersion]:
     """Return the versions of a registered model whose files are there."""
-    return [one for one in store.search_model_versions(f"name = '{name}'") if _is_whole(store, one)]
+    found = mlflow_store.every(store.search_model_versions, f"name = '{name}'")
+    return [one for one in found if _is_whole(store, one)]
 
 
 def _is_whole(store: MlflowClient, version: ModelVersion) -> bool:

@@ -74,7 +74,7 @@ def show(datasets: Iterable[str] = ()) -> str:
 def _shown(dataset: str) -> str:
     path = paths.report(dataset) / "table.csv"
     if not path.is_file():
-        catalog.load_config(dataset)  # an unknown one is named, with what is near it
+        catalog.load_settings(dataset)  # an unknown one is named, with what is near it
         raise UserError(f"{path}: missing; run `python -m stages.report {dataset}`")
     frame = numbers.read_csv(path)
     rows = tables.results(frame)

@@ -131,19 +131,19 @@ def replay(scheduler: TrialScheduler, record: TrialRecord, trial_id: str) -> Non
             scheduler.on_trial_result(None, trial, {TIME: epoch, BEST: nats})
 
 
-def scheduler_of(config: SchedulerConfig, before: Sequence[TrialRecord]) -> TrialScheduler:
+def scheduler_of(asked: SchedulerConfig, before: Sequence[TrialRecord]) -> TrialScheduler:
     """Return Ray Tune's scheduler, which compares with the trials that ended before."""
     from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
-    if config.name != "asha":
+    if asked.name != "asha":
         return FIFOScheduler()
     scheduler = AsyncHyperBandScheduler(
         time_attr=TIME,
         metric=BEST,
         mode="min",
         max_t=10**9,  # a trial's own max_epochs may be part of the space, and ends it
-        grace_period=config.grace_epochs,
-        reduction_factor=config.reduction_factor,
+        grace_period=asked.grace_epochs,
+        reduction_factor=asked.reduction_factor,
     )
     for record in before:
         if record.ended:

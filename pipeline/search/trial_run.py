@@ -177,14 +177,14 @@ class TrialWorker:
             Worker(job, session).run()
 
 
-def bundles(config: ClusterConfig) -> list[dict[str, float]]:
+def bundles(cluster: ClusterConfig) -> list[dict[str, float]]:
     """Return what Ray Tune reserves for a trial: CPUs, and a GPU if asked for, of each worker."""
-    each = {"CPU": float(config.cpus_per_worker or 1)} | ({"GPU": 1.0} if config.use_gpu else {})
-    return [each] * connection.num_workers(config)
+    each = {"CPU": float(cluster.cpus_per_worker or 1)} | ({"GPU": 1.0} if cluster.use_gpu else {})
+    return [each] * connection.num_workers(cluster)
 
 
 @contextlib.contextmanager
-def trial_workers(job: TrainingJob, config: ClusterConfig, session: Session) -> Iterator[None]:
+def trial_workers(job: TrainingJob, cluster: ClusterConfig, session: Session) -> Iterator[None]:
     """Have the other workers of a trial train the same job inside the block.
 
     Raises:
@@ -196,7 +196,7 @@ def trial_workers(job: TrainingJob, config: ClusterConfig, session: Session) -> 
         return
     host = ray.util.get_node_ip_address()
     store = TCPStore(host, 0, world, is_master=True, wait_for_workers=False)
-    others = [_start(config, rank) for rank in range(1, world)]
+    others = [_start(cluster, rank) for rank in range(1, world)]
     sessions = [dataclasses.replace(session, rank=rank, report=None) for rank in range(1, world)]
     ends = [
         other.train.remote(job, one, host, store.port)
@@ -215,13 +215,13 @@ def trial_workers(job: TrainingJob, config: ClusterConfig, session: Session) -> 
             ray.kill(other)
 
 
-def _start(config: ClusterConfig, rank: int) -> Any:
+def _start(cluster: ClusterConfig, rank: int) -> Any:
     """Start a worker in its part of what is reserved for the trial."""
     group = ray.util.get_current_placement_group()
     place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
     return TrialWorker.options(  # type: ignore[attr-defined]
-        num_cpus=config.cpus_per_worker or 1,
-        num_gpus=1 if config.use_gpu else 0,
+        num_cpus=cluster.cpus_per_worker or 1,
+        num_gpus=1 if cluster.use_gpu else 0,
         scheduling_strategy=place,
     ).remote()
 

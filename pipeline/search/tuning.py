@@ -179,10 +179,10 @@ def _write(run: SearchRun, table: Sequence[TrialRecord], begun: Begun) -> Path:
     return run.output.folder
 
 
-def trial_cluster(config: ClusterConfig) -> ClusterConfig:
+def trial_cluster(cluster: ClusterConfig) -> ClusterConfig:
     """Return the cluster of one trial: one CPU per worker unless configured; all workers needed."""
-    cpus = config.cpus_per_worker or 1
-    return dataclasses.replace(config, cpus_per_worker=cpus, min_workers=None)
+    cpus = cluster.cpus_per_worker or 1
+    return dataclasses.replace(cluster, cpus_per_worker=cpus, min_workers=None)
 
 
 def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> None:

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 120.0  # without a try after a failure: a host that is off lets each try wait
+CURVES = "curves/"  # first among the sections of MLflow's charts, which go by the first part
+MOST_PENDING = 200_000  # metrics kept during an outage, some 30 MB
 _BATCH = 1000
 
 
 class RunLogger:
     """Logs to one run; a store that fails costs a warning, never the training.
 
-    Metrics are kept during an outage and sent when the store answers again. `failures` counts the
-    calls that failed.
+    Metrics are kept during an outage, the newest 200,000, and sent when the store answers again.
+    `failures` counts the calls that failed.
 
     Arguments:
         run_id: from `mlflow_store.start_run`; with None every call does nothing.
@@ -52,13 +54,17 @@ class RunLogger:
 
         Arguments:
             values: by name; the unit belongs in the name (`valid_nats`, `valid_bits_per_dim`).
-            step: steps that the run already has for a key are left out, so that a resumed run
-                keeps a clean history. None for a final value, logged again only if it changed.
+            step: of a curve, `curves/` and its name in the store. Steps that the run already has
+                are left out, so that a resumed run keeps a clean history. None for a final value,
+                logged again only if it changed.
         """
         if self.run_id is None:
             return
         now, at = int(time.time() * 1000), -1 if step is None else step
-        self._pending += [(key, float(value), at, now) for key, value in values.items()]
+        for key, value in values.items():
+            name = key if step is None or "/" in key else CURVES + key
+            self._pending.append((name, float(value), at, now))
+        del self._pending[:-MOST_PENDING]
         if step is None or time.monotonic() - self._sent >= self.interval:
             self._try(self._flush)
 

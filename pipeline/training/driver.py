@@ -176,7 +176,7 @@ def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
         raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
 
 
-def _fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
+def _fit(cluster: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
     """Train a job, whose storage every node reaches, with restarts; return how it ended.
 
     In a thread, since in the main one Ray Train replaces our handler of Ctrl-C.
@@ -185,7 +185,7 @@ def _fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
 
     from pipeline.cluster.network_interface import ByAddress
 
-    workers, patience = _num_workers(config)
+    workers, patience = _num_workers(cluster)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
     filesystem, path = storage.filesystem(job.checkpoints)
     variables = worker_variables() | {"OMP_NUM_THREADS": str(job.threads)}
@@ -195,14 +195,14 @@ def _fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
         torch_config=ByAddress(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
-            use_gpu=config.use_gpu,
-            resources_per_worker={"CPU": job.threads} | ({"GPU": 1} if config.use_gpu else {}),
+            use_gpu=cluster.use_gpu,
+            resources_per_worker={"CPU": job.threads} | ({"GPU": 1} if cluster.use_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
             name=FOLDER,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
             worker_runtime_env={"env_vars": variables},
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
@@ -211,13 +211,13 @@ def _fit(config: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
     return outcome
 
 
-def _num_workers(config: ClusterConfig) -> tuple[int | tuple[int, int], int]:
+def _num_workers(cluster: ClusterConfig) -> tuple[int | tuple[int, int], int]:
     """Return the workers that Ray Train starts, or a range of them, and how long it waits."""
-    workers = connection.num_workers(config)
-    if config.min_workers is None or config.min_workers >= workers:
+    workers = connection.num_workers(cluster)
+    if cluster.min_workers is None or cluster.min_workers >= workers:
         return workers, START_SECONDS
     # Ray counts the workers that fit once, then waits; a node just lost may still have counted.
-    return (config.min_workers, workers), ELASTIC_SECONDS
+    return (cluster.min_workers, workers), ELASTIC_SECONDS
 
 
 def worker_variables() -> dict[str, str]:
@@ -317,8 +317,8 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
         last = averaged if averaged.exists() else checkpoint / "last.safetensors"
         shutil.copyfile(last, folder / "last.safetensors")
         saving.write_config(run.resolved.build(), folder)
-        config = yaml.safe_dump(run.resolved.to_dict(), sort_keys=False)
-        (folder / "config.yaml").write_text(config, encoding="utf-8")
+        content = yaml.safe_dump(run.resolved.to_dict(), sort_keys=False)
+        (folder / "config.yaml").write_text(content, encoding="utf-8")
         with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()

@@ -127,7 +127,7 @@ def check_shards(config: ExperimentConfig, manifest: Manifest) -> None:
         asked, made = config.dataset.get(key), found.get(key)
         if asked is None or (made is not None and _place(asked) == _place(made)):
             continue
-        if asked != catalog.load_config(str(config.dataset["name"])).get(key):
+        if asked != catalog.load_settings(str(config.dataset["name"])).get(key):
             got = "those that do not say" if made is None else f"those made of {made!r}"
             raise _other_shards(config.dataset, key, f"of {asked!r}", got)
 
@@ -139,7 +139,7 @@ def _place(given: object) -> str:
 def _other_shards(dataset: Mapping[str, object], key: str, expected: str, got: str) -> UserError:
     """Return the error that names an option and the command that makes shards with all of them."""
     name = str(dataset["name"])
-    filed = catalog.load_config(name)
+    filed = catalog.load_settings(name)
     given = {key: value for key, value in dataset.items() if filed.get(key) != value}
     texts = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in given.items())
     command = " ".join(["python -m stages.preprocess", name, *map(shlex.quote, texts)])

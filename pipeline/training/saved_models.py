@@ -81,9 +81,9 @@ def load_folder(folder: Path) -> TrainedModel:
     weights = folder / "model.safetensors"
     before = sha256_of(weights) if weights.is_file() else None
     try:
-        config = read_yaml(folder / "config.yaml")
+        content = read_yaml(folder / "config.yaml")
         where = str(folder / "config.yaml")
-        model, name, sha256 = saving.create_within(weights, lambda: _described(config, where))
+        model, name, sha256 = saving.create_within(weights, lambda: _described(content, where))
         record = TrainingRecord.of(folder)
     except UserError as error:
         raise UserError(f"{folder}: damaged model folder: {one_line(error)}") from None
@@ -93,23 +93,23 @@ def load_folder(folder: Path) -> TrainedModel:
     weights_sha256 = sha256_of(weights)
     if weights_sha256 != before:
         raise UserError(f"{folder}: trained anew meanwhile; run this again")
-    return TrainedModel(model.eval(), name, sha256, weights_sha256, config, record)
+    return TrainedModel(model.eval(), name, sha256, weights_sha256, content, record)
 
 
 def _described(
-    config: Mapping[str, object], where: str
+    content: Mapping[str, object], where: str
 ) -> tuple[arcore.AutoregressiveModel, str, str]:
     """Return the model that a config.yaml describes, its name, and the hash of its data."""
-    hyperparameters = value_of(config, "model", dict, where)
+    hyperparameters = value_of(content, "model", dict, where)
     name = value_of(hyperparameters, "name", str, f"{where}: model")
-    sha256 = value_of(config, "dataset_sha256", str, where)
-    trainer = value_of(config, "trainer", dict, where) if "trainer" in config else {}
+    sha256 = value_of(content, "dataset_sha256", str, where)
+    trainer = value_of(content, "trainer", dict, where) if "trainer" in content else {}
     precision = trainer.get("precision", "float32")
     require(
         precision in tuple(DTYPES), f"{where}: trainer.precision", str(tuple(DTYPES)), precision
     )
     try:
-        event = arcore.events.from_dict(value_of(config, "event", dict, where))
+        event = arcore.events.from_dict(value_of(content, "event", dict, where))
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {one_line(error)}") from None
     return create_model(hyperparameters, event).to(DTYPES[precision]), name, sha256

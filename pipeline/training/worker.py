@@ -52,12 +52,12 @@ CHECK_EVERY = 50  # steps between the exchanges in which workers agree to go on
 SAVE, STOP = 1, 2  # what rank 0 may request between two steps
 
 
-def train_worker(config: dict[str, TrainingJob]) -> TrainingOutcome:
+def train_worker(given: dict[str, TrainingJob]) -> TrainingOutcome:
     """Train the `job` of a configuration as a worker of Ray Train."""
     import ray.train.torch
 
     logging.getLogger().setLevel(logging.WARNING)
-    job, context = config["job"], ray.train.get_context()
+    job, context = given["job"], ray.train.get_context()
     stop = CheckpointStore(job.checkpoints).stop_requested
     rank, world = context.get_world_rank(), context.get_world_size()
     return run_job(job, Session(rank, world, ray.train.torch.get_device(), stop))

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +29,7 @@ from arcore.events import Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import Dataset, SplitData, joined
 from pipeline.datasets.options import Options, between, parse_options
-from reproductions.datasets.stand_ins import check_content
+from reproductions.datasets.stand_ins import check_content, installed_version
 
 NAME = "freeway"
 NOVEL = "novel"
@@ -95,8 +94,8 @@ class Freeway(Dataset):
         expected = CONTENT_SHA256.get((options.seed, options.games))
         if expected is not None and not options.any_rendering:
             by = (
-                f"ale-py {version()}, numpy {np.__version__}; to go on with these, though kept "
-                "results may be of other clips: any_rendering=true"
+                f"ale-py {installed_version('ale-py')}, numpy {np.__version__}; to go on with "
+                "these, though kept results may be of other clips: any_rendering=true"
             )
             check_content(NAME, splits.values(), expected, by)
         return splits
@@ -158,17 +157,9 @@ def cut(screens: np.ndarray, actions: np.ndarray, clips: slice) -> SplitData:
     return SplitData(levels, given)
 
 
-def version() -> str | None:
-    """The version of ale-py, None without it."""
-    try:
-        return metadata.version("ale-py")
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build the dataset freeway."""
-    options = parse_options(FreewayOptions, NAME, config)
+    options = parse_options(FreewayOptions, NAME, settings)
     return Freeway(
         name=NAME,
         family=NAME,

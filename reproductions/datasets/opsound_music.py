@@ -91,7 +91,7 @@ class OpsoundMusic(Dataset):
         return splits
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build the dataset opsound_music."""
     return OpsoundMusic(
         name="opsound_music",
@@ -105,7 +105,7 @@ def build(config: Mapping[str, object]) -> Dataset:
             f"{sound_files.NUM_LEVELS} levels; two pieces of loops train alone, of the others the "
             f"last {TEST_SHARE} test and before it {VALID_SHARE} valid, a segment dropped between"
         ),
-        options=parse_options(Options, "opsound_music", config),
+        options=parse_options(Options, "opsound_music", settings),
         system_folders=(APT_ARCHIVES,),
         sound=SOUND,
     )

@@ -93,7 +93,7 @@ def _read_tiles(size: int, name: str, content: bytes) -> np.ndarray:
     return cut.transpose(1, 3, 0, 2, 4).reshape(-1, 3, size, size)
 
 
-def _build(size: int, config: Mapping[str, object]) -> Dataset:
+def _build(size: int, settings: Mapping[str, object]) -> Dataset:
     name = f"photo_tiles{size}"
     return PhotoTiles(
         name=name,
@@ -108,7 +108,7 @@ def _build(size: int, config: Mapping[str, object]) -> Dataset:
             f"1.26.0-1 (GPL-2+); drawings left out; split by photograph, 29/4/6, by the recorded "
             "lists photo_tiles_split.json"
         ),
-        options=parse_options(Options, name, config),
+        options=parse_options(Options, name, settings),
         system_folders=(APT_ARCHIVES,),
     )
 

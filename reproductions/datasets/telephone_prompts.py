@@ -110,7 +110,7 @@ def _utterances(sounds: Path, lists: Path, voice: int) -> dict[tuple[str, int], 
     return found
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build the dataset telephone_prompts."""
     return TelephonePrompts(
         name="telephone_prompts",
@@ -124,7 +124,7 @@ def build(config: Mapping[str, object]) -> Dataset:
             f"{sound_files.NUM_LEVELS} levels; split by prompt over all languages, {TEST_SHARE} "
             f"test and {VALID_SHARE} valid, by seed 0"
         ),
-        options=parse_options(Options, "telephone_prompts", config),
+        options=parse_options(Options, "telephone_prompts", settings),
         system_folders=(APT_ARCHIVES,),
         sound=SOUND,
     )

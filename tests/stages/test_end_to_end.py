@@ -19,15 +19,12 @@ from tests.places import ROOT
 from tests.support.sources import copy_code
 
 pytestmark = pytest.mark.e2e
-BASE = "pipeline/conf/base.yaml"
-PARAMS = {
+PARAMS = {  # with what differs from the defaults alone
     "datasets": ["digits_binary"],
     "experiments": {
         "tiny-made": {
             "dataset": "digits_binary",
             "model": "made",
-            "base": BASE,
-            "overrides": [],
             "model_overrides": {"hidden": [32], "num_masks": 2},
             "trainer": {"max_epochs": 3},
             "evaluation": {"num_members": 2, "num_samples": 9},
@@ -36,19 +33,13 @@ PARAMS = {
             "dataset": "digits_binary",
             "model": "made",
             "base": "searches/tiny/best.yaml",
-            "overrides": [],
-            "model_overrides": {},
-            "trainer": {},
             "evaluation": {"num_members": None, "num_samples": 9},
         },
     },
-    "folds": {},
     "searches": {
         "tiny": {
             "dataset": "digits_binary",
             "model": "made",
-            "base": BASE,
-            "overrides": [],
             "model_overrides": {"hidden": [32]},
             "trainer": {"max_epochs": 4, "validate_members": None},
             "space": {
@@ -198,7 +189,7 @@ def test_trials_are_nested_under_one_run(repository) -> None:
         row = rows[int(child.data.tags["trial"])]
         assert child.info.status == "FINISHED"
         assert child.data.params["model.ordering"] == row["model.ordering"]
-        history = store.get_metric_history(child.info.run_id, "best_valid_nats")
+        history = store.get_metric_history(child.info.run_id, "curves/best_valid_nats")
         assert [metric.step for metric in history] == list(range(1, int(row["epochs"]) + 1))
         assert history[-1].value == pytest.approx(float(row["best_valid_nats"]), abs=1e-6)
     artifacts = {item.path for item in store.list_artifacts(record["run_id"])}
@@ -240,7 +231,7 @@ def test_mlflow_holds_everything(repository) -> None:
         epochs = 4 if name == "tuned-made" else 3
         assert run.data.params["trainer.max_epochs"] == str(epochs)
         assert run.data.metrics["test_nats"] == pytest.approx(metrics["nats"])
-        curve = store.get_metric_history(run.info.run_id, "valid_nats")
+        curve = store.get_metric_history(run.info.run_id, "curves/valid_nats")
         assert [point.step for point in curve] == list(range(1, epochs + 1))
         files = {file.path for file in store.list_artifacts(run.info.run_id)}
         assert {"samples.png", "learning_curve.png", "metrics.json"} <= files

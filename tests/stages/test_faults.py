@@ -54,10 +54,10 @@ def training(project, epoch: int = 3, *arguments: str, **extra: str):
 def require_one_run(project, epochs: int = EPOCHS) -> None:
     (run,) = project.runs()
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["train_nats"] > 0
+    assert run.data.metrics["curves/train_nats"] > 0
     assert project.json("models/wide/training.json")["run_id"] == run.info.run_id
     store = mlflow_store.client(f"sqlite:///{project.folder}/mlflow.db")
-    history = store.get_metric_history(run.info.run_id, "valid_nats")
+    history = store.get_metric_history(run.info.run_id, "curves/valid_nats")
     assert [metric.step for metric in history] == list(range(1, epochs + 1))
 
 
@@ -196,7 +196,7 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(make_project) -> No
     assert run.info.status == "FAILED"
     kept = list((project.folder / ".arcore/train").glob("exploding-*/checkpoint_*/state.json"))
     epochs = [project.json(str(path))["progress"]["epoch"] for path in kept]
-    assert max(epochs) == int(run.data.metrics["step"]) // 13 >= 1
+    assert max(epochs) == int(run.data.metrics["curves/step"]) // 13 >= 1
 
 
 @pytest.fixture

@@ -43,11 +43,11 @@ class Coins(Dataset):
         return {s: SplitData((t.cumsum(1) % 2).astype(np.uint8)) for s, t in turns.items()}
 
 
-def build(config: Mapping[str, object]) -> Dataset:
-    """Build the dataset of a configuration."""
+def build(settings: Mapping[str, object]) -> Dataset:
+    """Build the dataset of its settings."""
     return Coins(
         name="coins", family="coins", event=Binary((12,)), unit="nats", files=(),
-        provenance="drawn", options=parse_options(Options, "coins", config),
+        provenance="drawn", options=parse_options(Options, "coins", settings),
     )
 '''
 ENTRY_POINTS = """

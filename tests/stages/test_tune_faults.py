@@ -84,7 +84,7 @@ def require_runs(project, children: list[str]) -> None:
     table = trials(project)
     store = mlflow_store.client(f"sqlite:///{project.folder}/mlflow.db")
     for run in by_number:
-        history = store.get_metric_history(run.info.run_id, "valid_nats")
+        history = store.get_metric_history(run.info.run_id, "curves/valid_nats")
         epochs = int(table[int(run.data.tags["trial"])]["epochs"])
         assert [metric.step for metric in history] == list(range(1, epochs + 1))
 

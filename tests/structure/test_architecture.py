@@ -18,9 +18,9 @@ def problem_of(name: str) -> str | None:
     folder, rest = ROOT, name.split(".")
     while rest and (folder / rest[0]).is_dir():
         folder, rest = folder / rest[0], rest[1:]
-    path = folder / f"{rest.pop(0)}.py" if rest else folder / "__init__.py"
-    if not path.is_file():
-        return f"{name}: no {path.relative_to(ROOT)}"
+    path = folder / "__init__.py"
+    if rest and (folder / f"{rest[0]}.py").is_file():
+        path = folder / f"{rest.pop(0)}.py"
     body = tree_of(code_of(path)).body
     for part in rest:
         defined = (n for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef))

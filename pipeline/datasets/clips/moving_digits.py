@@ -96,7 +96,7 @@ _RULE = (
 _GRAY = "gray levels are targets of Bernoulli conditionals, cross-entropy and no likelihood"
 
 
-def _build(name: str, config: Mapping[str, object]) -> Dataset:
+def _build(name: str, settings: Mapping[str, object]) -> Dataset:
     still, canvas, train_rows, valid_rows, halved = _VARIANTS[name]
     families: dict[str, Callable[[Mapping[str, object]], Dataset]] = {
         **digits.DATASETS,
@@ -117,7 +117,7 @@ def _build(name: str, config: Mapping[str, object]) -> Dataset:
             f"{source.provenance}; {'2 x 2 pixels averaged; ' if halved else ''}"
             f"canvas {canvas} x {canvas}, {_RULE}; {what}"
         ),
-        options=parse_options(MovingOptions, name, {**defaults, **config}),
+        options=parse_options(MovingOptions, name, {**defaults, **settings}),
         published_name=name if name == "moving_mnist" else None,
         context_frames=CONTEXT_FRAMES,
         still=source,

@@ -195,7 +195,7 @@ def _stream(files: list[Path]) -> SplitStream:
     )
 
 
-def _build(config: Mapping[str, object]) -> Dataset:
+def _build(settings: Mapping[str, object]) -> Dataset:
     return RoboticPushing(
         name="robotic_pushing",
         family="robotic_pushing",
@@ -208,7 +208,7 @@ def _build(config: Mapping[str, object]) -> Dataset:
             f"{CONTEXT_FRAMES} frames are given; each frame comes with the action before it and, "
             "while given, its state"
         ),
-        options=parse_options(PushingOptions, "robotic_pushing", config),
+        options=parse_options(PushingOptions, "robotic_pushing", settings),
         published_name="robotic_pushing",
         context_frames=CONTEXT_FRAMES,
         condition_sequence=(NUM_FRAMES, 2 * VECTOR),

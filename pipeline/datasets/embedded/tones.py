@@ -91,7 +91,7 @@ class Tones(Dataset):
         return np.asarray(np.where(times < length[:, None], nats, 0).sum(1))
 
 
-def _build(config: Mapping[str, object]) -> Dataset:
+def _build(settings: Mapping[str, object]) -> Dataset:
     return Tones(
         name="tones",
         family="tones",
@@ -99,7 +99,7 @@ def _build(config: Mapping[str, object]) -> Dataset:
         unit="bits_per_dim",
         files=(),
         provenance="drawn from a source of known entropy, see the module tones",
-        options=parse_options(Options, "tones", config),
+        options=parse_options(Options, "tones", settings),
         sound=SOUND,
     )
 

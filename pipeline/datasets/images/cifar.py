@@ -88,7 +88,7 @@ class CifarSubset(Dataset):
         return {s: every[i:j] for s, i, j in zip(SPLITS, starts, ends, strict=True)}
 
 
-def _cifar10(config: Mapping[str, object]) -> Dataset:
+def _cifar10(settings: Mapping[str, object]) -> Dataset:
     return Cifar(
         name="cifar10",
         family="cifar10",
@@ -97,12 +97,12 @@ def _cifar10(config: Mapping[str, object]) -> Dataset:
         unit="bits_per_dim",
         files=(_ARCHIVE,),
         provenance=f"{_URL}; valid = the last 5000 of the 50000 training rows",
-        options=parse_options(Options, "cifar10", config),
+        options=parse_options(Options, "cifar10", settings),
         published_name="cifar10",
     )
 
 
-def _cifar10_4k(config: Mapping[str, object]) -> Dataset:
+def _cifar10_4k(settings: Mapping[str, object]) -> Dataset:
     # No published name: numbers of the whole set must not be shown next to those of a subset.
     return CifarSubset(
         name="cifar10_4k",
@@ -116,7 +116,7 @@ def _cifar10_4k(config: Mapping[str, object]) -> Dataset:
             "; rows 0-2999 train, 3000-3499 valid, 3500-3999 test; its numbers do not compare with "
             "those published for CIFAR-10"
         ),
-        options=parse_options(Options, "cifar10_4k", config),
+        options=parse_options(Options, "cifar10_4k", settings),
     )
 
 

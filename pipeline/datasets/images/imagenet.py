@@ -87,7 +87,7 @@ def _decode(content: IO[bytes]) -> np.ndarray:
         return np.asarray(image).transpose(2, 0, 1)
 
 
-def _build(size: int, config: Mapping[str, object]) -> Dataset:
+def _build(size: int, settings: Mapping[str, object]) -> Dataset:
     name = f"imagenet{size}"
     return SmallImagenet(
         name=name,
@@ -100,7 +100,7 @@ def _build(size: int, config: Mapping[str, object]) -> Dataset:
             f"Oord et al. 2016), no longer there; valid = the last {NUM_VALID} images of the "
             f"training archive in its order; test = the validation archive, on which papers report"
         ),
-        options=parse_options(Options, name, config),
+        options=parse_options(Options, name, settings),
         published_name=name,
     )
 

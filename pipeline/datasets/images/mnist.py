@@ -134,7 +134,7 @@ _PROTOCOLS: dict[Variant, str] = {
 }
 
 
-def _build(family: str, name: str, variant: Variant, config: Mapping[str, object]) -> Dataset:
+def _build(family: str, name: str, variant: Variant, settings: Mapping[str, object]) -> Dataset:
     url = _URLS[family]
     return IdxImages(
         name=name,
@@ -150,14 +150,14 @@ def _build(family: str, name: str, variant: Variant, config: Mapping[str, object
             f"{url}; valid = 10000 of the 60000 training rows, chosen by seed {VALID_SEED}; "
             f"{_PROTOCOLS[variant]}"
         ),
-        options=parse_options(Options, name, config),
+        options=parse_options(Options, name, settings),
         published_name="mnist_dynamic_binarized" if name == "mnist_dynamic_binarized" else None,
         system_folders=_SYSTEM_FOLDERS[family],
         variant=variant,
     )
 
 
-def _binarized_mnist(config: Mapping[str, object]) -> Dataset:
+def _binarized_mnist(settings: Mapping[str, object]) -> Dataset:
     names = {split: f"binarized_mnist_{split}.amat" for split in SPLITS}
     return BinarizedMnist(
         name="binarized_mnist",
@@ -169,7 +169,7 @@ def _binarized_mnist(config: Mapping[str, object]) -> Dataset:
             for split, (rows, sha256) in _AMAT.items()
         ),
         provenance=f"{_AMAT_URL}; fixed binarisation, published split 50000/10000/10000",
-        options=parse_options(Options, "binarized_mnist", config),
+        options=parse_options(Options, "binarized_mnist", settings),
         published_name="binarized_mnist",
         by_class=True,
     )

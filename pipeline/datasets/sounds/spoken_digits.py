@@ -65,7 +65,7 @@ class SpokenDigits(Dataset):
         }
 
 
-def _build(config: Mapping[str, object]) -> Dataset:
+def _build(settings: Mapping[str, object]) -> Dataset:
     return SpokenDigits(
         name="spoken_digits",
         family="fsdd",
@@ -76,7 +76,7 @@ def _build(config: Mapping[str, object]) -> Dataset:
             f"{_ADDRESS} 1.0.10; mu-law, {sound_files.NUM_LEVELS} levels; takes 0-4 test "
             "(official), 5-9 valid, 10-49 train, of each digit and speaker"
         ),
-        options=parse_options(Options, "spoken_digits", config),
+        options=parse_options(Options, "spoken_digits", settings),
         sound=SOUND,
         takes=TAKES,
     )

@@ -130,8 +130,8 @@ class RedWine(Dataset):
         }
 
 
-def _build_red_wine(config: Mapping[str, object]) -> Dataset:
-    options = parse_options(RedWineOptions, "red_wine", config)
+def _build_red_wine(settings: Mapping[str, object]) -> Dataset:
+    options = parse_options(RedWineOptions, "red_wine", settings)
     url = f"https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/{WINE_FILE}"
     return RedWine(
         name="red_wine",

@@ -106,7 +106,7 @@ class UciBinary(Dataset):
         return {split: SplitData(x) for split, x in parts.items()}
 
 
-def _build(name: str, config: Mapping[str, object]) -> Dataset:
+def _build(name: str, settings: Mapping[str, object]) -> Dataset:
     spec = _SPECS[name]
     files = tuple(
         RawFile(
@@ -122,7 +122,7 @@ def _build(name: str, config: Mapping[str, object]) -> Dataset:
     published_name: str | None = spec.published_name
     protocol = "split as distributed, {}/{}/{}".format(*spec.rows)
     if name == "dna":
-        options = dna_options = parse_options(DnaOptions, name, config)
+        options = dna_options = parse_options(DnaOptions, name, settings)
         if dna_options.split == "published":
             papers_split = True
             protocol = (
@@ -132,7 +132,7 @@ def _build(name: str, config: Mapping[str, object]) -> Dataset:
         else:
             published_name = None  # of other training rows than the papers'
     else:
-        options = parse_options(Options, name, config)
+        options = parse_options(Options, name, settings)
     return UciBinary(
         name=name,
         family="uci_binary",

@@ -266,8 +266,7 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
     guessed: dict[str, object] = {}
     if Path(path).suffix == ".npz":
         names = _list_npz(paths.root() / path)
-        for role, usual in _USUAL_NAMES.items():
-            guessed[role] = next((one for one in usual if one in names), "")
+        guessed |= usual_names(paths.root() / path)
         x = given.get("x", "x")
         if x not in names:
             got = listed(names) or "none"
@@ -293,6 +292,15 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
             {"condition_shape": list(shape)} if is_map else {"condition_size": math.prod(shape)}
         )
     return guessed
+
+
+def usual_names(path: Path) -> dict[str, str]:
+    """Find the labels and conditions of an .npz archive by their usual names; "" for none."""
+    names = _list_npz(path)
+    return {
+        role: next((one for one in usual if one in names), "")
+        for role, usual in _USUAL_NAMES.items()
+    }
 
 
 def _list_npz(path: Path) -> list[str]:
@@ -344,10 +352,10 @@ def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
     return counts if len(set(counts)) > 1 else counts[0]
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind arrays; its files are read when they are decoded."""
-    name = str(config["name"])
-    options = parse_options(ArrayOptions, name, config)
+    name = str(settings["name"])
+    options = parse_options(ArrayOptions, name, settings)
     suffix = Path(options.path).suffix
     refuse_unless(suffix in (".npy", ".npz"), name, "path", "a .npy or .npz file", options.path)
     refuse_unless(bool(options.shape), name, "shape", "a list of integers >= 1", options.shape)

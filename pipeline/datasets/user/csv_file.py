@@ -94,9 +94,7 @@ class CsvFile(UserDataset):
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the table, split it and standardise, if so chosen."""
         options, path = self.options, raw_dir / self.files[0].name
-        table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
-        names = table.columns.tolist()
-        values = np.column_stack([_numbers(table[c], options.levels.get(c), path) for c in names])
+        names, values = self._read(path)
         cut = split_by_seed(len(values), options, path, "rows")
         scaling = self._scaling(values[cut["train"]], names, str(path))
         scaled = values if scaling is None else scaling.of(values)
@@ -107,6 +105,19 @@ class CsvFile(UserDataset):
             require(False, f"{path}: column {names[column]!r}", wanted, values[row, column])
         scalings = {} if scaling is None else self._scalings(scaling, names)
         return {split: self._rows(scaled[cut[split]], names, scalings) for split in SPLITS}
+
+    def unscaled(self, path: Path) -> SplitData:
+        """Read all rows of a table, float64 in its own units."""
+        names, values = self._read(path)
+        return self._rows(values, names, {}, "<f8")
+
+    def _read(self, path: Path) -> tuple[list[str], np.ndarray]:
+        """Read the names and the numbers of the columns that are not dropped."""
+        options = self.options
+        table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
+        names = table.columns.tolist()
+        columns = [_numbers(table[name], options.levels.get(name), path) for name in names]
+        return names, np.column_stack(columns)
 
     def _scaling(self, train: np.ndarray, names: Sequence[str], where: str) -> Scaling | None:
         """What standardises the columns of reals, if so chosen, and leaves the others."""
@@ -132,8 +143,9 @@ class CsvFile(UserDataset):
         return found
 
     def _rows(
-        self, values: np.ndarray, names: Sequence[str], scalings: Mapping[str, Scaling]
-    ) -> SplitData:
+        self, values: np.ndarray, names: Sequence[str], scalings: Mapping[str, Scaling],
+        real: str = "<f4",
+    ) -> SplitData:  # fmt: skip
         x, labels = values[:, [names.index(name) for name in self.columns]], None
         if self.options.label:
             labels = values[:, names.index(self.options.label)].astype(np.int64)
@@ -143,8 +155,8 @@ class CsvFile(UserDataset):
                 column, count = values[:, [names.index(name)]], self.options.levels.get(name)
                 is_names = isinstance(count, list)
                 given.append(column == np.arange(len(count)) if is_names else column)  # type: ignore[arg-type]
-            labels = np.concatenate(given, 1).astype("<f4")
-        dtype = np.uint8 if isinstance(self.event, Levels) else "<f4"
+            labels = np.concatenate(given, 1).astype(real)
+        dtype = np.uint8 if isinstance(self.event, Levels) else real
         return SplitData(x.astype(dtype), labels, scalings=scalings)
 
 
@@ -270,14 +282,14 @@ def _delimiter(file: Path) -> str:
     return max(",;\t|", key=(line.splitlines() or [""])[0].count)
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`).
 
     Raises:
         UserError: for bad options, or a file that is missing or has no column left.
     """
-    name = str(config["name"])
-    options = parse_options(CsvOptions, name, columns_by_name(config))
+    name = str(settings["name"])
+    options = parse_options(CsvOptions, name, columns_by_name(settings))
     path = _path(name, options.path)
     names = read_names(path, options.delimiter, options.header)
     for column in options.drop:

@@ -176,10 +176,10 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
     return guessed | guess_frame(probed, given)
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind image_folder; its files are read when they are decoded."""
-    name = str(config["name"])
-    options = parse_options(ImageOptions, name, config)
+    name = str(settings["name"])
+    options = parse_options(ImageOptions, name, settings)
     options.named.check(name)
     return ImageFolder(
         name=name,

@@ -194,10 +194,10 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
     return guessed | guess_frame(probed, given)
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind image_shards; its files are read when they are decoded."""
-    name = str(config["name"])
-    options = parse_options(ImageShardOptions, name, config)
+    name = str(settings["name"])
+    options = parse_options(ImageShardOptions, name, settings)
     count = options.num_classes
     fits = count >= 2 if options.label else count == 0
     refuse_unless(fits, name, "num_classes", ">= 2 with label, else 0", count)

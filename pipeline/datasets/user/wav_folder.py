@@ -172,14 +172,14 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
     }
 
 
-def build(config: Mapping[str, object]) -> Dataset:
+def build(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind wav_folder, whose files must be there; only headers are read.
 
     Raises:
         UserError: for bad options, a folder or table that is missing or empty, or a bad file.
     """
-    name = str(config["name"])
-    options = parse_options(WavOptions, name, config)
+    name = str(settings["name"])
+    options = parse_options(WavOptions, name, settings)
     rate = options.sample_rate
     folder = existing(name, "path", options.path, folder=True)
     table = existing(name, "table", options.table) if options.table else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import subprocess
 import sys
@@ -195,3 +197,17 @@ def test_a_kill_midway_leaves_no_half_of_what_is_discarded(
     assert not folder.exists() and len(list(tmp_path.iterdir())) == 1
     storage.discard(folder)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path) -> None:
+    left, live, young, other = (
+        tmp_path / f".{name}.partial" for name in ("a.1", "a.2", "a.3", "b.1")
+    )
+    for path in (left, live, young, other):
+        path.write_bytes(b"half")
+    for path in (left, live, other):
+        os.utime(path, (0, 0))
+    with open(live, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        storage.write_bytes(tmp_path / "a", b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([live, young, other, tmp_path / "a"])

@@ -243,10 +243,11 @@ def test_blocks_are_the_row_groups_of_the_shards(tmp_path: Path, rows_per_shard:
         with pq.ParquetFile(folder / shard.file) as parquet:
             metadata = parquet.metadata
         groups += [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
-    assert [stop - start for start, stop in reader.blocks] == groups
-    assert [start for start, _ in reader.blocks] == [0, *np.cumsum(groups)[:-1]]
+    blocks = [(block.start, block.stop) for block in reader.blocks]
+    assert [stop - start for start, stop in blocks] == groups
+    assert [start for start, _ in blocks] == [0, *np.cumsum(groups)[:-1]]
     assert sum(groups) == ROWS["train"]
-    for start, stop in reader.blocks:
+    for start, stop in blocks:
         np.testing.assert_array_equal(reader.read([(start, stop)]).x, splits["train"].x[start:stop])
 
 

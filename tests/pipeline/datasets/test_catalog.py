@@ -11,7 +11,7 @@ from tests.support.refusals import refused
 
 @pytest.mark.parametrize("name", catalog.list_datasets())
 def test_every_conf_builds_its_dataset_with_all_options_spelt_out(name: str) -> None:
-    config = catalog.load_config(name)
+    config = catalog.load_settings(name)
     dataset = catalog.get_dataset(config)
     assert dataset.name == name == config["name"]
     assert dataset == catalog.get_dataset({"name": name})
@@ -49,9 +49,9 @@ def test_bad_configuration_is_one_clear_line(config: dict[str, object], message:
 @pytest.mark.parametrize("override", ["split", "name=digits", "a.b=1", "split=[1"])
 def test_bad_override_is_one_clear_line(override: str) -> None:
     with refused("override|split: expected YAML"):
-        catalog.load_config("dna", [override])
+        catalog.load_settings("dna", [override])
 
 
 def test_overrides_are_typed() -> None:
-    config = catalog.load_config("dna", ["split=as_distributed", "rows_per_shard=5"])
+    config = catalog.load_settings("dna", ["split=as_distributed", "rows_per_shard=5"])
     assert config == {"name": "dna", "split": "as_distributed", "rows_per_shard": 5}

@@ -74,7 +74,7 @@ def test_the_example_of_a_conditional_model_is_one_that_it_takes(
     name: str, given: dict[str, object], tmp_path: Path
 ) -> None:
     loaded = exported(tmp_path, name, created(name, **given))
-    _, (events, params) = exporting._signature(loaded.model)
+    _, (events, params) = exporting._signature(loaded.model, {})
     assert np.isfinite(loaded.predict(None, events, params)["nats"]).all()
 
 
@@ -99,6 +99,11 @@ def test_standardised_values_are_taken_and_given_as_they_were(tmp_path: Path) ->
     got = loaded.predict(None, x, given)
     np.testing.assert_allclose(got["nats"], nats.detach(), rtol=1e-4)
     np.testing.assert_allclose(got["bits_per_dim"], got["nats"] / (3 * np.log(2)), rtol=1e-5)
+    signature, (example, params) = exporting._signature(model, scalings)
+    assert str(signature.inputs) == "[Tensor('float64', (-1, 3))]"
+    np.testing.assert_array_equal(example, [scalings["x"].mean] * 2)
+    assert params == {"vectors": [1.0, 100.0] * 2}
+    assert np.isfinite(loaded.predict(None, example, params)["nats"]).all()
     frame = pd.DataFrame({"x": []})
     assert len(pyfunc.ArcoreModel.predict(loaded, None, frame, {})) == 0
     with pytest.raises(ValueError, match="model_input: expected"):

@@ -100,7 +100,7 @@ def test_a_run_that_could_not_be_rebuilt_whole_is_gone_on_with(
     assert entry.run_id == run.info.run_id == broken.info.run_id and run.info.status == "FINISHED"
     assert registration.training_runs.HASH in run.data.tags
     assert [file.path for file in store.list_artifacts(entry.run_id)] == ["samples.png"]
-    history = store.get_metric_history(entry.run_id, "train_nats")
+    history = store.get_metric_history(entry.run_id, "curves/train_nats")
     assert [metric.step for metric in history] == [1, 2]
 
 
@@ -166,10 +166,11 @@ def test_a_run_whose_end_the_store_did_not_hear_of_is_completed(home: Path) -> N
     timing = {"metrics_sha256": sha256_of(metrics), "train_seconds": 3.0}
     metrics.with_name("timing.json").write_text(json.dumps(timing))
     store = mlflow_store.client()
-    store.log_metric(run_id, "train_nats", 3.0, step=1)
+    store.log_metric(run_id, "curves/train_nats", 3.0, step=1)
     registration.register_dataset("toy")
     run = store.get_run(run_id)
     assert run.info.status == "FINISHED" and "test_nats" in run.data.metrics
     lasted = run.info.end_time - run.info.start_time
     assert lasted == 3000 and run.data.tags["exact"] == "true"
-    assert [metric.step for metric in store.get_metric_history(run_id, "train_nats")] == [1, 2]
+    history = store.get_metric_history(run_id, "curves/train_nats")
+    assert [metric.step for metric in history] == [1, 2]

@@ -139,5 +139,5 @@ def test_trials_get_their_runs_once(
     ended = {run.data.tags["trial"]: (run.info.status, run.info.run_id) for run in nested}
     assert ended.keys() == {"1", "2"} and ended["2"][0] == "FAILED"
     assert ended["1"] == ("FINISHED", killed)
-    history = store.get_metric_history(killed, "valid_nats")
+    history = store.get_metric_history(killed, "curves/valid_nats")
     assert [(metric.step, metric.value) for metric in history] == [(1, 9.0)]

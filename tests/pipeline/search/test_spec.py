@@ -57,7 +57,7 @@ def test_every_shipped_search_can_be(name: str, monkeypatch, manifest: Manifest)
 def test_a_trial_needs_no_file_of_its_host(load, monkeypatch: pytest.MonkeyPatch) -> None:
     search = load("cluster=gpu")
     Path("params.yaml").unlink()
-    for name in ("load_config", "get_dataset"):
+    for name in ("load_settings", "get_dataset"):
         monkeypatch.delattr(catalog, name)
     trial = search.experiment({"model.hidden": [16]})
     assert trial.model["hidden"] == [16] and trial.cluster.use_gpu

@@ -57,7 +57,7 @@ def test_an_unfinished_run_is_resumed_with_a_clean_history(home):
         logger.metrics({"train_nats": 3.0 - step}, step)
     logger.metrics({"test_nats": 1.5})
     logger.metrics({"test_nats": 1.5})
-    assert history(run_id, "train_nats") == [(0, 3.0), (1, 2.0), (2, 1.0), (3, 0.0)]
+    assert history(run_id, "curves/train_nats") == [(0, 3.0), (1, 2.0), (2, 1.0), (3, 0.0)]
     assert history(run_id, "test_nats") == [(0, 1.5)]
     logger.finish()
     store = mlflow_store.client()
@@ -73,7 +73,7 @@ def test_a_fresh_start_is_another_run(home, monkeypatch):
     run_logger.RunLogger(old).metrics({"train_nats": 9.0}, 1)
     new = mlflow_store.start_run("arcore-toy", "toy", "same", {}, {}, fresh=True)
     run_logger.RunLogger(new).metrics({"train_nats": 5.0}, 1)
-    assert new != old and history(new, "train_nats") == [(1, 5.0)]
+    assert new != old and history(new, "curves/train_nats") == [(1, 5.0)]
     store = mlflow_store.client()
     assert store.get_run(old).info.status == "KILLED"
     source = store.get_run(new).data.tags["mlflow.source.name"]
@@ -143,8 +143,26 @@ def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
         logger.metrics({"train_nats": 1.0}, 1)
     assert logger.failures == 2
     logger.metrics({"train_nats": 0.0}, 2)
-    assert history(run_id, "train_nats") == [(0, 2.0), (1, 1.0), (2, 0.0)]
+    assert history(run_id, "curves/train_nats") == [(0, 2.0), (1, 1.0), (2, 0.0)]
     assert len([r for r in caplog.records if "going on without" in r.message]) == 1
+
+
+def test_an_outage_keeps_the_newest_metrics_alone(home, monkeypatch):
+    monkeypatch.setattr(run_logger, "MOST_PENDING", 3)
+    run_id = start()
+    logger = run_logger.RunLogger(run_id, interval=60)
+    for step in range(6):
+        logger.metrics({"train_nats": 6.0 - step}, step)
+    logger.finish()
+    assert history(run_id, "curves/train_nats") == [(0, 6.0), (3, 3.0), (4, 2.0), (5, 1.0)]
+
+
+def test_a_search_reads_all_pages(home):
+    store = mlflow_store.client()
+    for name in ("a", "b"):
+        mlflow_store.experiment_id(store, name)
+    found = mlflow_store.every(store.search_experiments, max_results=1, order_by=["name ASC"])
+    assert [one.name for one in found] == ["Default", "a", "b"]
 
 
 @pytest.mark.parametrize(

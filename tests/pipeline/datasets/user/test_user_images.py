@@ -248,7 +248,7 @@ def test_names_that_look_like_something_else_stay_names() -> None:
     names = ["${oc.env:HOME}", "1e3", "2024-01-01", "no"]
     write_folders({f"odd/{name}": 10 for name in names})
     adding.add("image_folder", "odd", "odd", ["height=8", "width=8"])
-    assert catalog.load_config("odd", ["split_seed=3"])["classes"] == names
+    assert catalog.load_settings("odd", ["split_seed=3"])["classes"] == names
 
 
 @pytest.mark.parametrize(

@@ -284,9 +284,9 @@ def test_a_conf_file_makes_a_dataset(project: Path, monkeypatch: pytest.MonkeyPa
     described = {"name": "mine", "kind": "csv", "path": "mine.csv", "delimiter": ";"}
     (project / "mine.yaml").write_text(yaml.safe_dump(described | {"drop": ["who", "five"]}))
     monkeypatch.setattr(catalog, "CONF_FOLDER", project)
-    loaded = catalog.load_config("mine", ["split_seed=3"])
+    loaded = catalog.load_settings("mine", ["split_seed=3"])
     assert catalog.get_dataset(loaded).options.split_seed == 3
     with pytest.raises(UserError, match="unknown dataset 'mime'; did you mean 'mine'"):
-        catalog.load_config("mime")
+        catalog.load_settings("mime")
     with pytest.raises(UserError, match="override 'kind=digits'"):
-        catalog.load_config("mine", ["kind=digits"])
+        catalog.load_settings("mine", ["kind=digits"])
