@@ -33,6 +33,7 @@ FIRST = ("experiment", "condition", "published", "difference")
 def render(report: Report, frame: pd.DataFrame) -> str:
     """Render a report and its numbers as one HTML page."""
     results = tables.results(frame)
+    several = frame[frame["kind"] != "use"]["experiment"].nunique() > 1
     dots, curves = figures.dots_of(report), figures.curves_of(report)
     return templates.render(
         templates.REPORT,
@@ -41,11 +42,11 @@ def render(report: Report, frame: pd.DataFrame) -> str:
         results=_results(results, report),
         legend=tables.legend(report, list(results[0])),
         dots=dots,
-        comparison=figures.comparison(dots) if frame["experiment"].nunique() > 1 else None,
+        comparison=figures.comparison(dots) if several else None,
         curves=curves,
         learning_curves=figures.learning_curves(curves, report.unit) if curves else None,
         samples=gallery.sections(report),
-        uses=use_sections.sections(report.dataset),
+        uses=use_sections.sections(report, frame),
         published=_published(frame, report),
         manifest=read_manifest(paths.shards(report.dataset)),
         models_page=mlflow_store.models_page(),

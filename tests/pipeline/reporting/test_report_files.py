@@ -24,9 +24,8 @@ from pipeline.reporting import (
     published,
     report_files,
     templates,
-    use_sections,
+    wording,
 )
-from pipeline.uses.use_records import Number
 from stages import report as stage
 from tests.support import reports
 from tests.support.measured_files import DIGITS, TRAINING
@@ -240,8 +239,8 @@ def test_ten_rows_of_a_dataset_are_shown(files):
 
 
 def test_a_small_number_of_a_use_has_no_minus():
-    assert use_sections.text_of(Number(name="a", value=-0.0004)) == "0.000"
-    assert use_sections.text_of(Number(name="a", value=-0.0125)) == "-0.012"
+    assert wording.measured(-0.0004, math.nan) == "0.000"
+    assert wording.measured(-0.0125, math.nan) == "-0.012"
 
 
 def test_every_template_is_named() -> None:
