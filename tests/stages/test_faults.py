@@ -287,14 +287,3 @@ def test_a_damaged_model_is_one_line(
     line = command(project.folder, "evaluate", "wide")
     assert f"{project.folder}/models/wide/model.safetensors: {message}" in line
     assert not (project.folder / "evaluation").exists()
-
-
-def test_other_shards_than_trained_on_are_refused(undisturbed, make_project, command) -> None:
-    project = make_project({"wide": WIDE})
-    shutil.copytree(undisturbed.folder / "models", project.folder / "models")
-    (project.folder / "models/wide/artifact.json").unlink()  # as an older version left it
-    config = project.folder / "models/wide/config.yaml"
-    config.write_text(config.read_text().replace("dataset_sha256: ", "dataset_sha256: 0"))
-    line = command(project.folder, "evaluate", "wide")
-    assert "wide: expected shards that it was trained on (0" in line
-    assert "train it again" in line
