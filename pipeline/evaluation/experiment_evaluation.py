@@ -37,7 +37,7 @@ from pipeline.evaluation import (
 )
 from pipeline.evaluation.result_records import FurtherTest, Result
 from pipeline.evaluation.scoring import mean_and_error
-from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
+from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import run_logger
 from pipeline.training import saved_models
 from pipeline.training.resolved import check_frames
@@ -194,7 +194,7 @@ def _evaluate(
         table = pd.DataFrame({"row": rows, "nats": found.nats.numpy()})
         table.to_csv(out / name, index=False, float_format="%.6f", lineterminator="\n")
     if drawn is not None:
-        _show(model, plan, test, shown, drawn, manifest, out)
+        _show(model, test, shown, drawn, manifest, out)
     curve.savefig(out / "learning_curve.png")
     return result, event
 
@@ -212,7 +212,6 @@ def _require_finite(name: str, **nats: Tensor) -> None:
 
 def _show(
     model: arcore.AutoregressiveModel,
-    plan: EvaluationConfig,
     test: Split,
     shown: np.ndarray,
     drawn: np.ndarray,
@@ -237,12 +236,11 @@ def _show(
             versions.insert(1, image_figures.expected(model, real, given, context))
         image_figures.save_clips(picture, versions, model.event, context)
     else:
-        events = {"samples": drawn, "real": real, **sampling.draw_varied(model, plan)}
+        events = {"samples": drawn, "real": real}
         image_figures.sample_figure(events, model.event).savefig(picture)
         if image_figures.is_picture(model.event):
             for title, images in events.items():
-                name = title.replace(" ", "_")
-                image_figures.write_strip(media / f"{name}.png", images, model.event, real)
+                image_figures.write_strip(media / f"{title}.png", images, model.event, real)
 
 
 def _track(logger: run_logger.RunLogger, result: Result) -> None:
