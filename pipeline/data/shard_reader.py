@@ -184,6 +184,8 @@ class ShardReader:
                         yield _read_piece(parquet, *piece)
         except FileNotFoundError:
             raise SiteError(f"{where}: shard not found; {AGAIN}") from None
+        except pa.ArrowMemoryError:
+            raise
         except (pa.ArrowException, OSError, KeyError) as error:
             raise SiteError(f"{where}: corrupt shard: {str(error).splitlines()[0]}") from None
 

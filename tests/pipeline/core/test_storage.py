@@ -125,6 +125,15 @@ def test_publish_replaces_other_content_alone(
         assert not storage.exists(target)
 
 
+def test_purged_shards_are_repaired_on_publish(place: str, few_digits: Path) -> None:
+    target = storage.join(place, "digits")
+    storage.publish(few_digits, target)
+    found, root = storage.filesystem(target)
+    found.delete_file(f"{root}/train-00000-of-00001.parquet")
+    storage.publish(few_digits, target)
+    assert content_at(target) == folder_bytes(few_digits)
+
+
 def test_many_publish_at_the_same_time(place: str, few_digits: Path) -> None:
     target = storage.join(place, "digits")
     with ThreadPoolExecutor(8) as pool:

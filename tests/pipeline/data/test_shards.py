@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -150,6 +151,7 @@ def test_content_hash_ignores_how_rows_are_cut_but_not_rows(tmp_path: Path, writ
     splits = toy_splits(dataset)
     cut = read_manifest(preprocessing.write(dataset, splits, tmp_path / "cut"))
     sha256 = read_manifest(written).sha256
+    assert sha256 == "97c4d6670fb51500d8d7774938658cdc84b10d55d6d1f27ea42d3c8d6360ec9c"
     assert cut.sha256 == sha256 and len(cut.splits["train"].shards) == 50
     labels = splits["valid"].labels
     assert labels is not None
@@ -306,6 +308,15 @@ def test_sum_is_checked_once_a_process_unless_the_file_changes(
     path = written / "valid-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes() + b"0")
     with pytest.raises(UserError, match="valid-00000-of-00001.parquet: corrupt shard"):
+        shard_reader.read_split(written, "valid")
+
+
+def test_memory_that_runs_out_is_no_damage(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 4194304 failed")
+
+    monkeypatch.setattr(shard_reader, "_read_piece", fails)
+    with pytest.raises(MemoryError, match="malloc of size"):
         shard_reader.read_split(written, "valid")
 
 

@@ -8,21 +8,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.artifacts import locks
 from pipeline.core import paths, stage_code
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
+from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.evaluation import (
     experiment_evaluation,
     identity,
     measuring,
     reading,
+    sampling,
     trained_entry,
 )
 from pipeline.experiments import compose
@@ -192,6 +198,41 @@ def test_what_an_older_config_leaves_out_has_its_default(
     with pytest.raises(UserError, match=message):
         manifest = read_manifest(paths.shards("digits_binary"))
         trained_entry.check(compose.load("toy"), saved_models.load("toy"), manifest)
+
+
+def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
+    before = RESULT.read_bytes()
+    with locks.held(locks.path_of("evaluate-toy"), "evaluating toy"):
+        with pytest.raises(UserError, match="^evaluating toy: expected to be alone"):
+            experiment_evaluation.evaluate(compose.load("toy"))
+    assert RESULT.read_bytes() == before
+
+
+def make_shards_anew() -> None:
+    dataset = catalog.get_dataset({"name": "digits_binary"})
+    rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
+    preprocessing.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
+
+
+@pytest.mark.parametrize(
+    ("make_anew", "what"),
+    [(make_shards_anew, "digits_binary"), (lambda: change_weights(lambda w: w + 1), "models/toy")],
+    ids=["shards", "a training beside it"],
+)
+def test_what_is_made_anew_meanwhile_gives_no_result(
+    result: dict, monkeypatch: pytest.MonkeyPatch, make_anew: Callable[[], None], what: str
+) -> None:
+    before, draw = RESULT.read_bytes(), sampling.draw
+
+    def made_anew(*given: Any, **named: Any) -> Any:
+        found = draw(*given, **named)
+        make_anew()
+        return found
+
+    monkeypatch.setattr(sampling, "draw", made_anew)
+    with pytest.raises(UserError, match=f"{what}: expected the content that this began with"):
+        experiment_evaluation.evaluate(compose.load("toy"))
+    assert RESULT.read_bytes() == before
 
 
 def test_a_result_names_the_entry_and_the_code_that_it_began_with(
