@@ -165,6 +165,23 @@ def test_a_killed_search_keeps_the_trials_that_ended(make_search) -> None:
 
 
 @pytest.mark.slow
+def test_a_killed_search_ends_as_an_undisturbed_one(make_search) -> None:
+    """One trial at a time; the order in which several end decides what is drawn next."""
+    alone, tables = "cluster.max_concurrent_trials=1", []
+    for kill in (False, True):
+        project = make_search(HALVED | {"model_overrides": {"hidden": [300]}})
+        if kill:
+            with project.running("trial 2/4 ends", "tune", "rates", alone) as process:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        done = project.stage("tune", "rates", alone)
+        assert done.returncode == 0, done.stderr
+        assert ("goes on with an interrupted search" in done.stderr) == kill
+        tables.append(trials(project))
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.slow
 def test_a_search_that_gets_a_sigterm_says_what_it_keeps(make_search) -> None:
     project = make_search(HALVED)
     with project.running(r"trial \d/4 ends", "tune", "rates", TWO_AT_A_TIME) as process:
