@@ -215,7 +215,7 @@ def result(project: Project) -> tuple[bytes, bytes, list[dict[str, str]]]:
     model = project.folder / "models" / "wide"
     rows = project.rows("models/wide/history.csv")
     for row in rows:
-        del row["seconds"]
+        row.pop("seconds", None)
     return (
         (model / "model.safetensors").read_bytes(),
         (model / "last.safetensors").read_bytes(),
