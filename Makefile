@@ -28,7 +28,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro reproductions locked test test-quick test-slow test-browser test-cluster lint format docs ui submit bench results tables audit lock clean
+.PHONY: help install repro reproductions locked test test-quick test-slow test-browser test-cluster lint format docs ui submit bench results tables audit lock image-lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -120,6 +120,12 @@ lock: $(VENV)/.benchmarks $(VENV)/.docs  ## write constraints.txt from what is i
 	@{ echo '# The stack that the tests ran with (all but torch, a range in pyproject.toml). Made by `make lock`.'; \
 	  grep -viE '^(torch|nvidia[^=]*|triton|setuptools|pip|wheel)==' constraints.all; } > constraints.tmp
 	@rm constraints.all && mv constraints.tmp constraints.txt && touch $(STAMP) $(VENV)/.benchmarks $(VENV)/.docs
+
+image-lock:  ## write deploy/requirements.lock, with hashes, from constraints.txt and pyproject.toml
+	@test -x $(VENV)/lock/bin/uv || { $(PYTHON) -m venv $(VENV)/lock && \
+	  $(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9; }
+	@grep -v '^boto' constraints.txt | $(VENV)/lock/bin/uv pip compile --quiet --config-file deploy/uv.toml \
+	  --constraint - --output-file deploy/requirements.lock pyproject.toml deploy/requirements.in
 
 clean:  ## remove outputs and what unfinished trainings go on from, not data, caches or the MLflow store
 	rm -rf models mixtures evaluation metrics curves codecs reports registry searches studies .arcore

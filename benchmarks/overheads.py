@@ -18,7 +18,7 @@ is that of an epoch of binarised MNIST (50 000 rows). "In all" adds both shares.
 *Two workers*: seconds per epoch of `stages.train` with one worker and with two, same global batch;
 medians of `training.json` without each run's first epoch.
 
-    python benchmarks/overheads.py [--only start loop workers]
+    python benchmarks/overheads.py [--only start loop workers] [--quick]
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -278,10 +279,10 @@ def report_start(scratch: Path) -> None:
             print(f"| {what} | {seconds:.1f} |", flush=True)
 
 
-def report_loop(scratch: Path) -> None:
+def report_loop(scratch: Path, cases: Sequence[Case]) -> None:
     print("\n| | bare, ms/step | worker, ms/step | loop and loader | under Ray, ms/step ", end="")
     print("| between epochs, s | share of an epoch | in all |\n|---|---|---|---|---|---|---|---|")
-    for number, case in enumerate(CASES):
+    for number, case in enumerate(cases):
         bare, ours, overhead = measure_loop(case)
         under_ray, pause = measure_ray(case, scratch / f"ray{number}")
         share = pause / (bare * MNIST_ROWS / case.trainer["batch_size"])
@@ -292,9 +293,9 @@ def report_loop(scratch: Path) -> None:
         )
 
 
-def report_workers(scratch: Path) -> None:
+def report_workers(scratch: Path, cases: Sequence[Case]) -> None:
     print("\n| | one worker, s/epoch | two workers | ratio |\n|---|---|---|---|")
-    for number, case in enumerate(TWO):
+    for number, case in enumerate(cases):
         one, two = (measure_workers(case, scratch / f"{number}x{n}", n) for n in (1, 2))
         print(f"| {case.title} | {one:.2f} | {two:.2f} | {one / two:.2f} |", flush=True)
 
@@ -302,8 +303,10 @@ def report_workers(scratch: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--quick", action="store_true", help="the first model of each table alone")
     parser.add_argument("--alternate", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    most = 1 if arguments.quick else None
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
         if arguments.alternate is not None:
@@ -314,9 +317,9 @@ def main() -> None:
         if "start" in arguments.only:
             report_start(scratch)
         if "loop" in arguments.only:
-            report_loop(scratch)
+            report_loop(scratch, CASES[:most])
         if "workers" in arguments.only:
-            report_workers(scratch)
+            report_workers(scratch, TWO[:most])
         print(f"\nload at the end {measuring.load()}")
 
 

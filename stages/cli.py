@@ -68,10 +68,10 @@ def in_one_line(main: Callable[[], None]) -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: of Python, or of torch, which is not imported here."""
-    if isinstance(error, MemoryError):
-        return True
+    """Whether memory ran out: of Python, a library or torch, which is not imported here."""
     said = str(error)
+    if isinstance(error, MemoryError) or "failed to map segment" in said:  # of a library
+        return True
     is_torchs = type(error).__name__ == "OutOfMemoryError" or any(
         words in said for words in ("can't allocate memory", "out of memory", "ALLOC_FAILED")
     )

@@ -1,6 +1,6 @@
 """Stage `codecs`: what codecs need for test images and clips, and simple models for sounds.
 
-Writes codecs/<dataset>.json, without measurements for a dataset of none of these.
+Writes codecs/<dataset>/codecs.json, without measurements for a dataset of none of these.
 
 Example: python -m stages.codecs cifar10_4k
 """

@@ -1,4 +1,4 @@
-"""Write params.yaml as DVC writes it, with `overrides` in each entry and a row for each join.
+"""Write params.yaml as DVC writes it, with the keys that DVC needs and a row for each join.
 
 So too reproductions/params.yaml and local/params.yaml where they are, each with a dvc.yaml of the
 same stages.

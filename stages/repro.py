@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
+from pipeline.core import paths
 from stages import cli
 
 
@@ -16,8 +18,11 @@ def main() -> None:
         "--lanes", type=int, default=None, help="stages at a time; the CPUs are shared among them"
     )
     arguments = parser.parse_args()
+    from pipeline.experiments import layout
     from pipeline.repro import update_targets
 
+    for path in paths.params_files(Path()):
+        layout.complete(path)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     update_targets.repro(arguments.targets, arguments.lanes, cpus or 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import itertools
 import shutil
@@ -39,6 +40,11 @@ def pytest_collection() -> Iterator[None]:
     gc.enable()
 
 
+def parameters_of(item: pytest.Item) -> dict[str, Any]:
+    found: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return found
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Alternate files whose tests mostly wait for other processes with files that compute.
@@ -50,12 +56,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             first.setdefault(item.nodeid.partition("[")[0], item)
         items[:] = first.values()
+        for parameters in map(parameters_of, items):
+            if "cases" in parameters:
+                parameters["cases"] = parameters["cases"][:1]
     files: dict[str, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.nodeid.partition("::")[0], []).append(item)
     waits = [name for name in LONGEST if name in files]
     waits += [name for name in files if name.startswith("tests/stages/") and name not in waits]
-    computes = sorted(files.keys() - waits, key=lambda name: (-len(files[name]), name))
+    sizes = {
+        name: sum(len(parameters_of(item).get("cases", [0])) for item in found)
+        for name, found in files.items()
+    }
+    computes = sorted(files.keys() - waits, key=lambda name: (-sizes[name], name))
     pairs = itertools.zip_longest(waits, computes)
     items[:] = [item for pair in pairs for name in pair if name for item in files[name]]
 
@@ -67,6 +80,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def returned_memory() -> Iterator[None]:
+    """Give what a file's tests freed back to the system, which glibc keeps otherwise."""
+    yield
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ SLOW = {
     "wavenet": ["--quick"],
     "scale": ["--rows", "300"],
     "training_speed": ["--pairs", "1"],
+    "overheads": ["--quick"],
 }
 HELPERS = {"page", "public_style", "measuring"}
-MINUTES = {"overheads"}
 LIBRARIES = {"training_speed": "nflows"}  # of the extra `benchmarks`
 ONE_AFTER_THE_OTHER = """
 import json, runpy, sys
@@ -52,7 +52,7 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_every_benchmark_is_run() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*QUICK, *SLOW, *HELPERS, *MINUTES}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*QUICK, *SLOW, *HELPERS}
 
 
 def test_the_quick_benchmarks_run() -> None:

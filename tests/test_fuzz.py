@@ -148,7 +148,8 @@ def of_params(params: Any) -> str:
 def of_metrics(metrics: Any) -> str:
     def read() -> None:
         text = json.dumps(metrics)
-        Result.from_dict(parse_object(text, "metrics.json"), "metrics.json").check("f")
+        result = Result.from_dict(parse_object(text, "metrics.json"), "metrics.json")
+        result.check("f", arcore.events.Binary((1, 8, 8)))
 
     return outcome(read)
 

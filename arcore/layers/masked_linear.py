@@ -51,8 +51,8 @@ class MaskedLinear(nn.Module):
             smallest = max(smallest, self.LEAST_WEIGHTS // mask.shape[1])
         count = min(self.GROUPS, len(mask) // smallest)
         if sorted_rows and count > 1:
-            groups = mask.sum(1).split(-(-len(mask) // count))
-            self.reaches = [(int(seen[0]), max(int(seen[-1]), 1)) for seen in groups]
+            groups = mask.split(-(-len(mask) // count))
+            self.reaches = [(int(rows[0].sum()), max(int(rows[-1].sum()), 1)) for rows in groups]
 
     @property
     def mask_fits(self) -> bool:

@@ -78,6 +78,12 @@ USE = Kind(
     origin="timing.json",
     hash_key="use_sha256",
 )
+CODECS = Kind(
+    verb="codecs",
+    doing="codecs of",
+    main="codecs.json",
+    recorded={"preprocess": "dataset_sha256"},
+)
 SEARCH = Kind(
     verb="tune",
     doing="searching",
@@ -185,6 +191,12 @@ def folds(experiment: str, dataset: str, result_name: str, title: str) -> Artifa
     return Artifact(
         FOLDS, result_name, paths.evaluation(dataset, title), f"python -m stages.folds {experiment}"
     )
+
+
+def codecs(dataset: str) -> Artifact:
+    """Return what codecs need for the test rows of a dataset."""
+    folder, command = paths.codecs(dataset), f"python -m stages.codecs {dataset}"
+    return Artifact(CODECS, dataset, folder, command, (shards(dataset),))
 
 
 def search(name: str, dataset: str, command: str) -> Artifact:

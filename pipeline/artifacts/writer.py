@@ -10,6 +10,7 @@ old folder or the new one; both are on the disk before the name changes.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import time
@@ -22,7 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.artifacts import locks, origin, shared_copies
-from pipeline.artifacts.artifact import SEAL, Artifact
+from pipeline.artifacts.artifact import FILES, SEAL, Artifact
 from pipeline.core import atomic
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
@@ -122,7 +123,10 @@ def writing(
 
 
 def _lock_of(artifact: Artifact) -> Path:
-    return locks.path_of(f"{artifact.kind.verb}-{artifact.name}")
+    name = artifact.name
+    if artifact.kind is FILES:  # anywhere, so that its name says little
+        name = hashlib.sha256(bytes(artifact.folder.resolve())).hexdigest()[:16]
+    return locks.path_of(f"{artifact.kind.verb}-{name}")
 
 
 def _held(artifact: Artifact, path: Path, wait: bool) -> AbstractContextManager[None]:

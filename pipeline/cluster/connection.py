@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
+
+import psutil
 
 from pipeline.cluster.authentication import keep_token_private
 from pipeline.core.errors import UserError, one_line
@@ -42,6 +45,7 @@ EMBEDDED = {
     # Ray replaces 127.0.0.1 by the machine's outer address where it supports clusters.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
+STORE_SHARE, LIBRARIES_BYTES = 0.3, 5 << 30  # of memory, which Ray's store maps, and the rest
 LONGEST_PARENT = 24  # characters of the folder that holds an embedded Ray's
 SAME_SIGNAL_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
@@ -63,6 +67,7 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
     if address:
         _require_answer(address)
     else:
+        _require_address_space()
         keep_token_private(os.environ)
     import ray
 
@@ -84,6 +89,15 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_address_space() -> None:
+    """Check `ulimit -v`, at which Ray's processes abort: they map its store and their libraries."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    least = int(STORE_SHARE * psutil.virtual_memory().total) + LIBRARIES_BYTES
+    if resource.RLIM_INFINITY != limit < least:
+        wanted = f"no limit, or at least {least >> 10} (KiB) with Ray on this machine"
+        raise UserError(f"ulimit -v: expected {wanted}, got {limit >> 10}")
 
 
 def _private_folder() -> str:

@@ -73,8 +73,8 @@ def registration(dataset: str) -> Path:
 
 
 def codecs(dataset: str) -> Path:
-    """Return the file of what general codecs need for a dataset's test images."""
-    return root() / "codecs" / f"{dataset}.json"
+    """Return the folder of what general codecs need for a dataset's test rows."""
+    return root() / "codecs" / dataset
 
 
 def search(name: str) -> Path:

@@ -10,6 +10,8 @@ A place is whole when its `manifest.json` is there: `publish` writes that file l
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import io
 import os
 import re
@@ -17,7 +19,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import fsspec
 import pyarrow as pa
@@ -35,6 +37,7 @@ from pipeline.core.redaction import redacted
 
 MARKER = "manifest.json"
 CHUNK = 1 << 22
+LOCK_SECONDS = 10.0  # between making a file and locking it, at the most
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
 
 
@@ -203,16 +206,43 @@ def _put(found: FileSystem, path: str, source: BinaryIO) -> None:
     """Write a file in one step, which an object store does by itself."""
     above, _, name = path.rpartition("/")
     found.create_dir(above, recursive=True)
-    is_local = isinstance(found, LocalFileSystem)
-    partial = f"{above}/.{name}.{uuid.uuid4().hex}.partial" if is_local else path
-    try:
-        with found.open_output_stream(partial, compression=None) as sink:
+    if not isinstance(found, LocalFileSystem):
+        with found.open_output_stream(path, compression=None) as sink:
             shutil.copyfileobj(source, sink, CHUNK)
-        if is_local:
+        return
+    partial = Path(above, f".{name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(partial, "xb") as held:
+            _try_lock(held)
+            with found.open_output_stream(str(partial), compression=None) as sink:
+                shutil.copyfileobj(source, sink, CHUNK)
+            _sweep(partial, name)
             os.replace(partial, path)
     finally:
-        if is_local:
-            Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+
+
+def _sweep(partial: Path, name: str) -> None:
+    """Remove what killed writers of the same file left: no process holds it any more.
+
+    Ages are those of the file system, whose clock may differ from this host's.
+    """
+    began = partial.stat().st_mtime - LOCK_SECONDS
+    for other in partial.parent.glob(f".{glob.escape(name)}.*.partial"):
+        with contextlib.suppress(OSError):
+            if other.stat().st_mtime < began:
+                with open(other, "rb+") as left:
+                    if _try_lock(left):
+                        other.unlink()
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    """Lock an open file, which a kill unlocks; tell whether that was possible."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ import logging
 import os
 import shlex
 import zlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NoReturn, cast
 from urllib.parse import quote, unquote, urlsplit
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import alone
-from pipeline.core import paths
+from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.redaction import redacted
 from pipeline.datasets.base import Dataset, RawFile
@@ -70,9 +69,7 @@ def fetch(dataset: Dataset) -> Path:
             "source": "files" if dataset.files else "embedded" if own is None else "in place",
             "files": {f.name: {"sha256": f.sha256, "size": f.size} for f in dataset.files},
         }
-        marker = folder / ".source.json.part"
-        marker.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
-        os.replace(marker, folder / "source.json")
+        atomic.write_text(folder / "source.json", json.dumps(source, indent=2) + "\n")
     if not dataset.files:
         where = own or "embedded data, or the folder that the option says,"
         logger.info("%s: nothing to copy, preprocess reads %s where it is", dataset.name, where)
@@ -136,13 +133,15 @@ def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | st
     for source in _candidates(dataset, file, target, mirror):
         shown = redacted(str(source))
         try:
-            if source == target:
+            if isinstance(source, str):
+                _download(source, target, file)
+            elif not source.is_file():
+                continue
+            elif source == target:
                 with target.open("rb") as stream:
                     _copy(stream, None, file, "verifying")
-            elif isinstance(source, Path):
-                _unpack(source, source.name, target, file)
             else:
-                _download(source, target, file)
+                _unpack(source, source.name, target, file)
         except (Unusable, UserError, OSError, urllib3.exceptions.HTTPError) as error:
             tried.append(f"{shown} ({_reason(error)})")
             continue
@@ -159,22 +158,20 @@ def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | st
 
 def _candidates(
     dataset: Dataset, file: RawFile, target: Path, mirror: Path | str | None
-) -> Iterator[Path | str]:
-    """Existing paths and addresses where the file may come from, in the order to try them."""
+) -> list[Path | str]:
+    """Paths and addresses where the file may be, in the order to try them."""
     names = [file.name, f"{file.name}.gz", *([archive_of(file)] if file.member else [])]
+    family = dataset.family
     places: list[Path | str] = [target.parent]
     if mirror is not None:
-        in_mirror = mirror / dataset.family if isinstance(mirror, Path) else None
-        places.append(in_mirror or f"{mirror}/{dataset.family}")
-    places += [*sorted(target.parent.parent.iterdir()), *map(Path, dataset.system_folders)]
-    for place in dict.fromkeys(places):
-        for name in names:
-            if isinstance(place, str):
-                yield f"{place}/{quote(name)}"
-            elif (place / name).is_file():
-                yield place / name
-    if file.url is not None:
-        yield file.url
+        places.append(mirror / family if isinstance(mirror, Path) else f"{mirror}/{family}")
+    places += [*sorted(target.parent.parent.glob("*")), *map(Path, dataset.system_folders)]
+    found = [
+        place / name if isinstance(place, Path) else f"{place}/{quote(name)}"
+        for place in dict.fromkeys(places)
+        for name in names
+    ]
+    return found if file.url is None else [*found, file.url]
 
 
 def archive_of(file: RawFile) -> str:
@@ -233,27 +230,24 @@ def _unpack(source: Path, name: str, target: Path, file: RawFile) -> None:
 def _copy(stream: BinaryIO, out: BinaryIO | None, file: RawFile, doing: str) -> None:
     """Read a file to its end, at most as far as it may be long, and compare its checksum."""
     digest, left = hashlib.sha256(), 2 * file.size if file.equals else file.size
-    with _progress(file, doing) as bar:
-        while chunk := _read(stream):
-            left -= len(chunk)
-            if left < 0:
-                raise Unusable(f"too large for {file.name}: expected {file.size} bytes, got more")
-            digest.update(chunk)
-            if out is not None:
-                out.write(chunk)
-            bar.update(len(chunk))
+    try:
+        with _progress(file, doing) as bar:
+            while chunk := stream.read(CHUNK):
+                left -= len(chunk)
+                if left < 0:
+                    expected = f"expected {file.size} bytes, got more"
+                    raise Unusable(f"too large for {file.name}: {expected}")
+                digest.update(chunk)
+                if out is not None:
+                    out.write(chunk)
+                bar.update(len(chunk))
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise Unusable(f"truncated or damaged gzip data ({error})") from None
     if digest.hexdigest() not in (file.sha256, *file.equals):
         raise Unusable(
             f"wrong checksum for {file.name}: expected sha256 {file.sha256}, got "
             f"{digest.hexdigest()}"
         )
-
-
-def _read(stream: BinaryIO) -> bytes:
-    try:
-        return stream.read(CHUNK)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise Unusable(f"truncated or damaged gzip data ({error})") from None
 
 
 def _progress(file: RawFile, doing: str) -> tqdm[NoReturn]:

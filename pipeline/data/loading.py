@@ -23,7 +23,6 @@ from pipeline.data.batches import Batch, BatchLoader
 from pipeline.data.shard_reader import ShardReader
 from pipeline.data.shuffling import (
     BatchPlan,
-    HeldRows,
     Window,
     cut_windows,
     permutation,
@@ -175,8 +174,8 @@ class Loader:
         """Yield the windows of an epoch without their first `done` rows."""
         words = (self._plan.seed, epoch, self._plan.rank)
         if self._is_held:
-            order = self._begin + permutation(words, self._end - self._begin)
-            yield Window(self.reader, order[done:])
+            order = (self._begin + permutation(words, self._end - self._begin))[done:]
+            yield Window(self.reader, order, order)
             return
         plans = []
         # Windows count from 1: to numpy, words that end in 0 are the words without it.
@@ -189,21 +188,21 @@ class Loader:
         def read(plan: tuple[int, Ranges, int]) -> Window:
             number, blocks, skipped = plan
             rows = np.concatenate([np.arange(*block) for block in blocks])
-            order = rows[permutation((*words, number), len(rows))]
-            return Window(HeldRows(self.reader.read(blocks), rows), order[skipped:])
+            places = permutation((*words, number), len(rows))[skipped:]
+            return Window(self.reader.read(blocks), places, rows[places])
 
         yield from read_ahead(read, plans)
 
-    def _blocks(self) -> Ranges:
-        """List this rank's rows by block; blocks at the part's ends are cut."""
-        cut = [
-            (max(start, self._begin), min(stop, self._end)) for start, stop in self.reader.blocks
-        ]
-        return [(start, stop) for start, stop in cut if start < stop]
-
     def _permuted_windows(self, words: tuple[int, ...]) -> Iterator[Ranges]:
-        """Permute blocks and yield them in windows of at most `shuffle_rows` rows, or one block."""
-        blocks = self._blocks()
+        """Permute blocks and yield them in windows of at most `shuffle_rows` rows, or one block.
+
+        Blocks at the ends of this rank's part are cut.
+        """
+        cut = [
+            (max(block.start, self._begin), min(block.stop, self._end))
+            for block in self.reader.blocks
+        ]
+        blocks = [(start, stop) for start, stop in cut if start < stop]
         window, rows = Ranges(), 0
         for number in permutation(words, len(blocks)):
             start, stop = blocks[number]

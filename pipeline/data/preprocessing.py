@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import alone, writing
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
 from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manifest
 from pipeline.data.scalings import write_scalings
 from pipeline.data.shard_layout import ROW_GROUP, check_rows, content_sha256, row_shape
-from pipeline.data.shard_reader import shards_folder
 from pipeline.datasets.base import Dataset, SplitData, SplitStream, joined
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,8 @@ def preprocess(dataset: Dataset) -> Path:
     """
     with alone(artifact.shards(dataset.name), wait=True):
         raw = fetching.verify_raw(dataset)
-        folder = write(dataset, dataset.decode(raw), shards_folder(dataset.name))
+        folder = paths.shortened(paths.shards(dataset.name))
+        write(dataset, dataset.decode(raw), folder)
         manifest = read_manifest(folder)
     rows = "/".join(str(manifest.splits[split].rows) for split in dataset.splits)
     names = "/".join(dataset.splits)

@@ -16,15 +16,17 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arcore.events import Event
-from pipeline.core import paths, storage
+from pipeline.core import storage
 from pipeline.core.errors import SiteError
 from pipeline.core.redaction import redacted
 from pipeline.data.manifest import AGAIN, Shard, SplitInfo, read_manifest
@@ -36,6 +38,18 @@ KEPT_BLOCKS = 2  # since a batch may begin in one block and end in the next
 _SHARED_PARTS = 4  # that readers of one process (trials of a search) have in common
 # Shards whose sum this process has checked: place, sum, size, time of change.
 _verified: set[tuple[str, str, int | None, int | None]] = set()
+
+
+class Block(NamedTuple):
+    """A row group of a shard: rows [start, stop) of the split."""
+
+    start: int
+    stop: int
+    shard: Shard
+    group: int
+
+
+_Piece = tuple[Block, int, int]  # with its first row in the block, and the one after its last
 
 
 class ShardReader:
@@ -67,7 +81,7 @@ class ShardReader:
         self.info = self.manifest.splits[split]
         self.split, self.location = split, location
         self.blocks = list_blocks(self.info)
-        self._starts = np.array([start for start, _ in self.blocks])
+        self._starts = np.array([block.start for block in self.blocks])
         self._filesystem, self._folder = storage.filesystem(location)
         self._recent = OrderedDict[int, SplitData]()
         self._held: SplitData | None = None
@@ -132,8 +146,8 @@ class ShardReader:
         layout = label_layout(self.manifest)
         labels = None if layout is None else np.empty((total, *layout[0]), layout[1])
         filled = 0
-        for shard, spans in _by_shard(self.info, ranges):
-            for rows, found in self._read_shard(shard, spans):
+        for shard, pieces in groupby(self._pieces(ranges), key=lambda piece: piece[0].shard):
+            for rows, found in self._read_shard(shard, pieces):
                 out = slice(filled, filled + len(rows))
                 x[out] = rows
                 if labels is not None:
@@ -141,10 +155,20 @@ class ShardReader:
                 filled = out.stop
         return SplitData(x.view(dtype).reshape(total, *shape), labels, self.read_transform)
 
+    def _pieces(self, ranges: Sequence[tuple[int, int]]) -> Iterator[_Piece]:
+        """Cut ranges where blocks end."""
+        for start, stop in ranges:
+            number = int(np.searchsorted(self._starts, start, side="right")) - 1
+            while start < stop:
+                block = self.blocks[number]
+                end = min(stop, block.stop)
+                yield block, start - block.start, end - block.start
+                start, number = end, number + 1
+
     def _read_shard(
-        self, shard: Shard, spans: list[tuple[int, int]]
+        self, shard: Shard, pieces: Iterable[_Piece]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the rows (n, width) of spans of a shard and their labels, by row group."""
+        """Yield the rows (n, width) of pieces of a shard and their labels."""
         path = f"{self._folder}/{shard.file}"
         where = redacted(storage.join(str(self.location), shard.file))
         try:
@@ -156,10 +180,12 @@ class ShardReader:
                         raise pa.ArrowInvalid(
                             f"expected {shard.rows} rows, got {parquet.metadata.num_rows}"
                         )
-                    for low, high in spans:
-                        yield from _read_row_groups(parquet, low, high)
+                    for piece in pieces:
+                        yield _read_piece(parquet, *piece)
         except FileNotFoundError:
             raise SiteError(f"{where}: shard not found; {AGAIN}") from None
+        except pa.ArrowMemoryError:
+            raise
         except (pa.ArrowException, OSError, KeyError) as error:
             raise SiteError(f"{where}: corrupt shard: {str(error).splitlines()[0]}") from None
 
@@ -167,7 +193,7 @@ class ShardReader:
         if number not in self._recent:
             while len(self._recent) >= KEPT_BLOCKS:
                 self._recent.popitem(last=False)
-            self._recent[number] = self.read([self.blocks[number]])
+            self._recent[number] = self.read([self.blocks[number][:2]])
         self._recent.move_to_end(number)
         return self._recent[number]
 
@@ -189,11 +215,6 @@ def draw_events(
     """
     pool = split.whole().x if split.read_transform == "moving" else None
     return draw(split.read_transform, stored.x, event, rows, epoch, seed, pool)
-
-
-def shards_folder(name: str) -> Path:
-    """The folder of a dataset's shards, `data/shards/<dataset>`."""
-    return paths.shortened(paths.shards(name))
 
 
 @functools.lru_cache(maxsize=_SHARED_PARTS)
@@ -235,58 +256,38 @@ def _verify_sum(
     _verified.add(key)
 
 
-def _read_row_groups(
-    parquet: pq.ParquetFile, low: int, high: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield views of rows [low, high) of a shard and of their labels, by row group."""
-    position = 0
-    for group in range(parquet.num_row_groups):
-        rows = parquet.metadata.row_group(group).num_rows
-        first, last = max(low - position, 0), min(high - position, rows)
-        if first < last:
-            table = parquet.read_row_group(group, use_threads=False).combine_chunks()
-            x = table.column("x").chunk(0)
-            raw = np.frombuffer(x.buffers()[1], np.uint8).reshape(-1, x.type.byte_width)
-            labels = np.empty((rows, 0))
-            if "label" in table.column_names:
-                column = table.column("label").chunk(0)
-                numbers = column.flatten() if pa.types.is_nested(column.type) else column
-                labels = numbers.to_numpy().reshape(rows, -1)
-            yield raw[x.offset :][first:last], labels[first:last]
-        position += rows
+def _read_piece(
+    parquet: pq.ParquetFile, block: Block, first: int, last: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return views of some rows of a block and of their labels."""
+    rows = block.stop - block.start
+    table = parquet.read_row_group(block.group, use_threads=False).combine_chunks()
+    if table.num_rows != rows:
+        raise pa.ArrowInvalid(f"expected a row group of {rows} rows, got {table.num_rows}")
+    x = table.column("x").chunk(0)
+    raw = np.frombuffer(x.buffers()[1], np.uint8).reshape(-1, x.type.byte_width)[x.offset :]
+    labels = np.empty((rows, 0))
+    if "label" in table.column_names:
+        column = table.column("label").chunk(0)
+        numbers = column.flatten() if pa.types.is_nested(column.type) else column
+        labels = numbers.to_numpy().reshape(rows, -1)
+    return raw[first:last], labels[first:last]
 
 
-def list_blocks(info: SplitInfo) -> list[tuple[int, int]]:
+def list_blocks(info: SplitInfo) -> list[Block]:
     """List the row groups of a split in row order, without opening a shard.
 
     Example:
         >>> shard = Shard("train-00000-of-00001.parquet", 5000, "0" * 64)
-        >>> list_blocks(SplitInfo(5000, "0" * 64, None, (shard,)))
+        >>> [block[:2] for block in list_blocks(SplitInfo(5000, "0" * 64, None, (shard,)))]
         [(0, 2048), (2048, 4096), (4096, 5000)]
     """
-    blocks, position = [], 0
+    blocks, position = list[Block](), 0
     for shard in info.shards:
         end = position + shard.rows
-        blocks += [(low, min(low + ROW_GROUP, end)) for low in range(position, end, ROW_GROUP)]
+        blocks += [
+            Block(low, min(low + ROW_GROUP, end), shard, group)
+            for group, low in enumerate(range(position, end, ROW_GROUP))
+        ]
         position = end
     return blocks
-
-
-def _by_shard(
-    info: SplitInfo, ranges: Sequence[tuple[int, int]]
-) -> Iterator[tuple[Shard, list[tuple[int, int]]]]:
-    """Cut ranges of a split into spans of its shards; spans of one shard in a row go together."""
-    starts = np.cumsum([0, *(shard.rows for shard in info.shards)])
-    current, spans = -1, list[tuple[int, int]]()
-    for start, stop in ranges:
-        while start < stop:
-            number = int(np.searchsorted(starts, start, side="right")) - 1
-            if number != current and spans:
-                yield info.shards[current], spans
-                spans = []
-            current = number
-            first, end = int(starts[number]), min(stop, int(starts[number + 1]))
-            spans.append((start - first, end - first))
-            start = end
-    if spans:
-        yield info.shards[current], spans

@@ -5,41 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from pipeline.core.errors import UserError
+from pipeline.data.shard_reader import Split
 from pipeline.datasets.base import SplitData, joined
 
 SHUFFLE_ROWS = 1 << 18  # rows in memory, as an experiment's default has it
 Task = TypeVar("Task")
 
 
-class Rows(Protocol):
-    """Rows of a split by their positions, such as a `ShardReader`."""
-
-    def __getitem__(self, rows: np.ndarray) -> SplitData:
-        """Return the rows at some positions, as they are stored."""
-
-
-@dataclass(frozen=True)
-class HeldRows:
-    """Some rows of a split in memory, with the ascending positions of each in the split."""
-
-    data: SplitData
-    positions: np.ndarray
-
-    def __getitem__(self, rows: np.ndarray) -> SplitData:
-        """Return the rows at some positions."""
-        return self.data[np.searchsorted(self.positions, rows)]
-
-
 @dataclass(frozen=True)
 class Window:
-    """Rows that are shuffled together: where they are read, and their positions in order."""
+    """Rows that are shuffled together.
 
-    rows: Rows
+    Arguments:
+        rows: where they are read.
+        places: in `rows`, in the order in which rows are taken.
+        order: their positions in the split, in the same order.
+    """
+
+    rows: Split
+    places: np.ndarray
     order: np.ndarray
 
 
@@ -82,7 +71,15 @@ class BatchPlan:
         """
         if self.batch_size is None:
             return 0
-        return self.whole_steps(rows) if is_whole else self.part_steps(rows)
+        workers, smallest_part = self.world_size, rows // self.world_size
+        least = workers if is_whole or not smallest_part else -(-rows // smallest_part)
+        if smallest_part == 0 or self.batch_size < least:
+            raise UserError(
+                f"trainer.batch_size: expected >= {least} (workers) and rows for a batch, "
+                f"got {self.batch_size} with {rows} rows"
+            )
+        full, rest = divmod(rows, self.batch_size)
+        return full + (rest >= workers if is_whole else min(self.part_counts(rows, full)) > 0)
 
     def span(self, rows: int, step: int) -> tuple[int, int]:
         """Return the first row of an epoch's order at a step, and the one after its last."""
@@ -90,32 +87,14 @@ class BatchPlan:
         low, high = (min(s * self.batch_size, rows) for s in (step, step + 1))
         return low, high
 
-    def whole_steps(self, rows: int) -> int:
-        """Count the batches of an epoch of a split that all ranks hold."""
-        assert self.batch_size is not None
-        if self.batch_size < self.world_size or rows < self.world_size:
-            raise self._too_small(self.world_size, rows)
-        full, rest = divmod(rows, self.batch_size)
-        return full + (rest >= self.world_size)
-
     def whole_batches(
         self, rows: int, epoch: int, first_step: int
     ) -> Iterator[tuple[np.ndarray, int]]:
         """Yield this rank's rows of each batch of a shuffled split, and the rows of all ranks."""
         order = permutation((self.seed, epoch), rows)
-        for step in range(first_step, self.whole_steps(rows)):
+        for step in range(first_step, self.steps(rows, is_whole=True)):
             low, high = self.span(rows, step)
             yield order[low + self.rank : high : self.world_size], high - low
-
-    def part_steps(self, rows: int) -> int:
-        """Count the batches of an epoch of which each rank has a part of its own."""
-        assert self.batch_size is not None
-        smallest_part = rows // self.world_size
-        least = -(-rows // smallest_part) if smallest_part else self.world_size
-        if smallest_part == 0 or self.batch_size < least:
-            raise self._too_small(least, rows)
-        full = rows // self.batch_size
-        return full + (min(self.part_counts(rows, full)) > 0)
 
     def part_counts(self, rows: int, step: int) -> list[int]:
         """Return how many rows each rank takes of its own part at a step.
@@ -128,12 +107,6 @@ class BatchPlan:
         low, high = self.span(rows, step)
         parts = (part(rows, rank, self.world_size) for rank in range(self.world_size))
         return [high * n // rows - low * n // rows for n in (end - begin for begin, end in parts)]
-
-    def _too_small(self, least: int, rows: int) -> UserError:
-        return UserError(
-            f"trainer.batch_size: expected >= {least} (workers) and rows for a batch, "
-            f"got {self.batch_size} with {rows} rows"
-        )
 
 
 def part(rows: int, rank: int, world_size: int) -> tuple[int, int]:
@@ -172,11 +145,11 @@ def cut_windows(
             if window is None or taken == len(window.order):
                 window = None
                 window, taken = next(windows), 0
-            chosen = window.order[taken : taken + count]
-            pieces.append(window.rows[chosen])
-            positions.append(chosen)
-            taken += len(chosen)
-            count -= len(chosen)
+            span = slice(taken, taken + count)
+            pieces.append(window.rows[window.places[span]])
+            positions.append(window.order[span])
+            taken += len(positions[-1])
+            count -= len(positions[-1])
         yield joined(pieces), np.concatenate(positions)
 
 

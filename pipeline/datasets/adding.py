@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,16 +14,9 @@ from pipeline.core.errors import UserError, require, require_no_pipe
 from pipeline.core.yaml_settings import dump_yaml
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset, SplitData, SplitStream
-from pipeline.datasets.user import arrays, csv_file, image_folder, image_shards, wav_folder
+from pipeline.datasets.user import image_shards
 from pipeline.datasets.user.user_data import UserDataset, UserOptions, listed, rows_of_a_part
 
-GUESSES: dict[str, Callable[[str, str, Mapping[str, object]], dict[str, object]]] = {
-    "image_folder": image_folder.guess,
-    "image_shards": image_shards.guess,
-    "arrays": arrays.guess,
-    "csv": csv_file.guess,
-    "wav_folder": wav_folder.guess,
-}
 _ARRANGED = {
     "gray": "rows of two axes are taken as images of one channel; layout=as_is keeps them",
     "channels_last": "the last axis of a row is taken as its channels",
@@ -36,7 +29,7 @@ def add(
     """Write `pipeline/conf/dataset/<name>.yaml` for data of the user's own; look at some rows.
 
     Arguments:
-        kind: a key of `GUESSES`; image_folder stands for image_shards too.
+        kind: a key of `catalog.KINDS`; image_folder stands for image_shards too.
         name, path: of the dataset, and of its folder or file.
         overrides: `option=value`, which go before what the files suggest.
         replace: whether a conf file of that name may be there already.
@@ -60,7 +53,7 @@ def add(
     )
     if kind == "image_folder" and image_shards.is_packed(path):
         kind = "image_shards"
-    guessed = GUESSES[kind](name, path, given)
+    guessed = guess(kind, name, path, given)
     settings = {"name": name, "kind": kind, "path": path, **guessed, **given}
     dataset = catalog.get_dataset(settings)
     if "rows_per_shard" not in given:  # a shard is held in memory
@@ -74,6 +67,16 @@ def add(
     text = dump_yaml(whole)
     atomic.write_text(target, text)
     return dataset, found
+
+
+def guess(kind: str, name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Suggest options of a dataset by its files; those that are given go before.
+
+    Raises:
+        UserError: for files that are missing or malformed, or mean what only the user knows.
+    """
+    found: dict[str, object] = catalog.module_of_kind(kind).guess(name, path, given)
+    return found
 
 
 def _found(dataset: Dataset) -> list[str]:

@@ -6,6 +6,7 @@ A new dataset is one module with a `DATASETS` table and one file in `pipeline/co
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint
@@ -29,12 +30,12 @@ __all__ = [
 ]
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
-_KINDS = {  # of the user's files
-    "image_folder": f"{stage_code.USER_DATA}.image_folder:build",
-    "image_shards": f"{stage_code.USER_DATA}.image_shards:build",
-    "arrays": f"{stage_code.USER_DATA}.arrays:build",
-    "csv": f"{stage_code.USER_DATA}.csv_file:build",
-    "wav_folder": f"{stage_code.USER_DATA}.wav_folder:build",
+KINDS = {  # of the user's files, with their modules
+    "image_folder": "image_folder",
+    "image_shards": "image_shards",
+    "arrays": "arrays",
+    "csv": "csv_file",
+    "wav_folder": "wav_folder",
 }
 _Build = Callable[[Mapping[str, object]], Dataset]
 
@@ -105,10 +106,16 @@ def check_user_name(name: object, kind: str) -> None:
 
 def _user_dataset(name: object, settings: Mapping[str, object]) -> Dataset:
     kind = settings["kind"]
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise unknown_name("kind of dataset", str(kind), _KINDS)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise unknown_name("kind of dataset", str(kind), KINDS)
     check_user_name(name, kind)
-    return _load(kind, _KINDS[kind])(settings)
+    dataset: Dataset = module_of_kind(kind).build(settings)
+    return dataset
+
+
+def module_of_kind(kind: str) -> ModuleType:
+    """Import the module of a kind of the user's files: it can `build` and `guess`."""
+    return importlib.import_module(f"{stage_code.USER_DATA}.{KINDS[kind]}")
 
 
 def load_settings(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:

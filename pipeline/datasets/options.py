@@ -68,7 +68,7 @@ def parse_options(cls: type[OptionsT], dataset: str, settings: Mapping[str, obje
         try:
             TypeAdapter(hints[key]).validate_python(value, strict=True)
         except ValidationError as error:
-            raise refusal(dataset, key, wanted_by(error), value) from None
+            refuse_unless(False, dataset, key, wanted_by(error), value)
     make: Callable[..., OptionsT] = cls
     return make(**values)
 
@@ -79,6 +79,9 @@ def wanted_by(error: ValidationError) -> str:
     return words.removeprefix("Value error, ").removeprefix("Input should be ")
 
 
-def refusal(dataset: str, option: str, wanted: str, got: object) -> UserError:
-    """Build the error for the value of an option."""
-    return UserError(f"option {option} of dataset {dataset!r}: expected {wanted}, got {got!r}")
+def refuse_unless(holds: bool, dataset: str, option: str, wanted: str, got: object) -> None:
+    """Refuse the value of an option unless it holds."""
+    if not holds:
+        raise UserError(
+            f"option {option} of dataset {dataset!r}: expected {wanted}, got {got!r}"
+        ) from None

@@ -182,7 +182,7 @@ def _evaluate(
         published_importance=plan.published_importance,
     )
     event = after_frames(manifest.event, context)
-    result.check(config.name)
+    result.check(config.name, event)
     result_files.write(result, out)
     for split, (rows, found, _) in scored.items():
         name = "scores.csv" if split == "test" else f"scores_{split}.csv"

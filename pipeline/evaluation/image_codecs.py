@@ -1,17 +1,11 @@
-"""General lossless codecs as baselines: the bytes that PNG, WebP, JPEG XL, ... need for images.
-
-Each image is coded alone, as a file of its own: all bytes count, headers too (which is most of what
-tiny images cost). Coded again as one picture of all images side by side, a codec pays for one
-header and learns from the images before. Whatever is coded is decoded again and compared.
-"""
+"""General lossless codecs of images: PNG, WebP, JPEG XL, ..., alone and as one mosaic."""
 
 from __future__ import annotations
 
 import io
 import lzma
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeGuard
 
@@ -21,38 +15,12 @@ import pyarrow as pa
 from PIL import Image, features
 
 from arcore.events import Event, Levels, is_levels
-from pipeline.evaluation.result_records import TENTHS, CodecResult
+from pipeline.evaluation.lossless_codec import LosslessCodec, in_tenths, require_working
+from pipeline.evaluation.result_records import CodecResult
 
 ZSTD_LEVEL = 19
 XZ_PRESET = 9 | lzma.PRESET_EXTREME
 JPEGXL_EFFORT = 9
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageCodec:
-    """A lossless codec for images (C, H, W) of uint8 levels, with C of 1 or 3.
-
-    Arguments:
-        label, settings: as tables print them.
-        encode, decode: from an image and its event to bytes, and back.
-        alone: whether each image is coded as a file of its own.
-        together: whether all images are coded as one picture.
-        longest: side of a picture that it can code; 0 for any.
-        applies: to events of which it can code images.
-    """
-
-    label: str
-    settings: str
-    encode: Callable[[np.ndarray, Levels], bytes]
-    decode: Callable[[bytes, Levels], np.ndarray]
-    alone: bool = True
-    together: bool = True
-    longest: int = 0
-    applies: Callable[[Levels], bool] = lambda event: True
-
-    def holds(self, side: int) -> bool:
-        """Whether it can code a picture whose longer side has so many pixels."""
-        return not 0 < self.longest < side
 
 
 def applies(event: Event) -> TypeGuard[Levels]:
@@ -67,7 +35,7 @@ def applies(event: Event) -> TypeGuard[Levels]:
 
 
 def _has_bits(event: Levels) -> bool:
-    return event.num_levels == 2 and event.shape[0] == 1
+    return event.num_levels == 2 and len(event.shape) == 3 and event.shape[0] == 1
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:
@@ -81,26 +49,26 @@ def _levels(pixels: np.ndarray, event: Levels) -> np.ndarray:
     return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)[: event.shape[0]]
 
 
-def _encode_file(image: np.ndarray, event: Levels, kind: str, **options: object) -> bytes:
+def _encode_file(image: np.ndarray, event: Levels, kind: str, **options: object) -> list[bytes]:
     """Encode as a picture of 1-bit, 8-bit gray or RGB pixels, whose values are the levels."""
     pixels = image[0].astype(bool) if _has_bits(event) else _pixels(image)
     return _file_of(pixels, kind, **options)
 
 
-def _encode_webp(image: np.ndarray, event: Levels) -> bytes:
+def _encode_webp(image: np.ndarray, event: Levels) -> list[bytes]:
     """Encode as WebP, which has RGB only: gray levels are given three times."""
     rgb = _pixels(np.broadcast_to(image, (3, *image.shape[1:])))
     return _file_of(rgb, "WEBP", lossless=True, quality=100, method=6)
 
 
-def _file_of(pixels: np.ndarray, kind: str, **options: object) -> bytes:
+def _file_of(pixels: np.ndarray, kind: str, **options: object) -> list[bytes]:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, **options)
-    return file.getvalue()
+    return [file.getvalue()]
 
 
-def _decode_file(data: bytes, event: Levels) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as picture:
+def _decode_file(parts: Sequence[bytes], event: Levels) -> np.ndarray:
+    with Image.open(io.BytesIO(parts[0])) as picture:
         return _levels(np.asarray(picture), event)
 
 
@@ -119,24 +87,24 @@ def _zstd() -> pa.Codec:
     return pa.Codec("zstd", compression_level=ZSTD_LEVEL)
 
 
-def _encode_zstd(image: np.ndarray, event: Levels) -> bytes:
-    return bytes(_zstd().compress(_packed(image, event), asbytes=True))
+def _encode_zstd(image: np.ndarray, event: Levels) -> list[bytes]:
+    return [bytes(_zstd().compress(_packed(image, event), asbytes=True))]
 
 
-def _decode_zstd(data: bytes, event: Levels) -> np.ndarray:
+def _decode_zstd(parts: Sequence[bytes], event: Levels) -> np.ndarray:
     size = math.ceil(event.size / 8) if _has_bits(event) else event.size
-    return _unpacked(_zstd().decompress(data, size, asbytes=True), event)
+    return _unpacked(_zstd().decompress(parts[0], size, asbytes=True), event)
 
 
-def _encode_xz(image: np.ndarray, event: Levels) -> bytes:
-    return lzma.compress(_packed(image, event), preset=XZ_PRESET)
+def _encode_xz(image: np.ndarray, event: Levels) -> list[bytes]:
+    return [lzma.compress(_packed(image, event), preset=XZ_PRESET)]
 
 
-def _decode_xz(data: bytes, event: Levels) -> np.ndarray:
-    return _unpacked(lzma.decompress(data), event)
+def _decode_xz(parts: Sequence[bytes], event: Levels) -> np.ndarray:
+    return _unpacked(lzma.decompress(parts[0]), event)
 
 
-def _encode_jpegxl(image: np.ndarray, event: Levels) -> bytes:
+def _encode_jpegxl(image: np.ndarray, event: Levels) -> list[bytes]:
     """Encode bits at a depth of 1, levels at one of 8."""
     import imagecodecs
 
@@ -144,44 +112,44 @@ def _encode_jpegxl(image: np.ndarray, event: Levels) -> bytes:
         _pixels(image), lossless=True, effort=JPEGXL_EFFORT,
         bitspersample=1 if _has_bits(event) else 8, numthreads=1,
     )  # fmt: skip
-    return bytes(coded)
+    return [bytes(coded)]
 
 
-def _decode_jpegxl(data: bytes, event: Levels) -> np.ndarray:
+def _decode_jpegxl(parts: Sequence[bytes], event: Levels) -> np.ndarray:
     import imagecodecs
 
-    return _levels(np.asarray(imagecodecs.jpegxl_decode(data, numthreads=1)), event)
+    return _levels(np.asarray(imagecodecs.jpegxl_decode(parts[0], numthreads=1)), event)
 
 
 CODECS = {
-    "png": ImageCodec(
+    "png": LosslessCodec(
         label="PNG (Pillow, measured here)",
         settings="optimize=True",
         encode=partial(_encode_file, kind="PNG", optimize=True),
         decode=_decode_file,
         together=False,
     ),
-    "webp": ImageCodec(
+    "webp": LosslessCodec(
         label="WebP lossless (Pillow, measured here)",
         settings="quality=100 method=6",
         encode=_encode_webp,
         decode=_decode_file,
         longest=16_383,
     ),
-    "zstd": ImageCodec(
+    "zstd": LosslessCodec(
         label="zstd (pyarrow, measured here)",
         settings=f"level={ZSTD_LEVEL}",
         encode=_encode_zstd,
         decode=_decode_zstd,
         together=False,
     ),
-    "jpegxl": ImageCodec(
+    "jpegxl": LosslessCodec(
         label="JPEG XL (imagecodecs, measured here)",
         settings=f"effort={JPEGXL_EFFORT}",
         encode=_encode_jpegxl,
         decode=_decode_jpegxl,
     ),
-    "group4": ImageCodec(  # the fax machines' code
+    "group4": LosslessCodec(  # the fax machines' code
         label="CCITT G4 (Pillow, measured here)",
         settings="",
         encode=partial(_encode_file, kind="TIFF", compression="group4"),
@@ -189,7 +157,7 @@ CODECS = {
         alone=False,
         applies=_has_bits,
     ),
-    "xz": ImageCodec(
+    "xz": LosslessCodec(
         label="xz (Python, measured here)",
         settings="preset=9e",
         encode=_encode_xz,
@@ -216,35 +184,28 @@ def libraries() -> dict[str, str | None]:
 
 def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:
     """Code images (N, C, H, W) uint8, N > 1, by every codec, each alone and all together."""
-    codecs = [codec for codec in CODECS.values() if codec.applies(event)]
     longest, side = max(images.shape[2:]), max(mosaic_extents(images.shape))
-    alone = [codec for codec in codecs if codec.alone and codec.holds(longest)]
+    codecs = [one for one in CODECS.values() if one.applies(event) and one.holds(longest)]
+    require_working(codecs, images[0], event.num_levels)
     together = [codec for codec in codecs if codec.together and codec.holds(side)]
     return [
-        *(measure(codec, images, event) for codec in alone),
+        *(codec.measure(images, event) for codec in codecs if codec.alone),
         *(measure_together(codec, images, event) for codec in together),
     ]
 
 
-def measure(codec: ImageCodec, images: np.ndarray, event: Levels) -> CodecResult:
-    """Code each image alone."""
-    sizes = [_size(codec, image, event, f"test image {n}") for n, image in enumerate(images)]
-    return CodecResult.from_bytes(
-        codec.label, codec.settings, sum(sizes), len(images), np.array(sizes), event
-    )
-
-
-def measure_together(codec: ImageCodec, images: np.ndarray, event: Levels) -> CodecResult:
+def measure_together(codec: LosslessCodec, images: np.ndarray, event: Levels) -> CodecResult:
     """Code all images as one picture: a near-square mosaic in their order.
 
     The standard error is that of ten mosaics, each of a tenth of the images as they follow each
     other; it is too small where neighbours are alike, as tiles of one photograph are.
     """
-    whole = _mosaic_size(codec, images, event)
-    tenths = np.array_split(images, min(TENTHS, len(images)))
-    means = np.array([_mosaic_size(codec, tenth, event) / len(tenth) for tenth in tenths])
-    label = codec.label.replace(" (", " as one mosaic (", 1)
-    return CodecResult.from_bytes(label, codec.settings, whole, len(images), means, event)
+
+    def size(part: np.ndarray) -> int:
+        return sum(codec.sizes(mosaic(part), event.num_levels, f"the mosaic of {len(part)} images"))
+
+    means = np.array([size(tenth) / len(tenth) for tenth in in_tenths(images)])
+    return codec.result(size(images), len(images), means, event, "mosaic")
 
 
 def mosaic(images: np.ndarray) -> np.ndarray:
@@ -266,16 +227,3 @@ def mosaic_extents(shape: Sequence[int]) -> tuple[int, int]:
     count, _, height, width = shape
     columns = math.isqrt(count - 1) + 1
     return math.ceil(count / columns) * height, columns * width
-
-
-def _mosaic_size(codec: ImageCodec, images: np.ndarray, event: Levels) -> int:
-    picture = mosaic(images)
-    whole = Levels(event.num_levels, picture.shape)
-    return _size(codec, picture, whole, f"the mosaic of {len(images)} images")
-
-
-def _size(codec: ImageCodec, image: np.ndarray, event: Levels, what: str) -> int:
-    data = codec.encode(image, event)
-    if not np.array_equal(codec.decode(data, event), image):
-        raise RuntimeError(f"{codec.label}: {what} did not come back as it was")
-    return len(data)

@@ -183,7 +183,7 @@ def read_evaluated(folder: Path) -> Evaluated:
         event = events.after_frames(config.event, result.context_frames)
     except ValueError as error:
         raise UserError(f"{path}: context_frames: {error}") from error
-    result.check(str(path))
+    result.check(str(path), event)
     return Evaluated(result=result, config=config, event=event, folder=folder, training=training)
 
 
@@ -199,25 +199,24 @@ def _artifact(result: Result, folder: Path, inputs: tuple[Kind, ...]) -> Artifac
 
 
 def read_codecs(manifest: Manifest) -> list[CodecResult]:
-    """Read `codecs/<dataset>.json`, which must be of a manifest's shards, best first."""
-    path = paths.codecs(manifest.dataset)
-    again = f"run `python -m stages.codecs {manifest.dataset}`"
-    if not path.is_file():
-        raise UserError(f"{path}: missing; {again}")
+    """Read `codecs/<dataset>/`, which must be of a manifest's shards, best first."""
     scored = events.after_frames(manifest.event, manifest.context_frames)
-    return read_kept_codecs(path, scored, manifest.sha256, again)
+    output = artifact.codecs(manifest.dataset)
+    path = reader.read(output) / output.kind.main
+    return read_kept_codecs(path, scored, manifest.sha256, f"run `{output.command}`")
 
 
 def read_kept_codecs(
     path: Path, event: Event, dataset_sha256: str | None, again: str = "restore it from Git"
 ) -> list[CodecResult]:
-    """Read `codecs/<dataset>.json` or a copy of it, best first: none without such a file.
+    """Read `codecs.json` or a copy of it, best first: none without such a file.
 
     They must be of data of a hash, None for any; `event` is what is scored of the dataset's.
     """
     if not path.is_file():
         return []
     measured = CodecMeasurements.from_dict(read_object(path), str(path))
+    measured.check(str(path))
     got = measured.dataset_sha256
     if dataset_sha256 not in (None, got):
         raise UserError(

@@ -16,9 +16,15 @@ from arcore.events import Event
 from pipeline.core.errors import require
 from pipeline.core.records import Record, left_out
 
-TENTHS = 10  # parts of the rows, of which a codec that codes all together has its error
 NATS_PER_BYTE = 8 * math.log(2)
 Counterpart = Mapping[str, str]  # {model, variant, split} of a published result
+
+
+def require_finite(record: Record, where: str) -> None:
+    """Refuse a record that has an infinite number, or one that is no number."""
+    for key, value in record.to_dict().items():
+        fits = not isinstance(value, float) or math.isfinite(value)
+        require(fits, f"{where}: {key}", "a finite number", value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,13 @@ class Score(Record):
         if unit == "bits_per_dim":
             return self.bits_per_dim_stderr
         return units.nats_to(unit, self.nats_stderr, event, difference=True)
+
+    def check(self, event: Event, size: float | None, where: str) -> None:
+        """Refuse a score whose nats and bits/dim are not those of one another."""
+        bits = units.nats_to_bits_per_dim(self.nats, event, size=size)
+        fits = math.isclose(bits, self.bits_per_dim, rel_tol=1e-6, abs_tol=1e-9)
+        expected = f"{bits:g}, of {self.nats:g} nats"
+        require(fits, f"{where}: bits_per_dim", expected, self.bits_per_dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,15 +204,16 @@ class Result(Record):
         """Return what precedes a value in a unit in words: "at most ", or nothing."""
         return "at most " if self.is_bound_in(unit, event) else ""
 
-    def check(self, where: str) -> None:
-        """Refuse values that no result has."""
+    def check(self, where: str, event: Event) -> None:
+        """Refuse values that no result has; `event` is what was scored."""
         fits = self.unit in units.UNITS
         require(fits, f"{where}: unit", f"one of {list(units.UNITS)}", self.unit)
         fits = self.num_members >= 1
         require(fits, f"{where}: num_members", "an integer >= 1", self.num_members)
-        for key, value in self.to_dict().items():
-            fits = not isinstance(value, float) or math.isfinite(value)
-            require(fits, f"{where}: {key}", "a finite number", value)
+        require_finite(self, where)
+        self.score.check(event, self.mean_size, where)
+        for one in self.further_tests:
+            one.score.check(event, one.mean_size, f"{where}: {one.split}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +264,7 @@ class CodecResult(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CodecMeasurements(Record):
-    """The content of `codecs/<dataset>.json`; `libraries` are versions that the bytes depend on."""
+    """The content of `codecs.json`; `libraries` are versions that the bytes depend on."""
 
     dataset: str
     dataset_sha256: str
@@ -258,3 +272,8 @@ class CodecMeasurements(Record):
     unit: str
     libraries: Mapping[str, str | None]
     codecs: tuple[CodecResult, ...]
+
+    def check(self, where: str) -> None:
+        """Refuse values that no measurement has."""
+        for one in self.codecs:
+            require_finite(one, f"{where}: {one.label}")

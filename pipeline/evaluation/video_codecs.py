@@ -3,59 +3,36 @@
 A clip's first frames may be given. Codecs look back alone (no frame is coded with a later one), so
 that a frame's packet is what it costs after those before it, and the packets of given frames are
 not counted. What a stream begins with (its parameters) is, once. Containers are not: only packets.
-Each clip is coded as a stream of its own, and all of them as one stream, clip after clip, in which
-a codec may refer to clips before. Whatever is coded is decoded again and compared.
+All of them as one stream follow each other, and a codec may refer to clips before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 import numpy as np
 
 from arcore.events import Event, Levels, after_frames, is_gray, is_levels
-from pipeline.evaluation.result_records import TENTHS, CodecResult
+from pipeline.evaluation.lossless_codec import LosslessCodec, in_tenths, require_working
+from pipeline.evaluation.result_records import CodecResult
 
 if TYPE_CHECKING:
     from av import VideoCodecContext, VideoFrame
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoCodec:
-    """A lossless encoder of FFmpeg for clips (T, C, H, W) of uint8 levels, with C of 1 or 3.
-
-    FFmpeg's name of the encoder and its pixel format are by C.
-    """
-
-    label: str
-    settings: str
-    encoder: Mapping[int, str]
-    pixels: Mapping[int, str]
-
-    @property
-    def options(self) -> dict[str, str]:
-        """The options by name; each stream begins with its only key frame."""
-        pairs = (option.split("=", 1) for option in self.settings.split())
-        return dict(pairs) | {"g": "1000000"}
+Formats = Mapping[int, tuple[str, str]]  # by C: FFmpeg's names of an encoder and a pixel format
+FFV1: Formats = {1: ("ffv1", "gray"), 3: ("ffv1", "bgr0")}
+X264: Formats = {1: ("libx264", "gray"), 3: ("libx264rgb", "rgb24")}
 
 
-CODECS = {
-    "ffv1": VideoCodec(
-        label="FFV1 (PyAV, measured here)",
-        settings="level=3 coder=1 context=1 slices=1 slicecrc=0",
-        encoder={1: "ffv1", 3: "ffv1"},
-        pixels={1: "gray", 3: "bgr0"},
-    ),
-    "h264": VideoCodec(
-        label="H.264 lossless (x264 by PyAV, measured here)",
-        settings="qp=0 preset=veryslow bf=0",
-        encoder={1: "libx264", 3: "libx264rgb"},
-        pixels={1: "gray", 3: "rgb24"},
-    ),
-}
+def ffmpeg(label: str, settings: str, formats: Formats) -> LosslessCodec:
+    """Return an encoder of FFmpeg for clips (T, C, H, W) of uint8 levels, with C of 1 or 3."""
+    run = partial(_encode, label=label, settings=settings, formats=formats)
+    undo = partial(_decode, formats=formats)
+    return LosslessCodec(label=label, settings=settings, encode=run, decode=undo)
 
 
 def applies(event: Event) -> TypeGuard[Levels]:
@@ -80,54 +57,65 @@ def libraries() -> dict[str, str | None]:
     }
 
 
-def encode(codec: VideoCodec, frames: np.ndarray) -> tuple[bytes, list[bytes]]:
+def _encode(
+    frames: np.ndarray, event: Levels, label: str, settings: str, formats: Formats
+) -> list[bytes]:
     """Code frames (T, C, H, W) as one stream: the parameters at its beginning, and T packets."""
     import av
 
     channels, height, width = frames.shape[1:]
-    context = cast("VideoCodecContext", av.CodecContext.create(codec.encoder[channels], "w"))
-    context.width, context.height = width, height
-    context.pix_fmt = codec.pixels[channels]
+    encoder, pixels = formats[channels]
+    context = cast("VideoCodecContext", av.CodecContext.create(encoder, "w"))
+    context.width, context.height, context.pix_fmt = width, height, pixels
     context.framerate, context.thread_count = Fraction(25), 1
     # parameters apart from packets, where an encoder has any
     context.flags |= av.codec.context.Flags.global_header
     # gray of all 256 values: in the narrow range FFmpeg would scale it
     full = {"color_range": "pc"} if channels == 1 else {}
-    context.options = {**codec.options, **full}
+    chosen = dict(option.split("=", 1) for option in settings.split())
+    context.options = {**chosen, "g": "1000000", **full}  # its first frame is its only key frame
     packets = []
     for at, frame in enumerate(frames):
-        picture = _to_picture(frame).reformat(format=codec.pixels[channels])
+        picture = _to_picture(frame).reformat(format=pixels)
         picture.pts = at
         packets += [(one.pts, bytes(one)) for one in context.encode(picture)]
     packets += [(one.pts, bytes(one)) for one in context.encode(None)]
-    if codec.encoder[channels].startswith("libx264"):
+    if encoder.startswith("libx264"):
         packets[0] = packets[0][0], _without_remarks(packets[0][1])
     if [pts for pts, _ in packets] != list(range(len(frames))):
-        raise RuntimeError(f"{codec.label}: frames were not coded in their order")
-    return context.extradata or b"", [data for _, data in packets]
+        raise RuntimeError(f"{label}: frames were not coded in their order")
+    return [context.extradata or b"", *(data for _, data in packets)]
 
 
-def decode(
-    codec: VideoCodec, parameters: bytes, packets: list[bytes], shape: tuple[int, int, int]
-) -> np.ndarray:
-    """Decode what `encode` wrote, frames of (C, H, W)."""
+def _decode(parts: Sequence[bytes], event: Levels, formats: Formats) -> np.ndarray:
+    """Decode what `_encode` coded, or its first frames."""
     import av
 
-    channels, height, width = shape
-    name = av.Codec(codec.encoder[channels], "w").canonical_name
+    (parameters, *packets), (_, channels, height, width) = parts, event.extents
+    encoder, pixels = formats[channels]
+    name = av.Codec(encoder, "w").canonical_name
     context = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
     context.thread_count = 1
-    context.width, context.height = width, height
-    context.pix_fmt = codec.pixels[channels]
+    context.width, context.height, context.pix_fmt = width, height, pixels
     if parameters:
         context.extradata = parameters
     frames = []
     for data in packets:
         frames += context.decode(av.Packet(data))
     frames += context.decode(None)
-    pixels = [one.to_ndarray(format="gray" if channels == 1 else "rgb24") for one in frames]
-    stacked = np.stack(pixels)
+    form = "gray" if channels == 1 else "rgb24"
+    stacked = np.stack([one.to_ndarray(format=form) for one in frames])
     return stacked[:, None] if channels == 1 else stacked.transpose(0, 3, 1, 2)
+
+
+CODECS = {
+    "ffv1": ffmpeg(
+        "FFV1 (PyAV, measured here)", "level=3 coder=1 context=1 slices=1 slicecrc=0", FFV1
+    ),
+    "h264": ffmpeg(
+        "H.264 lossless (x264 by PyAV, measured here)", "qp=0 preset=veryslow bf=0", X264
+    ),
+}
 
 
 def measure_all(clips: np.ndarray, event: Levels, given: int) -> list[CodecResult]:
@@ -135,42 +123,22 @@ def measure_all(clips: np.ndarray, event: Levels, given: int) -> list[CodecResul
 
     Given frames at the beginning of each clip are not counted.
     """
-    alone = [measure(codec, clips, event, given) for codec in CODECS.values()]
+    require_working(CODECS.values(), clips[0], event.num_levels)
+    alone = [codec.measure(clips, event, given) for codec in CODECS.values()]
     return alone + [measure_together(codec, clips, event, given) for codec in CODECS.values()]
 
 
-def measure(codec: VideoCodec, clips: np.ndarray, event: Levels, given: int) -> CodecResult:
-    """Code each clip as a stream of its own."""
-    sizes = np.array([_bytes(codec, clip[None], given).sum() for clip in clips])
-    scored = after_frames(event, given)
-    return CodecResult.from_bytes(
-        codec.label, codec.settings, int(sizes.sum()), len(sizes), sizes, scored
-    )
-
-
 def measure_together(
-    codec: VideoCodec, clips: np.ndarray, event: Levels, given: int
+    codec: LosslessCodec, clips: np.ndarray, event: Levels, given: int
 ) -> CodecResult:
     """Code all clips as one stream; the error is that of ten parts of it."""
-    sizes, scored = _bytes(codec, clips, given), after_frames(event, given)
-    means = np.array([part.mean() for part in np.array_split(sizes, min(TENTHS, len(sizes)))])
-    label = codec.label.replace(" (", " as one stream (", 1)
-    return CodecResult.from_bytes(
-        label, codec.settings, int(sizes.sum()), len(sizes), means, scored
-    )
-
-
-def _bytes(codec: VideoCodec, clips: np.ndarray, given: int) -> np.ndarray:
-    """Return what each clip of a stream takes beyond its given frames, (N,)."""
     count, length, *rest = clips.shape
     frames = clips.reshape(count * length, *rest)
-    parameters, packets = encode(codec, frames)
-    channels, height, width = rest
-    if not np.array_equal(decode(codec, parameters, packets, (channels, height, width)), frames):
-        raise RuntimeError(f"{codec.label}: {count} clip(s) did not come back as they were")
-    sizes = np.array([len(one) for one in packets]).reshape(count, length)[:, given:].sum(1)
-    sizes[0] += len(parameters)
-    return np.asarray(sizes)
+    first, *packets = codec.sizes(frames, event.num_levels, f"the stream of {count} clips")
+    sizes = np.array(packets).reshape(count, length)[:, given:].sum(1)
+    sizes[0] += first
+    means = np.array([part.mean() for part in in_tenths(sizes)])
+    return codec.result(int(sizes.sum()), count, means, after_frames(event, given), "stream")
 
 
 def _to_picture(frame: np.ndarray) -> VideoFrame:

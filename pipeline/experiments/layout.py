@@ -1,4 +1,4 @@
-"""The layout of params.yaml: the form in which DVC writes it, with a list for what is not there.
+"""The layout of params.yaml: the form in which DVC writes it, with every key that DVC asks for.
 
 `dvc exp run -S a.b=c` changes keys that are there, and writes the file again with ruamel.yaml. In
 this layout writing it again changes the lines of the new value alone, and each entry has the list
@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
 
 FILE = "params.yaml"
-SECTIONS = ("experiments", "searches")
+SEARCHES: dict[str, object] = {"base": "pipeline/conf/base.yaml", "overrides": []}
+EXPERIMENTS = {**SEARCHES, "model_overrides": {}, "trainer": {}, "evaluation": {}}
+ORDER = ("dataset", "model", *EXPERIMENTS)
+SECTIONS = {"experiments": EXPERIMENTS, "searches": SEARCHES}
 JOINS = "joins"
 EMPTY = "datasets: []\nexperiments: {}\n"
 MADE = "# Written by `python -m stages.params` of the stages of dvc.yaml; not by hand.\n"
@@ -32,8 +36,10 @@ WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks line
 
 
 def completed(text: str) -> str:
-    """Return params.yaml in the form that DVC writes, with `overrides` in each entry.
+    """Return params.yaml in the form that DVC writes, with all that it asks for in each entry.
 
+    An entry may say only what differs from the defaults. DVC refuses a key of dvc.yaml that an
+    entry lacks, so the keys that say nothing are added.
     Values, their order and comments stay (DVC, which writes lists anew, drops those within or right
     after a list). The section `joins` becomes a row for each member of each mixture, since a
     `foreach` of dvc.yaml cannot give a stage as many dependencies as a list is long.
@@ -50,13 +56,11 @@ def completed(text: str) -> str:
         rows = _joins(params)
         if rows != params.get(JOINS):
             params[JOINS] = rows
-    for section in SECTIONS:
+    for section, needed in SECTIONS.items():
         for name, entry in (params.get(section) or {}).items():
             if not isinstance(entry, CommentedMap):
                 raise UserError(f"{section}.{name}: expected a mapping, got {entry!r}")
-            if "overrides" not in entry:
-                after = list(entry).index("base") + 1 if "base" in entry else len(entry)
-                entry.insert(after, "overrides", [])
+            _fill(entry, needed)
     _lay_out(params, 0)
     return _dumped(params)
 
@@ -106,6 +110,14 @@ def pipeline_of(folder: str, text: str) -> str:
     }
     content = {"vars": whole["vars"], "stages": made}
     return MADE + yaml.safe_dump(content, sort_keys=False, width=100)
+
+
+def _fill(entry: CommentedMap, needed: Mapping[str, object]) -> None:
+    """Add what an entry lacks in order; never last, where the comments of the next entry hang."""
+    for key in (one for one in needed if one not in entry):
+        above = [list(entry).index(one) for one in ORDER[: ORDER.index(key)] if one in entry]
+        place = min(max(above, default=-1) + 1, max(len(entry) - 1, 0))
+        entry.insert(place, key, copy(needed[key]))
 
 
 def _joins(params: Mapping[str, Any]) -> CommentedMap:

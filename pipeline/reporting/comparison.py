@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from arcore.events import Event
@@ -24,7 +25,10 @@ from pipeline.evaluation.reading import (
 from pipeline.evaluation.result_records import CodecResult, FurtherTest, Result, Score
 from pipeline.reporting import wording
 from pipeline.reporting.published import PublishedResult, match, published_for
+from pipeline.uses import use_records
+from pipeline.uses.use_records import UseRecord
 
+Made = tuple[UseRecord, Path]  # what a use measured, and its folder
 _FIRST_ALONE = ("excess", "member", "bound", "coded", "valid_nats", "published")
 
 
@@ -107,6 +111,7 @@ class Report:
     codecs: tuple[CodecResult, ...]
     # published rows that none of ours is matched with, and their values, best first
     context: tuple[tuple[PublishedResult, float | None], ...]
+    uses: tuple[Made, ...] = ()
 
     @property
     def best(self) -> Row:
@@ -142,7 +147,9 @@ def build_report(dataset: str) -> Report:
     """
     read = read_results(dataset)
     manifest = read_manifest(paths.shards(dataset))
-    return compare(dataset, read, manifest.published_name, read_codecs(manifest))
+    report = compare(dataset, read, manifest.published_name, read_codecs(manifest))
+    uses = use_records.read_all(dataset, manifest.sha256)
+    return dataclasses.replace(report, uses=tuple(uses))
 
 
 def compare(

@@ -1,42 +1,38 @@
-"""Figures of a report as SVG: learning curves, and results with codecs and published ones."""
+"""Charts of a report for Plotly: learning curves, and results with codecs and published ones."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 import arcore
 from arcore.units import nats_to
 from pipeline.core import paths
 from pipeline.evaluation.reading import ModelConfig
 from pipeline.evaluation.result_records import Score
-from pipeline.reporting import templates, wording
+from pipeline.reporting import wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.wording import UNITS
 from pipeline.training.training_records import TrainingRecord, read_history
 
 MAX_CHART_ROWS = 24
 MAX_CODEC_RATIO = 2.0
-WIDE, NARROW = 9.6, 3.6  # inches of 72 CSS pixels
+Chart = dict[str, Any]  # data and layout, as Plotly takes them
 Dot = tuple[float, str, float | None, str]  # value, label, error, marker
-OURS, GIVEN, CODEC, PUBLISHED = "o", "^", "s", "D"  # given: conditional ones of ours
+# Plotly's symbols; given: conditional ones of ours
+OURS, GIVEN, CODEC, PUBLISHED = "circle", "triangle-up", "square", "diamond"
 _COLORS = {OURS: "#d9622b", GIVEN: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
 # of middle lightness, legible on white and on black
 _CURVES = (
     "#d9622b", "#2f86d6", "#199a8f", "#b5549f", "#a8871a", "#7b6fd0", "#5a9a3c", "#cf5068",
     "#7f8c9b",
 )  # fmt: skip
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
-_INK, _LINE = "#010203", "#040506"  # stand for the page's colours until the SVG is written
-_FONTS = "system-ui, 'DejaVu Sans', Verdana, sans-serif"
+_DASHES = ("solid", "dash", "dot")
 
 
 @dataclass(frozen=True)
@@ -109,36 +105,36 @@ def limits(curves: Sequence[Curve]) -> tuple[float, float]:
     return lowest - 0.05 * (highest - lowest), highest
 
 
-def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) -> Figure:
-    """Draw validation curves over processor seconds, with a legend in the order of their ends."""
-    size = 7.5 if narrow else 9
-    lines = 1.7 * size / 72 * len(curves)  # of the legend, in inches
-    height = 3.2 + lines if narrow else max(4.4, 0.6 + lines)
-    figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
-    axes = figure.subplots()
+def learning_curves(curves: Sequence[Curve], unit: str) -> Chart:
+    """Return validation curves over processor seconds, with a legend in the order of their ends."""
     low, high = limits(curves)
-    axes.set_ylim(low, high)
-    for index, curve in enumerate(curves):
-        color, dash = _CURVES[index % len(_CURVES)], _DASHES[index // len(_CURVES) % len(_DASHES)]
-        marker = "o" if len(curve.values) == 1 else None
-        label = f"{curve.label} {curve.values[-1]:.4g}" + (" ↑" if curve.values[-1] > high else "")
-        axes.plot(
-            curve.seconds, curve.values,
-            color=color, ls=dash, lw=1.4, marker=marker, ms=3, label=label,
-        )  # fmt: skip
+    data = [
+        {
+            "x": curve.seconds.tolist(),
+            "y": curve.values.tolist(),
+            "name": f"{curve.label} {curve.values[-1]:.4g}" + " ↑" * bool(curve.values[-1] > high),
+            "mode": "lines" if len(curve.values) > 1 else "markers",
+            "line": {
+                "color": _CURVES[index % len(_CURVES)],
+                "dash": _DASHES[index // len(_CURVES) % len(_DASHES)],
+                "width": 1.6,
+            },
+            "hovertemplate": "%{y:.5g} after %{x:.4g} s",
+        }
+        for index, curve in enumerate(curves)
+    ]
     begins = min(float(curve.seconds[0]) for curve in curves)
-    if 0 < 20 * begins < max(float(curve.seconds[-1]) for curve in curves):
-        axes.set_xscale("log")
-    figure.legend(
-        loc="outside lower left" if narrow else "outside right upper",
-        fontsize=size,
-        labelcolor=_INK,
-        frameon=False,
-    )
-    axes.set_xlabel("seconds × processors", fontsize=size, color=_INK)
-    axes.set_ylabel(f"validation {UNITS[unit]}", fontsize=size, color=_INK)
-    _plain(axes, size)
-    return figure
+    ends = max(float(curve.seconds[-1]) for curve in curves)
+    layout = {
+        "height": max(360, 90 + 19 * len(curves)),
+        "showlegend": True,
+        "xaxis": {
+            "title": {"text": "seconds × processors"},
+            "type": "log" if 0 < 20 * begins < ends else "linear",
+        },
+        "yaxis": {"title": {"text": f"validation {UNITS[unit]}"}, "range": [low, high]},
+    }
+    return {"data": data, "layout": layout}
 
 
 @dataclass(frozen=True)
@@ -197,45 +193,43 @@ def _dot(row: Row, report: Report) -> Dot:
     return row.value, name, _stderr(row.result.score, report), marker
 
 
-def comparison(shown: Dots, narrow: bool = False) -> Figure:
-    """Draw test values, the best on top."""
-    height = 0.8 + (0.34 if narrow else 0.25) * len(shown.dots)
-    figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
-    axes = figure.subplots()
-    size = 7.5 if narrow else 9
-    for y, (value, label, error, marker) in enumerate(shown.dots):
-        axes.errorbar(value, y, xerr=error, fmt=marker, color=_COLORS[marker], capsize=2, ms=4.5)
-        if narrow:
-            axes.text(
-                0.01, y + 0.28, label,
-                fontsize=size, color=_INK, va="bottom", transform=axes.get_yaxis_transform(),
-            )  # fmt: skip
-    if shown.entropy is not None:
-        axes.axvline(shown.entropy, linestyle="--", color=_COLORS[PUBLISHED])
-    labels = ["" if narrow else label for _, label, *_ in shown.dots]
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(-0.7, len(labels) - (0.0 if narrow else 0.3))
-    axes.set_xlabel(f"test {UNITS[shown.unit]} (lower is better)", fontsize=size, color=_INK)
-    _plain(axes, size)
-    return figure
+def comparison(shown: Dots) -> Chart:
+    """Return test values, the best on top."""
+    data = [
+        {
+            "x": [value for value, *_ in dots],
+            "y": [place for *_, place in dots],
+            "error_x": {
+                "array": [error or 0.0 for _, _, error, _ in dots],
+                "thickness": 1.2,
+                "width": 2,
+            },
+            "text": [label for _, label, *_ in dots],
+            "mode": "markers",
+            "marker": {"color": _COLORS[kind], "symbol": kind, "size": 7},
+            "hovertemplate": "%{text}: %{x:.5g}<extra></extra>",
+        }
+        for kind in _COLORS
+        if (
+            dots := [
+                (value, label, error, place)
+                for place, (value, label, error, marker) in enumerate(shown.dots)
+                if marker == kind
+            ]
+        )
+    ]
+    labels = [label for _, label, *_ in shown.dots]
+    rows = list(range(len(labels)))
+    layout = {
+        "height": 70 + 22 * len(labels),
+        "showlegend": False,
+        "xaxis": {"title": {"text": f"test {UNITS[shown.unit]} (lower is better)"}},
+        "yaxis": {"tickvals": rows, "ticktext": labels, "range": [-0.7, len(labels) - 0.3]},
+        "shapes": [] if shown.entropy is None else [_dashed(shown.entropy)],
+    }
+    return {"data": data, "layout": layout, "rows": labels}
 
 
-def _plain(axes: Axes, size: float) -> None:
-    axes.grid(alpha=1.0, color=_LINE, lw=0.5)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=size, colors=_INK, which="both", length=2.5)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("left", "bottom"))
-        spine.set_color(_LINE)
-
-
-def svg(figure: Figure) -> bytes:
-    """Write a figure as SVG with text as text, in the colours of a light or dark page."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "arcore"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue().decode()
-    text = text[text.index("<svg") :].replace(_INK, "var(--ink)").replace(_LINE, "var(--line)")
-    text = re.sub(r"font: ([0-9.]+px) [^;\"]+", rf"font: \1 {_FONTS}", text)
-    end = text.index(">") + 1
-    return templates.render(templates.CHART, opening=text[:end], content=text[end:]).encode()
+def _dashed(x: float) -> Chart:
+    line = {"color": _COLORS[PUBLISHED], "dash": "dash", "width": 1}
+    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line}

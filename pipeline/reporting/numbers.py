@@ -1,4 +1,4 @@
-"""Everything that a dataset's report measures, as one tidy table: `numbers`.
+"""Everything that a dataset's report measures, uses included, as one tidy table: `numbers`.
 
 Each row is one number. The Markdown, CSV, terminal and HTML tables are made of this table alone.
 """
@@ -7,21 +7,40 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, one_line, require
 from pipeline.evaluation.result_records import CodecResult
 from pipeline.reporting import wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.published import PublishedResult
+from pipeline.uses.use_records import Number, UseTiming
 
 TEST, ENTROPY, ABOVE = "test", "entropy bound", "above it"
 CODED, CODED_ABOVE, CODING = "coded", "coded above test", "coding"
 PARAMETERS, SECONDS = "parameters", "train time"
+RELATIONS = {sign: relation for relation, sign in wording.SIGNS.items()}
+
+
+class Used(Protocol):
+    """A record of what a use measured of an experiment."""
+
+    @property
+    def dataset(self) -> str:
+        """The dataset."""
+
+    @property
+    def experiment(self) -> str:
+        """The experiment."""
+
+    @property
+    def numbers(self) -> Sequence[Number]:
+        """What was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +48,7 @@ class Measurement:
     """One number, and what it is of."""
 
     dataset: str
-    kind: str  # ours, codec, baseline, entropy (of a known source), or published
+    kind: str  # ours, codec, baseline, entropy (of a known source), published, or use
     experiment: str
     model: str = "-"
     settings: str = "-"
@@ -38,7 +57,7 @@ class Measurement:
     split: str = "test"
     rows: int | None = None
     split_rows: int | None = None
-    quantity: str = TEST  # one of the names in this module
+    quantity: str = TEST  # one of the names in this module, or "use: what it measured"
     value: float = math.nan
     error: float | None = None
     unit: str = ""
@@ -64,14 +83,26 @@ def numbers(report: Report) -> pd.DataFrame:
     """Return every number of a report, a row for each: the columns are those of `Measurement`.
 
     Rows of one experiment follow each other, its test value in the dataset's unit first.
-    Unconditional ones and codecs come first, then conditional ones, each from the best; what is
-    only published comes last.
+    Unconditional ones and codecs come first, then conditional ones, each from the best; then what
+    is only published, and what uses measured.
     """
     found: list[Measurement] = []
     for row in report.measured:
         found += _codec(row, report) if isinstance(row, CodecResult) else _ours(row, report)
     found += [_published(row, value, report) for row, value in report.context]
-    return pd.DataFrame([vars(one) for one in found]).astype(TYPES)
+    for record, folder in report.uses:
+        found += _used(record, record.use, record.model, UseTiming.of(folder))
+    return _frame(found)
+
+
+def of_use(use: str, records: Iterable[Used]) -> pd.DataFrame:
+    """Return the numbers of records of one use, as `numbers` has them."""
+    return _frame([one for record in records for one in _used(record, use)])
+
+
+def _frame(found: Sequence[Measurement]) -> pd.DataFrame:
+    columns = list(TYPES)
+    return pd.DataFrame([vars(one) for one in found], columns=columns).astype(TYPES)
 
 
 def csv_text(frame: pd.DataFrame) -> str:
@@ -87,6 +118,18 @@ def read_csv(path: Path) -> pd.DataFrame:
         return frame[list(TYPES)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected a table of numbers, got {one_line(error)}") from None
+
+
+def compared(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers that compare models and codecs: none only published, none of a use."""
+    return frame[~frame["kind"].isin(["published", "use"])]
+
+
+def used(frame: pd.DataFrame, use: str) -> pd.DataFrame:
+    """Return the numbers of one use, whose quantity is then the name of the number alone."""
+    names = frame["quantity"].where(frame["kind"] == "use", "")
+    found = frame[names.str.startswith(f"{use}: ")]
+    return found.assign(quantity=found["quantity"].str.removeprefix(f"{use}: "))
 
 
 def main_unit(frame: pd.DataFrame) -> str:
@@ -208,3 +251,24 @@ def _published(row: PublishedResult, value: float | None, report: Report) -> Mea
         status=row.status,
         marks="" if row.comparable else row.status,
     )
+
+
+def _used(
+    record: Used, use: str, model: str = "-", timing: UseTiming | None = None
+) -> Iterator[Measurement]:
+    for one in record.numbers:
+        where = f"{record.experiment}: {use}: {one.name}: sign"
+        require(one.sign in RELATIONS, where, f"one of {list(RELATIONS)}", one.sign)
+        yield Measurement(
+            dataset=record.dataset,
+            kind="use",
+            experiment=record.experiment,
+            model=model,
+            quantity=f"{use}: {one.name}",
+            value=one.value,
+            error=one.stderr,
+            unit=one.unit,
+            relation=RELATIONS[one.sign],
+            device=timing.device if timing else "",
+            commit=timing.commit if timing else "",
+        )

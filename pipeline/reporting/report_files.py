@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.artifacts import artifact
+from pipeline.artifacts.artifact import CODECS
 from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
 from pipeline.evaluation import reading
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 def write(dataset: str) -> Path:
     """Write `reports/<dataset>/`, `curves/<dataset>.csv` and the index of all reports."""
+    from plotly.offline import get_plotlyjs
+
     from pipeline.reporting import report_page  # matplotlib takes long to import
 
     report = build_report(dataset)
@@ -29,6 +32,7 @@ def write(dataset: str) -> Path:
         "table.md": tables.markdown(report, frame),
         "table.csv": numbers.csv_text(frame),
         "report.html": report_page.render(report, frame),
+        "plotly.min.js": get_plotlyjs(),
         reading.MADE_OF: reading.hashes(_read_by(dataset)),
     }
     output = artifact.report(dataset)
@@ -44,7 +48,7 @@ def write(dataset: str) -> Path:
 def _read_by(dataset: str) -> list[Path]:
     """Return the files of numbers that a report reads."""
     measured = [folder / "metrics.json" for folder in reading.evaluations(dataset)]
-    return [paths.codecs(dataset), *measured, *use_records.files(dataset)]
+    return [paths.codecs(dataset) / CODECS.main, *measured, *use_records.files(dataset)]
 
 
 def _write_curves(report: Report) -> None:

@@ -1,13 +1,12 @@
-"""The report's HTML page: one file, figures inside, nothing fetched from elsewhere."""
+"""The report's HTML page: figures inside, Plotly's script next to it, nothing from elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
@@ -31,12 +30,10 @@ LEFT_OUT = ("settings", "device", "source")  # which the origin of each row give
 FIRST = ("experiment", "condition", "published", "difference")
 
 
-Chart = tuple[bytes, bytes]  # SVG for wide and for narrow screens
-
-
 def render(report: Report, frame: pd.DataFrame) -> str:
-    """Render a report and its numbers as one self-contained HTML page."""
+    """Render a report and its numbers as one HTML page."""
     results = tables.results(frame)
+    several = frame[frame["kind"] != "use"]["experiment"].nunique() > 1
     dots, curves = figures.dots_of(report), figures.curves_of(report)
     return templates.render(
         templates.REPORT,
@@ -45,23 +42,16 @@ def render(report: Report, frame: pd.DataFrame) -> str:
         results=_results(results, report),
         legend=tables.legend(report, list(results[0])),
         dots=dots,
-        comparison=_chart(figures.comparison, dots)
-        if len(frame["experiment"].unique()) > 1
-        else None,
+        comparison=figures.comparison(dots) if several else None,
         curves=curves,
-        learning_curves=_chart(figures.learning_curves, curves, report.unit) if curves else None,
+        learning_curves=figures.learning_curves(curves, report.unit) if curves else None,
         samples=gallery.sections(report),
-        uses=use_sections.sections(report.dataset),
+        uses=use_sections.sections(report, frame),
         published=_published(frame, report),
         manifest=read_manifest(paths.shards(report.dataset)),
         models_page=mlflow_store.models_page(),
         origins=origins_of(report),
     )
-
-
-def _chart(draw: Callable[..., Figure], *shown: object) -> Chart:
-    wide, narrow = (figures.svg(draw(*shown, narrow=narrow)) for narrow in (False, True))
-    return wide, narrow
 
 
 def _results(rows: Sequence[Texts], report: Report) -> HtmlTable:

@@ -24,7 +24,7 @@ def value_column(unit: str) -> str:
 
 def results(frame: pd.DataFrame) -> list[Texts]:
     """Return the texts of each experiment and codec; columns that say nothing are left out."""
-    measured = frame[frame["kind"] != "published"]
+    measured = numbers.compared(frame)
     units = measured.loc[measured["quantity"] == numbers.TEST, "unit"].unique()[:2]
     main, other = map(value_column, units)
     columns = ["experiment", "model", "settings", "members", "condition", main]
@@ -69,6 +69,8 @@ def scored_of(one: pd.Series) -> str:
 def number_text(one: pd.Series) -> str:
     """Print a number in the way of its quantity."""
     value, error, unit = one["value"], one["error"], one["unit"]
+    if one["kind"] == "use":
+        return wording.measured(value, error, SIGNS[one["relation"]])
     match one["quantity"]:
         case numbers.TEST | numbers.ABOVE:
             return with_error(value, error, SIGNS[one["relation"]])

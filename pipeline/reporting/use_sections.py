@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from pipeline.core import paths
-from pipeline.data.manifest import read_manifest
-from pipeline.reporting import gallery, templates, wording
-from pipeline.reporting.templates import Cell, HtmlTable, Media
-from pipeline.uses import use_records
-from pipeline.uses.use_descriptions import USES
-from pipeline.uses.use_records import Number, Shown, UseRecord
+import pandas as pd
 
-Made = tuple[UseRecord, Path]
+from pipeline.reporting import gallery, numbers, tables, templates, wording
+from pipeline.reporting.comparison import Made, Report
+from pipeline.reporting.templates import Cell, HtmlTable, Media
+from pipeline.uses.use_descriptions import USES
+from pipeline.uses.use_records import Shown, UseRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +27,15 @@ class UseSection:
     shown: list[tuple[str, list[Media]]]
 
 
-def sections(dataset: str) -> list[UseSection]:
-    """Return what a page says of the uses in `evaluation/<dataset>/uses`, nothing without any."""
-    made = use_records.read_all(dataset, read_manifest(paths.shards(dataset)).sha256)
+def sections(report: Report, frame: pd.DataFrame) -> list[UseSection]:
+    """Return what a page says of the uses of a report and its numbers, nothing without any."""
     return [
-        _section(name, list(group), dataset)
-        for name, group in groupby(made, key=lambda one: one[0].use)
+        _section(name, list(group), numbers.used(frame, name), report.dataset)
+        for name, group in groupby(report.uses, key=lambda one: one[0].use)
     ]
 
 
-def _section(name: str, made: Sequence[Made], dataset: str) -> UseSection:
+def _section(name: str, made: Sequence[Made], frame: pd.DataFrame, dataset: str) -> UseSection:
     use = USES[name]
     names = {
         record.experiment: wording.short_name(record.experiment, dataset) for record, _ in made
@@ -50,7 +47,7 @@ def _section(name: str, made: Sequence[Made], dataset: str) -> UseSection:
     return UseSection(
         title=use.title,
         shows=use.shows,
-        table=_table([record for record, _ in made], use.title, list(names.values())),
+        table=_table(frame, use.title, names),
         notes=notes,
         shown=[
             (names[record.experiment], [_shown(record, folder, one) for one in record.shown])
@@ -60,28 +57,16 @@ def _section(name: str, made: Sequence[Made], dataset: str) -> UseSection:
     )
 
 
-def _table(made: Sequence[UseRecord], title: str, models: Sequence[str]) -> HtmlTable:
-    names = dict.fromkeys(number.name for record in made for number in record.numbers)
-    found = [{number.name: number for number in record.numbers} for record in made]
-    rows = [[Cell(name), *(_cell(numbers.get(name)) for numbers in found)] for name in names]
-    return HtmlTable(f"{title}: numbers", ["measured", *models], rows)
-
-
-def _cell(number: Number | None) -> Cell:
-    return Cell("-") if number is None else Cell(text_of(number), number.unit)
-
-
-def text_of(number: Number) -> str:
-    """Print a number with its sign and error; an error of 0, of rows all alike, says nothing.
-
-    Example:
-        >>> text_of(Number(name="accuracy", value=0.95)), text_of(Number(name="a", value=12.0))
-        ('0.950', '12.0')
-    """
-    if number.stderr:
-        return wording.with_error(number.value, number.stderr, number.sign)
-    digits = 3 if abs(number.value) < 10 else 1
-    return f"{number.sign} {wording.rounded(number.value, digits)}".lstrip()
+def _table(frame: pd.DataFrame, title: str, names: Mapping[str, str]) -> HtmlTable:
+    cells = {
+        (one["quantity"], one["experiment"]): Cell(tables.number_text(one), one["unit"])
+        for _, one in frame.iterrows()
+    }
+    rows = [
+        [Cell(quantity), *(cells.get((quantity, name), Cell(tables.NONE)) for name in names)]
+        for quantity in frame["quantity"].unique()
+    ]
+    return HtmlTable(f"{title}: numbers", ["measured", *names.values()], rows)
 
 
 def _shown(record: UseRecord, folder: Path, shown: Shown) -> Media:

@@ -68,6 +68,18 @@ def with_error(value: float, stderr: float, sign: str = "") -> str:
     return f"{sign} {rounded(value, digits)} ± {rounded(stderr, digits)}".lstrip()
 
 
+def measured(value: float, stderr: float, sign: str = "") -> str:
+    """Print a number of a use; an error of 0, of rows all alike, says nothing, and NaN is none.
+
+    Example:
+        >>> measured(0.95, math.nan), measured(12.0, 0.0), measured(1.25, 0.1, "~")
+        ('0.950', '12.0', '~ 1.25 ± 0.10')
+    """
+    if stderr > 0:
+        return with_error(value, stderr, sign)
+    return f"{sign} {rounded(value, 3 if abs(value) < 10 else 1)}".lstrip()
+
+
 def duration(seconds: float | None) -> str:
     """Print a duration.
 

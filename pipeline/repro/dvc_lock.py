@@ -76,7 +76,10 @@ def _hashes_at(root: Path, commit: str, key: str) -> Mapping[str, str]:
 
 
 def _git(root: Path, *arguments: str) -> bytes:
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True).stdout
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True).stdout
+    except FileNotFoundError:
+        raise UserError("git: expected the program, which has the code as it was locked") from None
 
 
 def out_of_step(targets: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -54,7 +55,14 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of `python`
     variables = dict(os.environ) | {"PATH": path, paths.REPRO: str(os.getpid())}
     mlflow_store.configure()
-    _wait_for_others()
+    with _after_another():
+        _wait_for_others()
+        _run_stale(targets, lanes, cpus, variables)
+
+
+def _run_stale(
+    targets: Sequence[str], lanes: int | None, cpus: int, variables: dict[str, str]
+) -> None:
     stale = stale_stages(targets)
     if CODE in stale:  # by which all would be, whatever its content turns out to be
         Stages({CODE: set()}, variables).run(1)
@@ -67,6 +75,24 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     with warmed(variables) as environment:
         Stages(stale, environment).run(count)
     print(f"{time.monotonic() - began:.0f} s in all", flush=True)
+
+
+@contextlib.contextmanager
+def _after_another() -> Iterator[None]:
+    """Wait for another run of ours in this folder, and name it; one that is killed is over."""
+    place = paths.work() / "repro.pid"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place, "a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            number = place.read_text(encoding="ascii")
+            print(f"waiting for another make repro (process {number})", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def _wait_for_others() -> None:

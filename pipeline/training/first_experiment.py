@@ -82,11 +82,8 @@ def _entry(dataset: Dataset, model: str, chosen: dict[str, object]) -> dict[str,
     return {
         "dataset": dataset.name,
         "model": model,
-        "base": "pipeline/conf/base.yaml",
-        "overrides": [],
         "model_overrides": chosen,
         "trainer": trainer,
-        "evaluation": {},
     }
 
 

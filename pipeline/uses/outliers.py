@@ -132,7 +132,7 @@ def _share_below(scores: np.ndarray, of: np.ndarray) -> np.ndarray:
 def complexity(x: np.ndarray, event: Levels) -> np.ndarray:
     """Return the bits of the shortest lossless code of each image (N, C, H, W), (N,)."""
     codecs = [c for c in image_codecs.CODECS.values() if c.alone and c.applies(event)]
-    sizes = [[len(codec.encode(image, event)) for codec in codecs] for image in x]
+    sizes = [[sum(map(len, codec.encode(image, event))) for codec in codecs] for image in x]
     return np.asarray(8.0 * np.array(sizes).min(1))
 
 

@@ -234,17 +234,21 @@ def choose(total: int, count: int | None, seed: int) -> np.ndarray:
     return choose_rows(total, total if count is None else min(count, total), seed)
 
 
-def load(experiment: str) -> UseContext:
+def trained_model(experiment: str) -> saved_models.TrainedModel:
     """Load the model of models/<experiment>, or else the one kept in results/<experiment>."""
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment) is not None
     require(plain, "experiment", "a name of letters, digits, '.', '_' and '-'", experiment)
     folder = paths.usable_model(experiment)
     if folder == paths.model(experiment):
-        trained = saved_models.load(experiment)
-    else:
-        log.info("%s: the weights kept in results/%s", experiment, experiment)
-        result_files.read(folder)  # that the weights must be those of
-        trained = saved_models.load_folder(folder)
+        return saved_models.load(experiment)
+    log.info("%s: the weights kept in results/%s", experiment, experiment)
+    result_files.read(folder)  # that the weights must be those of
+    return saved_models.load_folder(folder)
+
+
+def load(experiment: str) -> UseContext:
+    """Load a trained or kept model, with the data that it was trained on."""
+    trained = trained_model(experiment)
     described = trained.content.get("dataset")
     name = described.get("name") if isinstance(described, dict) else described
     shards = paths.shards(str(name))

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +29,7 @@ from arcore.events import Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import Dataset, SplitData, joined
 from pipeline.datasets.options import Options, between, parse_options
-from reproductions.datasets.stand_ins import check_content
+from reproductions.datasets.stand_ins import check_content, installed_version
 
 NAME = "freeway"
 NOVEL = "novel"
@@ -95,8 +94,8 @@ class Freeway(Dataset):
         expected = CONTENT_SHA256.get((options.seed, options.games))
         if expected is not None and not options.any_rendering:
             by = (
-                f"ale-py {version()}, numpy {np.__version__}; to go on with these, though kept "
-                "results may be of other clips: any_rendering=true"
+                f"ale-py {installed_version('ale-py')}, numpy {np.__version__}; to go on with "
+                "these, though kept results may be of other clips: any_rendering=true"
             )
             check_content(NAME, splits.values(), expected, by)
         return splits
@@ -156,14 +155,6 @@ def cut(screens: np.ndarray, actions: np.ndarray, clips: slice) -> SplitData:
         raise UserError(f"{NAME}: expected grays {', '.join(map(str, GRAYS))}, got {gray}")
     given = np.eye(3, dtype="<f4")[actions[:whole].reshape(-1, NUM_FRAMES)[clips]]
     return SplitData(levels, given)
-
-
-def version() -> str | None:
-    """The version of ale-py, None without it."""
-    try:
-        return metadata.version("ale-py")
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def build(settings: Mapping[str, object]) -> Dataset:

@@ -15,7 +15,6 @@ import platform
 from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +28,7 @@ from pipeline.datasets.base import Dataset, SplitData, joined
 from pipeline.datasets.clips.robotic_pushing import CONTEXT_FRAMES, NUM_FRAMES, SIDE, PushingClip
 from pipeline.datasets.options import Options, between, parse_options
 from reproductions.datasets.pushing_simulator import MISSING, Simulator
-from reproductions.datasets.stand_ins import check_content
+from reproductions.datasets.stand_ins import check_content, installed_version
 
 NAME = "simulated_pushing"
 NOVEL = "novel"
@@ -95,7 +94,7 @@ class SimulatedPushing(Dataset):
         """Make the clips and compare them with those on record, if these numbers of clips are."""
         options = self.options
         assert isinstance(options, SimulatedOptions)
-        if _version() is None:
+        if installed_version("pybullet") is None:
             raise UserError(f"{NAME}: {MISSING}")
         parts = [
             rows_of(clips, options.num_levels) for clips in _render(options.seed, options.parts)
@@ -103,10 +102,10 @@ class SimulatedPushing(Dataset):
         expected = CONTENT_SHA256.get((options.seed, options.num_levels, *options.rows.values()))
         if expected is not None and not options.any_rendering:
             by = (
-                f"pybullet {_version()}, numpy {np.__version__}, {platform.machine()}, "
-                f"{' '.join(platform.libc_ver())}: another processor or C library may round the "
-                "physics otherwise, and then the kept results are of other clips; to go on with "
-                "these: any_rendering=true"
+                f"pybullet {installed_version('pybullet')}, numpy {np.__version__}, "
+                f"{platform.machine()}, {' '.join(platform.libc_ver())}: another processor "
+                "or C library may round the physics otherwise, and then the kept results are of "
+                "other clips; to go on with these: any_rendering=true"
             )
             check_content(NAME, parts, expected, by)
         places = [split for split, _, _ in options.parts]
@@ -152,13 +151,6 @@ def rows_of(clips: np.ndarray, num_levels: int) -> SplitData:
     levels = (clips["frames"].astype(np.uint16) * num_levels >> 8).astype(np.uint8)
     vectors = [PushingClip(one["frames"], one["actions"], one["states"]).vectors() for one in clips]
     return SplitData(levels, np.stack(vectors))
-
-
-def _version() -> str | None:
-    try:
-        return metadata.version("pybullet")
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def build(settings: Mapping[str, object]) -> Dataset:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -54,6 +55,14 @@ def read_files(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, byt
                     content = archive.extractfile(member)
                     assert content is not None, "a plain file"
                     yield member.name.removeprefix("./"), content.read()
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed package, None without it."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def check_content(name: str, parts: Iterable[SplitData], expected: str, by: str) -> None:

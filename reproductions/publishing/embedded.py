@@ -44,8 +44,8 @@ class EmbeddedLine:
 def lines_of(frame: pd.DataFrame) -> list[EmbeddedLine]:
     """Return the lines of a report's numbers, in their order."""
     here = origin.commit()
-    measured = frame[frame["kind"] != "published"]
-    return [_line(group, here) for _, group in measured.groupby("experiment", sort=False)]
+    groups = numbers.compared(frame).groupby("experiment", sort=False)
+    return [_line(group, here) for _, group in groups]
 
 
 def _line(group: pd.DataFrame, here: str) -> EmbeddedLine:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import pandas as pd
 from PIL import Image, ImageSequence
 
 from pipeline.artifacts import artifact
@@ -26,7 +27,7 @@ from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.evaluation import result_files
-from pipeline.reporting import gallery, templates, use_sections, wording
+from pipeline.reporting import gallery, numbers, tables, templates, wording
 from pipeline.uses import use_records
 from pipeline.uses.use_descriptions import USES
 from pipeline.uses.use_records import Number, Shown, UseRecord, UseTiming
@@ -61,6 +62,11 @@ class GalleryPart(Record):
     device: str = left_out("")  # samples, which an evaluation drew, and old uses have neither
     seconds: float | None = left_out(None)
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The numbers, as a report's table has those of a use."""
+        return numbers.used(numbers.of_use(self.part, [self]), self.part)
+
     @classmethod
     def read(cls, results: Path, experiment: str, part: str) -> GalleryPart:
         """Read the record of a part."""
@@ -75,9 +81,9 @@ def record(experiment: str) -> Path:
     not in `evaluation/` now stay if they are of the same weights; others go, with a warning.
     """
     found = [*_samples(experiment), *_uses(experiment)]
-    numbers = paths.results() / experiment
-    if (numbers / "metrics.json").is_file():
-        recorded = result_files.read(numbers).weights_sha256
+    kept = paths.results() / experiment
+    if (kept / "metrics.json").is_file():
+        recorded = result_files.read(kept).weights_sha256
         for part, source in found:
             fits = recorded in (None, part.weights_sha256)
             require(fits, str(source), f"the recorded weights, {recorded}", part.weights_sha256)
@@ -91,8 +97,8 @@ def record(experiment: str) -> Path:
         for part, source in found:
             check_files(source, f"run `{part.command}`")
             shown = tuple(_copied(part, source, temporary))
-            kept = dataclasses.replace(part, shown=shown)
-            write_object(temporary / f"{part.part}.json", kept.to_dict())
+            copy = dataclasses.replace(part, shown=shown)
+            write_object(temporary / f"{part.part}.json", copy.to_dict())
         _carry_over(folder, temporary, {part.weights_sha256 for part, _ in found})
     log.info("wrote %s", folder)
     return folder
@@ -213,7 +219,7 @@ def drawn(results: Path) -> str:
     found.sort(key=lambda one: (order.index(one.part), one.dataset, one.experiment))
     sections = [(USES.get(name), list(group)) for name, group in groupby(found, key=_part)]
     template = templates.environment(Path(__file__).parent).get_template(TEMPLATE)
-    shown = {"duration": wording.duration, "number": use_sections.text_of}
+    shown = {"duration": wording.duration, "number": tables.number_text}
     return template.render(sections=sections, **shown).rstrip() + "\n"
 
 

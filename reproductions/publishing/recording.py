@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.artifacts import artifact, reader
-from pipeline.artifacts.artifact import STUDY
+from pipeline.artifacts.artifact import CODECS, STUDY
 from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
@@ -86,9 +86,9 @@ def record_study(name: str) -> Path:
 
 def record_table(dataset: str) -> Path:
     """Copy what codecs need to `results/codecs/`, and draw `results/<dataset>.md`."""
-    measured = paths.codecs(dataset)
-    if measured.is_file():
-        kept = paths.results() / "codecs" / measured.name
+    if (paths.codecs(dataset) / CODECS.main).is_file():
+        measured = reader.read(artifact.codecs(dataset)) / CODECS.main
+        kept = paths.results() / "codecs" / f"{dataset}.json"
         read = recorded.read(dataset, paths.results(), measured)  # codecs of other shards are none
         _write(kept, measured.read_text(encoding="utf-8"))
         return _write(paths.results() / f"{dataset}.md", read.markdown)

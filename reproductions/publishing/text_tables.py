@@ -32,7 +32,7 @@ from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import Record, require_known, value_of
 from pipeline.core.yaml_settings import read_yaml
-from pipeline.reporting import searches, tables, use_sections
+from pipeline.reporting import searches, tables
 from pipeline.reporting.searches import Table
 from reproductions.publishing.picture_book import GalleryPart
 from reproductions.publishing.recorded import RecordFields
@@ -144,9 +144,9 @@ class Tables:
 def of_one(results: Path, use: str, experiment: str) -> Table:
     """Return the numbers "row: column" of a use of one model."""
     rows: dict[str, dict[str, str]] = {}
-    for number in GalleryPart.read(results, experiment, use).numbers:
-        row, _, column = number.name.partition(": ")
-        rows.setdefault(row, {})[column] = use_sections.text_of(number)
+    for _, one in GalleryPart.read(results, experiment, use).frame.iterrows():
+        row, _, column = one["quantity"].partition(": ")
+        rows.setdefault(row, {})[column] = tables.number_text(one)
     columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
     lines = [[row, *(cells.get(column, "") for column in columns)] for row, cells in rows.items()]
     return [use.replace("_", " "), *columns], lines
@@ -155,12 +155,15 @@ def of_one(results: Path, use: str, experiment: str) -> Table:
 def of_several(results: Path, use: str, experiments: Iterable[str]) -> Table:
     """Return a row for each model that has the use, a column for each of its numbers."""
     parts = [GalleryPart.read(results, experiment, use) for experiment in experiments]
-    header = [f"{n.name} ({n.unit})" if n.unit else n.name for n in parts[0].numbers]
+    first = parts[0].frame
     for one in parts:
-        fits = [n.name for n in one.numbers] == [n.name for n in parts[0].numbers]
+        fits = list(one.frame["quantity"]) == list(first["quantity"])
         require(fits, f"{one.experiment}, {use}", "the numbers of the first", one.numbers)
+    header = [
+        f"{one['quantity']} ({one['unit']})".removesuffix(" ()") for _, one in first.iterrows()
+    ]
     return ["experiment", *header], [
-        [f"`{one.experiment}`", *map(use_sections.text_of, one.numbers)] for one in parts
+        [f"`{one.experiment}`", *one.frame.apply(tables.number_text, axis=1)] for one in parts
     ]
 
 

@@ -275,15 +275,15 @@ def mixture(levels: int, log_scale: float, mean: float, n: int) -> DiscretizedLo
     ("log_scale", "mean"),
     [(-2.0, -0.3), (-7.0, 0.9), (1.0, 5.0), (40.0, 0.0), (100.0, 1e9), (1e9, 0.0), (-7.0, -3e38)],
 )
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_draws_follow_the_masses(
-    levels: int, log_scale: float, mean: float, temperature: float, generator: torch.Generator
+    levels: int, log_scale: float, mean: float, generator: torch.Generator
 ) -> None:
-    n = 20_000
-    drawn = draw(mixture(levels, log_scale, mean, n), generator, temperature)
-    assert drawn.dtype == torch.int64 and drawn.shape == (n,)
+    n = 6000
     logits = mixture(levels, log_scale, mean, 1).logits[0].double()
-    assert chi_square_p_value(drawn, torch.softmax(logits / temperature, 0)) > 1e-4
+    for temperature in (1.0, 0.5):
+        drawn = draw(mixture(levels, log_scale, mean, n), generator, temperature)
+        assert drawn.dtype == torch.int64 and drawn.shape == (n,)
+        assert chi_square_p_value(drawn, torch.softmax(logits / temperature, 0)) > 1e-4
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-24])

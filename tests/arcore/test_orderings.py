@@ -24,23 +24,22 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", ORDERINGS)
-def test_every_ordering_is_a_permutation(name: str, shape: tuple[int, ...]) -> None:
-    order = make_ordering(name, shape, seed=3)
-    assert order.dtype == torch.int64
-    assert sorted(order.tolist()) == list(range(math.prod(shape)))
-    assert torch.equal(order[inverse(order)], torch.arange(len(order)))
+def test_every_ordering_is_a_permutation(name: str) -> None:
+    for shape in SHAPES:
+        order = make_ordering(name, shape, seed=3)
+        assert order.dtype == torch.int64
+        assert sorted(order.tolist()) == list(range(math.prod(shape))), shape
+        assert torch.equal(order[inverse(order)], torch.arange(len(order)))
 
 
 @pytest.mark.parametrize("name", PICTURES)
-@pytest.mark.parametrize("shape", [(3, 4), (1, 3, 4)], ids=str)
-def test_pictures_show_the_step_of_each_pixel(name: str, shape: tuple[int, ...]) -> None:
-    steps = inverse(make_ordering(name, shape)).view(3, 4)
-    assert steps.tolist() == PICTURES[name]
+def test_pictures_show_the_step_of_each_pixel(name: str) -> None:
+    for shape in ((3, 4), (1, 3, 4)):
+        assert inverse(make_ordering(name, shape)).view(3, 4).tolist() == PICTURES[name]
 
 
-@pytest.mark.parametrize("name", ["raster", "reverse", "column", "snake", "spiral"])
+@pytest.mark.parametrize("name", PICTURES)
 def test_a_pixels_channels_are_neighbours_and_frames_follow(name: str) -> None:
     frames, channels, height, width = 2, 3, 3, 4
     order = make_ordering(name, (frames, channels, height, width))
@@ -86,12 +85,11 @@ def test_a_random_ordering_needs_a_seed(seed: object) -> None:
     refuses(lambda: random_ordering(3, seed), ["seed", "an integer >= 0", repr(seed)])
 
 
-@pytest.mark.parametrize("drawn", [False, True], ids=["even", "drawn"])
 @pytest.mark.parametrize("size", [1, 2, 3, 12])
 @pytest.mark.parametrize("widths", [(1,), (3, 1, 5), (40, 40)], ids=str)
-def test_degrees_stay_in_range(size: int, widths: tuple[int, ...], drawn: bool) -> None:
-    for seed in range(20 if drawn else 1):
-        source = torch.Generator().manual_seed(seed) if drawn else None
+def test_degrees_stay_in_range(size: int, widths: tuple[int, ...]) -> None:
+    drawn = [torch.Generator().manual_seed(seed) for seed in range(20)]
+    for source in (None, *drawn):
         degrees = hidden_degrees(size, widths, source)
         low = min(1, size - 1)
         assert [len(layer) for layer in degrees] == list(widths)

@@ -37,7 +37,8 @@ def create(event: Levels, **hyperparameters: Any) -> ParallelMultiscale:
 
 @pytest.mark.parametrize("base_size", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_groups_share_out_the_pixels(size: tuple[int, int], base_size: int) -> None:
+def test_groups_share_out_the_pixels_scale_by_scale(size: tuple[int, int], base_size: int) -> None:
+    """A scale is every other row and column of the next."""
     pyramid = Pyramid(size, base_size)
     image = torch.arange(size[0] * size[1]).view(size)
     drawn = [pyramid.base, *(group for scale in pyramid.scales for group in scale[1:])]
@@ -50,15 +51,6 @@ def test_groups_share_out_the_pixels(size: tuple[int, int], base_size: int) -> N
         assert (group.of(merged) == -1).all()
         group.of(merged).copy_(group.of(image))
     assert torch.equal(merged, image)
-
-
-@pytest.mark.parametrize("base_size", [1, 2, 4])
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_each_scale_is_every_other_row_and_column_of_the_next(
-    size: tuple[int, int], base_size: int
-) -> None:
-    pyramid = Pyramid(size, base_size)
-    image = torch.arange(size[0] * size[1]).view(size)
     for scale in reversed(pyramid.scales):
         by_hand = [image[::2, ::2], image[::2, 1::2], image[1::2, ::2], image[1::2, 1::2]]
         by_hand = [part for part in by_hand if part.numel()]

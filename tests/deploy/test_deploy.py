@@ -18,6 +18,7 @@ from tests.places import ROOT
 DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted([*DEPLOY.glob("kuberay/*.yaml"), DEPLOY / "mlflow" / "kubernetes.yaml"])
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
+DIGEST = r"@sha256:[0-9a-f]{64}"
 SECRET_KEYS = re.compile(r"password|token|secret|access_key", re.IGNORECASE)
 
 
@@ -79,7 +80,7 @@ def test_pods(document: Any) -> None:
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         volumes = {volume["name"] for volume in pod["volumes"]}
         for container in pod["containers"]:
-            assert re.fullmatch(r"arcore:0\.1\.0(-gpu)?|postgres:17", container["image"])
+            assert re.fullmatch(rf"arcore:0\.1\.0(-gpu)?|postgres:17{DIGEST}", container["image"])
             assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
             assert "memory" in container["resources"]["limits"]
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
@@ -164,13 +165,35 @@ def test_the_image_copies_what_is_there() -> None:
     owned = re.findall(r"--owner=ray --group=ray (.*)$", text, re.MULTILINE)
     assert owned == ["/mnt/artifacts", ".dvc/tmp .dvc/cache .dvc/site-cache"], "nothing that runs"
     assert "chown" not in text
-    minor = re.search(r"^FROM python:3\.(\d+)-slim$", text, re.MULTILINE)
+    minor = re.search(rf"^FROM python:3\.(\d+)-slim{DIGEST}$", text, re.MULTILINE)
     assert minor is not None and int(minor.group(1)) >= 11
+
+
+def test_the_image_installs_the_versions_of_the_tests_by_their_hashes() -> None:
+    entries = re.split(r"\n(?=\S)", (DEPLOY / "requirements.lock").read_text().rstrip())
+    locked = {}
+    for entry in entries[2:]:  # after two lines of comment
+        first, *hashes = entry.split(" \\\n    --hash=")
+        assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", one) for one in hashes), entry
+        locked.update([first.split("==")])
+    tested = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()[1:]
+    )
+    both = {name for name in tested.keys() & locked.keys() if not name.startswith("boto")}
+    assert {name: locked[name] for name in both} == {name: tested[name] for name in both}
+    assert len(both) > 150, "run `make image-lock`"
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert [line for line in text.splitlines() if "pip install" in line] == [
+        "RUN pip install --require-hashes --requirement /tmp/requirements.lock \\",
+        ' && pip install --index-url "$TORCH_INDEX" "torch==$TORCH_VERSION"',
+        "RUN pip install --no-deps --no-build-isolation --editable . && pip check",
+    ]
 
 
 def test_compose_binds_loopback_and_bounds_what_it_starts() -> None:
     services = yaml.safe_load((DEPLOY / "mlflow" / "compose.yaml").read_text())["services"]
-    for service in services.values():
+    for name, service in services.items():
+        assert name == "mlflow" or re.search(f"{DIGEST}$", service["image"])
         assert {"healthcheck", "mem_limit", "pids_limit", "security_opt"} <= service.keys()
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
@@ -181,7 +204,7 @@ def test_the_image_has_the_driver_of_mlflows_store(name: str) -> None:
     """SQLAlchemy 2.1 takes psycopg 3 for a bare `postgresql://`."""
     (uri,) = re.findall(r"postgresql\S*://\S*", (DEPLOY / "mlflow" / name).read_text())
     driver = make_url(uri).get_dialect().driver
-    assert f" {driver}-binary==" in (DEPLOY / "Dockerfile").read_text()
+    assert f"\n{driver}-binary==" in (DEPLOY / "requirements.lock").read_text()
 
 
 def test_the_runtime_environment_of_a_plain_job() -> None:

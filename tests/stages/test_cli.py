@@ -54,6 +54,7 @@ def test_a_path_that_the_system_refuses(tmp_path: Path) -> None:
     "error",
     [
         MemoryError(),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
         type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"),
         RuntimeError("CUDA error: out of memory"),

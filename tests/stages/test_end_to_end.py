@@ -19,15 +19,12 @@ from tests.places import ROOT
 from tests.support.sources import copy_code
 
 pytestmark = pytest.mark.e2e
-BASE = "pipeline/conf/base.yaml"
-PARAMS = {
+PARAMS = {  # with what differs from the defaults alone
     "datasets": ["digits_binary"],
     "experiments": {
         "tiny-made": {
             "dataset": "digits_binary",
             "model": "made",
-            "base": BASE,
-            "overrides": [],
             "model_overrides": {"hidden": [32], "num_masks": 2},
             "trainer": {"max_epochs": 3},
             "evaluation": {"num_members": 2, "num_samples": 9},
@@ -36,19 +33,13 @@ PARAMS = {
             "dataset": "digits_binary",
             "model": "made",
             "base": "searches/tiny/best.yaml",
-            "overrides": [],
-            "model_overrides": {},
-            "trainer": {},
             "evaluation": {"num_members": None, "num_samples": 9},
         },
     },
-    "folds": {},
     "searches": {
         "tiny": {
             "dataset": "digits_binary",
             "model": "made",
-            "base": BASE,
-            "overrides": [],
             "model_overrides": {"hidden": [32]},
             "trainer": {"max_epochs": 4, "validate_members": None},
             "space": {

@@ -20,6 +20,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pipeline.tracking import mlflow_store
+from tests.places import ROOT
 from tests.support.projects import ONE_CPU, WIDE, result
 
 EPOCHS = WIDE["trainer"]["max_epochs"]
@@ -106,6 +107,26 @@ def test_a_killed_run_goes_on_where_it_was(undisturbed, make_project, before: li
     assert not strays, "no process outlives the stage"
     said = require_it_goes_on(project, undisturbed)
     assert "resumes after epoch" in said
+
+
+JUMPING_CLOCK = """
+import itertools, time
+days, now = itertools.cycle([0, 1, -3]), time.time
+time.time = lambda: now() + 86400 * next(days)
+"""
+
+
+@pytest.mark.slow
+def test_a_clock_that_jumps_changes_nothing(undisturbed, make_project, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(JUMPING_CLOCK)
+    project = make_project({"wide": WIDE}, warmed=False)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = project.stage("train", "wide", ONE_CPU, PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    assert result(project) == result(undisturbed)
+    require_one_run(project)
+    seconds = project.json("models/wide/training.json")["epoch_seconds"]
+    assert 0 < sum(seconds) < 3600 and min(seconds) >= 0
 
 
 @pytest.fixture(scope="module")

@@ -71,8 +71,8 @@ class MeasuredFiles:
                 for label, value in codecs
             ),
         )
-        path = Path("codecs", f"{dataset}.json")
-        path.parent.mkdir(exist_ok=True)
+        path = Path("codecs", dataset, "codecs.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(measured.to_dict()))
         return path
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +23,7 @@ import numpy as np
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, SplitData
-from pipeline.datasets.options import Options, OptionsT, between, parse_options
+from pipeline.datasets.options import Options, between, parse_options
 from pipeline.datasets.read_transforms import dequantize
 
 SPLIT_FILE = Path(__file__).with_name("digits_split.json")
@@ -36,6 +37,8 @@ PROVENANCE = (
     "sklearn.datasets.load_digits (UCI Optical Recognition of Handwritten Digits, its test part); "
     "stratified split 1257/180/360 by the recorded index list digits_split.json"
 )
+
+Splits = dict[str, SplitData]
 
 
 def load() -> tuple[np.ndarray, np.ndarray]:
@@ -63,47 +66,6 @@ def read_split() -> dict[str, np.ndarray]:
     return {split: np.array(recorded[split], np.int64) for split in SPLITS}
 
 
-def _load_splits() -> dict[str, SplitData]:
-    x, labels = load()
-    return {split: SplitData(x[rows], labels[rows]) for split, rows in read_split().items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Digits(Dataset):
-    """scikit-learn's digits in levels."""
-
-    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        """Split the embedded data; `raw_dir` is not read."""
-        return _load_splits()
-
-
-@dataclass(frozen=True, kw_only=True)
-class BinaryDigits(Dataset):
-    """scikit-learn's digits, binarised by a threshold."""
-
-    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        """Split and binarise the embedded data; `raw_dir` is not read."""
-        return {
-            split: SplitData((levels.x >= THRESHOLD).astype(np.uint8), levels.labels)
-            for split, levels in _load_splits().items()
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoisyDigits(Dataset):
-    """scikit-learn's digits with noise added to levels: in train each time that they are read."""
-
-    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        """Split the embedded data, and draw the noise of valid and test once."""
-        splits = _load_splits()
-        noisy = {"train": SplitData(splits["train"].x, splits["train"].labels, "dequantize")}
-        for split, seed in NOISE_SEEDS.items():
-            levels = splits[split]
-            drawn = dequantize(levels.x, np.arange(len(levels.x)), 0, seed, NUM_LEVELS)
-            noisy[split] = SplitData(drawn, levels.labels)
-        return noisy
-
-
 @dataclass(frozen=True, kw_only=True)
 class PCAOptions(Options):
     """Options of `digits_pca`.
@@ -116,19 +78,6 @@ class PCAOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DescribedDigits(Dataset):
-    """scikit-learn's digits in levels, each with a vector in place of its class."""
-
-    options: PCAOptions
-
-    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        """Split the embedded data as `digits` is; `raw_dir` is not read."""
-        splits = {split: levels.x for split, levels in _load_splits().items()}
-        vectors = principal_components(splits, self.options.components)
-        return {split: SplitData(splits[split], vectors[split]) for split in splits}
-
-
-@dataclass(frozen=True, kw_only=True)
 class CoarseOptions(Options):
     """Options of `digits_coarse`: sides of the squares of pixels that are averaged."""
 
@@ -136,18 +85,47 @@ class CoarseOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoarseDigits(Dataset):
-    """scikit-learn's digits in levels, each with a map in place of its class."""
-
-    options: CoarseOptions
+class Digits(Dataset):
+    """scikit-learn's digits, in one of their forms."""
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        """Split the embedded data as `digits` is; `raw_dir` is not read."""
-        factor = self.options.factor
-        return {
-            split: SplitData(levels.x, coarse(levels.x, factor))
-            for split, levels in _load_splits().items()
-        }
+        """Split the embedded data and bring it to the form; `raw_dir` is not read."""
+        x, labels = load()
+        splits = {split: SplitData(x[rows], labels[rows]) for split, rows in read_split().items()}
+        return _FORMS[self.name](splits, self.options)
+
+
+def _as_is(splits: Splits, options: Options) -> Splits:
+    return splits
+
+
+def _binarized(splits: Splits, options: Options) -> Splits:
+    return {
+        split: SplitData((levels.x >= THRESHOLD).astype(np.uint8), levels.labels)
+        for split, levels in splits.items()
+    }
+
+
+def _noisy(splits: Splits, options: Options) -> Splits:
+    """Add noise to levels: in train each time that they are read, in valid and test once."""
+    found = {"train": SplitData(splits["train"].x, splits["train"].labels, "dequantize")}
+    for split, seed in NOISE_SEEDS.items():
+        x, labels = splits[split].x, splits[split].labels
+        found[split] = SplitData(dequantize(x, np.arange(len(x)), 0, seed, NUM_LEVELS), labels)
+    return found
+
+
+def _with_vectors(splits: Splits, options: Options) -> Splits:
+    assert isinstance(options, PCAOptions)
+    images = {split: levels.x for split, levels in splits.items()}
+    vectors = principal_components(images, options.components)
+    return {split: SplitData(x, vectors[split]) for split, x in images.items()}
+
+
+def _with_maps(splits: Splits, options: Options) -> Splits:
+    assert isinstance(options, CoarseOptions)
+    factor = options.factor
+    return {s: SplitData(levels.x, coarse(levels.x, factor)) for s, levels in splits.items()}
 
 
 def coarse(x: np.ndarray, factor: int) -> np.ndarray:
@@ -198,66 +176,50 @@ def principal_components(splits: Mapping[str, np.ndarray], count: int) -> dict[s
     }
 
 
-def _common(
-    name: str, settings: Mapping[str, object], event: Event, note: str, options: type[OptionsT]
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "family": "digits",
-        "event": event,
-        "unit": "nats" if isinstance(event, Binary) else "bits_per_dim",
-        "files": (),
-        "provenance": f"{PROVENANCE}{note}",
-        "options": parse_options(options, name, settings),
-    }
-
-
-_SHAPE = (1, SIDE, SIDE)
-_LEVELS = Levels(NUM_LEVELS, _SHAPE)
-
-
-def _levels(settings: Mapping[str, object]) -> Dataset:
-    return Digits(**_common("digits", settings, _LEVELS, "", Options), num_classes=10)
-
-
-def _binary(settings: Mapping[str, object]) -> Dataset:
-    note = f"; a pixel is 1 where its level is at least {THRESHOLD} of 16"
-    given = _common("digits_binary", settings, Binary(_SHAPE), note, Options)
-    return BinaryDigits(**given, num_classes=10)
-
-
-def _dequantized(settings: Mapping[str, object]) -> Dataset:
-    note = (
-        f"; (level + u) / {NUM_LEVELS} with u uniform on [0, 1): in train by (seed, epoch, index) "
-        "when read, in valid and test by one draw, seeds 1 and 2"
-    )
-    event = Real(_SHAPE, bin_width=1 / NUM_LEVELS)
-    return NoisyDigits(
-        **_common("digits_dequantized", settings, event, note, Options), num_classes=10
-    )
-
-
-def _pca(settings: Mapping[str, object]) -> Dataset:
-    count = parse_options(PCAOptions, "digits_pca", settings).components
-    note = (
-        f"; with each image its first {count} principal components, fitted to the training split, "
-        "of variance 1"
-    )
-    given = _common("digits_pca", settings, _LEVELS, note, PCAOptions)
-    return DescribedDigits(**given, condition_size=count)
-
-
-def _coarse(settings: Mapping[str, object]) -> Dataset:
-    factor = parse_options(CoarseOptions, "digits_coarse", settings).factor
-    note = f"; with each image the means of its squares of {factor} x {factor} pixels"
-    given = _common("digits_coarse", settings, _LEVELS, note, CoarseOptions)
-    return CoarseDigits(**given, condition_shape=(1, SIDE // factor, SIDE // factor))
-
-
-DATASETS = {
-    "digits": _levels,
-    "digits_binary": _binary,
-    "digits_dequantized": _dequantized,
-    "digits_pca": _pca,
-    "digits_coarse": _coarse,
+_FORMS: dict[str, Callable[[Splits, Options], Splits]] = {
+    "digits": _as_is,
+    "digits_binary": _binarized,
+    "digits_dequantized": _noisy,
+    "digits_pca": _with_vectors,
+    "digits_coarse": _with_maps,
 }
+
+
+def _build(name: str, settings: Mapping[str, object]) -> Dataset:
+    options = parse_options(_OPTIONS.get(name, Options), name, settings)
+    event: Event = Levels(NUM_LEVELS, (1, SIDE, SIDE))
+    note, conditions = "", dict[str, Any](num_classes=10)
+    if name == "digits_binary":
+        event = Binary(event.shape)
+        note = f"; a pixel is 1 where its level is at least {THRESHOLD} of 16"
+    elif name == "digits_dequantized":
+        event = Real(event.shape, bin_width=1 / NUM_LEVELS)
+        note = (
+            f"; (level + u) / {NUM_LEVELS} with u uniform on [0, 1): in train by (seed, epoch, "
+            "index) when read, in valid and test by one draw, seeds 1 and 2"
+        )
+    elif isinstance(options, PCAOptions):
+        conditions = {"condition_size": options.components}
+        note = (
+            f"; with each image its first {options.components} principal components, fitted to "
+            "the training split, of variance 1"
+        )
+    elif isinstance(options, CoarseOptions):
+        side = SIDE // options.factor
+        conditions = {"condition_shape": (1, side, side)}
+        squares = f"{options.factor} x {options.factor}"
+        note = f"; with each image the means of its squares of {squares} pixels"
+    return Digits(
+        name=name,
+        family="digits",
+        event=event,
+        unit="nats" if isinstance(event, Binary) else "bits_per_dim",
+        files=(),
+        provenance=f"{PROVENANCE}{note}",
+        options=options,
+        **conditions,
+    )
+
+
+_OPTIONS: dict[str, type[Options]] = {"digits_pca": PCAOptions, "digits_coarse": CoarseOptions}
+DATASETS = {name: partial(_build, name) for name in _FORMS}

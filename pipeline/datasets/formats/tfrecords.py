@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf import text_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
@@ -143,40 +144,30 @@ def _values(feature: Any) -> Feature:
     return np.array(values, _TYPES[kind]) if kind in _TYPES else list(values)
 
 
+# tf.train.Example, as TensorFlow's example.proto declares it.
+_EXAMPLE = """
+name: "example.proto" package: "t" syntax: "proto3"
+message_type { name: "BytesList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "FloatList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
+message_type { name: "Int64List"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type { name: "Feature" oneof_decl { name: "kind" }
+  field { name: "bytes_list" number: 1 type_name: ".t.BytesList" oneof_index: 0 }
+  field { name: "float_list" number: 2 type_name: ".t.FloatList" oneof_index: 0 }
+  field { name: "int64_list" number: 3 type_name: ".t.Int64List" oneof_index: 0 } }
+message_type { name: "Features"
+  field { name: "feature" number: 1 label: LABEL_REPEATED type_name: ".t.Features.FeatureEntry" }
+  nested_type { name: "FeatureEntry" options { map_entry: true }
+    field { name: "key" number: 1 type: TYPE_STRING }
+    field { name: "value" number: 2 type_name: ".t.Feature" } } }
+message_type { name: "Example" field { name: "features" number: 1 type_name: ".t.Features" } }
+"""
+
+
 @functools.cache
 def _example() -> Any:
-    """Build the class of tf.train.Example, as TensorFlow's example.proto declares it."""
-    file = FileDescriptorProto(name="example.proto", package="t", syntax="proto3")
-    for name, kind in (("BytesList", "BYTES"), ("FloatList", "FLOAT"), ("Int64List", "INT64")):
-        _declare(file, name, [("value", 1, kind, "REPEATED")])
-    feature = _declare(
-        file,
-        "Feature",
-        [("bytes_list", 1, ".t.BytesList", "OPTIONAL"),
-         ("float_list", 2, ".t.FloatList", "OPTIONAL"),
-         ("int64_list", 3, ".t.Int64List", "OPTIONAL")],
-    )  # fmt: skip
-    feature.oneof_decl.add(name="kind")
-    for field in feature.field:
-        field.oneof_index = 0
-    features = _declare(file, "Features", [("feature", 1, ".t.Features.Entry", "REPEATED")])
-    entry = [("key", 1, "STRING", "OPTIONAL"), ("value", 2, ".t.Feature", "OPTIONAL")]
-    _declare(features, "Entry", entry).options.map_entry = True
-    _declare(file, "Example", [("features", 1, ".t.Features", "OPTIONAL")])
     pool = DescriptorPool()
-    pool.Add(file)
+    pool.Add(text_format.Parse(_EXAMPLE, FileDescriptorProto()))
     return GetMessageClass(pool.FindMessageTypeByName("t.Example"))
-
-
-def _declare(parent: Any, name: str, fields: list[tuple[str, int, str, str]]) -> Any:
-    """Declare a message in a file or in another message; a kind with a dot is a message."""
-    is_file = isinstance(parent, FileDescriptorProto)
-    message = (parent.message_type if is_file else parent.nested_type).add(name=name)
-    for field, number, kind, label in fields:
-        added = message.field.add(name=field, number=number)
-        added.label = getattr(FieldDescriptorProto, f"LABEL_{label}")
-        is_message = kind.startswith(".")
-        added.type = getattr(FieldDescriptorProto, f"TYPE_{'MESSAGE' if is_message else kind}")
-        if is_message:
-            added.type_name = kind
-    return message

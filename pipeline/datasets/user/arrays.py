@@ -1,26 +1,5 @@
 """Arrays of the user's: .npy files or an .npz archive, with labels or condition vectors or neither.
 
-Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
-`python -m stages.add_dataset <name> --arrays <file>` writes:
-
-    name: jets
-    kind: arrays
-    path: /data/jets.npz          # or x.npy; relative paths are to the project's root
-    x: x                          # the array of an .npz; without effect for a .npy
-    labels: ""                    # an array of the .npz, or a .npy file: (N,) integers
-    conditions: ""                # the same: (N, size), or maps (N, channels, height, width)
-    layout: as_is                 # gray: rows (H, W) are images of one channel; channels_last:
-    shape: [1, 8, 8]              #    rows (H, W, C); shape is that of a row with channels first
-    num_levels: 17                # k: integers in [0, k); a list, one k for each column of a table;
-    num_classes: 0                #    0: reals
-    condition_size: 0
-    condition_shape: []           # [channels, height, width] of maps
-    standardize: false            # reals and conditions, by the training rows
-    valid_fraction: 0.1
-    test_fraction: 0.1
-    split_seed: 0
-    rows_per_shard: 16384
-
 A .npy file is read in parts from where it is, so that it may be larger than memory. `fetch` copies
 nothing; `dvc repro -f preprocess@<name>` reads the files again. Training needs the shards alone.
 """
@@ -34,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -43,14 +23,13 @@ from arcore.events import Binary, Event, Levels, Real
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.datasets.base import Dataset, SplitData, SplitStream
-from pipeline.datasets.options import AtLeastOne, expected, parse_options
+from pipeline.datasets.options import AtLeastOne, expected, parse_options, refuse_unless
 from pipeline.datasets.scaling import Scaling, fit_scaling, name_place
 from pipeline.datasets.user.user_data import (
     UserDataset,
     UserOptions,
     existing,
     listed,
-    refuse_unless,
     split_by_seed,
 )
 
@@ -70,7 +49,19 @@ _DAMAGE = (
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayOptions(UserOptions):
-    """Options of a dataset of kind arrays; see the module's example."""
+    """Options of a dataset of kind arrays, whose path is a .npz or .npy file.
+
+    Arguments:
+        x: the array of an .npz; without effect for a .npy.
+        labels: an array of the .npz, or a .npy file: (N,) integers; "" for none.
+        conditions: the same: (N, size), or maps (N, channels, height, width).
+        layout: gray: rows (H, W) are images of one channel; channels_last: rows (H, W, C).
+        shape: of a row, with channels first.
+        num_levels: k: integers in [0, k); a list: one k for each column of a table; 0: reals.
+        num_classes, condition_size: 0 for none.
+        condition_shape: [channels, height, width] of maps.
+        standardize: whether reals and conditions are, by the training rows.
+    """
 
     x: Annotated[str, expected("the name of an array", bool)] = "x"
     labels: str = ""
@@ -84,16 +75,6 @@ class ArrayOptions(UserOptions):
     condition_size: int = 0
     condition_shape: Annotated[list[AtLeastOne], _MAP] = field(default_factory=list)
     standardize: bool = False
-
-    @property
-    def event(self) -> Event:
-        """What a row is."""
-        shape, levels = tuple(self.shape), self.num_levels
-        if isinstance(levels, list):
-            return Levels(levels)
-        if levels == 0:
-            return Real(shape)
-        return Binary(shape) if levels == 2 else Levels(levels, shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,18 +108,15 @@ class Arrays(UserDataset):
 
     def _scalings(self, arrays: Mapping[str, np.ndarray], train: np.ndarray) -> dict[str, Scaling]:
         """Find means and deviations over the training rows, where values are to be standardised."""
-        if not self.options.standardize:
-            return {}
-        roles = ["conditions"] if isinstance(self.event, Levels) else ["x", "conditions"]
-        found = {}
-        for role, values in ((role, arrays[role]) for role in roles if role in arrays):
-            where = f"{self.options.path}: {role}"
-
-            def parts(values: np.ndarray = values, where: str = where) -> Iterator[np.ndarray]:
-                return (_finite(values[rows], rows, where) for rows in _cut_rows(train, values))
-
-            found[role] = fit_scaling(parts, where)
-        return found
+        is_scaled = {"x": isinstance(self.event, Real), "conditions": True}
+        return {
+            role: fit_scaling(
+                partial(_finite_parts, values, train, f"{self.options.path}: {role}"),
+                f"{self.options.path}: {role}",
+            )
+            for role, values in arrays.items()
+            if self.options.standardize and is_scaled.get(role, False)
+        }
 
     def _parts(
         self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, scalings: Mapping[str, Scaling]
@@ -239,6 +217,10 @@ def _refuse(
         raise UserError(f"{where}: expected {wanted}, got {values[(row, *place)]}")
 
 
+def _finite_parts(values: np.ndarray, rows: np.ndarray, where: str) -> Iterator[np.ndarray]:
+    return (_finite(values[some], some, where) for some in _cut_rows(rows, values))
+
+
 def _finite(values: np.ndarray, rows: np.ndarray, where: str) -> np.ndarray:
     values = values.astype(np.float64)
     _refuse(~np.isfinite(values), values, rows, where, "finite numbers")
@@ -266,8 +248,7 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
     guessed: dict[str, object] = {}
     if Path(path).suffix == ".npz":
         names = _list_npz(paths.root() / path)
-        for role, usual in _USUAL_NAMES.items():
-            guessed[role] = next((one for one in usual if one in names), "")
+        guessed |= usual_names(paths.root() / path)
         x = given.get("x", "x")
         if x not in names:
             got = listed(names) or "none"
@@ -293,6 +274,15 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
             {"condition_shape": list(shape)} if is_map else {"condition_size": math.prod(shape)}
         )
     return guessed
+
+
+def usual_names(path: Path) -> dict[str, str]:
+    """Find the labels and conditions of an .npz archive by their usual names; "" for none."""
+    names = _list_npz(path)
+    return {
+        role: next((one for one in usual if one in names), "")
+        for role, usual in _USUAL_NAMES.items()
+    }
 
 
 def _list_npz(path: Path) -> list[str]:
@@ -356,22 +346,30 @@ def build(settings: Mapping[str, object]) -> Dataset:
         wanted = f"as many as shape {options.shape}"
         refuse_unless(fits, name, "num_levels", wanted, options.num_levels)
     _check_conditions(name, options)
-    event = options.event
-    binary, levels = isinstance(event, Binary), isinstance(event, Levels)
-    fits = not levels or not options.standardize
+    event = _event(options)
+    fits = isinstance(event, Real) or not options.standardize
     refuse_unless(fits, name, "standardize", "false for levels", options.standardize)
     how = "; standardised by the training rows" if options.standardize else ""
     extents = options.condition_shape
     return Arrays(
         name=name,
         event=event,
-        unit="bits_per_dim" if levels and not binary else "nats",
+        unit="nats" if isinstance(event, Real | Binary) else "bits_per_dim",
         provenance=f"{Path(options.path).name}; {options.split_words('rows')}{how}",
         options=options,
         num_classes=options.num_classes or None,
         condition_size=options.condition_size or None,
         condition_shape=(extents[0], extents[1], extents[2]) if extents else None,
     )
+
+
+def _event(options: ArrayOptions) -> Event:
+    shape, levels = tuple(options.shape), options.num_levels
+    if isinstance(levels, list):
+        return Levels(levels)
+    if levels == 0:
+        return Real(shape)
+    return Binary(shape) if levels == 2 else Levels(levels, shape)
 
 
 def _check_conditions(name: str, options: ArrayOptions) -> None:

@@ -1,23 +1,5 @@
 """A CSV file of the user's: a table of reals, or of integers and names, one row an event.
 
-Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
-`python -m stages.add_dataset <name> --csv <file>` writes:
-
-    name: turbines
-    kind: csv
-    path: /data/turbines.csv      # or relative to the project's root
-    delimiter: ","
-    header: true                  # false: columns are called 0, 1, ...
-    drop: [serial, operator]      # columns that are not to be modelled
-    levels: {}                    # of columns of integers in [0, k): k; of names: their list
-    conditions: []                # columns that a model is given, not asked for, as a vector
-    label: ""                     # the same, one column of levels, as a class
-    valid_fraction: 0.1
-    test_fraction: 0.1
-    split_seed: 0
-    standardize: true             # columns of reals, modelled or given, by the training rows
-    rows_per_shard: 16384
-
 What is modelled is all reals or all levels: no event has both, since its score would be a density
 in some dimensions and a probability in others, in no common unit. Of a mixed table a dataset with
 the levels alone and one with the reals given the levels as `conditions` make up the whole,
@@ -28,6 +10,7 @@ row's. `fetch` copies the file, so that a changed one is noticed at `preprocess`
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -43,14 +26,13 @@ from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
-from pipeline.datasets.options import between, expected, parse_options
+from pipeline.datasets.options import between, expected, parse_options, refuse_unless
 from pipeline.datasets.scaling import Scaling, fit_scaling
 from pipeline.datasets.tables.csv_table import read_names, read_table
 from pipeline.datasets.user.user_data import (
     UserDataset,
     UserOptions,
     listed,
-    refuse_unless,
     split_by_seed,
 )
 
@@ -64,7 +46,16 @@ _DECIMAL_COMMA = r"[-+]?\d+,\d+"
 
 @dataclass(frozen=True, kw_only=True)
 class CsvOptions(UserOptions):
-    """Options of a dataset of kind csv; see the module's example."""
+    """Options of a dataset of kind csv.
+
+    Arguments:
+        header: false: columns are called 0, 1, ...
+        drop: columns that are not to be modelled.
+        levels: of columns of integers in [0, k): k; of names: their list.
+        conditions: columns that a model is given, not asked for, as a vector.
+        label: the same, one column of levels, as a class; "" for none.
+        standardize: columns of reals, modelled or given, by the training rows.
+    """
 
     delimiter: Annotated[str, expected("a character", lambda text: len(text) == 1)] = ","
     header: bool = True
@@ -79,11 +70,6 @@ class CsvOptions(UserOptions):
         """Columns that a model is given, not asked for."""
         return [*self.conditions, *([self.label] if self.label else [])]
 
-    def width(self, column: str) -> int:
-        """Numbers that a given column becomes: one a name, or itself."""
-        names = self.levels.get(column)
-        return len(names) if isinstance(names, list) else 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class CsvFile(UserDataset):
@@ -93,59 +79,60 @@ class CsvFile(UserDataset):
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the table, split it and standardise, if so chosen."""
-        options, path = self.options, raw_dir / self.files[0].name
-        table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
-        names = table.columns.tolist()
-        values = np.column_stack([_numbers(table[c], options.levels.get(c), path) for c in names])
-        cut = split_by_seed(len(values), options, path, "rows")
-        scaling = self._scaling(values[cut["train"]], names, str(path))
-        scaled = values if scaling is None else scaling.of(values)
-        wide = np.abs(scaled) > np.finfo(np.float32).max
-        if wide.any():
-            row, column = divmod(int(wide.argmax()), len(names))
+        path = raw_dir / self.files[0].name
+        columns = self._read(path)
+        cut = split_by_seed(len(columns[self.columns[0]]), self.options, path, "rows")
+        scalings, scaled = dict[str, Scaling](), dict[str, np.ndarray]()
+        for name, values in columns.items():
+            scalings[name] = self._scaling(name, values[cut["train"]], str(path))
+            scaled[name] = scalings[name].of(values)
+            wide = np.abs(scaled[name]) > np.finfo(np.float32).max
             wanted = "numbers within float32 (set standardize: true, or name it in drop)"
-            require(False, f"{path}: column {names[column]!r}", wanted, values[row, column])
-        scalings = {} if scaling is None else self._scalings(scaling, names)
-        return {split: self._rows(scaled[cut[split]], names, scalings) for split in SPLITS}
+            got = values[wide][0] if wide.any() else None
+            require(got is None, f"{path}: column {name!r}", wanted, got)
+        roles: dict[str, Sequence[str]] = {"conditions": self.options.conditions}
+        roles |= {} if isinstance(self.event, Levels) else {"x": self.columns}
+        by_role = {
+            role: Scaling(
+                np.concatenate([scalings[name].mean for name in names]),
+                np.concatenate([scalings[name].deviation for name in names]),
+            )
+            for role, names in roles.items()
+            if names and self.options.standardize and columns.keys() - self.options.levels.keys()
+        }
+        rows = dataclasses.replace(self._rows(scaled), scalings=by_role)
+        return {split: rows[cut[split]] for split in SPLITS}
 
-    def _scaling(self, train: np.ndarray, names: Sequence[str], where: str) -> Scaling | None:
-        """What standardises the columns of reals, if so chosen, and leaves the others."""
-        real = [name for name in names if name not in self.options.levels]
-        if not (self.options.standardize and real):
-            return None
-        places = [names.index(name) for name in real]
-        found = fit_scaling(lambda: [train[:, places]], where, real)
-        mean, deviation = np.zeros(len(names)), np.ones(len(names))
-        mean[places], deviation[places] = found.mean, found.deviation
-        return Scaling(mean, deviation)
+    def unscaled(self, path: Path) -> SplitData:
+        """Read all rows of a table, float64 in its own units."""
+        return self._rows(self._read(path), "<f8")
 
-    def _scalings(self, scaling: Scaling, names: Sequence[str]) -> dict[str, Scaling]:
-        """How what is modelled and what is given were standardised, number by number."""
-        x = () if isinstance(self.event, Levels) else self.columns
-        found = {}
-        for role, columns in {"conditions": self.options.conditions, "x": x}.items():
-            places = [names.index(column) for column in columns]
-            widths = [self.options.width(column) for column in columns]
-            parts = (np.repeat(one[places], widths) for one in (scaling.mean, scaling.deviation))
-            if columns:
-                found[role] = Scaling(*parts)
-        return found
+    def _read(self, path: Path) -> dict[str, np.ndarray]:
+        """Read the columns that are not dropped, (N, 1), or (N, names) of names that are given."""
+        options, columns = self.options, dict[str, np.ndarray]()
+        table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
+        for name in table.columns.tolist():
+            levels = options.levels.get(name)
+            columns[name] = _numbers(table[name], levels, path)[:, None]
+            if isinstance(levels, list) and name in options.conditions:
+                columns[name] = (columns[name] == np.arange(len(levels))).astype(np.float64)
+        return columns
 
-    def _rows(
-        self, values: np.ndarray, names: Sequence[str], scalings: Mapping[str, Scaling]
-    ) -> SplitData:
-        x, labels = values[:, [names.index(name) for name in self.columns]], None
+    def _scaling(self, name: str, train: np.ndarray, where: str) -> Scaling:
+        """What standardises a column of reals, if so chosen, and leaves others as they are."""
+        if self.options.standardize and name not in self.options.levels:
+            return fit_scaling(lambda: [train], where, [name])
+        return Scaling(np.zeros(train.shape[1]), np.ones(train.shape[1]))
+
+    def _rows(self, columns: Mapping[str, np.ndarray], real: str = "<f4") -> SplitData:
+        labels, dtype = None, np.uint8 if isinstance(self.event, Levels) else real
         if self.options.label:
-            labels = values[:, names.index(self.options.label)].astype(np.int64)
+            labels = columns[self.options.label][:, 0].astype(np.int64)
         elif self.options.conditions:
-            given = []
-            for name in self.options.conditions:
-                column, count = values[:, [names.index(name)]], self.options.levels.get(name)
-                is_names = isinstance(count, list)
-                given.append(column == np.arange(len(count)) if is_names else column)  # type: ignore[arg-type]
-            labels = np.concatenate(given, 1).astype("<f4")
-        dtype = np.uint8 if isinstance(self.event, Levels) else "<f4"
-        return SplitData(x.astype(dtype), labels, scalings=scalings)
+            given = [columns[name] for name in self.options.conditions]
+            labels = np.concatenate(given, 1).astype(real)
+        x = np.concatenate([columns[name] for name in self.columns], 1)
+        return SplitData(x.astype(dtype), labels)
 
 
 def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> np.ndarray:
@@ -302,7 +289,11 @@ def build(settings: Mapping[str, object]) -> Dataset:
         ),
         options=options,
         num_classes=len(count) if isinstance(count, list) else count,
-        condition_size=sum(map(options.width, options.conditions)) or None,
+        condition_size=sum(
+            len(levels) if isinstance(levels := options.levels.get(column), list) else 1
+            for column in options.conditions
+        )
+        or None,
         system_folders=(str(path.parent),),
         columns=tuple(columns),
     )

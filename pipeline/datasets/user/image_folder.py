@@ -1,26 +1,5 @@
 """A folder of the user's images: PNG, JPEG and WebP files, in any sub-folders.
 
-Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
-`python -m stages.add_dataset <name> --images <folder>` writes:
-
-    name: flowers
-    kind: image_folder
-    path: /data/flowers           # searched at any depth; or relative to the project's root
-    height: 32
-    width: 32
-    gray: false
-    num_levels: 256               # 2 to 256; 2 makes the event binary
-    fit: crop                     # resize or crop
-    classes: [rose, tulip]        # the folders that files are in, below `path` or the folder of
-                                  # their split; [] for none
-    train_folders: []             # all three, train and test, or none: folders below `path` that
-    valid_folders: []             # are a split; what is missing is drawn by `split_seed`, valid
-    test_folders: []              # alone from the files of train
-    valid_fraction: 0.1
-    test_fraction: 0.1
-    split_seed: 0
-    rows_per_shard: 16384
-
 Files stay where they are: `fetch` copies nothing, and `dvc repro -f preprocess@<name>` reads them
 again. Training needs the shards alone.
 """
@@ -40,20 +19,19 @@ from pipeline.core.errors import UserError, require
 from pipeline.datasets.base import SPLITS, Dataset
 from pipeline.datasets.formats.image_files import SUFFIXES
 from pipeline.datasets.formats.visible_files import visible_files
-from pipeline.datasets.options import expected, parse_options
+from pipeline.datasets.options import expected, parse_options, refuse_unless
 from pipeline.datasets.user.image_source import (
-    FoundImages,
     FrameOptions,
     ImageSource,
     Item,
+    Read,
+    build_images,
     guess_frame,
 )
 from pipeline.datasets.user.user_data import (
-    NamedSplits,
     existing,
     is_inside,
     listed,
-    refuse_unless,
     whole_split,
 )
 
@@ -73,18 +51,21 @@ Classes = Annotated[Folders, expected("two or more, or none", lambda names: len(
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(FrameOptions):
-    """Options of a dataset of kind image_folder; see the module's example."""
+    """Options of a dataset of kind image_folder.
 
+    Arguments:
+        classes: the folders that files are in, below `path` or the folder of their split; [] for
+            none.
+        train_folders, valid_folders, test_folders: folders below `path` that are a split, of all
+            three, of train and test, or of none; what is missing is drawn by `split_seed`, valid
+            alone from the files of train.
+    """
+
+    named_by = "folders"
     classes: Classes = field(default_factory=list)
     train_folders: Folders = field(default_factory=list)
     valid_folders: Folders = field(default_factory=list)
     test_folders: Folders = field(default_factory=list)
-
-    @property
-    def named(self) -> NamedSplits:
-        """The folders of each split."""
-        folders = (self.train_folders, self.valid_folders, self.test_folders)
-        return NamedSplits(dict(zip(SPLITS, folders, strict=True)), "folders")
 
 
 @dataclass(frozen=True)
@@ -102,7 +83,7 @@ class ImageFolder(ImageSource):
 
     options: ImageOptions
 
-    def find(self) -> FoundImages:
+    def find(self) -> tuple[np.ndarray, Read]:
         """Find the files, and refuse one that is in no folder of a class."""
         options = self.options
         folder = existing(self.name, "path", options.path, folder=True)
@@ -121,7 +102,7 @@ class ImageFolder(ImageSource):
             for image in itertools.compress(found, is_wanted):
                 yield str(image.path), image.path, numbers.get(image.folder)
 
-        return FoundImages(splits, read)
+        return splits, read
 
 
 def find_images(folder: Path, splits: Mapping[str, list[str]]) -> list[FoundImage]:
@@ -180,12 +161,4 @@ def build(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind image_folder; its files are read when they are decoded."""
     name = str(settings["name"])
     options = parse_options(ImageOptions, name, settings)
-    options.named.check(name)
-    return ImageFolder(
-        name=name,
-        event=options.event,
-        unit=options.unit,
-        provenance=options.described("files"),
-        options=options,
-        num_classes=len(options.classes) or None,
-    )
+    return build_images(ImageFolder, options, name, "files", len(options.classes))

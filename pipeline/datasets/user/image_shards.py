@@ -1,27 +1,5 @@
 """Images packed into few files: Parquet as Hugging Face `datasets` has it, tars of WebDataset.
 
-Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
-`python -m stages.add_dataset <name> --images <folder or file>` writes:
-
-    name: birds
-    kind: image_shards
-    path: /data/birds             # .parquet or .tar files at any depth, or one of them
-    height: 32
-    width: 32
-    gray: false
-    num_levels: 256               # 2 to 256; 2 makes the event binary
-    fit: crop                     # resize or crop
-    image: image                  # of Parquet: the column of images; its struct has their bytes
-    label: label                  # of Parquet a column of integers, of tars cls; "" for none
-    num_classes: 0                # 0 without label
-    train_files: []               # patterns below `path`: of all three splits, of train and test
-    valid_files: []               # (valid is drawn from train then), or of none (images are split
-    test_files: []                # by `split_seed`)
-    valid_fraction: 0.1
-    test_fraction: 0.1
-    split_seed: 0
-    rows_per_shard: 16384
-
 An image is a row. Files are read once for each split, in batches, so that they may be larger than
 memory. They stay where they are, as those of kind image_folder do.
 """
@@ -43,15 +21,16 @@ from pipeline.datasets.base import SPLITS, Dataset
 from pipeline.datasets.formats import packed_images
 from pipeline.datasets.formats.image_files import SUFFIXES
 from pipeline.datasets.formats.visible_files import visible_files
-from pipeline.datasets.options import expected, parse_options
+from pipeline.datasets.options import expected, parse_options, refuse_unless
 from pipeline.datasets.user.image_source import (
-    FoundImages,
     FrameOptions,
     ImageSource,
     Item,
+    Read,
+    build_images,
     guess_frame,
 )
-from pipeline.datasets.user.user_data import NamedSplits, refuse_unless, whole_split
+from pipeline.datasets.user.user_data import whole_split
 
 _PROBED = 200  # images whose headers are read for a guess
 _LABEL_NAMES = ("label", "labels", "class")
@@ -60,20 +39,24 @@ Patterns = Annotated[list[str], expected("patterns of files", all)]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageShardOptions(FrameOptions):
-    """Options of a dataset of kind image_shards; see the module's example."""
+    """Options of a dataset of kind image_shards, whose path is a folder or a file.
 
+    Arguments:
+        image: of Parquet: the column of images.
+        label: of Parquet a column of integers, of tars cls; "" for none.
+        num_classes: 0 without label.
+        train_files, valid_files, test_files: patterns below `path`: of all three splits, of train
+            and test (valid is drawn from train then), or of none (images are split by
+            `split_seed`).
+    """
+
+    named_by = "files"
     image: str = "image"
     label: str = ""
     num_classes: Annotated[int, expected("at most 1000000", (10**6).__ge__)] = 0
     train_files: Patterns = field(default_factory=list)
     valid_files: Patterns = field(default_factory=list)
     test_files: Patterns = field(default_factory=list)
-
-    @property
-    def named(self) -> NamedSplits:
-        """The files of each split, as patterns."""
-        patterns = (self.train_files, self.valid_files, self.test_files)
-        return NamedSplits(dict(zip(SPLITS, patterns, strict=True)), "files")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +65,7 @@ class ImageShards(ImageSource):
 
     options: ImageShardOptions
 
-    def find(self) -> FoundImages:
+    def find(self) -> tuple[np.ndarray, Read]:
         """Count the images of the files that are of some split."""
         options, files = self.options, self._files()
         columns = (options.image, options.label)
@@ -100,7 +83,7 @@ class ImageShards(ImageSource):
                     require(fits, where, f"a label in [0, {options.num_classes})", label)
                     yield sample
 
-        return FoundImages(splits, read)
+        return splits, read
 
     def _files(self) -> dict[Path, int]:
         """The files in order, each with the number of its split, 0 where splits have no names.
@@ -201,12 +184,4 @@ def build(settings: Mapping[str, object]) -> Dataset:
     count = options.num_classes
     fits = count >= 2 if options.label else count == 0
     refuse_unless(fits, name, "num_classes", ">= 2 with label, else 0", count)
-    options.named.check(name)
-    return ImageShards(
-        name=name,
-        event=options.event,
-        unit=options.unit,
-        provenance=options.described("images"),
-        options=options,
-        num_classes=options.num_classes or None,
-    )
+    return build_images(ImageShards, options, name, "images", count)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from arcore.events import Binary, Levels
-from pipeline.datasets.base import SPLITS, SplitData, SplitStream, Unit
+from pipeline.datasets.base import SPLITS, SplitData, SplitStream
 from pipeline.datasets.formats import image_files
 from pipeline.datasets.formats.image_files import Fit, Frame
 from pipeline.datasets.options import between
@@ -31,6 +32,7 @@ BATCH = 512  # images that are decoded at a time
 SMALL = 128  # pixels of a side up to which images are kept as they are
 Side = Annotated[int, between(1, 1024)]
 Item = tuple[str, Path | bytes, int | None]  # what an error calls an image, the image, its class
+Read = Callable[[np.ndarray], Iterator[Item]]  # the images that are wanted, (N,) bool, in order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class FrameOptions(UserOptions):
         fit: how an image of another size is brought to this one.
     """
 
+    named_by: ClassVar[str]
     height: Side = 32
     width: Side = 32
     gray: bool = False
@@ -56,41 +59,11 @@ class FrameOptions(UserOptions):
         return Frame(self.height, self.width, self.gray, self.num_levels, self.fit)
 
     @property
-    def event(self) -> Binary | Levels:
-        """What a row is."""
-        shape = self.frame.shape
-        return Binary(shape) if self.num_levels == 2 else Levels(self.num_levels, shape)
-
-    @property
-    def unit(self) -> Unit:
-        """The unit that the field reports such images in."""
-        return "nats" if self.num_levels == 2 else "bits_per_dim"
-
-    @property
-    @abc.abstractmethod
     def named(self) -> NamedSplits:
         """What of the dataset each split is."""
-
-    def described(self, what: str) -> str:
-        """Say what the rows are, for a provenance."""
-        fitted = f"{'cropped' if self.fit == 'crop' else 'resized'} to {self.height} x {self.width}"
-        return (
-            f"{'gray' if self.gray else 'RGB'} images of {Path(self.path).name}, {fitted}, "
-            f"{self.num_levels} levels; {self.named.words(self, what)}"
-        )
-
-
-@dataclass(frozen=True)
-class FoundImages:
-    """The images of a dataset.
-
-    Arguments:
-        splits: the number of the split of each in SPLITS, (N,).
-        read: yields some of them in order: those that are wanted, (N,) bool.
-    """
-
-    splits: np.ndarray
-    read: Callable[[np.ndarray], Iterator[Item]]
+        names = dataclasses.asdict(self)
+        of_split = {split: names[f"{split}_{self.named_by}"] for split in SPLITS}
+        return NamedSplits(of_split, self.named_by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +71,8 @@ class ImageSource(UserDataset):
     """Images of the user's, which are decoded batch by batch, several at a time."""
 
     @abc.abstractmethod
-    def find(self) -> FoundImages:
-        """Find the images, which stay where they are.
+    def find(self) -> tuple[np.ndarray, Read]:
+        """Find the images, which stay where they are: the split of each, and what reads them.
 
         Raises:
             UserError: without images, or where options name splits that are none.
@@ -107,11 +80,11 @@ class ImageSource(UserDataset):
 
     def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
         """Assign images to splits; they are decoded when a stream is read."""
-        found, streams = self.find(), {}
+        (splits, read), streams = self.find(), {}
         for number, split in enumerate(SPLITS):
-            is_wanted = found.splits == number
+            is_wanted = splits == number
             count = int(is_wanted.sum())
-            streams[split] = SplitStream(count, self._rows(split, found.read(is_wanted), count))
+            streams[split] = SplitStream(count, self._rows(split, read(is_wanted), count))
         return streams
 
     def _rows(self, split: str, images: Iterator[Item], count: int) -> Iterator[SplitData]:
@@ -169,3 +142,23 @@ def guess_frame(images: Iterable[Path | bytes], given: Mapping[str, object]) -> 
     elif "fit" not in given:
         guessed["fit"] = "crop"
     return guessed
+
+
+def build_images(
+    kind: type[ImageSource], options: FrameOptions, name: str, what: str, num_classes: int
+) -> ImageSource:
+    """Build a dataset of images, or of other things (`what`) that are split."""
+    options.named.check(name)
+    shape, levels, frame = options.frame.shape, options.num_levels, options.frame
+    fitted = f"{'cropped' if frame.fit == 'crop' else 'resized'} to {frame.height} x {frame.width}"
+    return kind(
+        name=name,
+        event=Binary(shape) if levels == 2 else Levels(levels, shape),
+        unit="nats" if levels == 2 else "bits_per_dim",
+        provenance=(
+            f"{'gray' if frame.gray else 'RGB'} images of {Path(options.path).name}, {fitted}, "
+            f"{levels} levels; {options.named.words(options, what)}"
+        ),
+        options=options,
+        num_classes=num_classes or None,
+    )

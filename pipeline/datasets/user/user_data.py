@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, RawFile
-from pipeline.datasets.options import Options, expected, refusal
+from pipeline.datasets.options import Options, expected, refuse_unless
 from pipeline.datasets.read_transforms import permute_rows
 
 PART_BYTES = 1 << 28  # of the rows that are in memory at a time
@@ -52,12 +52,6 @@ class UserDataset(Dataset):
     family: str = "user"
     files: tuple[RawFile, ...] = ()
     columns: tuple[str, ...] = ()
-
-
-def refuse_unless(holds: bool, name: str, option: str, wanted: str, got: object) -> None:
-    """Refuse the value of an option unless it holds."""
-    if not holds:
-        raise refusal(name, option, wanted, got)
 
 
 def existing(name: str, option: str, given: str, folder: bool = False) -> Path:

@@ -1,21 +1,5 @@
 """A folder of the user's sounds (VCTK, say), with or without a table of speakers and texts.
 
-Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
-`python -m stages.add_dataset <name> --sounds <folder>` writes:
-
-    name: vctk
-    kind: wav_folder
-    path: /data/vctk              # WAV, FLAC and Ogg files at any depth; or relative to the root
-    sample_rate: 16000            # that all files must have
-    resample: false               # true: files of another rate are resampled to it
-    mix: false                    # true: several channels become their mean
-    table: /data/vctk/table.csv   # or "" for none: columns file, and speaker or text or both
-    symbols: characters           # of texts; words where symbols are apart by spaces, as phones are
-    valid_fraction: 0.05
-    test_fraction: 0.05
-    split_seed: 0
-    rows_per_shard: 16384
-
 A table's files are relative to `path`; only these are read. Texts have no times: a text's symbols
 share its sound's frames out evenly. Files stay where they are: `fetch` copies nothing, and
 `dvc repro -f preprocess@<name>` reads them again.
@@ -39,14 +23,13 @@ from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, SplitStrea
 from pipeline.datasets.formats import sound_files
 from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.datasets.formats.visible_files import visible_files
-from pipeline.datasets.options import between, parse_options
+from pipeline.datasets.options import between, parse_options, refuse_unless
 from pipeline.datasets.tables.csv_table import read_table
 from pipeline.datasets.user.user_data import (
     UserDataset,
     UserOptions,
     existing,
     is_inside,
-    refuse_unless,
     rows_of_a_part,
     split_by_seed,
 )
@@ -57,7 +40,15 @@ _PART, _PROBED = 256, 200  # rows in memory, headers that are read for a guess
 
 @dataclass(frozen=True, kw_only=True)
 class WavOptions(UserOptions):
-    """Options of a dataset of kind wav_folder; see the module's example."""
+    """Options of a dataset of kind wav_folder.
+
+    Arguments:
+        sample_rate: that all files must have.
+        resample: whether files of another rate are resampled to it.
+        mix: whether several channels become their mean.
+        table: a file with the columns file, and speaker or text or both; "" for none.
+        symbols: of texts; words where symbols are apart by spaces, as phones are.
+    """
 
     sample_rate: Annotated[int, between(1000, 384_000)] = 16000
     resample: bool = False

@@ -12,8 +12,8 @@ import jinja2
 
 REPORT, INDEX, SEARCH = "report.html.j2", "index.html.j2", "search.html.j2"
 MARKDOWN, LEGEND, TERMINAL = "report.md.j2", "legend.txt.j2", "terminal.txt.j2"
-CLIPS, CHART = "clips.html.j2", "chart.svg.j2"
-SHARED = ("page.html.j2", "parts.html.j2", "uses.html.j2", "style.css")
+CLIPS = "clips.html.j2"
+SHARED = ("page.html.j2", "parts.html.j2", "uses.html.j2", "style.css", "page.js", "charts.js")
 
 
 @dataclass(frozen=True, kw_only=True)

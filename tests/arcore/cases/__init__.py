@@ -6,9 +6,12 @@ that it is about by what they declare, never by name: `cases_where`, `models_whe
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -23,16 +26,49 @@ CASES: list[Case] = [
     for module in pkgutil.iter_modules(__path__)
     for case in importlib.import_module(f"{__name__}.{module.name}").CASES
 ] + worked_example.cases()
+FIRST = {case.model: case for case in reversed(CASES) if case.event.size > 1}
 MODELS: dict[str, type[AutoregressiveModel]] = {
     **{name: model_class(name) for name in arcore.list_models()},
     **{case.model: case.defined for case in CASES if case.defined is not None},
 }
 
 
-def cases_where(holds: Callable[[Case], bool], tiny: bool = False) -> pytest.MarkDecorator:
-    """Run a test on the cases of which something holds, those marked tiny only if asked for."""
-    chosen = [case for case in CASES if (tiny or not case.tiny) and holds(case)]
-    return pytest.mark.parametrize("case", chosen, ids=str)
+def cases_where(
+    holds: Callable[[Case], bool], tiny: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Run a test on the cases of which something holds, those marked tiny only if asked for.
+
+    The cases of a model are one test, which stops at the first that fails and names it: to pytest
+    thousands of tests cost more than what they do.
+    """
+    chosen: dict[str, list[Case]] = {}
+    for case in CASES:
+        if (tiny or not case.tiny) and holds(case):
+            chosen.setdefault(case.model, []).append(case)
+
+    def decorated(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def each(cases: list[Case], **fixtures: Any) -> None:
+            generator = fixtures.get("generator")
+            state = None if generator is None else generator.get_state()
+            for case in cases:
+                if generator is not None:
+                    generator.set_state(state)
+                try:
+                    test(case=case, **fixtures)
+                except Exception as error:
+                    error.add_note(f"case {case}")
+                    raise
+
+        signature = inspect.signature(test)
+        taken = [
+            parameter.replace(name="cases") if parameter.name == "case" else parameter
+            for parameter in signature.parameters.values()
+        ]
+        each.__signature__ = signature.replace(parameters=taken)  # type: ignore[attr-defined]
+        return pytest.mark.parametrize("cases", list(chosen.values()), ids=list(chosen))(each)
+
+    return decorated
 
 
 def models_where(holds: Callable[[type[AutoregressiveModel]], bool]) -> pytest.MarkDecorator:

@@ -1,36 +1,13 @@
-"""Properties of saving, copying and rebuilding."""
+"""Properties of copying and rebuilding; those of saving are in tests/arcore/test_saving.py."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
-from arcore import events
 from tests.arcore.cases import every_case
 from tests.support.cases import Case, randomize
-
-
-@every_case
-def test_saved_model_is_rebuilt_from_plain_types(case: Case, tmp_path: Path) -> None:
-    model, x, condition = case.build(), case.values(5), case.condition(5)
-    save_file(model.state_dict(), tmp_path / "model.safetensors")
-    description = {
-        "event": events.to_dict(model.event),
-        "hyperparameters": model.hyperparameters.to_dict(),
-    }
-    read = json.loads(json.dumps(description))
-    rebuilt = dataclasses.replace(
-        case, event=events.from_dict(read["event"]), hyperparameters=read["hyperparameters"]
-    )
-    again = rebuilt.create().double()
-    again.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    assert again.hyperparameters == model.hyperparameters and again.event == model.event
-    assert torch.equal(again.log_prob(x, condition), model.log_prob(x, condition))
 
 
 @every_case

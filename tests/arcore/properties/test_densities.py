@@ -69,18 +69,3 @@ def test_impute_draws_the_posterior_where_the_observed_come_first(
     u = probability_integral_transform(model, completed, condition)
     for index in order[half:]:
         assert uniform_p_value(u[:, index]) > 1e-4
-
-
-# a preconditioned gradient is another one on purpose
-@cases_where(
-    lambda case: not case.discrete and not case.hyperparameters.get("sigma_preconditioner")
-)
-def test_gradient_is_the_numerical_one(case: Case) -> None:
-    model, x, condition = case.build(), case.values(3), case.condition(3)
-    names, values = zip(*model.named_parameters(), strict=True)
-
-    def loss(*parameters: Tensor) -> Tensor:
-        named = dict(zip(names, parameters, strict=True))
-        return torch.func.functional_call(model, named, (x, condition))
-
-    assert torch.autograd.gradcheck(loss, values, fast_mode=True)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.arcore.cases import CASES
+from tests.arcore.cases import CASES, cases_where
 from tests.support.cases import Case
 
 KEPT = Path(__file__).with_name("golden.json")
@@ -25,7 +24,7 @@ def scored(case: Case) -> list[float]:
     return [float(value) for value in found.detach()]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@cases_where(lambda case: True, tiny=True)
 def test_log_probabilities_are_those_on_record(case: Case) -> None:
     expected = json.loads(KEPT.read_text(encoding="utf-8"))[case.name]
     assert_close(torch.tensor(scored(case)), torch.tensor(expected), rtol=1e-5, atol=1e-6)

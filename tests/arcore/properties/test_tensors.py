@@ -123,11 +123,10 @@ def test_bfloat16_adds_up_without_bias(kind: type[AutoregressiveModel]) -> None:
 
 
 @every_case
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_scores_and_samples_without_autograd(case: Case, mode: type) -> None:
+def test_scores_and_samples_without_autograd(case: Case) -> None:
     model, x, condition = case.build(), case.values(5), case.condition(5)
     expected = model.log_prob(x, condition)
-    with mode():
+    with torch.inference_mode():
         scored = model.log_prob(x, condition)
         assert_close(scored, expected.detach(), rtol=1e-12, atol=1e-12)
         model.conditionals(x, condition)
@@ -138,16 +137,9 @@ def test_scores_and_samples_without_autograd(case: Case, mode: type) -> None:
 @every_case
 def test_a_model_stays_where_it_is_whatever_the_default_device(case: Case) -> None:
     model, x, condition = case.build(), case.values(3), case.condition(3)
-    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
-    wanted = [
-        model.log_prob(x, condition), model.validation_loss(x, condition),
-        model.sample(3, condition, generators[0]),
-    ]  # fmt: skip
+    wanted = [model.log_prob(x, condition), model.validation_loss(x, condition)]
     with torch.device("meta"):
-        found = [
-            model.log_prob(x, condition), model.validation_loss(x, condition),
-            model.sample(3, condition, generators[1]),
-        ]  # fmt: skip
+        found = [model.log_prob(x, condition), model.validation_loss(x, condition)]
     assert_close(found, wanted, rtol=0, atol=0)
 
 

@@ -14,7 +14,7 @@ from arcore.events import Binary, Levels, Real
 from arcore.model import AutoregressiveModel
 from arcore.primitives.row_noise import BatchSlice
 from arcore.zoo import list_models, model_class
-from tests.arcore.cases import cases_where, every_case, models_where
+from tests.arcore.cases import FIRST, cases_where, every_case, models_where
 from tests.support.cases import (
     Case,
     compiles_to_the_same,
@@ -69,7 +69,7 @@ def test_training_mode_scores_as_evaluation_mode(case: Case) -> None:
     assert torch.equal(trained, loss_of(model.eval(), x, condition))
 
 
-@cases_where(lambda case: declares(case.kind, "dropout"))
+@cases_where(lambda case: declares(case.kind, "dropout") and case is FIRST[case.model])
 def test_dropout_acts_in_training_alone(case: Case) -> None:
     """Both models have the same weights, and draw the same of what they draw themselves."""
     x, condition = case.values(32), case.condition(32)
@@ -80,7 +80,7 @@ def test_dropout_acts_in_training_alone(case: Case) -> None:
     scored = [loss_of(model.eval(), x, condition) for model in (dropped, whole)]
     assert torch.equal(*scored)
     trained = [loss_of(model.train(), x, condition) for model in (dropped, whole)]
-    assert case.event.size == 1 or not torch.equal(*trained)
+    assert not torch.equal(*trained)
 
 
 @every_case
@@ -249,4 +249,5 @@ COMPILED = ("nade", "gated_pixelcnn", "row_lstm")
 def test_compiled_training_call_is_the_same(kind: type[AutoregressiveModel]) -> None:
     event = Levels(3, (1, 3, 3)) if is_discrete(kind) else Real((4,))
     event = Levels(3, (2, 1, 3, 3)) if declares(kind, "condition_sequence") else event
-    compiles_to_the_same(create(kind, event), None)
+    small = {"num_layers": 2} if declares(kind, "num_layers") else {}
+    compiles_to_the_same(create(kind, event, **small), None)

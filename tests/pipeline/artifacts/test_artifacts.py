@@ -132,6 +132,19 @@ def test_one_works_on_an_output_at_a_time(output: Artifact) -> None:
         (folder / "main.json").write_text("{}")
 
 
+def test_a_folder_of_a_users_choice_is_locked_by_its_whole_path(workdir: Path) -> None:
+    with alone(artifact.files(workdir / "mine" / "out")), ThreadPoolExecutor(1) as another:
+        assert another.submit(write_alone, Path("out")).result(60)
+        with pytest.raises(UserError, match="decompressing out: expected to be alone"):
+            another.submit(write_alone, Path("mine", "..", "mine", "out")).result(60)
+
+
+def write_alone(folder: Path) -> bool:
+    with writing(artifact.files(folder)) as partial:
+        (partial / "a").touch()
+    return folder.exists()
+
+
 def test_many_at_once_leave_one_whole(output: Artifact) -> None:
     def write(number: int) -> None:
         with writing(output, wait=True) as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import stat
 import tempfile
@@ -28,6 +29,13 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
             with connection.connected():
                 raise AssertionError("connected")
         assert time.monotonic() - began < 20 and "\n" not in str(caught.value)
+
+
+def test_an_address_space_in_which_rays_processes_abort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1 << 30, resource.RLIM_INFINITY))
+    wanted = r"^ulimit -v: expected no limit, or at least \d{7,} \(KiB\) with Ray .*, got 1048576$"
+    with pytest.raises(UserError, match=wanted), connection.connected():
+        raise AssertionError("connected")
 
 
 def test_a_cluster_that_keeps_silent(monkeypatch: pytest.MonkeyPatch) -> None:

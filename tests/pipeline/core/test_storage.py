@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import subprocess
 import sys
@@ -123,6 +125,15 @@ def test_publish_replaces_other_content_alone(
         assert not storage.exists(target)
 
 
+def test_purged_shards_are_repaired_on_publish(place: str, few_digits: Path) -> None:
+    target = storage.join(place, "digits")
+    storage.publish(few_digits, target)
+    found, root = storage.filesystem(target)
+    found.delete_file(f"{root}/train-00000-of-00001.parquet")
+    storage.publish(few_digits, target)
+    assert content_at(target) == folder_bytes(few_digits)
+
+
 def test_many_publish_at_the_same_time(place: str, few_digits: Path) -> None:
     target = storage.join(place, "digits")
     with ThreadPoolExecutor(8) as pool:
@@ -195,3 +206,17 @@ def test_a_kill_midway_leaves_no_half_of_what_is_discarded(
     assert not folder.exists() and len(list(tmp_path.iterdir())) == 1
     storage.discard(folder)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path) -> None:
+    left, live, young, other = (
+        tmp_path / f".{name}.partial" for name in ("a.1", "a.2", "a.3", "b.1")
+    )
+    for path in (left, live, young, other):
+        path.write_bytes(b"half")
+    for path in (left, live, other):
+        os.utime(path, (0, 0))
+    with open(live, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        storage.write_bytes(tmp_path / "a", b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([live, young, other, tmp_path / "a"])

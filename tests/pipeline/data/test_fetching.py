@@ -161,6 +161,23 @@ def test_without_network_one_line_says_where_to_put_the_file(workdir: Path, url)
     assert (url or "no public address is known") in message
 
 
+def test_a_folder_that_cannot_be_read_is_passed_over(workdir, server, monkeypatch) -> None:
+    address, folder = server
+    (folder / "toy.data").write_bytes(CONTENT)
+    is_file = Path.is_file
+
+    def refuse(path: Path) -> bool:
+        if path.parent == workdir / "debian":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(UserError, match=r"tried .*debian/toy\.data \(.*Permission denied"):
+        fetching.fetch(make_dataset(None, (str(workdir / "debian"),)))
+    fetching.fetch(make_dataset(f"{address}/toy.data", (str(workdir / "debian"),)))
+    assert_fetched(workdir)
+
+
 @pytest.mark.parametrize(
     ("mirror", "message"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -150,6 +151,7 @@ def test_content_hash_ignores_how_rows_are_cut_but_not_rows(tmp_path: Path, writ
     splits = toy_splits(dataset)
     cut = read_manifest(preprocessing.write(dataset, splits, tmp_path / "cut"))
     sha256 = read_manifest(written).sha256
+    assert sha256 == "97c4d6670fb51500d8d7774938658cdc84b10d55d6d1f27ea42d3c8d6360ec9c"
     assert cut.sha256 == sha256 and len(cut.splits["train"].shards) == 50
     labels = splits["valid"].labels
     assert labels is not None
@@ -243,10 +245,11 @@ def test_blocks_are_the_row_groups_of_the_shards(tmp_path: Path, rows_per_shard:
         with pq.ParquetFile(folder / shard.file) as parquet:
             metadata = parquet.metadata
         groups += [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
-    assert [stop - start for start, stop in reader.blocks] == groups
-    assert [start for start, _ in reader.blocks] == [0, *np.cumsum(groups)[:-1]]
+    blocks = [(block.start, block.stop) for block in reader.blocks]
+    assert [stop - start for start, stop in blocks] == groups
+    assert [start for start, _ in blocks] == [0, *np.cumsum(groups)[:-1]]
     assert sum(groups) == ROWS["train"]
-    for start, stop in reader.blocks:
+    for start, stop in blocks:
         np.testing.assert_array_equal(reader.read([(start, stop)]).x, splits["train"].x[start:stop])
 
 
@@ -305,6 +308,15 @@ def test_sum_is_checked_once_a_process_unless_the_file_changes(
     path = written / "valid-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes() + b"0")
     with pytest.raises(UserError, match="valid-00000-of-00001.parquet: corrupt shard"):
+        shard_reader.read_split(written, "valid")
+
+
+def test_memory_that_runs_out_is_no_damage(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 4194304 failed")
+
+    monkeypatch.setattr(shard_reader, "_read_piece", fails)
+    with pytest.raises(MemoryError, match="malloc of size"):
         shard_reader.read_split(written, "valid")
 
 

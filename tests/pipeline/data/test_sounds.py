@@ -37,6 +37,7 @@ from pipeline.evaluation import (
     baselines,
     experiment_evaluation,
     scoring,
+    sound_codecs,
 )
 from pipeline.experiments import compose
 from pipeline.registry import registration
@@ -360,7 +361,7 @@ def test_back_off_is_a_distribution_and_uses_its_context() -> None:
     rows = [np.array([0, 1, 2, 0, 1, 2, 0, 1], np.uint8), np.array([2, 0, 1], np.uint8)]
     data = sound_files.rows([sound_files.Utterance(x) for x in rows], Sound(8000, 8, 0, ("",), ()))
     split = SplitData(data.x, data.labels, None)
-    model = baselines.BackOff(split, 3, (1.0, 1.0))
+    model = sound_codecs.BackOff(split, 3, (1.0, 1.0))
     every = [np.array([a, b, c]) for a in range(3) for b in range(3) for c in range(3)]
     for order in range(3):
         total = sum(np.exp(-model.nats(x, order)) for x in every)
@@ -369,7 +370,7 @@ def test_back_off_is_a_distribution_and_uses_its_context() -> None:
     expected = -np.log([4.5 / 12.5, 4.5 / 12.5, 3.5 / 12.5]).sum()
     assert model.nats(np.array([0, 1, 2]), 0) == pytest.approx(expected)
     assert model.nats(rows[0], 2) < model.nats(rows[0], 1) < model.nats(rows[0], 0)
-    other = baselines.BackOff(split, 3, (256.0, 256.0))
+    other = sound_codecs.BackOff(split, 3, (256.0, 256.0))
     for fitted in (model, other):
         fitted.fit_strengths(split)
         assert fitted.strengths == (1.0, 1.0)
@@ -378,9 +379,10 @@ def test_back_off_is_a_distribution_and_uses_its_context() -> None:
 def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
     dataset = catalog.get_dataset({"name": "tones"})
     splits = [shard_reader.read_split(folder, split) for split in catalog.SPLITS]
-    measured = baselines.measure_sounds(dataset, Levels(16, (None,)), tones.SOUND, *splits)
+    measured = sound_codecs.measure_all(dataset, Levels(16, (None,)), tones.SOUND, *splits)
     bits = {one.label.split(" (")[0]: one.score.bits_per_dim for one in measured}
     assert bits["uniform"] == pytest.approx(4, abs=1e-12)
+    assert 0 < bits["FLAC level 8"] <= bits["FLAC"]
     assert (
         bits["the source itself"]
         < bits["order-2 counts with back-off"]
@@ -391,11 +393,5 @@ def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
     for x, length in zip(garbage, sound_batches.lengths(splits[2]), strict=True):
         x[length:] = 9
     padded = SplitData(garbage, splits[2].labels, None)
-    again = baselines.measure_sounds(dataset, Levels(16, (None,)), tones.SOUND, *splits[:2], padded)
+    again = sound_codecs.measure_all(dataset, Levels(16, (None,)), tones.SOUND, *splits[:2], padded)
     assert again == measured
-
-
-def test_flac_goes_around() -> None:
-    x = np.arange(256, dtype=np.uint8).repeat(4)
-    assert 0 < baselines.flac_bytes(x, 8000, 256, 1.0) < len(x)
-    assert baselines.flac_bytes(x, 8000, 256, 1.0) <= baselines.flac_bytes(x, 8000, 256)

@@ -208,20 +208,29 @@ def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
     assert RESULT.read_bytes() == before
 
 
-def test_shards_that_are_made_anew_meanwhile_give_no_result(
-    result: dict, monkeypatch: pytest.MonkeyPatch
+def make_shards_anew() -> None:
+    dataset = catalog.get_dataset({"name": "digits_binary"})
+    rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
+    preprocessing.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
+
+
+@pytest.mark.parametrize(
+    ("make_anew", "what"),
+    [(make_shards_anew, "digits_binary"), (lambda: change_weights(lambda w: w + 1), "models/toy")],
+    ids=["shards", "a training beside it"],
+)
+def test_what_is_made_anew_meanwhile_gives_no_result(
+    result: dict, monkeypatch: pytest.MonkeyPatch, make_anew: Callable[[], None], what: str
 ) -> None:
     before, draw = RESULT.read_bytes(), sampling.draw
 
     def made_anew(*given: Any, **named: Any) -> Any:
         found = draw(*given, **named)
-        dataset = catalog.get_dataset({"name": "digits_binary"})
-        rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
-        preprocessing.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
+        make_anew()
         return found
 
     monkeypatch.setattr(sampling, "draw", made_anew)
-    with pytest.raises(UserError, match="digits_binary: expected the content that this began with"):
+    with pytest.raises(UserError, match=f"{what}: expected the content that this began with"):
         experiment_evaluation.evaluate(compose.load("toy"))
     assert RESULT.read_bytes() == before
 

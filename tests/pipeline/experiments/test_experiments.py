@@ -6,7 +6,6 @@ import dataclasses
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -27,22 +26,10 @@ EXPERIMENTS = sorted(params_file.read_params(ROOT / "params.yaml")["experiments"
 EVENT = arcore.events.Levels(5, (1, 3, 2))
 
 
-@pytest.fixture
-def params(workdir):
-    """A function that writes params.yaml with one experiment, `toy`, and loads it."""
-
-    def load(*overrides: str, **entry: Any) -> schema.ExperimentConfig:
-        entry = {"dataset": "digits", "model": "made"} | entry
-        Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
-        return compose.load("toy", overrides)
-
-    return load
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_file_composes(params, path: Path) -> None:
+def test_every_file_composes(toy, path: Path) -> None:
     group, choice = path.parent.name, path.stem
-    loaded = params(f"{group}={choice}")
+    loaded = toy(f"{group}={choice}")
     written = yaml.safe_load(path.read_text())
     if group == "dataset":
         dataset = catalog.get_dataset(loaded.dataset)
@@ -57,8 +44,8 @@ def test_every_file_composes(params, path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", arcore.list_models())
-def test_defaults_are_those_of_the_dataclasses(params, name: str) -> None:
-    loaded = params(f"model={name}")
+def test_defaults_are_those_of_the_dataclasses(toy, name: str) -> None:
+    loaded = toy(f"model={name}")
     kinds = model_class(name).supports
     event = EVENT if isinstance(EVENT, kinds) else arcore.events.Real((2, 3))
     with torch.device("meta"):
@@ -69,26 +56,12 @@ def test_defaults_are_those_of_the_dataclasses(params, name: str) -> None:
     assert loaded.cluster == schema.ClusterConfig()
 
 
-def test_a_file_of_a_cluster_says_what_differs(params, monkeypatch) -> None:
+def test_a_file_of_a_cluster_says_what_differs(toy, monkeypatch) -> None:
     shutil.copytree(groups.CONF, "conf")
     Path("conf/cluster/two.yaml").write_text("num_workers: 2\n")
     monkeypatch.setattr(groups, "CONF", Path("conf").resolve())
     overrides = ("cluster=two", "cluster.max_failures=1")
-    assert params(*overrides).cluster == schema.ClusterConfig(num_workers=2, max_failures=1)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("model=mad", "unknown model 'mad'.*did you mean.*made"),
-        ("dataset=digit", "unknown dataset 'digit'.*did you mean.*digits"),
-        ("cluster=gp", "unknown cluster 'gp'.*did you mean.*gpu"),
-        ("trainer.max_epoch=3", "unknown parameter of trainer 'max_epoch'.*max_epochs"),
-    ],
-)
-def test_unknown_names_get_the_nearest_one(params, override: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        params(override)
+    assert toy(*overrides).cluster == schema.ClusterConfig(num_workers=2, max_failures=1)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -133,8 +106,8 @@ def test_dvc_yaml_lists_the_params_that_an_experiment_may_have() -> None:
     assert listed == set(compose.ENTRY_KEYS)
 
 
-def test_layers_are_laid_over_each_other(params) -> None:
-    loaded = params(
+def test_layers_are_laid_over_each_other(toy) -> None:
+    loaded = toy(
         "trainer.optimizer.learning_rate=0.5",
         "model.hidden=[7]",
         "cluster=gpu",
@@ -146,8 +119,8 @@ def test_layers_are_laid_over_each_other(params) -> None:
     assert loaded.trainer.patience == 2 and loaded.trainer.max_epochs == 20
     assert loaded.model["hidden"] == [7] and loaded.model["num_masks"] == 3
     assert loaded.cluster.use_gpu and loaded.evaluation.num_members == 3
-    assert params("trainer.optimizer.betas=[0.5,0.9]").trainer.optimizer.betas == (0.5, 0.9)
-    assert params("trainer.optimizer.learning_rate=1e-2").trainer.optimizer.learning_rate == 0.01
+    assert toy("trainer.optimizer.betas=[0.5,0.9]").trainer.optimizer.betas == (0.5, 0.9)
+    assert toy("trainer.optimizer.learning_rate=1e-2").trainer.optimizer.learning_rate == 0.01
 
 
 @pytest.mark.parametrize(
@@ -158,15 +131,15 @@ def test_layers_are_laid_over_each_other(params) -> None:
         ("evaluation.num_samples=3", True),
     ],
 )  # fmt: skip
-def test_the_config_hash_is_of_what_decides_the_weights(params, override: str, same: bool) -> None:
-    assert (params(override).config_hash("d") == params().config_hash("d")) == same
-    assert params().config_hash("d") != params().config_hash("e")
+def test_the_config_hash_is_of_what_decides_the_weights(toy, override: str, same: bool) -> None:
+    assert (toy(override).config_hash("d") == toy().config_hash("d")) == same
+    assert toy().config_hash("d") != toy().config_hash("e")
 
 
-def test_where_files_lie_decides_no_weights_and_rows_of_shards_their_order(params) -> None:
+def test_where_files_lie_decides_no_weights_and_rows_of_shards_their_order(toy) -> None:
     def hashed(**options: object) -> str:
-        changed = params().dataset | options
-        return dataclasses.replace(params(), dataset=changed).config_hash("d")
+        changed = toy().dataset | options
+        return dataclasses.replace(toy(), dataset=changed).config_hash("d")
 
     assert hashed(path="a") == hashed(path="b") == hashed()
     assert hashed(rows_per_shard=7) != hashed()
@@ -213,11 +186,9 @@ def test_values_are_checked(kind, given, message: str) -> None:
     ],
 )
 def test_the_members_of_a_model_are_stated_once(
-    workdir: Path, model: str, hyperparameters: dict[str, int], validated: int, scored: int
+    toy, model: str, hyperparameters: dict[str, int], validated: int, scored: int
 ) -> None:
-    entry = {"dataset": "digits_binary", "model": model, "model_overrides": hyperparameters}
-    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
-    config = compose.load("toy")
+    config = toy(model=model, model_overrides=hyperparameters)
     assert config.trainer.validate_members == validated
     assert config.evaluation.num_members == scored
     given = compose.load("toy", ["trainer.validate_members=null", "evaluation.num_members=2"])
@@ -236,3 +207,67 @@ def test_the_cluster_of_a_run_without_a_model(monkeypatch: pytest.MonkeyPatch) -
     ):
         with pytest.raises(UserError, match=message):
             groups.load_cluster([given])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trained", "result"),
+    [
+        ((), "toy", "toy"),
+        (("cluster=gpu", "cluster.num_workers=2"), "toy", "toy"),
+        (("trainer.max_epochs=9",), "toy", "toy"),
+        (("trainer.max_epochs=3",), "toy--trainer.max_epochs-3", "toy--trainer.max_epochs-3"),
+        (("evaluation.seed=1",), "toy", "toy--evaluation.seed-1"),
+        (("trainer.seed=1", "evaluation.seed=1"), "toy--trainer.seed-1",
+         "toy--evaluation.seed-1-trainer.seed-1"),
+        (("model=nade", "cluster=gpu"), "toy--model-nade", "toy--model-nade"),
+    ],
+)  # fmt: skip
+def test_what_overrides_change_has_a_name_of_its_own(
+    toy, overrides: tuple[str, ...], trained: str, result: str
+) -> None:
+    config = toy(*overrides, trainer={"max_epochs": 9})
+    assert (config.name, config.result_name) == (trained, result)
+    assert "evaluated_as" not in config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("max_epochs=3", "unknown parameter 'max_epochs'; did you mean 'trainer.max_epochs' or"),
+        ("learning_rate=1", "did you mean 'trainer.optimizer.learning_rate'"),
+        ("hidden=[3]", "did you mean 'model.hidden'"),
+        ("trainr.seed=1", "unknown parameter 'trainr.seed'; did you mean 'trainer.seed'"),
+    ],
+)
+def test_a_parameter_without_its_section_is_pointed_to(toy, override: str, meant: str) -> None:
+    with pytest.raises(UserError) as caught:
+        toy(override)
+    assert meant in str(caught.value) and len(str(caught.value)) < 200
+
+
+def test_of_many_experiments_the_three_nearest_are_named(workdir: Path) -> None:
+    many = {f"digits-{number}-experiment": {"dataset": "digits"} for number in range(40)}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": many}))
+    with pytest.raises(UserError) as caught:
+        compose.load("digits-7-experimnt")
+    message = str(caught.value)
+    assert "did you mean 'digits-7-experiment' or " in message and "(40 are known)" in message
+    assert message.count("experiment'") == 3 and len(message) < 180
+    text = params_file.listed("experiments")
+    assert all(name in text for name in many) and "\ndigits\n" in text
+
+
+def test_overrides_of_an_entry_lie_above_it_and_below_those_by_hand(toy) -> None:
+    own = ["trainer.max_epochs=5", "trainer.clip_norm=1.5"]
+    config = toy(overrides=own, trainer={"max_epochs": 9})
+    assert config.trainer.max_epochs == 5 and config.name == "toy"
+    config = toy("trainer.max_epochs=7", overrides=own)
+    assert config.trainer.max_epochs == 7 and config.trainer.clip_norm == 1.5
+
+
+def test_a_part_of_the_rows_decides_a_result_only_where_it_is_given(toy) -> None:
+    whole, part = (toy(*given) for given in ([], ["trainer.train_rows=9"]))
+    named = [config.to_dict()["trainer"].get("train_rows") for config in (whole, part)]
+    assert named == [None, 9] and "train_rows" not in whole.to_dict()["trainer"]
+    same = dataclasses.replace(part, trainer=whole.trainer)
+    assert part.config_hash("a") != same.config_hash("a")

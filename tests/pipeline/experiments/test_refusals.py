@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -16,9 +15,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.yaml_settings import dump_yaml
 from pipeline.datasets import catalog
 from pipeline.experiments import compose, groups, params_file
-
-ENTRY: dict[str, Any] = {"dataset": "digits", "model": "made"}
-
+from pipeline.experiments.schema import ExperimentConfig
+from tests.support.refusals import refused
 
 BILLION_LAUGHS = "experiments:\n  a: &a {x: 1}\n" + "".join(
     f"  {b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghijk")
@@ -49,32 +47,30 @@ def write(text: str) -> None:
 )
 def test_params_that_say_two_things_or_none(workdir: Path, text: str, message: str) -> None:
     write(text)
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message) as caught:
         params_file.read_params()
-    assert "params.yaml" in str(caught.value) and "\n" not in str(caught.value)
+    assert "params.yaml" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("value", "epochs"), [("017", 17), ("0x11", 17), ("1:30", None), ("yes", None), ("1_0", None)]
 )
 def test_numbers_are_those_of_yaml_1_2_as_dvc_reads_them(
-    workdir: Path, value: str, epochs: int | None
+    toy, value: str, epochs: int | None
 ) -> None:
-    write(
-        f"experiments:\n  toy: {{dataset: digits, model: made, trainer: {{max_epochs: {value}}}}}"
-    )
-    plain = yaml.safe_dump({"experiments": {"toy": ENTRY}})
     assert YAML(typ="safe", pure=True).load(f"a: {value}")["a"] == (epochs or value) or "_" in value
-    for text, overrides in (
-        (Path("params.yaml").read_text(), []),
-        (plain, [f"trainer.max_epochs={value}"]),
-    ):
-        write(text)
+
+    def by_entry() -> ExperimentConfig:
+        entry = f"{{dataset: digits, model: made, trainer: {{max_epochs: {value}}}}}"
+        write(f"experiments:\n  toy: {entry}")
+        return compose.load("toy")
+
+    for composed in (by_entry, lambda: toy(f"trainer.max_epochs={value}")):
         if epochs is None:
             with pytest.raises(UserError, match=f"max_epochs: expected an integer, got '{value}'"):
-                compose.load("toy", overrides)
+                composed()
         else:
-            assert compose.load("toy", overrides).trainer.max_epochs == epochs
+            assert composed().trainer.max_epochs == epochs
 
 
 @pytest.mark.parametrize(
@@ -84,16 +80,16 @@ def test_numbers_are_those_of_yaml_1_2_as_dvc_reads_them(
         ({"trainer": [1]}, "experiments.toy.trainer: expected a mapping, got"),
         ({"model_override": {}}, "unknown key of experiments.toy 'model_override'"),
         ({"base": "base.yaml"}, "base.yaml: expected YAML, got"),
+        ({"overrides": ["cluster=gpu"]}, "expected keys of model, trainer or evaluation, got 'clu"),
+        ({"overrides": "trainer.seed=1"}, "expected a list of key=value"),
         ({"base": "."}, "expected YAML, got Is a directory"),
         ({"base": "none.yaml"}, "experiments.toy.base: none.yaml: expected a file, found none"),
     ],
 )
-def test_entries_of_other_kinds(workdir: Path, changed: dict[str, Any], message: str) -> None:
+def test_entries_of_other_kinds(toy, changed: dict[str, Any], message: str) -> None:
     Path("base.yaml").write_bytes(b"\xff\xfe model: {}")
-    write(yaml.safe_dump({"experiments": {"toy": ENTRY | changed}}))
-    with pytest.raises(UserError, match=message) as caught:
-        compose.load("toy")
-    assert "\n" not in str(caught.value)
+    with refused(message):
+        toy(**changed)
 
 
 OTHER = (
@@ -103,33 +99,28 @@ OTHER = (
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("override", "changed"),
     [
-        {"overrides": ["model.name=nade"]},
-        {"model_overrides": {"name": "nade"}},
-        {"base": "base.yaml"},
+        ([], {"overrides": ["model.name=nade"]}),
+        ([], {"model_overrides": {"name": "nade"}}),
+        ([], {"base": "base.yaml"}),
+        (["model.name=nade"], {}),
     ],
 )
-def test_an_entry_trains_no_other_model_than_it_names(
-    workdir: Path, changed: dict[str, Any]
+def test_no_other_model_is_trained_than_is_named(
+    toy, override: list[str], changed: dict[str, Any]
 ) -> None:
     """Of which dvc.yaml's dependencies are."""
     Path("base.yaml").write_text("model: {name: nade}\n")
-    write(yaml.safe_dump({"experiments": {"toy": ENTRY | changed}}))
     with pytest.raises(UserError) as caught:
-        compose.load("toy")
+        toy(*override, **changed)
     assert str(caught.value) == OTHER
 
 
-def test_a_model_by_hand_is_chosen_by_its_group(workdir: Path) -> None:
-    write(yaml.safe_dump({"experiments": {"toy": ENTRY | {"model_overrides": {"name": "made"}}}}))
-    assert compose.load("toy").model["name"] == "made"
-    write(yaml.safe_dump({"experiments": {"toy": ENTRY}}))
-    assert compose.load("toy", ["model=nade"]).model["name"] == "nade"
-    assert compose.load("toy", ["model=nade", "model.name=nade"]).model["name"] == "nade"
-    with pytest.raises(UserError) as caught:
-        compose.load("toy", ["model.name=nade"])
-    assert str(caught.value) == OTHER
+def test_a_model_by_hand_is_chosen_by_its_group(toy) -> None:
+    assert toy(model_overrides={"name": "made"}).model["name"] == "made"
+    assert toy("model=nade").model["name"] == "nade"
+    assert toy("model=nade", "model.name=nade").model["name"] == "nade"
 
 
 @pytest.mark.parametrize(
@@ -140,10 +131,9 @@ def test_a_model_by_hand_is_chosen_by_its_group(workdir: Path) -> None:
         ("model=", r"^unknown model ''; \(known: conv_nade, "),
     ],
 )
-def test_overrides_of_other_kinds(workdir: Path, override: str, message: str) -> None:
-    write(yaml.safe_dump({"experiments": {"toy": ENTRY}}))
+def test_overrides_of_other_kinds(toy, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        compose.load("toy", [override])
+        toy(override)
 
 
 @pytest.fixture
@@ -166,16 +156,15 @@ def conf(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("- 1\n", "digits.yaml: "),
     ],
 )
-def test_files_of_datasets_are_their_own(conf: Path, text: str, message: str) -> None:
+def test_files_of_datasets_are_their_own(toy, conf: Path, text: str, message: str) -> None:
     (conf / "dataset" / "digits.yaml").write_text(text)
-    write(yaml.safe_dump({"experiments": {"toy": ENTRY}}))
     with pytest.raises(UserError, match=message):
         catalog.load_settings("digits")
     with pytest.raises(UserError, match="digits.yaml"):
-        compose.load("toy")
+        toy()
 
 
-def test_a_file_of_a_dataset_of_ones_own_is_read_as_it_was_written(conf: Path) -> None:
+def test_a_file_of_a_dataset_of_ones_own_is_read_as_it_was_written(toy, conf: Path) -> None:
     classes = ["1e3", "00e8", "???", "${", "${oc.env:HOME}"]
     for name in classes:
         Path("images", name).mkdir(parents=True)
@@ -183,5 +172,4 @@ def test_a_file_of_a_dataset_of_ones_own_is_read_as_it_was_written(conf: Path) -
     options = {"path": "images", "height": 8, "width": 8, "gray": True, "classes": classes}
     written = {"name": "odd", "kind": "image_folder", **options}
     (conf / "dataset" / "odd.yaml").write_text(dump_yaml(written))
-    write(yaml.safe_dump({"experiments": {"toy": ENTRY | {"dataset": "odd"}}}))
-    assert compose.load("toy", ["dataset.split_seed=3"]).dataset == written | {"split_seed": 3}
+    assert toy("dataset.split_seed=3", dataset="odd").dataset == written | {"split_seed": 3}

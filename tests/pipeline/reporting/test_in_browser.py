@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from pipeline.reporting import comparison
 from tests.support import reports
@@ -18,6 +19,20 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 # An iframe, since the window of a headless Chromium is at least 500 pixels wide.
 FRAME = """<body style="margin:0"><iframe id="page" width="{width}" height="900" style="border:0"
 srcdoc="{page}"></iframe><script>
+const firsts = page => page.querySelector("tbody th").textContent.slice(-2);
+const sorted = page => {{
+  const title = page.querySelector("thead th:nth-of-type(2) button");
+  title.click();
+  const up = firsts(page);
+  title.click();
+  return up + firsts(page);
+}};
+const filtered = page => {{
+  const field = page.querySelector("input[type=search]");
+  field.value = "MODEL-7";
+  field.dispatchEvent(new Event("input"));
+  return [...page.querySelector("tbody").rows].filter(row => !row.hidden).length;
+}};
 onload = () => {{
   const page = document.getElementById("page").contentDocument;
   const last = name => page.querySelector(`table tbody tr ${{name}}`).getBoundingClientRect();
@@ -28,6 +43,9 @@ onload = () => {{
     getComputedStyle(page.querySelector("tbody th")).position,
     [...page.images].every(image => image.naturalWidth > 0),
     last("th").height,
+    page.querySelectorAll(".chart .main-svg text").length,
+    sorted(page),
+    filtered(page),
   ].join(" ");
 }};
 </script>"""
@@ -37,6 +55,7 @@ def looked_at(page: str, width: int, folder: Path) -> list[str]:
     """Width of the page, right ends of score and difference, the first column's position, ..."""
     if BROWSER is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
+    (folder / "plotly.min.js").write_text(get_plotlyjs())
     frame = folder / f"{width}.html"
     frame.write_text(FRAME.format(width=width, page=escape(page)))
     ran = subprocess.run(
@@ -62,8 +81,10 @@ def test_scores_are_in_sight(files, width: int, tmp_path_factory) -> None:
         files.evaluated("binarized_mnist", name, 88.0 + index, counterpart=one, device=device)
     page = reports.page(comparison.build_report("binarized_mnist"))
     seen = looked_at(page, width, tmp_path_factory.mktemp("browser"))
-    whole, score, difference, position, drawn, height = seen
+    whole, score, difference, position, drawn, height, labels, sorted_, filtered = seen
     assert float(whole) <= width, "the page itself does not scroll sideways"
     assert float(score) <= width
     assert width < 1280 or float(difference) <= width
     assert (position, drawn) == ("sticky", "true") and float(height) < 100
+    assert int(labels) >= 17, "the chart names each row"
+    assert (sorted_, filtered) == ("-016", "1")

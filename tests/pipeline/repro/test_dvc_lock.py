@@ -99,6 +99,10 @@ def test_it_says_which_files_changed(checkout) -> None:
     lock.write_text(lock.read_text().replace(now, "a" * 16))
     (line,) = dvc_lock.why(checkout, "train.made")
     assert line.endswith("was locked with aaaaaaaaaaaaaaaa, which is in no commit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "")
+        with pytest.raises(UserError, match="^git: expected the program"):
+            dvc_lock.why(checkout, "train.made")
 
 
 def test_no_stage_is_out_of_step_at_first(checkout) -> None:

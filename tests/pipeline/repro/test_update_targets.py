@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -138,21 +139,24 @@ def test_a_request_to_end_reaches_the_stages(project: Path, under_nohup: bool) -
 
 
 @pytest.mark.e2e
-def test_the_next_run_waits_for_what_a_killed_one_left(project: Path) -> None:
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_next_run_waits_for_another_and_for_what_a_killed_one_left(
+    project: Path, killed: bool
+) -> None:
     process = waiting(project)
-    (left,) = [
-        one
-        for one in psutil.Process(process.pid).children(recursive=True)
-        if "--single-item" in one.cmdline()
-    ]
-    process.kill()
-    process.communicate()
+    children = psutil.Process(process.pid).children(recursive=True)
+    (dvc,) = [one for one in children if "--single-item" in one.cmdline()]
+    if killed:
+        process.kill()
     again = start(project, "preprocess@a")
     assert again.stdout is not None
     line = again.stdout.readline()
-    assert line.startswith("waiting for ") and line.endswith(f"(process {left.pid})\n"), line
-    for one in [*left.children(recursive=True), left]:
+    said = "another make repro" if not killed else ".*"
+    number = dvc.pid if killed else process.pid
+    assert re.fullmatch(rf"waiting for {said} \(process {number}\)\n", line), line
+    for one in [*dvc.children(recursive=True), dvc]:
         one.kill()
+    process.communicate()
     _, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
 

@@ -18,7 +18,7 @@ from pipeline.artifacts import origin as origins
 from pipeline.core.errors import UserError
 from pipeline.evaluation import baselines, experiment_evaluation, image_codecs
 from pipeline.experiments import compose, params_file, schema
-from pipeline.reporting import comparison, use_sections
+from pipeline.reporting import comparison, numbers, tables
 from pipeline.uses import run_uses, use_context, use_records
 from pipeline.uses.use_descriptions import USES
 from stages import use
@@ -210,10 +210,13 @@ def test_the_report_shows_uses_of_all_models_side_by_side(project: Path, monkeyp
     list_uses(nade={"inpainting": QUICK}, gated_pixelcnn={"inpainting": QUICK})
     for name in ("toy-nade", "toy-gated_pixelcnn"):
         out = run_uses.run("all", name)
-    page = reports.page(comparison.build_report("digits_binary"))
+    report = comparison.build_report("digits_binary")
+    page, used = reports.page(report), numbers.used(numbers.numbers(report), "inpainting")
     section = page.split('<h2 id="uses">')[1].split("</section>")[0]
     number = use_records.read(out / "inpainting").numbers[0]
-    assert use_sections.text_of(number) in section and number.unit in section
+    first = used[used["experiment"] == out.name].iloc[0]
+    assert (first["quantity"], first["value"]) == (number.name, number.value)
+    assert tables.number_text(first) in section and number.unit in section
     assert section.count("data:image/png") == 2
     assert "The lower half is missing (orange); drawn from the exact posterior." in section
     assert "toy-<wbr>gated_<wbr>pixelcnn: -ln p(missing | observed)" in section

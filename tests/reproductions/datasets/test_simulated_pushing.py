@@ -41,7 +41,7 @@ def clips_of(seed: int, parts: list[tuple[str, int, int]]) -> list[np.ndarray]:
 
 @pytest.fixture
 def rendered(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    monkeypatch.setattr(simulated_pushing, "_version", lambda: "3")
+    monkeypatch.setattr(simulated_pushing, "installed_version", lambda _: "3")
     clips = clips_of(0, small().options.parts)  # type: ignore[attr-defined]
     monkeypatch.setattr(simulated_pushing, "_render", lambda seed, parts: clips)
     return clips
@@ -80,7 +80,7 @@ def test_another_rendering_is_refused_by_default(
 
 
 def test_without_pybullet_there_is_one_line(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulated_pushing, "_version", lambda: None)
+    monkeypatch.setattr(simulated_pushing, "installed_version", lambda _: None)
     with refused(r"pybullet.*pip install -e '.\[pushing\]'"):
         small().decode(workdir)
 

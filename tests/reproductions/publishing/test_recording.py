@@ -160,8 +160,8 @@ def test_codecs_that_do_not_fit_do_not_replace_those_kept(files, monkeypatch) ->
     run(monkeypatch, "--experiments", "dna-made", "--datasets", "dna")
     kept = Path("results/codecs/dna.json")
     before = kept.read_text()
-    Path("codecs/dna.json").write_text("{")
-    with pytest.raises(UserError, match="codecs/dna.json"):
+    Path("codecs/dna/codecs.json").write_text("{")
+    with pytest.raises(UserError, match="codecs/dna/codecs.json"):
         run(monkeypatch, "--datasets", "dna")
     assert kept.read_text() == before
     recording.draw_table("dna")

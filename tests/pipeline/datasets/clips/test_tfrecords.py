@@ -32,6 +32,7 @@ def naive_crc32c(data: bytes) -> int:
 def test_crc32c_is_the_definition(size: int) -> None:
     data = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8).tobytes()
     assert crc32c(data) == naive_crc32c(data)
+    assert crc32c(b"123456789") == 0xE3069283, "the check value of the standard"
 
 
 # -- records as protocol buffers, written by hand

@@ -33,7 +33,7 @@ def test_arrays_of_levels_with_labels() -> None:
     np.save("x.npy", x)
     np.save("y.npy", np.arange(50, dtype=np.int16) % 3)
     given = {"labels": "y.npy"}
-    guessed = adding.GUESSES["arrays"]("mine", "x.npy", given)
+    guessed = adding.guess("arrays", "mine", "x.npy", given)
     assert guessed == {"shape": [1, 4, 4], "num_levels": 17, "num_classes": 3}
     dataset = own("arrays", path="x.npy", **guessed, **given)
     parts = shards(dataset)
@@ -46,7 +46,7 @@ def test_arrays_of_levels_with_labels() -> None:
 
 def test_arrays_of_an_archive_are_standardised_with_their_conditions() -> None:
     own_files.write_simulations(Path("jets.npz"), rows=100)
-    guessed = adding.GUESSES["arrays"]("mine", "jets.npz", {})
+    guessed = adding.guess("arrays", "mine", "jets.npz", {})
     dataset = own("arrays", path="jets.npz", standardize=True, **guessed)
     assert dataset.event == Real((3,)) and dataset.condition_size == 2
     parts = shards(dataset)
@@ -80,7 +80,7 @@ def test_arrays_of_an_archive_are_standardised_with_their_conditions() -> None:
 )
 def test_scalings_that_are_none_are_refused(change: dict[str, Any] | None, message: str) -> None:
     own_files.write_simulations(Path("jets.npz"))
-    guessed = adding.GUESSES["arrays"]("mine", "jets.npz", {})
+    guessed = adding.guess("arrays", "mine", "jets.npz", {})
     shards(own("arrays", path="jets.npz", **guessed))
     assert read_scalings("shards") == {}
     shards(own("arrays", path="jets.npz", standardize=True, **guessed))
@@ -95,14 +95,14 @@ def test_scalings_that_are_none_are_refused(change: dict[str, Any] | None, messa
 
 def test_numbers_too_large_to_square_are_named() -> None:
     np.save("x.npy", np.linspace(1e200, 2e200, 60).reshape(30, 2))
-    guessed = adding.GUESSES["arrays"]("mine", "x.npy", {})
+    guessed = adding.guess("arrays", "mine", "x.npy", {})
     with pytest.raises(UserError, match="column 0: expected numbers whose squares are finite"):
         shards(own("arrays", path="x.npy", standardize=True, **guessed))
 
 
 def test_columns_have_levels_of_their_own() -> None:
     np.save("x.npy", np.random.default_rng(0).integers(0, [2, 5, 9], (60, 3)))
-    guessed = adding.GUESSES["arrays"]("mine", "x.npy", {})
+    guessed = adding.guess("arrays", "mine", "x.npy", {})
     dataset = own("arrays", path="x.npy", **guessed)
     assert dataset.event == Levels([2, 5, 9])
     assert shards(dataset)["train"].x.max(0).tolist() == [1, 4, 8]
@@ -149,19 +149,19 @@ def test_reals_that_are_bits_are_asked_for() -> None:
 def test_objects_are_never_unpickled() -> None:
     np.save("x.npy", np.array([{"a": 1}, None], object), allow_pickle=True)
     with pytest.raises(UserError, match="x.npy: expected an array of numbers"):
-        adding.GUESSES["arrays"]("mine", "x.npy", {})
+        adding.guess("arrays", "mine", "x.npy", {})
     np.savez("x.npz", x=np.array([{"a": 1}, None], object))
     with pytest.raises(UserError, match="x.npz: x: expected an array of numbers"):
-        adding.GUESSES["arrays"]("mine", "x.npz", {})
+        adding.guess("arrays", "mine", "x.npz", {})
 
 
 def test_rows_without_an_axis_are_refused_at_the_guess() -> None:
     np.savez("flat.npz", x=np.zeros(9))
     with pytest.raises(UserError, match=r"flat.npz: x: expected rows of one axis or more.*\(9,\)"):
-        adding.GUESSES["arrays"]("mine", "flat.npz", {})
+        adding.guess("arrays", "mine", "flat.npz", {})
     np.savez("told.npz", x=np.zeros((9, 2)), conditions=np.zeros(9))
     with pytest.raises(UserError, match="told.npz: conditions: expected rows of one axis or more"):
-        adding.GUESSES["arrays"]("mine", "told.npz", {})
+        adding.guess("arrays", "mine", "told.npz", {})
 
 
 GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}

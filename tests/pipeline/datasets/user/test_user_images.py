@@ -39,7 +39,7 @@ PNG, JPEG = packed_pictures(2)
 
 
 def guess(path: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
-    return adding.GUESSES["image_folder"]("mine", path, given or {})
+    return adding.guess("image_folder", "mine", path, given or {})
 
 
 def added(path: str, *overrides: str) -> tuple[Dataset, str]:

@@ -31,7 +31,7 @@ def test_flac_and_ogg_are_read_and_resampled() -> None:
     write_sound(Path("s/d.flac"), 800, channels=2)
     for i in range(16):
         write_sound(Path(f"s/{i}.wav"), 300)
-    guessed = adding.GUESSES["wav_folder"]("mine", "s", {})
+    guessed = adding.guess("wav_folder", "mine", "s", {})
     assert guessed == {"sample_rate": 8000, "resample": True, "mix": True, "table": ""}
     dataset = own("wav_folder", path="s", **guessed)
     assert dataset.sound is not None and dataset.sound.max_length == 800

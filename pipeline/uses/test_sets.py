@@ -1,0 +1,234 @@
+"""Scores of a test set of the user's: a prepared dataset, or a file of events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import arcore
+from arcore.events import Event, after_frames, is_levels, is_real
+from pipeline.cluster.devices import local_device
+from pipeline.core import paths
+from pipeline.core.errors import UserError, one_line, require
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.scalings import read_scalings
+from pipeline.data.shard_reader import ShardReader, Split
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SplitData
+from pipeline.datasets.read_transforms import ReadTransform, num_bins
+from pipeline.datasets.scaling import Scaling
+from pipeline.datasets.user import arrays, csv_file
+from pipeline.evaluation import measuring, scoring
+from pipeline.evaluation.result_records import Score
+from pipeline.experiments.schema import EvaluationConfig
+from pipeline.training import saved_models
+from pipeline.training.resolved import check_condition
+from pipeline.training.saved_models import TrainedModel
+from pipeline.uses import use_context
+
+SUFFIXES = (".npy", ".npz", ".csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredSet:
+    """What the rows of a test set score; `exact` and `bits_exact` are False for upper bounds."""
+
+    score: Score
+    num_rows: int
+    exact: bool
+    bits_exact: bool
+
+
+def score(model: str, data: str) -> ScoredSet:
+    """Score all rows of a test set under the evaluation of a model's own training.
+
+    Arguments:
+        model: its folder, or the name of an experiment in models/ or results/.
+        data: a prepared dataset, whose test split is scored, or a .npy, .npz or .csv file.
+
+    Raises:
+        UserError: for an unknown name, and events or conditions that do not fit the model.
+    """
+    trained = find_model(model)
+    plan: Mapping[str, object] = trained.content.get("evaluation") or {}
+    members = int(str(plan.get("num_members") or trained.model.num_members))
+    try:
+        scored = trained.model if members == 1 else trained.model.ensemble(members)
+    except ValueError as error:
+        raise UserError(f"{model}: evaluation.num_members {members}: {error}") from None
+    batch_size = int(str(plan.get("batch_size") or EvaluationConfig().batch_size))
+    scored = scored.to(local_device()).eval()
+    if Path(data).suffix in SUFFIXES or Path(data).is_file():
+        split: Split = read_file(Path(data), trained)
+        context = _context_frames(trained)
+        rows = measuring.ScoredRows(after_frames(scored.event, context), None)
+    else:
+        shards = _shards(data, trained)
+        split, context = shards, shards.manifest.context_frames
+        rows = measuring.scored_rows(shards, np.arange(len(shards)), shards.manifest)
+    require(len(split) > 1, data, "two rows or more, for a standard error", len(split))
+    nats = scoring.scores(scored, split, batch_size, context_frames=context)
+    return ScoredSet(
+        score=rows.score(nats),
+        num_rows=len(nats),
+        exact=scored.exact,
+        bits_exact=scored.exact and scored.event.bin_width is None,
+    )
+
+
+def find_model(given: str) -> TrainedModel:
+    """Load the model of a folder, or else of an experiment."""
+    folder = Path(given)
+    if (folder / "config.yaml").is_file():
+        return saved_models.load_folder(folder)
+    if not folder.is_dir():
+        return use_context.trained_model(given)
+    try:
+        return TrainedModel(arcore.load(folder), given, "", "", {}, None)
+    except ValueError as error:
+        raise UserError(one_line(error)) from None
+
+
+def _shards(name: str, trained: TrainedModel) -> ShardReader:
+    """Open the test split of a prepared dataset, whose rows must be those of the model."""
+    catalog.load_settings(name)  # an unknown one is named, with what is near it
+    shards, model = paths.shards(name), trained.model
+    manifest = read_manifest(shards)
+    require(manifest.event == model.event, name, f"events {model.event}", manifest.event)
+    check_condition(model, manifest)
+    fits = not manifest.context_frames or model.scores_parts
+    require(fits, name, "clips without given frames", manifest.context_frames)
+    if manifest.sha256 != trained.dataset_sha256 and trained.dataset_sha256:
+        plain = [
+            {role: one.to_dict() for role, one in scalings.items()}
+            for scalings in (_scalings(trained), read_scalings(shards))
+        ]
+        fits = plain[0] == plain[1]
+        require(fits, name, "values standardised as for the training", "others; score its file")
+    return ShardReader(shards, "test")
+
+
+def _trained_on(trained: TrainedModel) -> Manifest | None:
+    """Return the manifest of the data of a training; None for a model without a training.
+
+    Raises:
+        UserError: for shards that are missing, or others by now.
+    """
+    if not trained.dataset_sha256:
+        return None
+    shards = paths.shards(str(_described(trained)["name"]))
+    manifest = read_manifest(shards)
+    if manifest.sha256 != trained.dataset_sha256:
+        wanted, got = trained.dataset_sha256[:12], manifest.sha256[:12]
+        raise UserError(f"{shards}: expected the data of the training ({wanted}), got {got}")
+    return manifest
+
+
+def _described(trained: TrainedModel) -> Mapping[str, object]:
+    found = trained.content.get("dataset")
+    return found if isinstance(found, dict) else {"name": found}
+
+
+def _scalings(trained: TrainedModel) -> Mapping[str, Scaling]:
+    """Return how the values of a training were standardised."""
+    kind = trained.model.condition_kind
+    has_reals = is_real(trained.model.event) or (kind is not None and not kind.is_integer)
+    manifest = _trained_on(trained) if has_reals else None
+    return read_scalings(paths.shards(manifest.dataset)) if manifest else {}
+
+
+def _context_frames(trained: TrainedModel) -> int:
+    manifest = _trained_on(trained) if trained.model.scores_parts else None
+    return manifest.context_frames if manifest else 0
+
+
+def read_file(path: Path, trained: TrainedModel) -> SplitData:
+    """Read the events of a file, and what they come with, as the model takes them.
+
+    Values of reals and vectors are in the units of the data of the training.
+    """
+    event, where = trained.model.event, str(path)
+    require(path.suffix in SUFFIXES, where, f"one of {SUFFIXES}", path.suffix)
+    require(path.is_file(), where, "an existing file", "none")
+    expected = "a prepared dataset, for a model of events of any length"
+    require(not event.is_open, where, expected, "a file")
+    found = _of_table(path, trained) if path.suffix == ".csv" else _of_arrays(path)
+    scalings = _scalings(trained)
+    try:
+        x, transform = _events(_shaped(found.x, event, where), event, scalings.get("x"), where)
+        labels = _condition(found, trained.model, scalings.get("conditions"), where)
+    except ValueError as error:
+        raise UserError(one_line(error)) from None
+    return SplitData(x, labels, transform)
+
+
+def _of_arrays(path: Path) -> SplitData:
+    """Read a .npy file, or from an .npz archive `x` and `labels` or `conditions`."""
+    usual = arrays.usual_names(path) if path.suffix == ".npz" else {"labels": "", "conditions": ""}
+    found = arrays.open_arrays(path.name, str(path.absolute()), "x", **usual)
+    return SplitData(found["x"], found.get("labels", found.get("conditions")))
+
+
+def _of_table(path: Path, trained: TrainedModel) -> SplitData:
+    """Read a table as that of the training was, or else as one of numbers alone."""
+    described, file = _described(trained), str(path.absolute())
+    if described.get("kind") != "csv":
+        described = {"name": path.stem, **csv_file.guess(path.stem, file, {"levels": {}})}
+    table = csv_file.build({**described, "path": file})
+    assert isinstance(table, csv_file.CsvFile)
+    return table.unscaled(path)
+
+
+def _shaped(x: np.ndarray, event: Event, where: str) -> np.ndarray:
+    """Bring rows to an event's shape: flat ones, of one channel, or with their channels last."""
+    shape = event.extents
+    if x.shape[1:] == (event.size,):
+        return x.reshape(-1, *shape)
+    for layout in ("as_is", "gray", "channels_last"):
+        if len(shape) != 3 and layout != "as_is":
+            break
+        if x.ndim > 1 and (rows := arrays.arranged(x, layout)).shape[1:] == shape:
+            return rows
+    raise UserError(f"{where}: expected rows of shape {shape}, got {x.shape[1:]}")
+
+
+def _events(
+    x: np.ndarray, event: Event, scaling: Scaling | None, where: str
+) -> tuple[np.ndarray, ReadTransform | None]:
+    """Check values, and bring them to the types of shards."""
+    if is_levels(event):
+        kind = np.uint8 if event.num_levels <= 256 else np.int64
+        x = x.astype(np.uint8) if x.dtype == bool else x
+        return event.check(torch.from_numpy(np.array(x)), where).numpy().astype(kind), None
+    if event.bin_width is not None and x.dtype.kind in "iub":  # the noise is to be drawn
+        levels = arcore.events.Levels(num_bins(event), event.shape)
+        return _events(x, levels, None, where)[0], "dequantize"
+    scaled = x.astype(np.float64) if scaling is None else scaling.of(x)
+    with np.errstate(over="ignore"):
+        return event.check(torch.from_numpy(scaled.astype("<f4")), where).numpy(), None
+
+
+def _condition(
+    found: SplitData, model: arcore.AutoregressiveModel, scaling: Scaling | None, where: str
+) -> np.ndarray | None:
+    """Check what rows come with; None for a model that takes nothing."""
+    kind = model.condition_kind
+    if kind is None:
+        return None
+    rows = len(found)
+    if found.labels is None:
+        name = "labels" if kind.is_integer else "conditions"
+        raise UserError(f"{where}: expected {name}, {kind.expected(rows)}, got none")
+    scaled = found.labels if scaling is None else scaling.of(found.labels)
+    numbers: Tensor = torch.from_numpy(scaled.astype(np.int64 if kind.is_integer else "<f4"))
+    try:
+        kind.check_shape(numbers, rows)
+        kind.check_values(numbers)
+    except ValueError as error:
+        raise UserError(f"{where}: {one_line(error)}") from None
+    return numbers.numpy()
