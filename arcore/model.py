@@ -90,6 +90,14 @@ class AutoregressiveModel(GenerativeModel):
         A model that `changes_by_step` takes the next step at each call in training with gradients,
         unless `set_step` says which. Of integers only shapes are checked: values would stall an
         accelerator. Of floats for levels the first event is checked.
+
+        Arguments:
+            x: (batch, *event.shape); integer levels (any dtype) or reals.
+            condition: as of `log_prob`, for a conditional model.
+            scored: as of `log_prob`, for a model that `scores_parts`.
+
+        Raises:
+            ValueError: if an argument has another shape or type.
         """
         self._check_shapes(x, condition, scored)
         own = self._begin_step()
@@ -155,6 +163,10 @@ class AutoregressiveModel(GenerativeModel):
 
         Of reals with a bin width these are bits of their levels, see `arcore.units`.
 
+        Arguments:
+            x: (batch, *event.shape); integer levels (any dtype) or reals.
+            condition: as of `log_prob`, for a conditional model.
+
         Example:
             >>> import arcore
             >>> model = arcore.create_model("nade", arcore.events.Binary((4,)))
@@ -206,6 +218,10 @@ class AutoregressiveModel(GenerativeModel):
 
     def conditionals(self, x: Tensor, condition: Tensor | None = None) -> Distribution:
         """Return all one-dimensional conditionals p(x_d | x_<d) at once, teacher-forced.
+
+        Arguments:
+            x: (batch, *event.shape); integer levels (any dtype) or reals.
+            condition: as of `log_prob`, for a conditional model.
 
         Returns:
             A distribution with batch shape (batch, *event.shape), for its `log_prob` (and `logits`,
@@ -374,6 +390,21 @@ class AutoregressiveModel(GenerativeModel):
         """Return the incremental form for `batch` events generated side by side.
 
         In training, dropout applies as in scores: switch to evaluation before it is made.
+
+        Arguments:
+            batch: events generated at the same time.
+            condition: one row per event, as of `log_prob`, for a conditional model.
+
+        Raises:
+            ValueError: for a condition that does not fit, or a model without a schedule.
+
+        Example:
+            >>> import arcore
+            >>> model = arcore.create_model("nade", arcore.events.Binary((2,)))
+            >>> decoder = model.decoder(3)
+            >>> decoder.next().probs.shape
+            torch.Size([3, 1])
+            >>> decoder.push(torch.zeros(3, 1))
         """
         require_int(batch, "batch", 0)
         self._check_condition(condition, batch)
