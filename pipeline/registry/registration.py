@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,8 @@ from pipeline.data.manifest import MANIFEST, read_manifest
 from pipeline.data.scalings import read_scalings
 from pipeline.datasets.scaling import Scaling
 from pipeline.evaluation import reading
-from pipeline.registry import exporting, training_runs, versions
-from pipeline.registry.candidates import (
-    CHAMPION,
-    Candidate,
-    alias_of,
-    candidates,
-)
+from pipeline.registry import exporting, training_runs
+from pipeline.registry.candidates import CHAMPION, Candidate, alias_of, candidates
 from pipeline.registry.training_runs import HASH
 from pipeline.tracking import mlflow_store
 
@@ -95,19 +91,14 @@ def register_all(datasets: Sequence[str] = ()) -> None:
 
 def write(dataset: str) -> Path:
     """Register one dataset's models and write `registry/<dataset>/registration.json`."""
-    with alone(artifact.registration(dataset), wait=True):
-        return _write(dataset)
-
-
-def _write(dataset: str) -> Path:
-    made_of = reading.hashes(folder / "metrics.json" for folder in reading.evaluations(dataset))
-    registered = register_dataset(dataset)
     path = paths.registration(dataset)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(
-        path, json.dumps(dataclasses.asdict(registered), indent=2, sort_keys=True) + "\n"
-    )
-    atomic.write_text(path.with_name(reading.MADE_OF), made_of)
+    with alone(artifact.registration(dataset), wait=True):
+        made_of = reading.hashes(folder / "metrics.json" for folder in reading.evaluations(dataset))
+        registered = register_dataset(dataset)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = json.dumps(dataclasses.asdict(registered), indent=2, sort_keys=True)
+        atomic.write_text(path, content + "\n")
+        atomic.write_text(path.with_name(reading.MADE_OF), made_of)
     for name, champion in registered.champions.items():
         if champion is not None:
             log.info("models:/%s@champion is %s", name, champion.experiment)
@@ -143,23 +134,20 @@ def _register_group(
     store: MlflowClient, name: str, dataset: str, group: Sequence[Candidate]
 ) -> dict[str, Entry]:
     """Make versions of one registered model, but those that are there, and point aliases."""
-    versions.ensure_model(store, name, dataset)
+    _ensure_model(store, name, dataset)
     shards = paths.shards(dataset)
     scalings = read_scalings(shards) if (shards / MANIFEST).is_file() else None
     vectors = any(name.startswith("condition_") for name in group[0].given)
     if scalings is None and (vectors or is_real(group[0].evaluated.event)):
         raise UserError(f"{shards}: missing; it says how the values of {dataset} were standardised")
-    existing = {one.tags.get(HASH): one for one in versions.whole_versions(store, name)}
+    existing = {one.tags.get(HASH): one for one in _whole_versions(store, name)}
     entries: dict[str, Entry] = {}
     for candidate in group:
         version = existing.get(_identity(candidate, scalings))
         if version is None:
             version = _register(store, name, dataset, candidate, scalings)
-        if not version.description:  # else that of the training that it was made of
-            summary = training_runs.summary(candidate)
-            store.update_model_version(name, version.version, summary)
         alias = alias_of(candidate.name)
-        versions.point(store, name, alias, int(version.version))
+        _point(store, name, alias, int(version.version))
         entries[candidate.name] = Entry(
             model=name,
             version=int(version.version),
@@ -196,7 +184,7 @@ def _choose_champion(
             )  # fmt: skip
     *_, experiment = min(ranked)
     version = entries[experiment].version
-    versions.point(store, name, CHAMPION, version)
+    _point(store, name, CHAMPION, version)
     return Champion(experiment=experiment, version=version)
 
 
@@ -238,6 +226,41 @@ def _register(
         "standardized": " and ".join(scalings or ()) or None,
     }
     known = {key: str(value) for key, value in tags.items() if value is not None}
-    version = versions.register(store, name, uri, known)
+    version = store.create_model_version(
+        name,
+        source=uri,
+        tags=known,
+        description=training_runs.summary(candidate),
+        model_id=uri.removeprefix("models:/"),
+    )
     log.info("registered %s version %s (%s)", name, version.version, candidate.name)
     return version
+
+
+def _ensure_model(store: MlflowClient, name: str, dataset: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.create_registered_model(
+            name, tags={"dataset": dataset}, description=f"Density models of {dataset} (arcore)."
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _whole_versions(store: MlflowClient, name: str) -> list[ModelVersion]:
+    found = mlflow_store.every(store.search_model_versions, f"name = '{name}'")
+    return [one for one in found if _is_whole(store, one)]
+
+
+def _is_whole(store: MlflowClient, version: ModelVersion) -> bool:
+    """Tell whether a version's files are there; those of a server are taken to be."""
+    uri = store.get_model_version_download_uri(version.name, version.version)
+    place = urllib.parse.urlparse(uri)
+    return place.scheme not in ("", "file") or Path(urllib.parse.unquote(place.path)).exists()
+
+
+def _point(store: MlflowClient, name: str, alias: str, version: int) -> None:
+    if store.get_registered_model(name).aliases.get(alias) != str(version):
+        store.set_registered_model_alias(name, alias, str(version))

@@ -81,11 +81,6 @@ class RunLogger:
         """Log a file."""
         self._try(lambda store, run: store.log_artifact(run, str(path)))
 
-    def table(self, rows: Mapping[str, list[object]], name: str) -> None:
-        """Log a table, given by columns, as a JSON artifact that MLflow's pages show."""
-        with mlflow_store.quiet():
-            self._try(lambda store, run: store.log_table(run, dict(rows), name))
-
     def finish(self, status: str = "FINISHED", ended: int | None = None) -> None:
         """End the run: FINISHED, FAILED or KILLED (the last two are resumed later).
 

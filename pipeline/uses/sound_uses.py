@@ -23,6 +23,8 @@ from pipeline.uses.use_base import Use, mean_of, setting, share_of
 from pipeline.uses.use_context import UseContext, choose
 from pipeline.uses.use_records import Shown, UseOutcome
 
+Panels = list[tuple[str, Tensor]]  # titles and levels (length,) of sounds
+
 
 @dataclass(frozen=True)
 class SoundRows:
@@ -77,7 +79,7 @@ class SoundRows:
 
     def draw(
         self,
-        rows: Sequence[Sequence[tuple[str, Tensor]]],
+        rows: Sequence[Panels],
         path: Path,
         caption: str,
         marks: Sequence[float] = (),
@@ -87,26 +89,6 @@ class SoundRows:
         rate, num_levels = self.sound.sample_rate, self.event.num_levels
         figure = audio_figures.spectrograms(panels, num_levels, rate, marks)
         return pictures.show(figure, path, caption)
-
-
-@dataclass(frozen=True)
-class ContinuedSound:
-    """A sound (length,) of levels and its continuations (n, length), which share its first half."""
-
-    title: str
-    real: Tensor
-    drawn: Tensor
-
-    @property
-    def half(self) -> int:
-        """How many samples were given."""
-        return len(self.real) // 2
-
-    @property
-    def panels(self) -> list[tuple[str, Tensor]]:
-        """The sound and its continuations with their titles."""
-        drawn = [(f"drawn {number}", x) for number, x in enumerate(self.drawn, 1)]
-        return [(f"real {self.title}".strip(), self.real), *drawn]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,16 +109,15 @@ class Continuation(Use):
             mean_of("what the first half tells", scored[:, 1] - scored[:, 0], "bits/sample"),
         ]
         chosen = sounds.choose(self.num_sounds, self.seed)
-        continued = [self._continue(sounds, row) for row in chosen]
+        panels = [self._continue(sounds, row) for row in chosen]
         caption = (
             "Spectrograms, real and drawn; left of the line is given. Brighter is louder, over "
             "70 dB"
         )
-        panels, path = [one.panels for one in continued], folder / "spectrograms.png"
-        marks = [one.half / sounds.sound.sample_rate for one in continued]
-        shown = [sounds.draw(panels, path, caption, marks)]
-        for number, one in enumerate(continued, 1):
-            shown += _play(sounds, number, one, folder)
+        marks = [len(row[0][1]) // 2 / sounds.sound.sample_rate for row in panels]
+        shown = [sounds.draw(panels, folder / "spectrograms.png", caption, marks)]
+        for number, row in enumerate(panels, 1):
+            shown += _play(sounds, number, row, folder)
         notes = (
             f"{len(rows)} random test sounds, halved at a whole frame of the model's condition. "
             "The second half alone is scored as a sound of its own. Draws are from the exact "
@@ -144,7 +125,8 @@ class Continuation(Use):
         )
         return UseOutcome(numbers, shown, notes)
 
-    def _continue(self, sounds: SoundRows, row: int) -> ContinuedSound:
+    def _continue(self, sounds: SoundRows, row: int) -> Panels:
+        """Return a sound and its continuations, which share its first half, with their titles."""
         real, length, count = sounds.levels(row).long(), sounds.length(row), self.num_continuations
         condition = sounds.condition(row, 0, length)
         if condition is not None:
@@ -153,7 +135,8 @@ class Continuation(Use):
         twin = sounds.context.model.of_length(length)
         drawn = twin.impute(real.expand(count, -1), observed, condition, generator)
         title = audio_figures.title_of(sounds.labels([row])[0], sounds.sound)
-        return ContinuedSound(title, real[0].cpu(), drawn.cpu())
+        titles = [f"real {title}".strip(), *(f"drawn {n}" for n in range(1, count + 1))]
+        return list(zip(titles, [real[0].cpu(), *drawn.cpu()], strict=True))
 
 
 def whole_frames(length: int, hop: int) -> int:
@@ -175,11 +158,13 @@ def bits_of_half(sounds: SoundRows, row: int) -> tuple[float, float]:
     return float(given) / count, float(alone) / count
 
 
-def _play(sounds: SoundRows, number: int, one: ContinuedSound, folder: Path) -> Iterator[Shown]:
+def _play(sounds: SoundRows, number: int, panels: Panels, folder: Path) -> Iterator[Shown]:
     """Write a sound and its continuations as WAV files."""
-    name = f"sound {number} ({one.title})" if one.title else f"sound {number}"
-    yield sounds.play(one.real, folder / f"{number}-real.wav", f"{name}: real")
-    for draw, levels in enumerate(one.drawn, 1):
+    (real, levels), *drawn = panels
+    title = real.removeprefix("real").strip()
+    name = f"sound {number} ({title})" if title else f"sound {number}"
+    yield sounds.play(levels, folder / f"{number}-real.wav", f"{name}: real")
+    for draw, (_, levels) in enumerate(drawn, 1):
         path = folder / f"{number}-drawn-{draw}.wav"
         yield sounds.play(levels, path, f"{name}: the first half real, then drawn {draw}")
 
@@ -220,7 +205,7 @@ class SpeakerSwap(Use):
         )
         return UseOutcome(numbers, shown, notes)
 
-    def _in_all_voices(self, sounds: SoundRows, row: int) -> list[tuple[str, Tensor]]:
+    def _in_all_voices(self, sounds: SoundRows, row: int) -> Panels:
         """Draw a row's text in its length by each speaker, (length,) levels with their titles."""
         condition = conditions_by_speaker(sounds, row)
         twin = sounds.context.model.of_length(sounds.length(row))

@@ -114,24 +114,10 @@ def _shards(name: str, trained: TrainedModel) -> ShardReader:
 
 
 def _trained_on(trained: TrainedModel) -> Manifest | None:
-    """Return the manifest of the data of a training; None for a model without a training.
-
-    Raises:
-        UserError: for shards that are missing, or others by now.
-    """
+    """Return the manifest of the data of a training; None for a model without a training."""
     if not trained.dataset_sha256:
         return None
-    shards = paths.shards(str(_described(trained)["name"]))
-    manifest = read_manifest(shards)
-    if manifest.sha256 != trained.dataset_sha256:
-        wanted, got = trained.dataset_sha256[:12], manifest.sha256[:12]
-        raise UserError(f"{shards}: expected the data of the training ({wanted}), got {got}")
-    return manifest
-
-
-def _described(trained: TrainedModel) -> Mapping[str, object]:
-    found = trained.content.get("dataset")
-    return found if isinstance(found, dict) else {"name": found}
+    return use_context.trained_on(trained, str(trained.content.get("name")))
 
 
 def _scalings(trained: TrainedModel) -> Mapping[str, Scaling]:
@@ -176,7 +162,7 @@ def _of_arrays(path: Path) -> SplitData:
 
 def _of_table(path: Path, trained: TrainedModel) -> SplitData:
     """Read a table as that of the training was, or else as one of numbers alone."""
-    described, file = _described(trained), str(path.absolute())
+    described, file = use_context.dataset_settings(trained), str(path.absolute())
     if described.get("kind") != "csv":
         described = {"name": path.stem, **csv_file.guess(path.stem, file, {"levels": {}})}
     table = csv_file.build({**described, "path": file})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -249,14 +250,24 @@ def trained_model(experiment: str) -> saved_models.TrainedModel:
 def load(experiment: str) -> UseContext:
     """Load a trained or kept model, with the data that it was trained on."""
     trained = trained_model(experiment)
-    described = trained.content.get("dataset")
-    name = described.get("name") if isinstance(described, dict) else described
-    shards = paths.shards(str(name))
+    manifest = trained_on(trained, experiment)
+    trained.model.to(local_device()).eval()
+    return UseContext(experiment, trained, manifest)
+
+
+def dataset_settings(trained: saved_models.TrainedModel) -> Mapping[str, object]:
+    """Return the settings of the dataset of a training, of which an older one has the name."""
+    found = trained.content.get("dataset")
+    return found if isinstance(found, dict) else {"name": found}
+
+
+def trained_on(trained: saved_models.TrainedModel, experiment: str) -> Manifest:
+    """Return the manifest of the data of a training, which must be there unchanged."""
+    shards = paths.shards(str(dataset_settings(trained).get("name")))
     manifest = read_manifest(shards)
     if manifest.sha256 != trained.dataset_sha256:
         raise UserError(
             f"{shards}: expected the data that {experiment} was trained on "
             f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}"
         )
-    trained.model.to(local_device()).eval()
-    return UseContext(experiment, trained, manifest)
+    return manifest

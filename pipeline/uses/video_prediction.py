@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from arcore.primitives.progress import progress_bar
+from pipeline.core.errors import require
 from pipeline.evaluation import image_figures
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.use_base import Use, setting
@@ -30,6 +31,11 @@ class VideoPrediction(Use):
     num_clips: int = setting(8, "random test clips that are continued", least=2)
     num_draws: int = setting(4, "draws of each clip", least=2)
     num_shown: int = setting(2, "draws in the animated picture", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits, most = self.num_shown <= self.num_draws, f"at most num_draws, {self.num_draws}"
+        require(fits, "num_shown", most, self.num_shown)
 
     def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, given = context.levels, context.manifest.context_frames

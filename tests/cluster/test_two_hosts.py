@@ -26,7 +26,7 @@ from tests.support.hosts import Network, end
 from tests.support.projects import WIDE, result
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
-LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 20, "batch_size": 10}}
+LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 12, "batch_size": 10}}
 
 
 def overrides(project: ClusterProject) -> list[str]:
@@ -59,7 +59,7 @@ def training(project: ClusterProject, *more: str) -> Iterator[subprocess.Popen[b
     process = project.start("train", "wide", *overrides(project), *more)
     try:
         project.wait_until(  # not each epoch has a line
-            lambda: process.poll() is not None or re.search(r"epoch ([3-9]|1\d)/", project.log()),
+            lambda: process.poll() is not None or re.search(r"epoch ([3-9]|1[01])/", project.log()),
             "epoch 3 is done",
         )
         assert process.poll() is None, project.log()
@@ -165,16 +165,16 @@ def test_a_host_that_comes_back_is_used_again(
 def test_a_training_goes_on_with_the_host_that_is_left(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
+    two_hosts.stop()
+    two_hosts.start(num_cpus=1)  # Ray Train takes CPUs that are held for free ones
     try:
-        with (
-            two_hosts.one_cpu_held_on_each(),
-            training(project, "cluster.min_workers=1") as process,
-        ):
+        with training(project, "cluster.min_workers=1") as process:
             began = time.monotonic()
             two_hosts.worker.kill_ray()
             require_ends_well(process, project, began)
     finally:
-        two_hosts.restart_worker()
+        two_hosts.stop()
+        two_hosts.start()
     assert "2 workers: " in project.log() and "resumes after epoch" in project.log()
     assert project.json("models/wide/training.json")["num_workers"] == 1
     *_, (last, same_last) = zip(result(project)[2], result(undisturbed)[2], strict=True)
@@ -275,7 +275,7 @@ def checkout(project: ClusterProject, tmp_path: Path) -> Path:
     params["experiments"]["wide"] |= {
         "overrides": [],
         "base": "pipeline/conf/base.yaml",
-        "evaluation": {"num_members": 1},
+        "evaluation": {},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     clusters = folder / "pipeline/conf/cluster"

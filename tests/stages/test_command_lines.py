@@ -18,10 +18,17 @@ TOY: dict[str, Any] = {
 }
 
 
+SEARCH = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "space": {"model.hidden": {"choice": [[8], [16]]}},
+}
+
+
 @pytest.fixture(scope="module")
 def project(make_project):
     """A project with shards of one dataset, and nothing trained, whose stages start cold."""
-    return make_project(
+    project = make_project(
         {
             "toy": TOY,
             "toys": TOY | {"evaluation": {"num_members": 3}},
@@ -34,149 +41,94 @@ def project(make_project):
         },
         warmed=False,
     )
+    project.edit_params(lambda params: params.update(searches={"toy": SEARCH, "listed": [1]}))
+    return project
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("line", "message"),
     [
-        (["ty"], "unknown experiment 'ty'; did you mean 'toy'"),
-        (["toy", "dataset=digts"], "unknown dataset 'digts'; did you mean 'digits'"),
-        (["toy", "model=mad"], "unknown model 'mad'; did you mean 'made'"),
-        (["toy", "cluster=gpus"], "unknown cluster 'gpus'; did you mean 'gpu'"),
-        (["toy", "trainer.max_epoch=3"], "unknown parameter of trainer 'max_epoch'; did you mean"),
-        (["toy", "trainr.max_epochs=3"], "unknown parameter 'trainr.max_epochs'; did you mean"),
-        (["toy", "model.hiden=[8]"], "got 'hiden' (did you mean 'hidden'?)"),
-        (["toy", "trainer.optimizer.lr=1"], "unknown parameter of trainer.optimizer 'lr'"),
-        (["toy", "trainer.max_epochs=many"], "trainer.max_epochs: expected an integer, got 'many'"),
-        (["toy", "trainer.max_epochs=1.5"], "trainer.max_epochs: expected an integer, got 1.5"),
-        (["toy", "trainer.max_epochs=0"], "trainer.max_epochs: expected >= 1, got 0"),
-        (["toy", "--fresh", "trainer.max_epochs=0"], "trainer.max_epochs: expected >= 1, got 0"),
-        (["toy", "trainer.optimizer=adam"], "trainer.optimizer: expected a mapping, got 'adam'"),
-        (["toy", "evaluation=3"], "evaluation: expected a mapping, got 3"),
-        (["toy", "dataset.row=3"], "unknown digits_binary option 'row'"),
-        (["toy", "trainer.optimizer.learning_rate=.inf"], "learning_rate: expected a finite"),
-        (["toy", "trainer=fast"], "trainer: expected a mapping, got 'fast'"),
-        (["toy", "trainer.optimizer.name=adamm"], "optimizer.name: expected 'adam', "),
-        (["toy", "trainer.optimizer.momentum=0.5"], "momentum: expected 0 for adam, got 0.5"),
-        (["toy", "trainer.max_epochs"], "override: expected key=value, got 'trainer.max_epochs'"),
-        (["toy", "=3"], "override: expected key=value, got '=3'"),
-        (["toy", "trainer.max_epochs=[3"], "trainer.max_epochs: expected YAML"),
-        (["toy", "trainer.seed=???"], "trainer.seed: expected an integer, got '???'"),
-        (["toy", "model.hidden=8"], "model: hidden: expected "),
-        (["toy", "model.num_masks=-1"], "model: num_masks: expected an integer >= 0, got -1"),
-        (["toy", "model.num_classes=3"], "model.num_classes: expected "),
-        (["toys"], "num_members: expected at most 2 for MADE, got 3"),
-        (["toy", "model=nade", "evaluation.num_members=2"], "model: "),
+        ("train ty", "unknown experiment 'ty'; did you mean 'toy'"),
+        ("train toy dataset=digts", "unknown dataset 'digts'; did you mean 'digits'"),
+        ("train toy model=mad", "unknown model 'mad'; did you mean 'made'"),
+        ("train toy cluster=gpus", "unknown cluster 'gpus'; did you mean 'gpu'"),
+        ("train toy trainer.max_epoch=3", "unknown parameter of trainer 'max_epoch'; did you mean"),
+        ("train toy trainr.max_epochs=3", "unknown parameter 'trainr.max_epochs'; did you mean"),
+        ("train toy model.hiden=[8]", "got 'hiden' (did you mean 'hidden'?)"),
+        ("train toy trainer.optimizer.lr=1", "unknown parameter of trainer.optimizer 'lr'"),
         (
-            ["elsewhere"],
+            "train toy trainer.max_epochs=many",
+            "trainer.max_epochs: expected an integer, got 'many'",
+        ),
+        ("train toy trainer.max_epochs=1.5", "trainer.max_epochs: expected an integer, got 1.5"),
+        ("train toy trainer.max_epochs=0", "trainer.max_epochs: expected >= 1, got 0"),
+        ("train toy --fresh trainer.max_epochs=0", "trainer.max_epochs: expected >= 1, got 0"),
+        ("train toy trainer.optimizer=adam", "trainer.optimizer: expected a mapping, got 'adam'"),
+        ("train toy evaluation=3", "evaluation: expected a mapping, got 3"),
+        ("train toy dataset.row=3", "unknown digits_binary option 'row'"),
+        ("train toy trainer.optimizer.learning_rate=.inf", "learning_rate: expected a finite"),
+        ("train toy trainer=fast", "trainer: expected a mapping, got 'fast'"),
+        ("train toy trainer.optimizer.name=adamm", "optimizer.name: expected 'adam', "),
+        ("train toy trainer.optimizer.momentum=0.5", "momentum: expected 0 for adam, got 0.5"),
+        ("train toy trainer.max_epochs", "override: expected key=value, got 'trainer.max_epochs'"),
+        ("train toy =3", "override: expected key=value, got '=3'"),
+        ("train toy trainer.max_epochs=[3", "trainer.max_epochs: expected YAML"),
+        ("train toy trainer.seed=???", "trainer.seed: expected an integer, got '???'"),
+        ("train toy model.hidden=8", "model: hidden: expected "),
+        ("train toy model.num_masks=-1", "model: num_masks: expected an integer >= 0, got -1"),
+        ("train toy model.num_classes=3", "model.num_classes: expected "),
+        ("train toys", "num_members: expected at most 2 for MADE, got 3"),
+        ("train toy model=nade evaluation.num_members=2", "model: "),
+        (
+            "train elsewhere",
             "data/shards/dna/manifest.json: file not found; run python -m stages.fetch dna",
         ),
-        (["misspelt"], "unknown key of experiments.misspelt 'optimiser'"),
-        (["unnamed"], "experiments.unnamed.model: expected a name, got None"),
+        ("train misspelt", "unknown key of experiments.misspelt 'optimiser'"),
+        ("train unnamed", "experiments.unnamed.model: expected a name, got None"),
+        ("train ../up", "experiment: expected a name of letters, digits, '_' and '-', got '../up'"),
+        ("train 1", "experiments.1.model: expected a name, got None"),
+        ("train nameless", "experiments.nameless: expected a mapping, got 'made'"),
+        ("train toy cluster.num_workers=64", "cluster: expected nodes that hold 64 workers of "),
         (
-            ["../up"],
-            "experiment: expected a name of letters, digits, '_' and '-', got '../up'",
-        ),
-        (["1"], "experiments.1.model: expected a name, got None"),
-        (["nameless"], "experiments.nameless: expected a mapping, got 'made'"),
-        (["toy", "cluster.num_workers=64"], "cluster: expected nodes that hold 64 workers of "),
-        (
-            ["toy", "cluster.use_gpu=true"],
+            "train toy cluster.use_gpu=true",
             "cluster.use_gpu: expected a CUDA device on this machine, got none",
         ),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_train(
-    project,
-    command,
-    small_cluster: None,
-    arguments: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert message in command(project.folder, "train", *arguments)
-    assert not (project.folder / "models").exists()
-
-
-SEARCH = {
-    "dataset": "digits_binary",
-    "model": "made",
-    "space": {"model.hidden": {"choice": [[8], [16]]}},
-}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nothing"], "unknown search 'nothing'; (known: listed, toy)"),
-        (["listed"], "searches.listed: expected a mapping, got [1]"),
-        (["toy", "num_trials=none"], "searches.toy.num_trials: expected an integer, got 'none'"),
-        (["toy", "model.dropout=2"], "searches.toy: model: dropout: "),
-        (["toy", "model.hidden=[0]"], "expected what searches.toy.space does not draw"),
-        (["toy", "trainer.epochs=2"], "unknown parameter of trainer 'epochs'"),
+        ("tune nothing", "unknown search 'nothing'; (known: listed, toy)"),
+        ("tune listed", "searches.listed: expected a mapping, got [1]"),
+        ("tune toy num_trials=none", "searches.toy.num_trials: expected an integer, got 'none'"),
+        ("tune toy model.dropout=2", "searches.toy: model: dropout: "),
+        ("tune toy model.hidden=[0]", "expected what searches.toy.space does not draw"),
+        ("tune toy trainer.epochs=2", "unknown parameter of trainer 'epochs'"),
         (
-            ["toy", "cluster.cpus_per_worker=64"],
+            "tune toy cluster.cpus_per_worker=64",
             "cluster: expected nodes that hold 1 workers of 64 CPUs",
         ),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_tune(project, command, small_cluster: None, arguments: list[str], message: str) -> None:
-    """Nothing starts: the cluster of these tests must not be used."""
-    project.edit_params(lambda p: p.update(searches={"toy": SEARCH, "listed": [1]}))
-    assert message in command(project.folder, "tune", *arguments)
-
-
-@pytest.mark.parametrize(
-    ("stage", "arguments", "message"),
-    [
-        ("evaluate", ["toy"], "models/toy/config.yaml: expected the trained model of 'toy'"),
-        ("evaluate", ["ty"], "unknown experiment 'ty'; did you mean 'toy'"),
-        ("evaluate", ["toy", "evaluation.num_members=0"], "evaluation.num_members: expected >= 1"),
-        ("evaluate", ["toy", "evaluation.members=2"], "unknown parameter of evaluation 'members'"),
+        ("evaluate toy", "models/toy/config.yaml: expected the trained model of 'toy'"),
+        ("evaluate ty", "unknown experiment 'ty'; did you mean 'toy'"),
+        ("evaluate toy evaluation.num_members=0", "evaluation.num_members: expected >= 1"),
+        ("evaluate toy evaluation.members=2", "unknown parameter of evaluation 'members'"),
         (
-            "evaluate",
-            ["toy", "trainer.seed=7"],
+            "evaluate toy trainer.seed=7",
             "found none; run python -m stages.train toy with the same settings",
         ),
-        (
-            "codecs",
-            ["digits_binry"],
-            "unknown dataset 'digits_binry'; did you mean 'digits_binary'",
-        ),
-        ("codecs", ["digits"], "data/shards/digits/manifest.json: file not found"),
-        ("report", ["digits_binary"], "evaluation/digits_binary"),
-        (
-            "report",
-            ["digits_binry"],
-            "unknown dataset 'digits_binry'; did you mean 'digits_binary'",
-        ),
-        ("fetch", ["digts"], "error: unknown dataset 'digts'; did you mean 'digits'"),
-        ("preprocess", ["digits", "row=1"], "error: unknown digits option 'row'"),
-        ("preprocess", ["dna"], "error: data/raw/dna/dna.train.data: file not found"),
-        ("register", ["digits_binary"], "evaluation/digits_binary"),
-        ("register", ["--all"], "nothing evaluated yet; run evaluate first"),
+        ("codecs digits_binry", "unknown dataset 'digits_binry'; did you mean 'digits_binary'"),
+        ("codecs digits", "data/shards/digits/manifest.json: file not found"),
+        ("report digits_binary", "evaluation/digits_binary"),
+        ("report digits_binry", "unknown dataset 'digits_binry'; did you mean 'digits_binary'"),
+        ("fetch digts", "error: unknown dataset 'digts'; did you mean 'digits'"),
+        ("preprocess digits row=1", "error: unknown digits option 'row'"),
+        ("preprocess dna", "error: data/raw/dna/dna.train.data: file not found"),
+        ("register digits_binary", "evaluation/digits_binary"),
+        ("register --all", "nothing evaluated yet; run evaluate first"),
     ],
 )
-def test_other_stages(project, command, stage: str, arguments: list[str], message: str) -> None:
-    assert message in command(project.folder, stage, *arguments)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "params.yaml: expected a file in "),
-        ("experiments: [", "params.yaml: expected YAML, got "),
-        ("- toy", "params.yaml: expected an object, got list"),
-        ("experiments:", "params.yaml: experiments: expected a mapping, got None"),
-    ],
-)
-def test_params(tmp_path, command, text: str | None, message: str) -> None:
-    if text is not None:
-        (tmp_path / "params.yaml").write_text(text)
-    assert message in command(tmp_path, "train", "toy")
+def test_bad_input(
+    project, command, small_cluster: None, line: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing starts: the cluster of these tests must not be used."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert message in command(project.folder, *line.split())
+    assert not (project.folder / "models").exists()
 
 
 STAGES = sorted({path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "cli"})

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import urllib.parse
 from pathlib import Path
-from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -14,15 +13,14 @@ import torch
 
 import arcore
 from pipeline.core.errors import UserError
-from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manifest
+from pipeline.data.manifest import read_manifest
 from pipeline.data.scalings import write_scalings
-from pipeline.datasets.base import SPLITS
-from pipeline.datasets.options import Options
 from pipeline.datasets.scaling import Scaling
 from pipeline.registry import registration
 from pipeline.tracking import mlflow_store, run_logger
 from stages import register as stage
 from tests.places import python_examples
+from tests.support.measured_files import MeasuredFiles
 from tests.support.registered import EVENT, experiment
 
 CLEAN = """
@@ -152,21 +150,8 @@ def test_a_model_goes_into_the_run_that_trained_it_which_stays_as_it_was(home, f
 @pytest.fixture
 def few_rows(home: Path) -> None:
     """The manifest of the dataset that experiments here are of."""
-    described = SimpleNamespace(
-        name="toy", event=EVENT, num_classes=None, unit="bits_per_dim", provenance="a test",
-        published_name=None, options=Options(), context_frames=0, condition_sequence=None,
-        condition_size=None, condition_shape=None, sound=None,
-    )  # fmt: skip
-    infos = {
-        split: SplitInfo(
-            9, "e" * 64, None, (Shard(f"{split}-00000-of-00001.parquet", 9, "e" * 64),)
-        )
-        for split in SPLITS
-    }
-    folder = Path("data", "shards", "toy")
-    folder.mkdir(parents=True)
-    write_manifest(described, infos, folder)
-    write_scalings({}, folder)
+    MeasuredFiles().manifest("toy", event=EVENT, unit="bits_per_dim")
+    write_scalings({}, Path("data", "shards", "toy"))
 
 
 def test_values_that_were_standardised_make_a_version_that_knows_it(home, few_rows):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,45 +17,43 @@ STORE = "postgresql://user:secret@host/runs"
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the process would have become, of a store with a password."""
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[list[tuple[Any, ...]], str]]:
+    """A function that runs the stage; returns what the process would have become, and its text."""
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(mlflow_store, "tracking_uri", lambda: STORE)
     monkeypatch.setattr(mlflow_store, "require_store", lambda uri: uri)
     monkeypatch.setattr(mlflow_store, "overview", lambda store, address: f"{address}")
     monkeypatch.setattr(os, "execve", lambda *given: calls.append(given))
-    return calls
+
+    def run(*arguments: str, store: str = STORE) -> tuple[list[tuple[Any, ...]], str]:
+        monkeypatch.setattr(mlflow_store, "tracking_uri", lambda: store)
+        monkeypatch.setattr(sys, "argv", ["ui", *arguments])
+        cli.in_one_line(ui.main)
+        return calls, capsys.readouterr().out
+
+    return run
 
 
-def test_the_server_is_on_loopback_and_the_password_in_no_command_line(
-    served: list[tuple[Any, ...]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["ui", "--port", "5001"])
-    ui.main()
-    ((program, command, environment),) = served
+def test_the_server_is_on_loopback_and_the_password_in_no_command_line(run) -> None:
+    ((program, command, environment),), said = run("--port", "5001")
     assert program == command[0] == sys.executable
     assert command[1:] == ["-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", "5001"]
     assert environment["MLFLOW_BACKEND_STORE_URI"] == STORE
-    assert capsys.readouterr().out == "http://127.0.0.1:5001\n"
+    assert said == "http://127.0.0.1:5001\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["--port", "70000"]])
+@pytest.mark.parametrize("port", [None, "70000"])
 def test_a_taken_port_is_refused_before_any_address(
-    served: list[tuple[Any, ...]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
+    run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], port: str | None
 ) -> None:
+    monkeypatch.setattr(os, "execve", None)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = str(taken.getsockname()[1])
-        monkeypatch.setattr(sys, "argv", ["ui", *(arguments or ["--port", port])])
         with pytest.raises(SystemExit, match=r"^error: --port \d+: expected a free port, got .+$"):
-            cli.in_one_line(ui.main)
-    assert served == [] and capsys.readouterr().out == ""
+            run("--port", port or str(taken.getsockname()[1]))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -64,15 +63,5 @@ def test_a_taken_port_is_refused_before_any_address(
         ("https://runs.example.org", [], "None"),  # of its own
     ],
 )
-def test_addresses_alone_are_printed(
-    served: list[tuple[Any, ...]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    store: str,
-    arguments: list[str],
-    address: str,
-) -> None:
-    monkeypatch.setattr(mlflow_store, "tracking_uri", lambda: store)
-    monkeypatch.setattr(sys, "argv", ["ui", *arguments])
-    ui.main()
-    assert served == [] and capsys.readouterr().out == f"{address}\n"
+def test_addresses_alone_are_printed(run, store: str, arguments: list[str], address: str) -> None:
+    assert run(*arguments, store=store) == ([], f"{address}\n")

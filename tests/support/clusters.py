@@ -45,8 +45,9 @@ class Cluster:
         )
         return done.stdout.strip()
 
-    def start(self) -> None:
-        head, worker = self.head.start_ray_head(), self.worker.start_ray_worker(self.head)
+    def start(self, num_cpus: int = 2) -> None:
+        head = self.head.start_ray_head(num_cpus)
+        worker = self.worker.start_ray_worker(self.head, num_cpus)
         print(f"\nhead ready in {head:.1f} s, worker in {worker:.1f} s")
 
     def restart_worker(self) -> None:

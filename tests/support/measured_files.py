@@ -35,12 +35,14 @@ TRAINING: dict[str, object] = {
 class MeasuredFiles:
     """Writes below the working directory."""
 
-    def manifest(self, dataset: str, published_name: str | None = None, event=MNIST) -> None:
+    def manifest(
+        self, dataset: str, published_name: str | None = None, event=MNIST, unit: str = "nats"
+    ) -> None:
         """Write the manifest of shards, and codecs measured on them: none."""
         folder = Path("data", "shards", dataset)
         folder.mkdir(parents=True)
         described = SimpleNamespace(
-            name=dataset, event=event, num_classes=None, unit="nats", provenance="a test",
+            name=dataset, event=event, num_classes=None, unit=unit, provenance="a test",
             published_name=published_name, options=Options(), context_frames=0,
             condition_sequence=None, condition_size=None, condition_shape=None, sound=None,
         )  # fmt: skip
@@ -89,7 +91,7 @@ class MeasuredFiles:
     ) -> Path:
         """Write what training and evaluation leave behind; return the path of the metrics."""
         folder = Path("models", name)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         config = {
             "name": name,
             "dataset": {"name": dataset},
@@ -102,7 +104,7 @@ class MeasuredFiles:
             "epoch,valid_nats,valid_bits_per_dim\n1,9.5,2.0\n2,,\n3,8.5,1.5\n"
         )
         folder = Path("evaluation", dataset, name)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         metrics = {
             "experiment": name,
             "dataset": dataset,

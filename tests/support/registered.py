@@ -12,20 +12,23 @@ from safetensors.torch import save_file
 
 import arcore
 from pipeline.registry import pyfunc
-from tests.support.measured_files import TRAINING
+from tests.support.measured_files import TRAINING, MeasuredFiles
 
 EVENT = arcore.events.Levels(5, (1, 2, 3))
 
 
 def experiment(
-    name: str, model: str, valid_nats: float, members: int = 1, event=None, **hyperparameters
+    name: str, model: str, valid_nats: float, members: int = 1, event=EVENT, **hyperparameters
 ):
     """Write what train and evaluate leave behind; return the model as it was evaluated."""
     torch.manual_seed(len(name))
-    event = event or EVENT
     built = arcore.create_model(model, event, **hyperparameters)
+    MeasuredFiles().evaluated(
+        "toy", name, 8.0, event, "bits_per_dim", model, num_members=members, nats_stderr=0.1,
+        bits_per_dim_stderr=arcore.units.nats_to_bits_per_dim(0.1, event), num_rows=7,
+        valid_nats=valid_nats, num_parameters=None, train_seconds=None,
+    )  # fmt: skip
     folder = Path("models", name)
-    folder.mkdir(parents=True, exist_ok=True)
     save_file(built.state_dict(), folder / "model.safetensors")
     config = {
         "name": name,
@@ -42,23 +45,6 @@ def experiment(
     )
     training = {"experiment": name, "run_id": "0" * 32, "mlflow_experiment": "arcore-toy"}
     (folder / "training.json").write_text(json.dumps(TRAINING | training))
-    nats = 8.0
-    metrics = {
-        "experiment": name,
-        "dataset": "toy",
-        "model": model,
-        "num_members": members,
-        "unit": "bits_per_dim",
-        "nats": nats,
-        "nats_stderr": 0.1,
-        "bits_per_dim": arcore.units.nats_to_bits_per_dim(nats, event),
-        "bits_per_dim_stderr": arcore.units.nats_to_bits_per_dim(0.1, event),
-        "num_rows": 7,
-        "valid_nats": valid_nats,
-    }
-    evaluation = Path("evaluation", "toy", name)
-    evaluation.mkdir(parents=True, exist_ok=True)
-    (evaluation / "metrics.json").write_text(json.dumps(metrics))
     return built.ensemble(members) if members > 1 else built
 
 

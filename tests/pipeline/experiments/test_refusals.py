@@ -43,10 +43,13 @@ def write(text: str) -> None:
         ("experiments: " + "[" * 60 + "]" * 60, "or more than 50 levels"),
         (BILLION_LAUGHS, "expected YAML, got more than 100,000 values"),
         ("\xff", "expected an object, got str"),
+        ("- toy", "expected an object, got list"),
+        (None, "params.yaml: expected a file in "),
     ],
 )
-def test_params_that_say_two_things_or_none(workdir: Path, text: str, message: str) -> None:
-    write(text)
+def test_params_that_say_two_things_or_none(workdir: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        write(text)
     with refused(message) as caught:
         params_file.read_params()
     assert "params.yaml" in str(caught.value)

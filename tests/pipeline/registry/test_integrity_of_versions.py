@@ -76,7 +76,7 @@ def test_the_champion_is_compared_on_the_same_rows(
     ]
     entries: Any = {one.name: SimpleNamespace(version=3) for one in found}
     store: Any = None
-    monkeypatch.setattr(registration.versions, "point", lambda *_: None)
+    monkeypatch.setattr(registration, "_point", lambda *_: None)
     champion = registration._choose_champion(store, "arcore-toy", found, entries)
     assert champion is not None and champion.experiment == "good"
     assert "few was validated on other rows (10) than those that are compared (100)" in caplog.text

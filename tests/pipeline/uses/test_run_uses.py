@@ -168,6 +168,7 @@ def test_models_that_a_use_is_not_for_are_refused(
             "num_rows: expected an integer >= 1 or null",
         ),
         (("inpainting", "toy-nade", ["masks=[up]"]), "unknown mask 'up'"),
+        (("video_prediction", "toy-nade", ["num_shown=5"]), "num_shown: expected at most num_dr"),
         (("all", "toy-nade"), "uses.toy-nade: expected an entry of params.yaml with uses"),
     ],
 )
