@@ -80,24 +80,18 @@ class AutoregressiveModel(GenerativeModel):
         self._sampled_noise: Tensor | None = None
         self._next_step, self._step_is_given = 0, False
 
-    # -- scoring
-
     def forward(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
     ) -> Tensor:
         """Return the training loss of each example, (batch,), in nats: minus `log_prob`.
 
         A model that `changes_by_step` takes the next step at each call in training with gradients,
-        unless `set_step` says which. Of integers only shapes are checked: values would stall an
-        accelerator. Of floats for levels the first event is checked.
+        unless `set_step` says which. Of integers only shapes are checked, which stalls no device.
 
         Arguments:
             x: (batch, *event.shape); integer levels (any dtype) or reals.
             condition: as of `log_prob`, for a conditional model.
             scored: as of `log_prob`, for a model that `scores_parts`.
-
-        Raises:
-            ValueError: if an argument has another shape or type.
         """
         self._check_shapes(x, condition, scored)
         own = self._begin_step()
@@ -166,12 +160,6 @@ class AutoregressiveModel(GenerativeModel):
         Arguments:
             x: (batch, *event.shape); integer levels (any dtype) or reals.
             condition: as of `log_prob`, for a conditional model.
-
-        Example:
-            >>> import arcore
-            >>> model = arcore.create_model("nade", arcore.events.Binary((4,)))
-            >>> model.bits_per_dim(torch.zeros(2, 4)).shape
-            torch.Size([2])
         """
         nats = -self.log_prob(x, condition)
         return units.nats_to_bits_per_dim(nats, self.event, size=math.prod(x.shape[1:]))
@@ -224,8 +212,7 @@ class AutoregressiveModel(GenerativeModel):
             condition: as of `log_prob`, for a conditional model.
 
         Returns:
-            A distribution with batch shape (batch, *event.shape), for its `log_prob` (and `logits`,
-            over levels): mixtures lack torch's own `sample`.
+            A distribution of batch shape (batch, *event.shape); mixtures lack torch's `sample`.
         """
         self._check(x, condition)
         return self._conditionals(x, condition)
@@ -290,8 +277,6 @@ class AutoregressiveModel(GenerativeModel):
             require(condition is None, "condition", "None for an unconditional model", condition)
         else:
             self.condition_kind.check_shape(condition, batch)
-
-    # -- randomness of a step
 
     def set_step(self, seed: int, step: int) -> None:
         """Choose what a training step draws for all rows (masks, warm-up), by (seed, step).
@@ -364,8 +349,6 @@ class AutoregressiveModel(GenerativeModel):
             self._sampled_noise, self._step_is_given = None, False
         return self
 
-    # -- other forms
-
     def of_length(self, length: int) -> AutoregressiveModel:
         """Return the same model, sharing weights, for events of one length.
 
@@ -394,17 +377,6 @@ class AutoregressiveModel(GenerativeModel):
         Arguments:
             batch: events generated at the same time.
             condition: one row per event, as of `log_prob`, for a conditional model.
-
-        Raises:
-            ValueError: for a condition that does not fit, or a model without a schedule.
-
-        Example:
-            >>> import arcore
-            >>> model = arcore.create_model("nade", arcore.events.Binary((2,)))
-            >>> decoder = model.decoder(3)
-            >>> decoder.next().probs.shape
-            torch.Size([3, 1])
-            >>> decoder.push(torch.zeros(3, 1))
         """
         require_int(batch, "batch", 0)
         self._check_condition(condition, batch)
