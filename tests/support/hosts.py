@@ -36,8 +36,8 @@ LIGHT = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_worker_niceness": "0",
 }
-# A host that is gone is given up after 3 checks of at most 3 s, not after a minute, and workers that
-# wait for it in a collective after 5 s, not after 30.
+# A host that is gone is given up after 3 checks of at most 3 s, not after a minute, and workers
+# that wait for it in a collective after 5 s, not after 30.
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
