@@ -6,7 +6,6 @@ import argparse
 import os
 from pathlib import Path
 
-from pipeline.core import paths
 from stages import cli
 
 
@@ -21,7 +20,7 @@ def main() -> None:
     from pipeline.experiments import layout
     from pipeline.repro import update_targets
 
-    for path in paths.params_files(Path()):
+    if (path := Path(layout.FILE)).is_file():
         layout.complete(path)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     update_targets.repro(arguments.targets, arguments.lanes, cpus or 1)

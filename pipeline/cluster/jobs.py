@@ -145,6 +145,9 @@ def _submitted(client: JobClient, job: Mapping[str, object]) -> str:
         try:
             return str(client.submit_job(**job))
         except RuntimeError as error:
+            if "already exists" in str(error):
+                wanted, given = "one that the cluster has not seen", job["submission_id"]
+                raise UserError(f"--id: expected {wanted}, got {given!r}") from None
             if NO_AGENT not in str(error) or not attempts_left:
                 raise
             time.sleep(1)

@@ -185,7 +185,8 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     same = there == path_of_marker.read_bytes()
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != path_of_marker)
     targets = [f"{root}/{path.relative_to(folder).as_posix()}" for path in files]
-    if same and _sizes(found, targets) == [path.stat().st_size for path in files]:
+    sizes = [info.size for info in found.get_file_info(targets)]
+    if same and sizes == [path.stat().st_size for path in files]:
         return
     if there is not None and not same:
         remove(join(location, marker))
@@ -196,10 +197,6 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
         ]:
             with path.open("rb") as source:
                 _put(found, target, source)
-
-
-def _sizes(found: FileSystem, paths: list[str]) -> list[int | None]:
-    return [info.size for info in found.get_file_info(paths)]
 
 
 def _put(found: FileSystem, path: str, source: BinaryIO) -> None:

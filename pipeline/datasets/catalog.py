@@ -6,7 +6,6 @@ A new dataset is one module with a `DATASETS` table and one file in `pipeline/co
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint
@@ -115,7 +114,9 @@ def _user_dataset(name: object, settings: Mapping[str, object]) -> Dataset:
 
 def module_of_kind(kind: str) -> ModuleType:
     """Import the module of a kind of the user's files: it can `build` and `guess`."""
-    return importlib.import_module(f"{stage_code.USER_DATA}.{KINDS[kind]}")
+    module = f"{stage_code.USER_DATA}.{KINDS[kind]}"
+    found: ModuleType = EntryPoint(kind, module, stage_code.DATASETS).load()
+    return found
 
 
 def load_settings(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:

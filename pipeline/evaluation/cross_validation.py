@@ -7,7 +7,6 @@ model in a folder of its own.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import logging
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import torch
 import yaml
 
@@ -109,10 +109,9 @@ def _write(
     del described["dataset_sha256"], fold_of["fold"]
     text = yaml.safe_dump(described, sort_keys=False)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
-    with open(folder / "folds.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes))
+    rows = [{"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes)]
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    table.to_csv(folder / "folds.csv", index=False, lineterminator="\n")
     return events.from_dict(event)
 
 

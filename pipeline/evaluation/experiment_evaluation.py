@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -37,7 +37,7 @@ from pipeline.evaluation import (
 )
 from pipeline.evaluation.result_records import FurtherTest, Result
 from pipeline.evaluation.scoring import mean_and_error
-from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
+from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import run_logger
 from pipeline.training import saved_models
 from pipeline.training.resolved import check_frames
@@ -103,9 +103,13 @@ def _evaluate(
     num_members = plan.num_members or model.num_members
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
     device = torch.device("cpu") if elsewhere else local_device(config.cluster)
-    model = _scored(model, num_members, config.name).to(device).eval()
+    try:
+        model = model if num_members == 1 else model.ensemble(num_members)
+    except ValueError as error:
+        where = f"{config.name}: evaluation.num_members {num_members}"
+        raise UserError(f"{where}: {error}") from None
+    model = model.to(device).eval()
     trained_entry.check(config, trained, manifest)
-    curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
     context = manifest.context_frames
     if plan.coded:
         coding_cost.check(model, context, config.name)
@@ -186,10 +190,10 @@ def _evaluate(
     result_files.write(result, out)
     for split, (rows, found, _) in scored.items():
         name = "scores.csv" if split == "test" else f"scores_{split}.csv"
-        _write_scores(out / name, rows, found.nats)
+        table = pd.DataFrame({"row": rows, "nats": found.nats.numpy()})
+        table.to_csv(out / name, index=False, float_format="%.6f", lineterminator="\n")
     if drawn is not None:
-        _show(model, plan, test, shown, drawn, manifest, out)
-    curve.savefig(out / "learning_curve.png")
+        _show(model, test, shown, drawn, manifest, out)
     return result, event
 
 
@@ -204,18 +208,8 @@ def _require_finite(name: str, **nats: Tensor) -> None:
             )
 
 
-def _write_scores(path: Path, chosen: np.ndarray, nats: Tensor) -> None:
-    """Write the nats of each row that was scored."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "nats"])
-        pairs = zip(chosen.tolist(), nats.tolist(), strict=True)
-        writer.writerows((row, f"{value:.6f}") for row, value in pairs)
-
-
 def _show(
     model: arcore.AutoregressiveModel,
-    plan: EvaluationConfig,
     test: Split,
     shown: np.ndarray,
     drawn: np.ndarray,
@@ -240,23 +234,11 @@ def _show(
             versions.insert(1, image_figures.expected(model, real, given, context))
         image_figures.save_clips(picture, versions, model.event, context)
     else:
-        events = {"samples": drawn, "real": real, **sampling.draw_varied(model, plan)}
+        events = {"samples": drawn, "real": real}
         image_figures.sample_figure(events, model.event).savefig(picture)
         if image_figures.is_picture(model.event):
             for title, images in events.items():
-                name = title.replace(" ", "_")
-                image_figures.write_strip(media / f"{name}.png", images, model.event, real)
-
-
-def _scored(
-    model: arcore.AutoregressiveModel, num_members: int, name: str
-) -> arcore.AutoregressiveModel:
-    if num_members == 1:
-        return model
-    try:
-        return model.ensemble(num_members)
-    except ValueError as error:
-        raise UserError(f"{name}: evaluation.num_members {num_members}: {error}") from None
+                image_figures.write_strip(media / f"{title}.png", images, model.event, real)
 
 
 def _track(logger: run_logger.RunLogger, result: Result) -> None:

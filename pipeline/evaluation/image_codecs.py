@@ -15,7 +15,8 @@ import pyarrow as pa
 from PIL import Image, features
 
 from arcore.events import Event, Levels, is_levels
-from pipeline.evaluation.lossless_codec import LosslessCodec, in_tenths, require_working
+from pipeline.evaluation import lossless_codec
+from pipeline.evaluation.lossless_codec import LosslessCodec, in_tenths
 from pipeline.evaluation.result_records import CodecResult
 
 ZSTD_LEVEL = 19
@@ -83,17 +84,14 @@ def _unpacked(data: bytes, event: Levels) -> np.ndarray:
     return levels.reshape(event.extents)
 
 
-def _zstd() -> pa.Codec:
-    return pa.Codec("zstd", compression_level=ZSTD_LEVEL)
-
-
 def _encode_zstd(image: np.ndarray, event: Levels) -> list[bytes]:
-    return [bytes(_zstd().compress(_packed(image, event), asbytes=True))]
+    codec = pa.Codec("zstd", compression_level=ZSTD_LEVEL)
+    return [bytes(codec.compress(_packed(image, event), asbytes=True))]
 
 
 def _decode_zstd(parts: Sequence[bytes], event: Levels) -> np.ndarray:
     size = math.ceil(event.size / 8) if _has_bits(event) else event.size
-    return _unpacked(_zstd().decompress(parts[0], size, asbytes=True), event)
+    return _unpacked(pa.Codec("zstd").decompress(parts[0], size, asbytes=True), event)
 
 
 def _encode_xz(image: np.ndarray, event: Levels) -> list[bytes]:
@@ -184,14 +182,9 @@ def libraries() -> dict[str, str | None]:
 
 def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:
     """Code images (N, C, H, W) uint8, N > 1, by every codec, each alone and all together."""
-    longest, side = max(images.shape[2:]), max(mosaic_extents(images.shape))
-    codecs = [one for one in CODECS.values() if one.applies(event) and one.holds(longest)]
-    require_working(codecs, images[0], event.num_levels)
-    together = [codec for codec in codecs if codec.together and codec.holds(side)]
-    return [
-        *(codec.measure(images, event) for codec in codecs if codec.alone),
-        *(measure_together(codec, images, event) for codec in together),
-    ]
+    together = partial(measure_together, images=images, event=event)
+    side = max(mosaic(images).shape)
+    return lossless_codec.measure_all(CODECS.values(), images, event, together, side)
 
 
 def measure_together(codec: LosslessCodec, images: np.ndarray, event: Levels) -> CodecResult:
@@ -214,16 +207,9 @@ def mosaic(images: np.ndarray) -> np.ndarray:
     There are ceil(sqrt(N)) columns, and what is left over is level 0.
     """
     count, channels, height, width = images.shape
-    total_height, total_width = mosaic_extents(images.shape)
-    rows, columns = total_height // height, total_width // width
+    columns = math.isqrt(count - 1) + 1
+    rows = math.ceil(count / columns)
     padded = np.zeros((rows * columns, channels, height, width), images.dtype)
     padded[:count] = images
     grid = padded.reshape(rows, columns, channels, height, width).transpose(2, 0, 3, 1, 4)
-    return np.ascontiguousarray(grid.reshape(channels, total_height, total_width))
-
-
-def mosaic_extents(shape: Sequence[int]) -> tuple[int, int]:
-    """Return the height and width of the mosaic of images of shape (N, C, H, W)."""
-    count, _, height, width = shape
-    columns = math.isqrt(count - 1) + 1
-    return math.ceil(count / columns) * height, columns * width
+    return np.ascontiguousarray(grid.reshape(channels, rows * height, columns * width))

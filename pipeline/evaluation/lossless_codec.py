@@ -90,3 +90,27 @@ def require_working(codecs: Iterable[LosslessCodec], row: np.ndarray, num_levels
                 f"{codec.label}: expected a library that has the codec, got {one_line(error)}; "
                 "install its wheel from PyPI"
             ) from None
+
+
+def measure_all(
+    codecs: Iterable[LosslessCodec],
+    rows: np.ndarray,
+    event: Levels,
+    together: Callable[[LosslessCodec], CodecResult],
+    side: int,
+    given: int = 0,
+) -> list[CodecResult]:
+    """Code rows (N, ..., H, W) uint8, N > 1, by every codec: each alone, then all together.
+
+    Arguments:
+        codecs: those of other events, or of smaller pictures, are left out.
+        rows: of the event.
+        event: of a row.
+        together: measures a codec on all rows as one picture or stream.
+        side: the longer one of that picture.
+        given: frames at the beginning of each clip, which are not counted.
+    """
+    found = [one for one in codecs if one.applies(event) and one.holds(max(rows.shape[-2:]))]
+    require_working(found, rows[0], event.num_levels)
+    alone = [codec.measure(rows, event, given) for codec in found if codec.alone]
+    return alone + [together(one) for one in found if one.together and one.holds(side)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
 import yaml
 from torch import Tensor
@@ -96,10 +95,11 @@ def mix(config: ExperimentConfig) -> Path:
     """
     output = artifact.mixture(config.name, config.dataset["name"])
     with alone(output) as begun:
-        return _mix(config, output, begun)
+        _mix(config, output, begun)
+    return output.folder
 
 
-def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> Path:
+def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
     manifest = read_manifest(paths.shards(config.dataset["name"]))
     resolved = resolve(config, manifest)
     folders = [_joined(config, name, resolved) for name in config.mixture]
@@ -122,7 +122,12 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> Path:
         fresh=True,  # weights are fitted anew, and MLflow keeps those that a run has
     )
     members = {name: one.weights_sha256 for name, one in zip(shares, trained, strict=True)}
-    seconds = sum(one.record.train_seconds for one in trained if one.record is not None)
+    seconds = 0.0
+    for name, one in zip(shares, trained, strict=True):
+        if one.record is None:
+            log.warning("warning: %s: its training's seconds are not recorded, nor counted", name)
+        else:
+            seconds += one.record.train_seconds
     storage = shared_storage.shared_storage(config.cluster)
     with ended_by_errors(run_id):
         with writing(output, storage=storage) as folder:
@@ -147,7 +152,6 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> Path:
         logger.finish("FINISHED")
     said = ", ".join(f"{name} {weight:.3f}" for name, weight in shares.items())
     log.info("%s: valid %.3f nats (%s)", config.name, history[-1], said)
-    return output.folder
 
 
 def _fit(
@@ -175,17 +179,13 @@ def _write(
     history: Sequence[float],
 ) -> None:
     """Write the weights, config.yaml and history.csv, where an iteration counts as an epoch."""
-    arcore.save(model, folder / "model")
-    for path in (folder / "model").iterdir():
-        os.replace(path, folder / path.name)
-    (folder / "model").rmdir()
+    arcore.save(model, folder)
     content = yaml.safe_dump({**resolved.to_dict(), **fitted}, sort_keys=False)
     (folder / "config.yaml").write_text(content, encoding="utf-8")
-    with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        for epoch, nats in enumerate(history[1:], 1):
-            writer.writerow({"epoch": epoch, "step": epoch, "valid_nats": nats})
+    epochs = range(1, len(history))
+    rows = {"epoch": epochs, "step": epochs, "valid_nats": history[1:]}
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    table.to_csv(folder / "history.csv", index=False, lineterminator="\n")
 
 
 def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig) -> Path:
@@ -194,16 +194,13 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
     Without a trained model DVC has restored the folder.
     """
     folder, source = paths.joined(config.name, experiment), paths.model(experiment)
-    column = _column(_count(experiment, resolved))
-    if (folder / WEIGHTS).is_file() and (config.pooled or _has(folder / SCORES, column)):
+    scores, column = folder / SCORES, f"{_column(_count(experiment, resolved))}\n"
+    scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(column.encode())
+    if scored and (folder / WEIGHTS).is_file():
         names = [WEIGHTS, "config.yaml"] if (source / WEIGHTS).is_file() else []
         if all(sha256_of(folder / name) == sha256_of(source / name) for name in names):
             return folder
     return join(config, experiment)
-
-
-def _has(scores: Path, column: str) -> bool:
-    return scores.is_file() and scores.read_bytes().startswith(f"{column}\n".encode())
 
 
 def _column(count: int) -> str:

@@ -64,6 +64,8 @@ class Score(Record):
 
     def check(self, event: Event, size: float | None, where: str) -> None:
         """Refuse a score whose nats and bits/dim are not those of one another."""
+        fits = not event.is_open if size is None else size > 0
+        require(fits, f"{where}: mean_size", "a number > 0 for events of open length", size)
         bits = units.nats_to_bits_per_dim(self.nats, event, size=size)
         fits = math.isclose(bits, self.bits_per_dim, rel_tol=1e-6, abs_tol=1e-9)
         expected = f"{bits:g}, of {self.nats:g} nats"

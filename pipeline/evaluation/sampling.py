@@ -1,4 +1,4 @@
-"""Drawing samples to look at: of every class in turn, of real rows' beginnings, of one level."""
+"""Drawing samples to look at: of every class in turn, or of real rows' beginnings."""
 
 from __future__ import annotations
 
@@ -54,16 +54,3 @@ def _classes_in_turn(model: arcore.AutoregressiveModel, count: int) -> Tensor | 
     if model.num_classes is None:
         return None
     return torch.arange(count, device=model.device) % model.num_classes
-
-
-def draw_varied(model: arcore.AutoregressiveModel, plan: EvaluationConfig) -> dict[str, np.ndarray]:
-    """Draw samples of a model with latents that differ by the noise of one level alone."""
-    condition = None
-    if model.num_classes is not None:
-        condition = torch.zeros(plan.num_samples, dtype=torch.int64, device=model.device)
-    varied = {}
-    for level in model.latent_levels:
-        generator = torch.Generator(model.device).manual_seed(plan.seed)
-        drawn = model.sample_varying(plan.num_samples, level, condition, generator)
-        varied[f"only {level} noise varies"] = drawn.cpu().numpy()
-    return varied

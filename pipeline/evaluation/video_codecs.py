@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 import numpy as np
 
 from arcore.events import Event, Levels, after_frames, is_gray, is_levels
-from pipeline.evaluation.lossless_codec import LosslessCodec, in_tenths, require_working
+from pipeline.evaluation import lossless_codec
+from pipeline.evaluation.lossless_codec import LosslessCodec, in_tenths
 from pipeline.evaluation.result_records import CodecResult
 
 if TYPE_CHECKING:
@@ -123,9 +124,8 @@ def measure_all(clips: np.ndarray, event: Levels, given: int) -> list[CodecResul
 
     Given frames at the beginning of each clip are not counted.
     """
-    require_working(CODECS.values(), clips[0], event.num_levels)
-    alone = [codec.measure(clips, event, given) for codec in CODECS.values()]
-    return alone + [measure_together(codec, clips, event, given) for codec in CODECS.values()]
+    together = partial(measure_together, clips=clips, event=event, given=given)
+    return lossless_codec.measure_all(CODECS.values(), clips, event, together, 0, given)
 
 
 def measure_together(

@@ -69,15 +69,24 @@ def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     entry = read_entry("experiments", name)
     where = f"experiments.{name}"
     require_known(entry, ENTRY_KEYS, where)
+    return _changed(name, where, entry, overrides)
+
+
+def _changed(
+    name: str, where: str, entry: Mapping[str, Any], overrides: Sequence[str]
+) -> ExperimentConfig:
+    """Compose an entry; what overrides change has a name of its own."""
     config = compose(name, where, entry, overrides)
     if not overrides:
         return config
-    ours, theirs = (_parts(one) for one in (compose(name, where, entry), config))
-    weights = [o for o in overrides if _section(o) not in ("evaluation", "cluster")]
-    results = [o for o in overrides if _section(o) != "cluster"]
-    trained = name if ours[0] == theirs[0] else naming.variant(name, weights)
-    evaluated = None if ours[1] == theirs[1] else naming.variant(name, results)
-    return dataclasses.replace(config, name=trained, evaluated_as=evaluated)
+    before, after = compose(name, where, entry).to_dict(), config.to_dict()
+    evaluated = trained = None
+    if before.pop("evaluation") != after.pop("evaluation"):
+        evaluated = naming.variant(name, [o for o in overrides if _section(o) != "cluster"])
+    if before != after:
+        weights = [o for o in overrides if _section(o) not in ("evaluation", "cluster")]
+        trained = naming.variant(name, weights)
+    return dataclasses.replace(config, name=trained or name, evaluated_as=evaluated)
 
 
 def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -106,8 +115,7 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         require(fits, f"{where}.mixture: {config.name}", wanted, config.dataset["name"])
     shell = {"dataset": entry.get("dataset"), "model": configs[0].model["name"]}
     shell["evaluation"] = entry.get("evaluation")
-    plain, changed = compose(name, where, shell), compose(name, where, shell, overrides)
-    results = [o for o in overrides if _section(o) == "evaluation"]
+    changed = _changed(name, where, shell, overrides)
     trainer = changed.trainer
     if any(config.trainer.precision == "float64" for config in configs):  # so are its weights
         trainer = dataclasses.replace(trainer, precision="float64")
@@ -116,21 +124,11 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         trainer=trainer,
         mixture=tuple(config.name for config in configs),
         pooled=pooled,
-        evaluated_as=None
-        if changed.evaluation == plain.evaluation
-        else naming.variant(name, results),
         model={
             "name": "pool" if pooled else "mixture",
             "members": [c.model | {"num_members": c.evaluation.num_members} for c in configs],
         },
     )
-
-
-def _parts(config: ExperimentConfig) -> tuple[dict[str, object], object]:
-    """What decides the weights, and what decides how they are evaluated."""
-    plain = config.to_dict()
-    evaluation = plain.pop("evaluation")
-    return plain, evaluation
 
 
 def _section(override: str) -> str:

@@ -59,25 +59,16 @@ def _strips(rows: Sequence[Row]) -> Iterator[Samples]:
         shown = _strip(real, row, "real test images", num_rows=REAL_ROWS)
         yield Samples(title="Real test images", media=[shown])
     for row in rows:
-        found = (row.evaluated.folder / "media").glob("*.png")
-        kinds = sorted((path for path in found if path.stem != "real"), key=_after_samples)
-        yield Samples(title=row.short_name, media=[_drawn_strip(path, row) for path in kinds])
+        yield Samples(title=row.short_name, media=[_drawn_strip(row)])
 
 
-def _after_samples(path: Path) -> tuple[bool, str]:
-    return path.stem != "samples", path.stem
-
-
-def _drawn_strip(path: Path, row: Row) -> Media:
+def _drawn_strip(row: Row) -> Media:
     """Return a strip of samples, with their classes if every member of the model is given them."""
     config, alt = row.evaluated.config, f"samples of {row.short_name}"
-    if path.stem != "samples":
-        note = path.stem.replace("_", " ")
-        return dataclasses.replace(_strip(path, row, f"{alt}, {note}"), note=note)
-    if not config.each_asks("num_classes"):
-        return _strip(path, row, alt)
-    labels = [str(index % config.asked("num_classes")) for index in range(COLUMNS)]
-    alt += f", each given its class: {', '.join(labels)}"
+    path, labels = row.evaluated.folder / "media" / "samples.png", []
+    if config.each_asks("num_classes"):
+        labels = [str(index % config.asked("num_classes")) for index in range(COLUMNS)]
+        alt += f", each given its class: {', '.join(labels)}"
     return dataclasses.replace(_strip(path, row, alt), labels=labels)
 
 

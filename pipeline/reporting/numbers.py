@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
 
@@ -25,22 +24,6 @@ TEST, ENTROPY, ABOVE = "test", "entropy bound", "above it"
 CODED, CODED_ABOVE, CODING = "coded", "coded above test", "coding"
 PARAMETERS, SECONDS = "parameters", "train time"
 RELATIONS = {sign: relation for relation, sign in wording.SIGNS.items()}
-
-
-class Used(Protocol):
-    """A record of what a use measured of an experiment."""
-
-    @property
-    def dataset(self) -> str:
-        """The dataset."""
-
-    @property
-    def experiment(self) -> str:
-        """The experiment."""
-
-    @property
-    def numbers(self) -> Sequence[Number]:
-        """What was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +74,24 @@ def numbers(report: Report) -> pd.DataFrame:
         found += _codec(row, report) if isinstance(row, CodecResult) else _ours(row, report)
     found += [_published(row, value, report) for row, value in report.context]
     for record, folder in report.uses:
-        found += _used(record, record.use, record.model, UseTiming.of(folder))
+        timing = UseTiming.of(folder)
+        base = Measurement(
+            dataset=report.dataset,
+            kind="use",
+            experiment=record.experiment,
+            model=record.model,
+            device=timing.device if timing else "",
+            commit=timing.commit if timing else "",
+            dataset_sha256=record.dataset_sha256,
+        )
+        found += _used(base, record.use, record.numbers)
     return _frame(found)
 
 
-def of_use(use: str, records: Iterable[Used]) -> pd.DataFrame:
-    """Return the numbers of records of one use, as `numbers` has them."""
-    return _frame([one for record in records for one in _used(record, use)])
+def of_use(use: str, experiment: str, measured: Sequence[Number]) -> pd.DataFrame:
+    """Return the numbers of one use alone, as `used` does of a whole table."""
+    base = Measurement(dataset="", kind="use", experiment=experiment)
+    return used(_frame(list(_used(base, use, measured))), use)
 
 
 def _frame(found: Sequence[Measurement]) -> pd.DataFrame:
@@ -253,22 +247,15 @@ def _published(row: PublishedResult, value: float | None, report: Report) -> Mea
     )
 
 
-def _used(
-    record: Used, use: str, model: str = "-", timing: UseTiming | None = None
-) -> Iterator[Measurement]:
-    for one in record.numbers:
-        where = f"{record.experiment}: {use}: {one.name}: sign"
+def _used(base: Measurement, use: str, measured: Sequence[Number]) -> Iterator[Measurement]:
+    for one in measured:
+        where = f"{base.experiment}: {use}: {one.name}: sign"
         require(one.sign in RELATIONS, where, f"one of {list(RELATIONS)}", one.sign)
-        yield Measurement(
-            dataset=record.dataset,
-            kind="use",
-            experiment=record.experiment,
-            model=model,
+        yield dataclasses.replace(
+            base,
             quantity=f"{use}: {one.name}",
             value=one.value,
             error=one.stderr,
             unit=one.unit,
             relation=RELATIONS[one.sign],
-            device=timing.device if timing else "",
-            commit=timing.commit if timing else "",
         )

@@ -20,15 +20,15 @@ from pipeline.training.training_records import BEST, TIME
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
+Drawn = dict[str, str | float]  # values by parameter name, as `Parameter.encode` writes them
 
-Drawn = dict[str, str | float]
 
-
-class Draws:
-    """Draws values by parameter name, as `Parameter.encode` writes them.
+class TrialSource(Searcher):  # type: ignore[misc]
+    """Gives Ray Tune its trials: first those that were interrupted, then new ones.
 
     A draw is a function of the search's seed, the trial's number and the trials that ended before,
-    so that a search that was interrupted needs nothing but its trials to go on.
+    so that a search that was interrupted needs nothing but its trials to go on. The scheduler gets
+    the epochs that an interrupted trial reported before.
 
     By tree-structured Parzen estimators (Bergstra et al. 2011) of Optuna, which model of several
     objectives the trials that are best by rank of their fronts (Ozaki et al. 2020); or
@@ -36,86 +36,29 @@ class Draws:
     experiment's own values, where a draw can give them and there is no grid.
     """
 
-    def __init__(self, search: Search) -> None:
-        self._search = search
-        grids = [p for p in search.space if p.kind == "grid"]
-        options = [[p.encode(value) for value in p.values] for p in grids]
-        names = [p.name for p in grids]
-        self._points = [dict(zip(names, one, strict=True)) for one in itertools.product(*options)]
-        defaults = None if grids else search.defaults()
-        self._first: Drawn | None = None
-        if defaults is not None:
-            self._first = {p.name: p.encode(defaults[p.name]) for p in search.space}
-        self._count = len(search.plan.objectives)
-        self._study: optuna.Study | None = None
-        self._asked: dict[int, optuna.Trial] = {}
-        if search.plan.searcher == "optuna":
-            optuna.logging.set_verbosity(optuna.logging.WARNING)
-            self._study = optuna.create_study(directions=["minimize"] * self._count)
-
-    def draw(self, number: int) -> Drawn:
-        """Return the values of a new trial, numbered from 1."""
-        first = self._first if number == 1 else None
-        if self._study is not None:
-            return self._ask(self._study, number, first)
-        if first is not None:
-            return first
-        generator = np.random.default_rng([self._search.plan.seed, number])
-        drawn = {p.name: p.draw(generator) for p in self._search.space if p.kind != "grid"}
-        point = self._points[(number - 1) % len(self._points)]
-        return {p.name: (drawn | point)[p.name] for p in self._search.space}
-
-    def resume(self, number: int, drawn: Mapping[str, str | float]) -> None:
-        """Take in a trial that was drawn before and has not ended."""
-        if self._study is not None:
-            self._ask(self._study, number, drawn)
-
-    def end(self, number: int, *values: float) -> None:
-        """Take in what a trial that was drawn or resumed has of each objective.
-
-        Where it failed, or lacks one, they are not finite or fewer.
-        """
-        if self._study is None:
-            return
-        trial = self._asked.pop(number)
-        if len(values) == self._count and all(map(math.isfinite, values)):
-            self._study.tell(trial, list(values))
-        else:
-            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-
-    def _ask(
-        self, study: optuna.Study, number: int, given: Mapping[str, str | float] | None
-    ) -> Drawn:
-        if given is not None:
-            study.enqueue_trial(dict(given))
-        sequence = np.random.SeedSequence([self._search.plan.seed, number])
-        study.sampler = optuna.samplers.TPESampler(seed=int(sequence.generate_state(1)[0]))
-        trial = study.ask({p.name: p.distribution() for p in self._search.space})
-        self._asked[number] = trial
-        return dict(trial.params)
-
-
-class TrialSource(Searcher):  # type: ignore[misc]
-    """Gives Ray Tune its trials: first those that were interrupted, then new ones.
-
-    Those that ended `before` enter the draws alone. The scheduler gets the epochs that an
-    interrupted trial reported before.
-    """
-
     def __init__(
         self, search: Search, before: Sequence[TrialRecord], scheduler: TrialScheduler
     ) -> None:
         super().__init__(metric=BEST, mode="min")
         self._search, self._scheduler = search, scheduler
-        self._draws = Draws(search)
+        grids = {p.name: list(map(p.encode, p.values)) for p in search.space if p.kind == "grid"}
+        combined = itertools.product(*grids.values())
+        self._points = [dict(zip(grids, one, strict=True)) for one in combined]
+        defaults = None if grids else search.defaults()
+        self._first = None if defaults is None else self._encoded(defaults)
+        self._study: optuna.Study | None = None
+        if search.plan.searcher == "optuna":
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            directions = [optuna.study.StudyDirection.MINIMIZE] * len(search.plan.objectives)
+            self._study = optuna.create_study(directions=directions)
         self._interrupted = [record for record in before if not record.ended]
         known = {record.number for record in before}
         self._new = [n for n in range(1, search.total + 1) if n not in known]
-        self._numbers: dict[str, int] = {}
+        self._asked: dict[str, optuna.Trial] = {}
         for record in before:
             if record.ended:
-                self._draws.resume(record.number, self._encoded(record))
-                self._draws.end(record.number, *record.objectives)
+                self._draw("", record.number, self._encoded(record.values))
+                self._tell("", record.objectives)
 
     @property
     def left(self) -> int:
@@ -127,32 +70,53 @@ class TrialSource(Searcher):  # type: ignore[misc]
         if self._interrupted:
             record = self._interrupted.pop(0)
             replay(self._scheduler, record, trial_id)
-            drawn = self._encoded(record)
-            self._draws.resume(record.number, drawn)
-            self._numbers[trial_id] = record.number
+            drawn = self._draw(trial_id, record.number, self._encoded(record.values))
             return {**drawn, NUMBER: record.number, KNOWN: record.epochs}
         if not self._new:
             return str(self.FINISHED)
         number = self._new.pop(0)
-        self._numbers[trial_id] = number
-        return {**self._draws.draw(number), NUMBER: number, KNOWN: 0}
+        drawn = self._draw(trial_id, number, self._first if number == 1 else None)
+        return {**drawn, NUMBER: number, KNOWN: 0}
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, object] | None = None, error: bool = False
     ) -> None:
-        """Tell the draws what a trial found."""
-        given = result or {}
-        values = [given.get(BEST), *([given[SECONDS]] if SECONDS in given else [])]
-        known = [value for value in values if isinstance(value, int | float)]
-        if error or len(known) < len(values):
-            known = [math.inf]
-        self._draws.end(self._numbers[trial_id], *known)
+        """Take in what a trial found; one that lacks an objective counts as failed."""
+        found = [] if error or result is None else [result.get(BEST), result.get(SECONDS)]
+        self._tell(trial_id, [value for value in found if isinstance(value, int | float)])
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Do nothing: the records of the trials are all that a search needs to go on."""
 
-    def _encoded(self, record: TrialRecord) -> Drawn:
-        return {p.name: p.encode(record.values[p.name]) for p in self._search.space}
+    def _encoded(self, values: Mapping[str, object]) -> Drawn:
+        return {p.name: p.encode(values[p.name]) for p in self._search.space}
+
+    def _draw(self, trial_id: str, number: int, given: Drawn | None) -> Drawn:
+        """Return the values of a trial, those given or new ones, of which the study then knows."""
+        plan, space = self._search.plan, self._search.space
+        if self._study is not None:
+            if given is not None:
+                self._study.enqueue_trial(dict(given))
+            sequence = np.random.SeedSequence([plan.seed, number])
+            self._study.sampler = optuna.samplers.TPESampler(
+                seed=int(sequence.generate_state(1)[0])
+            )
+            trial = self._study.ask({p.name: p.distribution() for p in space})
+            self._asked[trial_id] = trial
+            return dict(trial.params)
+        if given is not None:
+            return given
+        generator = np.random.default_rng([plan.seed, number])
+        drawn = {p.name: p.draw(generator) for p in space if p.kind != "grid"}
+        point = self._points[(number - 1) % len(self._points)]
+        return {p.name: (drawn | point)[p.name] for p in space}
+
+    def _tell(self, trial_id: str, values: Sequence[float]) -> None:
+        if self._study is not None:
+            wanted = len(self._search.plan.objectives)
+            fits = len(values) == wanted and all(map(math.isfinite, values))
+            failed = None if fits else optuna.trial.TrialState.FAIL
+            self._study.tell(self._asked.pop(trial_id), list(values) if fits else None, failed)
 
 
 def replay(scheduler: TrialScheduler, record: TrialRecord, trial_id: str) -> None:

@@ -96,8 +96,9 @@ def write(search: Search, table: Table, record: dict[str, object], folder: Path)
     """
     winner = best(table)
     write_object(folder / "search.json", record)
-    _write_csv(folder / "trials.csv", _trial_rows(search, table))
-    _write_csv(folder / "importance.csv", _importance_rows(search, table))
+    for name, rows in (("trials", _trial_rows), ("importance", _importance_rows)):
+        frame = rows(search, table)
+        frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", encoding="utf-8")
     heading = (
         f"# What search {search.name} found: trial {winner.number} of {len(table)}, "
         f"{winner.value:.3f} validation nats.\n"
@@ -152,10 +153,6 @@ def write_summary(record: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     found = {"valid_nats": record["best_valid_nats"], "default_nats": record["default_valid_nats"]}
     write_object(path, {key: value for key, value in found.items() if value is not None})
-
-
-def _write_csv(path: Path, rows: pd.DataFrame) -> None:
-    rows.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def _importance_rows(search: Search, table: Table) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 
 from arcore.conditions import Classes
+from pipeline.artifacts.artifact import Artifact
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import require_known
 from pipeline.core.yaml_settings import nested, overlaid, parse_overrides
@@ -189,6 +190,25 @@ class Search:
                 except UserError as error:
                     where = f"searches.{self.key}.space.{parameter.name}"
                     raise UserError(f"{where}: {json.dumps(value)}: {error}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchRun:
+    """A search under way, on the driver.
+
+    Attributes:
+        config_hash: of all that decides the search.
+        place: folder or URI of its trials, another one for each config hash.
+        run_id: of MLflow, the parent of the trials' runs; None where the store cannot be reached.
+    """
+
+    search: Search
+    manifest: Manifest
+    config_hash: str
+    place: str
+    mlflow_experiment: str
+    output: Artifact
+    run_id: str | None = None
 
 
 def load_search(name: str, overrides: Sequence[str] = ()) -> Search:

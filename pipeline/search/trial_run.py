@@ -47,7 +47,6 @@ from pipeline.training.training_records import (
     Session,
     TrainingJob,
     TrainingOutcome,
-    report_nothing,
 )
 
 NUMBER, KNOWN = "number", "known"  # keys of a trial's configuration next to its values
@@ -198,10 +197,10 @@ def trial_workers(job: TrainingJob, cluster: ClusterConfig, session: Session) ->
     host = ray.util.get_node_ip_address()
     store = TCPStore(host, 0, world, is_master=True, wait_for_workers=False)
     others = [_start(cluster, rank) for rank in range(1, world)]
-    quiet = dataclasses.replace(session, report=report_nothing)
+    sessions = [dataclasses.replace(session, rank=rank, report=None) for rank in range(1, world)]
     ends = [
-        other.train.remote(job, dataclasses.replace(quiet, rank=rank), host, store.port)
-        for rank, other in enumerate(others, 1)
+        other.train.remote(job, one, host, store.port)
+        for other, one in zip(others, sessions, strict=True)
     ]
     try:
         with _process_group(store, session):

@@ -132,13 +132,14 @@ class TrialRecords:
         """Return the records there are, by number."""
         return [self._found[number] for number in sorted(self._found)]
 
-    def begin(self, number: int, values: Mapping[str, object]) -> None:
-        """Keep a trial that starts, unless it goes on."""
+    def begin(self, number: int, values: Mapping[str, object]) -> TrialRecord:
+        """Keep a trial that starts, unless it goes on; return its record."""
         if number not in self._found:
             code = self.code_sha256
             self.keep(
                 TrialRecord(number=number, status="unfinished", values=values, code_sha256=code)
             )
+        return self[number]
 
     def keep(self, record: TrialRecord) -> None:
         """Keep a record; a storage that is away for a while costs a warning, not the search."""

@@ -12,22 +12,20 @@ import signal
 import uuid
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from pipeline.artifacts import artifact
-from pipeline.artifacts.artifact import Artifact
 from pipeline.artifacts.origin import device_name
 from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import connection, shared_storage
 from pipeline.core import paths, stage_code, storage
 from pipeline.core.errors import UserError, one_line
-from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import outcome
-from pipeline.search.spec import Search, load_search
+from pipeline.search.spec import SearchRun, load_search
 from pipeline.search.trials import TrialRecord, TrialRecords, best
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
@@ -47,25 +45,6 @@ QUIET = {
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "300",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
 }
-
-
-@dataclass(frozen=True)
-class SearchRun:
-    """A search under way, on the driver.
-
-    Attributes:
-        config_hash: of all that decides the search.
-        place: folder or URI of its trials, another one for each config hash.
-        run_id: of MLflow, the parent of the trials' runs; None where the store cannot be reached.
-    """
-
-    search: Search
-    manifest: Manifest
-    config_hash: str
-    place: str
-    mlflow_experiment: str
-    output: Artifact
-    run_id: str | None = None
 
 
 class Interrupted(UserError):
@@ -114,7 +93,6 @@ def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
             _fit(run, records, resources)
             table = records.all()
             _require_ended(run, table, begun.seconds)
-            _require_no_fault(run, table)
             out = _write(run, table, begun)
             RunLogger(run.run_id).finish("FINISHED")
     storage.discard(run.place)
@@ -145,7 +123,10 @@ def _environment() -> dict[str, str]:
 
 
 def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> None:
-    """Check that all trials ended, or that the time budget did, on the shards that are there."""
+    """Check that all trials ended, or the time budget did, on the shards that are there.
+
+    No trial may have failed because of storage, shards, hosts or code: a rerun tries those again.
+    """
     search = run.search
     shards = paths.shards(run.manifest.dataset)
     if read_manifest(shards).sha256 != run.manifest.sha256:
@@ -161,14 +142,10 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
             f"{search.name}: interrupted with {ended} of {search.total} trials ended, which are "
             "kept; rerun to go on"
         )
-
-
-def _require_no_fault(run: SearchRun, records: Sequence[TrialRecord]) -> None:
-    """Check that no trial failed because of storage, shards, hosts or code; a rerun tries those."""
-    faults = [record.problem for record in records if record.lost and SITE.search(record.problem)]
+    faults = [record.problem for record in table if record.lost and SITE.search(record.problem)]
     if faults:
         raise Interrupted(
-            f"{run.search.name}: {len(faults)} of {len(records)} trials met a fault that is not "
+            f"{search.name}: {len(faults)} of {len(table)} trials met a fault that is not "
             f"theirs; the others are kept, rerun to try those again: {faults[-1]}"
         )
 
@@ -214,17 +191,16 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
     from ray.exceptions import RayError
 
     from pipeline.search.algorithms import TrialSource, scheduler_of
-    from pipeline.search.callback import TrialLogger, TrialRuns, number_of
+    from pipeline.search.callback import TrialLogger, log_runs, number_of
     from pipeline.search.trial_run import TrialSetting, bundles, run_trial
 
     search, before = run.search, records.all()
     scheduler = scheduler_of(search.plan.scheduler, before)
     source = TrialSource(search, before, scheduler)
-    runs = TrialRuns(search, run.run_id, run.mlflow_experiment, run.config_hash)
     if before:
         log.info("%s: goes on with an interrupted search", search.name)
     if not source.left:
-        runs.log(before)
+        log_runs(run, before)
         return
     dataset = search.base.dataset["name"]
     shards = shared_storage.publish_shards(search.base.cluster, paths.shards(dataset), dataset)
@@ -251,7 +227,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
                 reuse_actors=is_alone,  # else the other workers end with it
                 trial_dirname_creator=lambda trial: f"trial-{number_of(trial):06d}",
                 max_failures=resources.max_failures,
-                callbacks=[TrialLogger(records, runs)],
+                callbacks=[TrialLogger(run, records)],
                 raise_on_failed_trial=False,
                 verbose=0,
             )
@@ -260,7 +236,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
                 f"{search.name}: the cluster was lost (what ended is kept, rerun to go on): "
                 f"{one_line(error)}"
             ) from error
-    runs.log(records.all())
+    log_runs(run, records.all())
 
 
 def _interrupt() -> None:

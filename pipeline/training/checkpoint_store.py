@@ -10,7 +10,6 @@ import contextlib
 import logging
 import math
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs
 
-from pipeline.core import atomic, storage
+from pipeline.artifacts.writer import replacing
+from pipeline.core import storage
 from pipeline.core.errors import SiteError, one_line
 from pipeline.training.checkpoints import STATE
 
@@ -76,7 +76,7 @@ class CheckpointStore:
                 except SiteError as error:  # a restart may help
                     raise OSError(str(error)) from error
         else:
-            with _durable(local / name) as folder:
+            with replacing(local / name) as folder:
                 yield folder
         for old in names[KEPT - 1 :]:
             try:
@@ -107,21 +107,3 @@ class CheckpointStore:
 
 def _number(name: str) -> int:
     return int(name.rpartition("_")[2])
-
-
-@contextlib.contextmanager
-def _durable(target: Path) -> Iterator[Path]:
-    """Yield a folder next to its place, flush it to the disk and rename it; keep no part."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in target.parent.glob(".checkpoint_*.partial"):  # of a killed process: we are one
-        shutil.rmtree(abandoned, ignore_errors=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        partial.mkdir()
-        yield partial
-        for path in [*partial.iterdir(), partial]:
-            atomic.flush(path)
-        partial.rename(target)
-        atomic.flush(target.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -6,10 +6,11 @@ progress, and the SHA-256 of each other file. `checkpoint_store` keeps such fold
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from arcore import saving
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, value_of
+from pipeline.experiments.schema import build
 from pipeline.training.learner import Learner
 from pipeline.training.training_records import Progress, TrainingJob
 
@@ -62,7 +64,8 @@ def write(
 
 def read_progress(folder: Path) -> Progress:
     """Read how far the training of a checkpoint had come; a `UserError` if it is damaged."""
-    return _progress(folder, _state(folder))
+    with _naming_damage(folder, UserError):
+        return _progress(read_object(folder / STATE))
 
 
 def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, Weights]:
@@ -72,10 +75,12 @@ def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, We
         UserError: for a checkpoint of another experiment or architecture, or a damaged one.
         OfOtherCode: for one that other code wrote, where both are known.
     """
-    state = _state(folder)
+    with _naming_damage(folder, UserError):
+        state = read_object(folder / STATE)
     _require_same_training(folder, state, job)
-    progress = _progress(folder, state)
-    try:
+    with _naming_damage(folder, UserError):
+        progress = _progress(state)
+    with _naming_damage(folder, *DAMAGE):
         _require_whole(folder, state)
         load_weights(folder / "last.safetensors", learner.model)
         if learner.averaged is not None:
@@ -85,8 +90,6 @@ def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, We
         best = {name: weight.clone() for name, weight in kept.items()}
         saving.check_weights(best, learner.model, str(folder / "best.safetensors"))
         _restore_moments(learner.optimizer, load_file(folder / "optimizer.safetensors"))
-    except DAMAGE as error:
-        raise _damaged(folder, error) from error
     return progress, best
 
 
@@ -103,18 +106,17 @@ def load_weights(path: Path, module: nn.Module) -> None:
         raise UserError(str(error)) from None
 
 
-def _state(folder: Path) -> Mapping[str, object]:
-    try:
-        return read_object(folder / STATE)
-    except UserError as error:
-        raise _damaged(folder, error) from error
+def _progress(state: Mapping[str, object]) -> Progress:
+    return build(Progress, value_of(state, "progress", dict, STATE), "progress")
 
 
-def _progress(folder: Path, state: Mapping[str, object]) -> Progress:
+@contextlib.contextmanager
+def _naming_damage(folder: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Name the checkpoint in errors of some kinds."""
     try:
-        return Progress.from_dict(value_of(state, "progress", dict, STATE))
-    except UserError as error:
-        raise _damaged(folder, error) from error
+        yield
+    except kinds as error:
+        raise UserError(f"{folder}: damaged checkpoint: {' '.join(str(error).split())}") from error
 
 
 def _require_same_training(folder: Path, state: Mapping[str, object], job: TrainingJob) -> None:
@@ -136,10 +138,6 @@ def _require_whole(folder: Path, state: Mapping[str, object]) -> None:
     for name, expected in files.items():
         if sha256_of(folder / Path(name).name) != expected:
             raise ValueError(f"{name}: content differs from what was written")
-
-
-def _damaged(folder: Path, error: Exception) -> UserError:
-    return UserError(f"{folder}: damaged checkpoint: {' '.join(str(error).split())}")
 
 
 def _moments_of(optimizer: torch.optim.Optimizer) -> Weights:

@@ -15,8 +15,8 @@ from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
 from pipeline.core.errors import UserError
-from pipeline.core.records import Record, left_out, read_object
-from pipeline.experiments.schema import TrainerConfig, build
+from pipeline.core.records import Record, left_out
+from pipeline.experiments.schema import TrainerConfig
 
 BEST = "best_valid_nats"  # the names by which Ray Tune compares reports
 TIME = "epoch"
@@ -115,15 +115,6 @@ COLUMNS = tuple(  # of history.csv
 )
 
 
-def never() -> bool:
-    """Request no stop, as of what ends a training by itself."""
-    return False
-
-
-def report_nothing(record: EpochRecord, finished: bool) -> None:
-    """Do nothing: the checkpoint has all of it."""
-
-
 @dataclass(frozen=True)
 class Session:
     """A worker of a training, and what it runs in.
@@ -131,15 +122,15 @@ class Session:
     Attributes:
         rank: of the worker, of `world` workers: 0 and 1 if alone.
         device: on which it trains.
-        stop_requested: tells whether the training should save itself and leave.
-        report: takes each finished epoch, and whether it was the last.
+        stop_requested: tells whether the training should save itself and leave; None for never.
+        report: takes each finished epoch, and whether it was the last; None for nothing.
     """
 
     rank: int
     world: int
     device: torch.device
-    stop_requested: Callable[[], bool] = never
-    report: Callable[[EpochRecord, bool], None] = report_nothing
+    stop_requested: Callable[[], bool] | None = None
+    report: Callable[[EpochRecord, bool], None] | None = None
 
 
 @dataclass
@@ -199,15 +190,6 @@ class Progress:
         """Return plain data."""
         return dataclasses.asdict(self) | {"history": [row.to_dict() for row in self.history]}
 
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, object]) -> Progress:
-        """Build from what `to_dict` returned.
-
-        Raises:
-            UserError: for a name or type that `to_dict` does not write.
-        """
-        return build(cls, plain, "progress")
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord(Record):
@@ -252,15 +234,6 @@ class TrainingRecord(Record):
         """
         found = read_origin(folder, MODEL)
         return None if found is None else cls.from_dict(found, str(folder / MODEL.origin))
-
-    @classmethod
-    def read(cls, path: Path) -> TrainingRecord:
-        """Read training.json.
-
-        Raises:
-            UserError: naming the file, if there is none, or it is damaged.
-        """
-        return cls.from_dict(read_object(path), str(path))
 
 
 def read_history(path: Path) -> list[Mapping[str, str]]:

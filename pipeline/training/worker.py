@@ -234,7 +234,7 @@ class Worker:
     def run(self) -> TrainingOutcome:
         """Train to the last epoch, an early stop, or a request to leave."""
         with contextlib.closing(self.display.bar), self.logger.flushed():
-            while self.progress.epoch < self.config.max_epochs and not self.progress.stopped:
+            while not self.progress.is_finished(self.config.max_epochs):
                 ended = self._epoch()
                 if ended is not None:
                     return ended
@@ -325,7 +325,7 @@ class Worker:
         """Return what this worker would do between two steps: 0, SAVE or STOP; rank 0 alone."""
         if self.workers.rank != 0:
             return 0
-        if self.session.stop_requested():
+        if self.session.stop_requested is not None and self.session.stop_requested():
             return STOP
         return SAVE if time.monotonic() - self._saved > self.job.checkpoint_seconds else 0
 
@@ -370,7 +370,8 @@ class Worker:
         due = self._asked_at_end or self.progress.epoch % self.config.checkpoint_every == 0
         if finished or due:
             self._save()
-        self.session.report(record, finished)
+        if self.session.report is not None:
+            self.session.report(record, finished)
 
     def _save(self) -> None:
         """Keep a checkpoint, which rank 0 writes."""

@@ -65,7 +65,7 @@ class GalleryPart(Record):
     @property
     def frame(self) -> pd.DataFrame:
         """The numbers, as a report's table has those of a use."""
-        return numbers.used(numbers.of_use(self.part, [self]), self.part)
+        return numbers.of_use(self.part, self.experiment, self.numbers)
 
     @classmethod
     def read(cls, results: Path, experiment: str, part: str) -> GalleryPart:

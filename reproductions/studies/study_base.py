@@ -17,7 +17,7 @@ from arcore.events import Levels, is_levels
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.core.records import require_known
+from pipeline.core.records import read_object, require_known
 from pipeline.data.manifest import Manifest, require_same
 from pipeline.data.shard_reader import Split, read_split
 from pipeline.evaluation.scoring import mean_and_error
@@ -124,7 +124,8 @@ class StudyContext:
         """Train a network; where a training was interrupted, resume it unless it is to be fresh."""
         driver.train(config, fresh=fresh)
         require_same(paths.shards(self.manifest.dataset), self.manifest)
-        record = TrainingRecord.read(paths.model(config.name) / "training.json")
+        path = paths.model(config.name) / "training.json"
+        record = TrainingRecord.from_dict(read_object(path), str(path))
         return Trained(config.name, record)
 
 

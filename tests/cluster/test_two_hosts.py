@@ -275,7 +275,7 @@ def checkout(project: ClusterProject, tmp_path: Path) -> Path:
     params["experiments"]["wide"] |= {
         "overrides": [],
         "base": "pipeline/conf/base.yaml",
-        "evaluation": {"num_members": 1},
+        "evaluation": {},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     clusters = folder / "pipeline/conf/cluster"

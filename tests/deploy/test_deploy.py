@@ -182,12 +182,8 @@ def test_the_image_installs_the_versions_of_the_tests_by_their_hashes() -> None:
     both = {name for name in tested.keys() & locked.keys() if not name.startswith("boto")}
     assert {name: locked[name] for name in both} == {name: tested[name] for name in both}
     assert len(both) > 150, "run `make image-lock`"
-    text = (DEPLOY / "Dockerfile").read_text()
-    assert [line for line in text.splitlines() if "pip install" in line] == [
-        "RUN pip install --require-hashes --requirement /tmp/requirements.lock \\",
-        ' && pip install --index-url "$TORCH_INDEX" "torch==$TORCH_VERSION"',
-        "RUN pip install --no-deps --no-build-isolation --editable . && pip check",
-    ]
+    installs = re.findall('pip install (.*?)[\\n"]', (DEPLOY / "Dockerfile").read_text())
+    assert ["--require-hashes" in one for one in installs] == [True, False, False], "torch, ours"
 
 
 def test_compose_binds_loopback_and_bounds_what_it_starts() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.cluster import connection
 from pipeline.data import preprocessing
@@ -33,6 +36,17 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return preprocessing.write(
         dataset, {"train": split(96), "valid": split(24), "test": split(24)}, folder
     )
+
+
+@pytest.fixture
+def write_project(workdir: Path, few_digits: Path) -> Callable[..., None]:
+    """A function that writes params.yaml of some experiments next to the few digits."""
+
+    def write(**experiments: dict[str, Any]) -> None:
+        shutil.copytree(few_digits, "data/shards/digits_binary")
+        Path("params.yaml").write_text(yaml.safe_dump({"experiments": experiments}))
+
+    return write
 
 
 @pytest.fixture

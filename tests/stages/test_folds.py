@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import statistics
 import sys
 
 import pytest
-import yaml
 
 import arcore
 from arcore.events import Real
@@ -30,11 +27,9 @@ ENTRY = {
 @pytest.mark.skipif(not (MIRROR / "uci_real").is_dir(), reason=f"no data mirror at {MIRROR}")
 def test_ten_folds_and_a_row_in_the_report(make_project) -> None:
     project = make_project({"wine": ENTRY})
-    path = project.folder / "params.yaml"
-    params = yaml.safe_load(path.read_text())
     published = {"model": "RNADE", "variant": "MoG"}
-    params["folds"] = {"wine": {"dataset": "red_wine", "model": "rnade", "published": published}}
-    path.write_text(yaml.safe_dump(params))
+    folds = {"wine": {"dataset": "red_wine", "model": "rnade", "published": published}}
+    project.edit_params(lambda params: params.update(folds=folds))
     fetched = project.stage("fetch", "red_wine", ARCORE_MIRROR=str(MIRROR))
     assert fetched.returncode == 0, fetched.stderr
 
@@ -48,10 +43,8 @@ def test_ten_folds_and_a_row_in_the_report(make_project) -> None:
     assert not re.search(r"wrote .*/folds/wine/[01]/models", done.stderr), "finished folds are kept"
     assert not homes.exists()
 
-    out = project.folder / "evaluation/red_wine/wine-folds"
-    metrics = json.loads((out / "metrics.json").read_text())
-    with open(out / "folds.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    metrics = project.json("evaluation/red_wine/wine-folds/metrics.json")
+    rows = project.rows("evaluation/red_wine/wine-folds/folds.csv")
     nats = [float(row["nats"]) for row in rows]
     assert len(nats) == 10 == metrics["num_folds"] and metrics["num_rows"] == 1599
     assert len(set(nats)) == 10

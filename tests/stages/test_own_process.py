@@ -16,10 +16,11 @@ FILES = (
     "tests/pipeline/cluster/test_distributed_decoding.py",
     "tests/pipeline/cluster/test_worker_pool.py",
     "tests/pipeline/evaluation/test_spreading.py",
+    "tests/pipeline/training/test_two_workers.py",
 )
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_what_starts_ray_itself() -> None:
     command = [sys.executable, "-m", "pytest", "-n", "0", "-m", "own_process", *FILES]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

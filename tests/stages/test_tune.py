@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-
 import pytest
 
 TOY = {
@@ -23,8 +21,7 @@ def search(make_project, entry, *overrides: str):
     project.edit_params(lambda params: params.update(searches={"toy": entry}))
     done = project.stage("tune", "toy", *overrides)
     assert done.returncode == 0, done.stderr
-    with open(project.folder / "searches/toy/trials.csv", newline="") as file:
-        return project, list(csv.DictReader(file)), done.stderr
+    return project, project.rows("searches/toy/trials.csv"), done.stderr
 
 
 @pytest.mark.slow

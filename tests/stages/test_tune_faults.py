@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import pickle
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from pipeline.tracking import mlflow_store
+from tests.support.projects import kill_stage, workers_of
 
 ENTRY = {
     "dataset": "digits_binary",
@@ -56,8 +56,7 @@ def make_search(make_project):
 
 def trials(project) -> dict[int, dict[str, str]]:
     """The rows of trials.csv by number."""
-    with open(project.folder / "searches/rates/trials.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = project.rows("searches/rates/trials.csv")
     assert len({row["trial"] for row in rows}) == len(rows)
     return {int(row["trial"]): row for row in rows}
 
@@ -150,11 +149,7 @@ def test_a_killed_search_keeps_the_trials_that_ended(make_search) -> None:
     project = make_search(HALVED)
     with project.running(r"trial \d/4 ends", "tune", "rates", TWO_AT_A_TIME) as process:
         project.wait_until(lambda: saved(project), "the end of a trial is saved")
-        children = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    _, strays = psutil.wait_procs(children, timeout=60)
-    assert not strays, "Ray's processes outlive the stage"
+        kill_stage(process)
     assert 1 <= len(ended(project.log())) < 4
     assert not (project.folder / "searches").exists()
     forget_that_runs_finished(project)
@@ -217,11 +212,7 @@ def disturbed(make_search):
 
     with project.running("trial 2/4 starts", "tune", "rates", TWO_AT_A_TIME) as process:
         project.wait_until(two_were_seen, "two trials have had checkpoints")
-        actors = [
-            child
-            for child in psutil.Process(process.pid).children(recursive=True)
-            if "ImplicitFunc" in child.name() + " ".join(child.cmdline())
-        ]
+        actors = workers_of(process, "ImplicitFunc")
         min(actors, key=psutil.Process.create_time).kill()  # a later one may have no checkpoint yet
         assert process.wait(timeout=400) == 0, project.log()
     return project

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from pipeline.repro import warm
@@ -176,6 +177,11 @@ class Project:
     def json(self, path: str) -> Any:
         return json.loads((self.folder / path).read_text())
 
+    def rows(self, path: str) -> list[dict[str, str]]:
+        """Read a table of CSV."""
+        with open(self.folder / path, newline="") as file:
+            return list(csv.DictReader(file))
+
     def edit_params(self, change: Callable[[dict[str, Any]], None]) -> None:
         path = self.folder / "params.yaml"
         params = yaml.safe_load(path.read_text())
@@ -189,11 +195,27 @@ class Project:
         return [] if found is None else list(store.search_runs([found.experiment_id]))
 
 
+def workers_of(process: subprocess.Popen[bytes], name: str) -> list[psutil.Process]:
+    """The processes below a stage that Ray calls by a name."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [one for one in below if name in one.name() + " ".join(one.cmdline())]
+
+
+def kill_stage(process: subprocess.Popen[bytes]) -> None:
+    """Kill a stage that was started by itself; all that it started must end too."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    _, strays = psutil.wait_procs(children, timeout=60)
+    assert not strays, "no process outlives the stage"
+
+
 def result(project: Project) -> tuple[bytes, bytes, list[dict[str, str]]]:
     """Best and last weights, and the curves without the time that they took."""
     model = project.folder / "models" / "wide"
-    with open(model / "history.csv", newline="") as file:
-        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+    rows = project.rows("models/wide/history.csv")
+    for row in rows:
+        del row["seconds"]
     return (
         (model / "model.safetensors").read_bytes(),
         (model / "last.safetensors").read_bytes(),

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 
@@ -175,15 +175,17 @@ def _load(path: Path, name: str | None, where: str) -> np.ndarray:
     """Open a .npy file, or one array of an .npz archive; nothing is unpickled."""
     try:
         with np.errstate(over="raise"):  # of the number of values, else a warning
-            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        array: np.ndarray = loaded if name is None else loaded[name]
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if name is not None:
+                with array as archive:
+                    array = archive[name]
     except _DAMAGE as error:
         raise UserError(
             f"{where}: expected an array of numbers, whole: {one_line(error)}"
         ) from None
     fits = array.dtype.kind in "iufb" and array.size > 0 and array.ndim > 0
     require(fits, where, "rows of integers or reals", (array.shape, str(array.dtype)))
-    return array
+    return cast(np.ndarray, array)
 
 
 def arranged(x: np.ndarray, layout: str) -> np.ndarray:
@@ -247,12 +249,11 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
     """
     guessed: dict[str, object] = {}
     if Path(path).suffix == ".npz":
-        names = _list_npz(paths.root() / path)
+        names, x = _list_npz(paths.root() / path), given.get("x", "x")
         guessed |= usual_names(paths.root() / path)
-        x = given.get("x", "x")
+        wanted = f"expected an array {x!r}, got {listed(names) or 'none'}"
         if x not in names:
-            got = listed(names) or "none"
-            raise UserError(f"{path}: expected an array {x!r}, got {got}; name it by x=")
+            raise UserError(f"{path}: {wanted}; name it by x=")
     merged = {"x": "x", "labels": "", "conditions": "", **guessed, **given}
     named = (str(merged[role]) for role in ("x", "labels", "conditions"))
     arrays = open_arrays(name, path, *named)

@@ -23,7 +23,6 @@ class Media:
     content: bytes  # of a PNG or WAV file
     alt: str
     caption: str = ""
-    note: str = ""  # above it
     labels: Sequence[str] = ()  # above each image of the first row of a strip
     across: int = 0  # width on the page in pixels of a strip of small images
     is_sound: bool = False

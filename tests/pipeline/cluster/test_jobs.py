@@ -362,7 +362,7 @@ def test_refusals_in_one_line(checkout: Path) -> None:
 
     client = Client()
     client.error = RuntimeError("status code 500: Traceback...\nJob with id x already exists.")
-    with pytest.raises(UserError, match="Job with id x already exists"):
+    with pytest.raises(UserError, match="^--id: expected one that .* has not seen, got 'x'$"):
         jobs.submit(client, checkout, TRAIN, submission_id="x")
     client.error = RuntimeError("status code 500:\nno space")
     with pytest.raises(UserError, match="^http://127.0.0.1:1: status code 500: no space$"):

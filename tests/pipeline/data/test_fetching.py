@@ -65,6 +65,12 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         yield address, folder
 
 
+def put(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
 def assert_fetched(workdir: Path) -> None:
     folder = workdir / "data/raw/toy"
     assert (folder / "toy.data").read_bytes() == CONTENT
@@ -72,23 +78,15 @@ def assert_fetched(workdir: Path) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("kind", ["folder", "file", "http"])
+@pytest.mark.parametrize("kind", ["folder", "file", "http", "public"])
 def test_mirror(workdir: Path, server, monkeypatch, kind: str, compressed: bool) -> None:
     address, folder = server
     name, body = ("toy.data.gz", gzip.compress(CONTENT, 1)) if compressed else ("toy.data", CONTENT)
     (folder / "toys" / name).write_bytes(body)
-    mirrors = {"folder": str(folder), "file": folder.as_uri(), "http": address + "/"}
-    monkeypatch.setenv("ARCORE_MIRROR", mirrors[kind])
-    fetching.fetch(make_dataset(DEAD))
-    assert_fetched(workdir)
-
-
-def test_public_address_after_a_mirror_without_the_file(workdir: Path, server, monkeypatch) -> None:
-    address, folder = server
-    (folder / "public.gz").write_bytes(gzip.compress(CONTENT, 1))
-    (workdir / "mirror").mkdir()
-    monkeypatch.setenv("ARCORE_MIRROR", str(workdir / "mirror"))
-    fetching.fetch(make_dataset(f"{address}/public.gz"))
+    (workdir / "empty").mkdir()
+    mirrors = {"folder": folder, "file": folder.as_uri(), "http": address + "/", "public": "empty"}
+    monkeypatch.setenv("ARCORE_MIRROR", str(mirrors[kind]))
+    fetching.fetch(make_dataset(f"{address}/toys/{name}" if kind == "public" else DEAD))
     assert_fetched(workdir)
 
 
@@ -109,21 +107,17 @@ def test_what_a_download_does_not_give_whole_is_discarded(
 
 
 def test_verified_file_is_kept_without_asking_anyone(workdir: Path) -> None:
-    target = workdir / "data/raw/toy/toy.data"
-    target.parent.mkdir(parents=True)
-    target.write_bytes(CONTENT)
+    target = put(workdir / "data/raw/toy/toy.data", CONTENT)
     before = target.stat()
     fetching.fetch(make_dataset(DEAD))
     assert_fetched(workdir)
-    assert target.stat().st_mtime_ns == before.st_mtime_ns
-    assert target.stat().st_ino == before.st_ino
+    after = target.stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
 @pytest.mark.parametrize("folder", ["data/raw/toy", "debian"])
 def test_a_gz_file_of_the_user_or_the_system_is_unpacked(workdir: Path, folder: str) -> None:
-    placed = workdir / folder / "toy.data.gz"
-    placed.parent.mkdir(parents=True)
-    placed.write_bytes(gzip.compress(CONTENT, 1))
+    put(workdir / folder / "toy.data.gz", gzip.compress(CONTENT, 1))
     fetching.fetch(make_dataset(DEAD, system_folders=(str(workdir / "debian"),)))
     assert_fetched(workdir)
 
@@ -139,9 +133,7 @@ def test_a_gz_file_of_the_user_or_the_system_is_unpacked(workdir: Path, folder: 
 def test_a_wrong_file_placed_by_hand_is_not_used(
     workdir: Path, server, name: str, body: bytes
 ) -> None:
-    placed = workdir / "data/raw/toy" / name
-    placed.parent.mkdir(parents=True)
-    placed.write_bytes(body)
+    placed = put(workdir / "data/raw/toy" / name, body)
     with pytest.raises(UserError, match=f"{name} .(wrong checksum for toy.data|truncated or dama)"):
         fetching.fetch(make_dataset(DEAD))
     address, folder = server
@@ -193,13 +185,11 @@ def test_bad_mirror(workdir: Path, monkeypatch, mirror: str, message: str) -> No
 
 
 def test_raw_files_of_other_datasets_are_reused(workdir: Path, monkeypatch) -> None:
-    sibling = workdir / "data/raw/dna"
-    sibling.mkdir(parents=True)
     dataset = make_dataset(DEAD)
-    (sibling / "toy.data").write_bytes(b"wrong ones are passed over")
+    put(workdir / "data/raw/dna/toy.data", b"wrong ones are passed over")
     with pytest.raises(UserError, match="cannot fetch"):
         fetching.fetch(dataset)
-    (sibling / "toy.data").write_bytes(CONTENT)
+    put(workdir / "data/raw/dna/toy.data", CONTENT)
     fetching.fetch(dataset)
     assert_fetched(workdir)
 
@@ -215,11 +205,10 @@ def test_source_json_is_deterministic(workdir: Path) -> None:
 def test_verify_raw_says_truncated_or_altered(workdir: Path) -> None:
     dataset = make_dataset(DEAD)
     target = workdir / "data/raw/toy/toy.data"
-    target.parent.mkdir(parents=True)
     with pytest.raises(UserError, match="toy.data: file not found; run python -m stages.fetch toy"):
         fetching.verify_raw(dataset)
     for wrong in (CONTENT[:-1], CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])):
-        target.write_bytes(wrong)
+        put(target, wrong)
         with pytest.raises(UserError, match="toy.data: wrong checksum"):
             fetching.verify_raw(dataset)
     target.write_bytes(CONTENT)
@@ -229,8 +218,7 @@ def test_verify_raw_says_truncated_or_altered(workdir: Path) -> None:
 def test_the_copy_of_a_file_of_ones_own_follows_it(
     workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (workdir / "mirror/mine").mkdir(parents=True)
-    (workdir / "mirror/mine/y.csv").write_text("of another\n")
+    put(workdir / "mirror/mine/y.csv", b"of another\n")
     monkeypatch.setenv("ARCORE_MIRROR", str(workdir / "mirror"))
     text = "a,b\n" + "".join(f"{i},{i * i}.5\n" for i in range(40))
     config = {"name": "mine", "kind": "csv", "path": "y.csv"}
@@ -255,12 +243,10 @@ def test_home_elsewhere(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_gzip_bomb_is_not_unpacked_beyond_the_size_on_record(workdir, monkeypatch) -> None:
     """What is unpacked is written nowhere once it is larger than the file can be."""
-    mirror = workdir / "mirror"
-    (mirror / "toys").mkdir(parents=True)
     bomb = gzip.compress(bytes(30_000_000), compresslevel=9)
     assert len(bomb) < 40_000
-    (mirror / "toys/toy.data.gz").write_bytes(bomb)
-    monkeypatch.setenv("ARCORE_MIRROR", str(mirror))
+    put(workdir / "mirror/toys/toy.data.gz", bomb)
+    monkeypatch.setenv("ARCORE_MIRROR", str(workdir / "mirror"))
     largest = 0
 
     def written(*arguments: object) -> int:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import io
 import json
 import math
 import shutil
 import tarfile
-import wave
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +44,7 @@ from pipeline.training import resolved
 from tests.places import MIRROR
 from tests.support import reports, titles
 from tests.support.measured_files import TRAINING
+from tests.support.own_files import write_sound
 
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 1}
 CONDITIONS = [
@@ -69,19 +68,6 @@ def build(**condition: object) -> WaveNet:
     model = arcore.create_model("wavenet", Levels(16, (None,)), **SMALL, **condition).double()
     assert isinstance(model, WaveNet)
     return model
-
-
-def write_wave(path: Path, count: int = 100, channels: int = 1, rate: int = 8000) -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        samples = np.random.default_rng(count).integers(-(2**15), 2**15, count * channels)
-        file.writeframes(samples.astype("<i2").tobytes())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
-    return buffer.getvalue()
 
 
 # -- WAV files
@@ -113,7 +99,7 @@ def test_spoken_digits_from_an_archive(tmp_path: Path, monkeypatch: pytest.Monke
             for speaker in ("ann", "bob"):
                 for take in range(4):
                     name = f"{digit}_{speaker}_{take}.wav"
-                    write_wave(tmp_path / name, 100 + digit + 20 * take)
+                    write_sound(tmp_path / name, 100 + digit + 20 * take)
                     tar.add(tmp_path / name, f"fsdd/recordings/{name}")
     splits = dataset.decode(tmp_path)
     assert {split: len(data.x) for split, data in splits.items()} == {

@@ -96,7 +96,9 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, few_digits: Path):
         yield folder
 
 
-def test_it_is_mixed_by_command_lines(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_mixed_by_command_lines(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     before = Path("models/both/model.safetensors").read_bytes()
     for member in MIXTURE["mixture"]:
         joined = Path("mixtures/both") / member
@@ -105,9 +107,13 @@ def test_it_is_mixed_by_command_lines(mixed: Path, monkeypatch: pytest.MonkeyPat
         join.main()
         assert joined.is_dir()
     shutil.rmtree("models/both")
+    Path("mixtures/both/sums/training.json").unlink()  # as DVC restores the folder
     monkeypatch.setattr("sys.argv", ["mix", "both"])
     mix.main()
     assert Path("models/both/model.safetensors").read_bytes() == before
+    assert "sums: its training's seconds are not recorded, nor counted" in caplog.text
+    mixing.join(compose.load_mixture("both"), "sums")
+    mixing.mix(compose.load_mixture("both"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from arcore.events import Binary, Levels, Real
+from pipeline.core.errors import UserError
 from pipeline.evaluation import result_files
 from pipeline.evaluation.reading import read_evaluated
 from pipeline.evaluation.result_records import CodecResult, Score
@@ -49,6 +50,10 @@ def test_open_events_count_their_mean_size() -> None:
     event = Levels(4, (None,))
     score = Score.from_nats(10 * 0.6931471805599453, 0.0, event, size=5.0)
     assert score.bits_per_dim == pytest.approx(2.0)
+    score.check(event, 5.0, "f")
+    for size, message in ((None, "f: mean_size"), (0.0, "f: mean_size"), (4.0, "f: bits_per_dim")):
+        with pytest.raises(UserError, match=message):
+            score.check(event, size, "f")
 
 
 def test_codecs_of_images_say_no_kind() -> None:

@@ -4,69 +4,47 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 from pipeline.core.errors import SiteError
 from pipeline.search import callback, spec
-from pipeline.search.callback import TrialLogger, TrialRuns
-from pipeline.search.trials import TrialRecord, TrialRecords, checkpoints_of
+from pipeline.search.callback import TrialLogger
+from pipeline.search.trials import TrialRecords, checkpoints_of
 from pipeline.tracking import mlflow_store
-from pipeline.training.training_records import EpochRecord
-
-VALUES = {"model.ordering": "raster"}
-ENTRY: dict[str, Any] = {
-    "dataset": "digits_binary",
-    "model": "made",
-    "space": {"model.ordering": {"choice": ["raster", "snake"]}},
-    "num_trials": 3,
-    "time_budget_minutes": 1,
-}
-EPOCH = EpochRecord(
-    epoch=1, step=1, seconds=1.0, learning_rate=0.1, train_nats=9.0, valid_nats=9.0,
-    best_valid_nats=9.0,
-)  # fmt: skip
+from tests.support.searches import ENTRY, EPOCH, record  # noqa: F401
 
 
-@dataclass
-class FakeTrial:
+def trial_of(number: int, **shown: object) -> Any:
     """A trial as Ray Tune shows it."""
-
-    number: int
-    status: str = "RUNNING"
-    last_result: Mapping[str, object] = field(default_factory=dict)
-    error_file: str | None = None
-
-    @property
-    def config(self) -> Mapping[str, str | float]:
-        return {"model.ordering": json.dumps("raster"), "number": self.number, "known": 0}
+    config = {"model.ordering": json.dumps("raster"), "number": number, "known": 0}
+    shown = {"status": "RUNNING", "last_result": {}, "error_file": None} | shown
+    return SimpleNamespace(config=config, **shown)
 
 
 @pytest.fixture
-def records(workdir: Path) -> TrialRecords:
-    params = {"experiments": {}, "searches": {"toy": ENTRY}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-    return TrialRecords(spec.load_search("toy"), str(workdir / "kept"))
-
-
-def record(number: int, status: str, **changes: Any) -> TrialRecord:
-    return TrialRecord(number=number, status=status, values=VALUES, **changes)
+def records(load, workdir: Path) -> TrialRecords:
+    return TrialRecords(load(num_trials=3, time_budget_minutes=1), str(workdir / "kept"))
 
 
 def logger_of(records: TrialRecords) -> TrialLogger:
-    return TrialLogger(records, TrialRuns(records.search, None, "arcore-toy", "hash"))
+    return TrialLogger(run_of(records, None), records)
+
+
+def run_of(records: TrialRecords, run_id: str | None) -> spec.SearchRun:
+    given: list[Any] = [None, "hash", records.place, "arcore-toy", None, run_id]
+    return spec.SearchRun(records.search, *given)
 
 
 def test_a_trial_whose_process_never_ran_fails_alone(records: TrialRecords, workdir: Path) -> None:
     """Ray Tune says that a trial starts only once its process is there."""
     (workdir / "error.txt").write_text("Traceback\n  ...\nActorDiedError: it died\n")
     logger = logger_of(records)
-    logger.on_trial_error(0, [], FakeTrial(2, "ERROR", error_file=str(workdir / "error.txt")))
+    logger.on_trial_error(trial_of(2, error_file=str(workdir / "error.txt")))
     assert records.all()[0].to_dict() | {"code_sha256": None} == record(
         2, "failed", problem="ActorDiedError: it died", lost=True
     ).to_dict() | {"code_sha256": None}
@@ -77,8 +55,8 @@ def test_a_time_budget_ends_what_an_earlier_start_left(
     records: TrialRecords, seconds: float, status: str
 ) -> None:
     """Else each rerun would ask for one more."""
-    records.keep(record(1, "finished", history=(EPOCH,)))
-    records.keep(record(2, "unfinished", history=(EPOCH,)))
+    records.keep(record(1, "finished", EPOCH))
+    records.keep(record(2, "unfinished", EPOCH))
     logger = logger_of(records)
     logger.began = time.monotonic() - seconds
     logger.on_experiment_end([])
@@ -92,8 +70,8 @@ def test_trials_that_are_interrupted_late_are_no_ended_ones(records: TrialRecord
     records.keep(record(1, "unfinished"))
     logger = logger_of(records)
     logger.began = time.monotonic() - 61.0
-    trial = FakeTrial(1)
-    logger.on_step_end(0, [trial])
+    trial = trial_of(1)
+    logger.on_step_end([trial])
     trial.status = "TERMINATED"  # as Ray Tune calls what it interrupts
     logger.on_experiment_end([trial])
     assert records[1].status == "unfinished"
@@ -102,33 +80,33 @@ def test_trials_that_are_interrupted_late_are_no_ended_ones(records: TrialRecord
 def test_the_best_of_failed_trials_is_none(records: TrialRecords) -> None:
     records.keep(record(1, "failed", problem="it is NaN"))
     assert logger_of(records).best() == "none is valid yet"
-    records.keep(record(2, "finished", history=(EPOCH,)))
+    records.keep(record(2, "finished", EPOCH))
     assert logger_of(records).best() == "best 9.000 (trial 2)"
 
 
 def test_an_epoch_that_is_reported_again_counts_once(records: TrialRecords) -> None:
     """A trial that goes on reports again what the search may not know."""
-    logger, trial = logger_of(records), FakeTrial(1)
-    logger.on_trial_start(0, [trial], trial)
+    logger, trial = logger_of(records), trial_of(1)
+    logger.on_trial_start(trial)
     for _ in range(2):
-        logger.on_trial_result(0, [trial], trial, EPOCH.to_dict() | {"training_iteration": 1})
+        logger.on_trial_result(trial, EPOCH.to_dict() | {"training_iteration": 1})
     assert records[1].history == (EPOCH,)
-    logger.on_trial_result(0, [trial], trial, EPOCH.to_dict() | {"sampling_seconds": 0.5})
+    logger.on_trial_result(trial, EPOCH.to_dict() | {"sampling_seconds": 0.5})
     assert records[1].sampling_seconds == 0.5 and records[1].history == (EPOCH,)
 
 
 def test_checkpoints_of_a_trial_that_ended_are_removed(
     records: TrialRecords, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logger, trial = logger_of(records), FakeTrial(1)
+    logger, trial = logger_of(records), trial_of(1)
     place = Path(checkpoints_of(records.place, 1))
     (place / "checkpoint_000001").mkdir(parents=True)
-    logger.on_trial_start(0, [trial], trial)
+    logger.on_trial_start(trial)
     with monkeypatch.context() as away:
         away.setattr(callback.storage, "remove", raising(SiteError("away")))
-        logger.on_trial_complete(0, [trial], trial)
+        logger.on_trial_complete(trial)
     assert place.exists() and "checkpoints of trial 1/3 are left: away" in caplog.text
-    logger.on_trial_complete(0, [trial], trial)
+    logger.on_trial_complete(trial)
     assert not place.exists()
 
 
@@ -144,17 +122,17 @@ def test_trials_get_their_runs_once(
 ) -> None:
     """Those that ended, also while the store was away, or just before the search was killed."""
     parent = mlflow_store.start_run("arcore-toy", "tune toy", "parent", {}, {})
-    runs = TrialRuns(records.search, parent, "arcore-toy", "hash")
+    run = run_of(records, parent)
     with monkeypatch.context() as away:
         away.setattr(mlflow_store, "client", raising(OSError("away")))
-        assert not runs.log([record(1, "finished", history=(EPOCH,))])
+        assert not callback.log_runs(run, [record(1, "finished", EPOCH)])
     table = [
-        record(1, "finished", history=(EPOCH,)),
+        record(1, "finished", EPOCH),
         record(2, "failed", problem="it is NaN"),
-        record(3, "unfinished", history=(EPOCH,)),
+        record(3, "unfinished", EPOCH),
     ]
     killed = mlflow_store.start_run("arcore-toy", "toy trial 1", f"hash:{parent}:1", {}, {})
-    assert runs.log(table) and runs.log(table)
+    assert callback.log_runs(run, table) and callback.log_runs(run, table)
     store = mlflow_store.client()
     where = store.get_experiment_by_name("arcore-toy").experiment_id
     nested = mlflow_store.find_runs(store, where, "mlflow.parentRunId", str(parent))

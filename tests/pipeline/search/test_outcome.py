@@ -30,14 +30,8 @@ ENTRY = {
 }
 
 
-def load(**changes: Any) -> spec.Search:
-    params = {"experiments": {}, "searches": {"toy": ENTRY | changes}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-    return spec.load_search("toy")
-
-
 @pytest.fixture
-def search(workdir) -> spec.Search:
+def search(load) -> spec.Search:
     return load()
 
 
@@ -108,7 +102,7 @@ def test_everything_is_written(search: spec.Search) -> None:
     assert len(list(out.iterdir())) == 6
 
 
-def test_two_objectives_have_a_front_and_importances_each(workdir) -> None:
+def test_two_objectives_have_a_front_and_importances_each(load) -> None:
     """Nats depend on the learning rate, seconds on the batch size."""
     search = load(objectives=["valid_nats", "sampling_seconds"], scheduler={"name": "none"})
     table = [replace(row, sampling_seconds=25.0 - row.number) for row in varied()]
@@ -135,7 +129,7 @@ def test_two_objectives_have_a_front_and_importances_each(workdir) -> None:
     assert (out / "front.png").stat().st_size > 5000
 
 
-def test_an_entry_that_failed_has_no_value(workdir) -> None:
+def test_an_entry_that_failed_has_no_value(load) -> None:
     """Infinity is no JSON."""
     search = load(space={"model.ordering": {"choice": ["raster", "random"]}})
     failed = {"status": "failed", "epochs": 0, "problem": "the loss is not finite"}

@@ -17,7 +17,7 @@ from pipeline.search import spec, trial_run, tuning
 from tests.places import ROOT
 
 PARAMS = params_file.read_params(ROOT / "params.yaml")
-TOY: dict[str, Any] = {
+ENTRY: dict[str, Any] = {
     "dataset": "digits_binary",
     "model": "made",
     "model_overrides": {"hidden": [32], "num_masks": 2},
@@ -29,18 +29,6 @@ TOY: dict[str, Any] = {
     },
     "num_trials": 4,
 }
-
-
-@pytest.fixture
-def load(workdir):
-    """A function that writes params.yaml with one search, `toy`, and loads it."""
-
-    def load(*overrides: str, **entry: Any) -> spec.Search:
-        params = {"experiments": {}, "searches": {"toy": TOY | entry}}
-        Path("params.yaml").write_text(yaml.safe_dump(params))
-        return spec.load_search("toy", overrides)
-
-    return load
 
 
 @pytest.fixture(scope="session")

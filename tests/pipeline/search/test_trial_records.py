@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.search import spec
-from pipeline.search.algorithms import Draws, TrialSource, scheduler_of
+from pipeline.search.algorithms import TrialSource, scheduler_of
 from pipeline.search.trials import TrialRecord, TrialRecords
 from pipeline.training.training_records import BEST, TIME, EpochRecord
 
@@ -31,16 +32,6 @@ ENTRY: dict[str, Any] = {
 GRID = {"space": {"model.ordering": {"grid": ["raster", "snake"]}, RATE: {"uniform": [0.1, 1]}}}
 
 
-@pytest.fixture
-def load(workdir):
-    def load(**changes: Any) -> spec.Search:
-        params = {"experiments": {}, "searches": {"toy": ENTRY | changes}}
-        Path("params.yaml").write_text(yaml.safe_dump(params))
-        return spec.load_search("toy")
-
-    return load
-
-
 FAILURE = [{TIME: 1, BEST: math.inf, "problem": "NaN"}]
 
 
@@ -56,6 +47,10 @@ def epochs(*nats: float) -> list[EpochRecord]:
     ]
 
 
+def ended(record: TrialRecord, status: str = "stopped", **changes: Any) -> TrialRecord:
+    return dataclasses.replace(record, status=status, **changes)
+
+
 def record_of(search: spec.Search, number: int, drawn: dict[str, Any], *nats: float) -> TrialRecord:
     values = {p.name: p.decode(drawn[p.name]) for p in search.space}
     record = TrialRecord(number=number, status="unfinished", values=values)
@@ -64,55 +59,57 @@ def record_of(search: spec.Search, number: int, drawn: dict[str, Any], *nats: fl
     return record
 
 
+def draws(search: spec.Search, number: int, before: Sequence[TrialRecord] = ()) -> list[Any]:
+    """Draw trials one after the other, each ended before the next, after those there were."""
+    source, drawn = source_of(search, before), []
+    for _ in range(number):
+        drawn.append(source.suggest("id"))
+        source.on_trial_complete("id", reported(search, drawn[-1]))
+    return drawn
+
+
+def reported(search: spec.Search, drawn: dict[str, Any]) -> dict[str, float]:
+    return dict.fromkeys(search.plan.objectives, 1.0) | {BEST: value_of(drawn)}
+
+
+def source_of(search: spec.Search, before: Sequence[TrialRecord]) -> TrialSource:
+    return TrialSource(search, before, scheduler_of(search.plan.scheduler, []))
+
+
 @pytest.mark.parametrize("changes", [{}, {"searcher": "random"}, GRID | {"searcher": "random"}])
 def test_draws_after_an_interruption_are_those_without(load, changes: dict[str, Any]) -> None:
     """Also where TPE has begun to model (from its eleventh trial on)."""
     search = load(**changes)
-    whole, trials = Draws(search), []
-    for number in range(1, search.total + 1):
-        trials.append(whole.draw(number))
-        whole.end(number, value_of(trials[-1]))
-    resumed = Draws(search)
-    for number in range(1, 15):
-        resumed.resume(number, trials[number - 1])
-        resumed.end(number, value_of(trials[number - 1]))
-    for number in range(15, search.total + 1):
-        assert resumed.draw(number) == trials[number - 1]
-        resumed.end(number, value_of(trials[number - 1]))
-    assert len({str(trial) for trial in trials}) == len(trials)
+    trials = draws(search, search.total)
+    before = [ended(record_of(search, n, trials[n - 1], value_of(trials[n - 1])))
+              for n in range(1, 15)]  # fmt: skip
+    assert draws(search, search.total - 14, before) == trials[14:]
+    assert len({str(trial) for trial in trials}) == len(trials) == search.total
     assert all(p.contains(p.decode(t[p.name])) for t in trials for p in search.space)
 
 
 def test_two_objectives_both_enter_the_draws(load) -> None:
     """Once TPE models them; a trial without one of them counts as failed."""
-
-    def later(objectives: list[str], *more: float) -> list[Any]:
-        search = load(objectives=objectives, scheduler={"name": "none"})
-        draws = Draws(search)
-        for number in range(1, 15):
-            draws.end(number, value_of(draws.draw(number)), *more)
-        return [draws.draw(number) for number in range(15, 19)]
-
-    both = ["valid_nats", "sampling_seconds"]
-    assert later(both, 1.0) != later(both)
-    assert later(both, 1.0) == later(both, 1.0)
+    search = load(objectives=["valid_nats", "sampling_seconds"], scheduler={"name": "none"})
+    trials = draws(search, 14)
+    both = [ended(record_of(search, n, trial, value_of(trial)), sampling_seconds=1.0)
+            for n, trial in enumerate(trials, 1)]  # fmt: skip
+    lacking = [ended(record, sampling_seconds=None) for record in both]
+    assert draws(search, 4, both) == draws(search, 4, both) != draws(search, 4, lacking)
 
 
 def test_every_point_of_a_grid_is_drawn_as_often(load) -> None:
     search = load(**GRID, searcher="random", num_trials=3)
-    draws = Draws(search)
-    options = [draws.draw(number)["model.ordering"] for number in range(1, 7)]
-    assert options == ['"raster"', '"snake"'] * 3
+    assert [one["model.ordering"] for one in draws(search, 6)] == ['"raster"', '"snake"'] * 3
 
 
 def test_interrupted_trials_come_first_and_ended_ones_not_again(load) -> None:
     search = load(num_trials=6)
-    draws = Draws(search)
-    drawn = {number: draws.draw(number) for number in (1, 2, 3, 5)}
-    records = {n: record_of(search, n, drawn[n], 60.0, 50.0) for n in drawn}
-    records[1] = TrialRecord.from_dict(records[1].to_dict() | {"status": "stopped"}, "one")
-    records[3] = TrialRecord.from_dict(records[3].to_dict() | {"history": []}, "three")
-    source = TrialSource(search, list(records.values()), scheduler_of(search.plan.scheduler, []))
+    drawn = dict(enumerate(draws(search, 5), 1))
+    records = {n: record_of(search, n, drawn[n], 60.0, 50.0) for n in (1, 2, 3, 5)}
+    records[1] = ended(records[1])
+    records[3] = dataclasses.replace(records[3], history=())
+    source = source_of(search, list(records.values()))
     assert source.left == 5
     given: list[Any] = [source.suggest(f"id-{k}") for k in range(5)]
     assert [one["number"] for one in given] == [2, 3, 5, 4, 6]
@@ -123,9 +120,8 @@ def test_interrupted_trials_come_first_and_ended_ones_not_again(load) -> None:
 
 def test_the_scheduler_compares_with_trials_that_ended_before(load) -> None:
     search = load(scheduler={"name": "asha", "grace_epochs": 2, "reduction_factor": 2})
-    drawn = Draws(search).draw(1)
-    plain = [record_of(search, n, drawn, 9.0, n).to_dict() for n in (1, 2, 3)]
-    before = [TrialRecord.from_dict(one | {"status": "stopped"}, "") for one in plain]
+    (drawn,) = draws(search, 1)
+    before = [ended(record_of(search, n, drawn, 9.0, n)) for n in (1, 2, 3)]
     source = TrialSource(search, before, scheduler := scheduler_of(search.plan.scheduler, before))
     assert source.left == search.total - 3
 
@@ -137,16 +133,15 @@ def test_the_scheduler_compares_with_trials_that_ended_before(load) -> None:
 def test_the_scheduler_knows_of_failed_trials_what_it_was_told(load) -> None:
     """What a trial reported before it failed stays in the rungs, and so does its failure."""
     search = load(scheduler={"name": "asha", "grace_epochs": 1, "reduction_factor": 2})
-    drawn = Draws(search).draw(1)
+    (drawn,) = draws(search, 1)
     told, before = scheduler_of(search.plan.scheduler, []), []
     for number, (nats, problem) in enumerate([([9.0], ""), ([5.0], "NaN"), ([], "NaN")], 1):
         trial = SimpleNamespace(trial_id=f"{number}")
         told.on_trial_add(None, trial)
         for report in [row.to_dict() for row in epochs(*nats)] + FAILURE * bool(problem):
             told.on_trial_result(None, trial, report)
-        ended = {"status": "failed" if problem else "stopped", "problem": problem}
         record = record_of(search, number, drawn, *nats)
-        before.append(TrialRecord.from_dict(record.to_dict() | ended, ""))
+        before.append(ended(record, "failed" if problem else "stopped", problem=problem))
     replayed = scheduler_of(search.plan.scheduler, before)
     rungs = [one._brackets[0]._rungs[-1] for one in (told, replayed)]
     assert [sorted(rung[1].values()) for rung in rungs] == [[-math.inf, -9.0, -5.0]] * 2
@@ -155,11 +150,12 @@ def test_the_scheduler_knows_of_failed_trials_what_it_was_told(load) -> None:
 def test_records_are_read_as_they_were_kept(load, tmp_path: Path) -> None:
     search = load()
     kept = TrialRecords(search, str(tmp_path))
-    record = record_of(search, 7, Draws(search).draw(7), 60.0, 50.0)
+    (drawn,) = draws(search, 1)
+    record = record_of(search, 7, drawn, 60.0, 50.0)
     kept.keep(record)
     kept.keep(record.reported(epochs(60.0, 50.0)[1]))  # an epoch that is reported again
-    lost = record_of(search, 8, Draws(search).draw(8))
-    kept.keep(TrialRecord.from_dict(lost.to_dict() | {"status": "failed", "lost": True}, ""))
+    lost = record_of(search, 8, drawn)
+    kept.keep(ended(lost, "failed", lost=True))
     found = TrialRecords(search, str(tmp_path))
     found.read()
     assert found.all() == [record, lost]
@@ -183,7 +179,7 @@ def test_records_are_read_as_they_were_kept(load, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_other_records_are_one_line(load, tmp_path: Path, change, message: str) -> None:
     search = load()
-    plain = record_of(search, 1, Draws(search).draw(1), 60.0).to_dict() | change
+    plain = record_of(search, 1, *draws(search, 1), 60.0).to_dict() | change
     (tmp_path / "trials").mkdir()
     (tmp_path / "trials/000001.json").write_text(json.dumps(plain))
     with pytest.raises(UserError) as caught:
@@ -194,7 +190,7 @@ def test_other_records_are_one_line(load, tmp_path: Path, change, message: str) 
 def test_trials_of_other_code_are_refused(load, tmp_path: Path) -> None:
     search = load()
     begun = TrialRecords(search, str(tmp_path))
-    begun.begin(1, record_of(search, 1, Draws(search).draw(1)).values)
+    begun.begin(1, record_of(search, 1, *draws(search, 1)).values)
     again = TrialRecords(search, str(tmp_path))
     again.read()
     assert again[1].code_sha256 == begun.code_sha256 is not None

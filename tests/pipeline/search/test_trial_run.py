@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import ray.tune
 import torch
-import yaml
 
 from pipeline.artifacts import artifact
 from pipeline.core import paths
@@ -27,19 +26,16 @@ from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.search import spec, trial_run, tuning
+from pipeline.search import spec, trial_run
+from pipeline.search.tuning import Interrupted, _require_ended
 from pipeline.training import driver
 from pipeline.training.resolved import resolve
 from pipeline.training.training_records import Session
+from tests.support import searches
 
-VALUES = {"model.ordering": "raster"}
-ENTRY: dict[str, Any] = {
-    "dataset": "digits_binary",
-    "model": "made",
+ENTRY = searches.ENTRY | {
     "model_overrides": {"hidden": [8]},
     "trainer": {"max_epochs": 2, "batch_size": 50},
-    "space": {"model.ordering": {"choice": ["raster", "snake"]}},
-    "num_trials": 1,
 }
 DRAWN = {"model.ordering": json.dumps("raster"), "number": 1, "known": 0}
 
@@ -48,11 +44,10 @@ OUTPUT = artifact.search("toy", "digits_binary", "python -m stages.tune toy")
 
 
 @pytest.fixture
-def setting(workdir: Path, few_digits: Path) -> trial_run.TrialSetting:
+def setting(load, workdir: Path, few_digits: Path) -> trial_run.TrialSetting:
     """A search of trials of one worker, without Ray."""
-    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": ENTRY}}))
     return trial_run.TrialSetting(
-        search=spec.load_search("toy"),
+        search=load(),
         resources=ClusterConfig(cpus_per_worker=1),
         manifest=read_manifest(few_digits),
         shards=str(few_digits),
@@ -137,9 +132,9 @@ def test_shards_made_anew_are_no_fault_of_a_trial(
     with pytest.raises(Disagreement, match="expected the shards that this training is of"):
         trial_run.run_trial(DRAWN, setting=alone)
     assert not reports
-    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", OUTPUT)
-    with pytest.raises(tuning.Interrupted, match=r"digits_binary was made again meanwhile; rerun"):
-        tuning._require_ended(run, [], 0.0)
+    run = spec.SearchRun(setting.search, setting.manifest, "", "", "", OUTPUT)
+    with pytest.raises(Interrupted, match=r"digits_binary was made again meanwhile; rerun"):
+        _require_ended(run, [], 0.0)
 
 
 def test_a_storage_that_is_away_is_no_fault_of_a_trial(

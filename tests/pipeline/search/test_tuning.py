@@ -6,10 +6,8 @@ import contextlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from pipeline.artifacts import locks, origin, shared_copies
 from pipeline.cluster import connection
@@ -17,30 +15,19 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.search import outcome, spec, tuning
-from pipeline.search.trials import TrialRecord, TrialRecords
+from pipeline.search.trials import TrialRecords
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
-from pipeline.training.training_records import EpochRecord
 from tests.support import refusing_cluster
-
-ENTRY = {
-    "dataset": "digits_binary",
-    "model": "made",
-    "space": {"model.ordering": {"choice": ["raster", "snake"]}},
-    "num_trials": 1,
-}
-EPOCH = EpochRecord(
-    epoch=1, step=1, seconds=1.0, learning_rate=0.1, train_nats=9.0, valid_nats=9.0,
-    best_valid_nats=9.0,
-)  # fmt: skip
+from tests.support.searches import ENTRY, EPOCH, record  # noqa: F401
 
 
 @pytest.fixture
-def ended(workdir: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def ended(load, few_digits: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A project with a search, no Ray and no MLflow; how runs were ended."""
     ends: list[str] = []
     shutil.copytree(few_digits, "data/shards/digits_binary")
-    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": ENTRY}}))
+    load()
     monkeypatch.setattr(connection, "connected", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(connection, "require_resources", lambda _: None)
     monkeypatch.setattr(tuning, "_environment", dict)
@@ -56,11 +43,6 @@ def kept_trials() -> Path:
     manifest = read_manifest(paths.shards("digits_binary"))
     config_hash = spec.load_search("toy").config_hash(manifest.sha256)
     return Path(".arcore/tune").absolute() / f"toy-{config_hash[:12]}"
-
-
-def keep(records: TrialRecords, status: str, **changes: Any) -> None:
-    values = {"model.ordering": "raster"}
-    records.keep(TrialRecord(number=1, status=status, values=values, **changes))
 
 
 def test_a_second_search_touches_nothing_of_the_first(
@@ -93,11 +75,11 @@ def test_trials_are_kept_until_the_search_is_published(
     def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
         monkeypatch.setattr(origin, "commit", lambda: "edited meanwhile")
         if not records.all():
-            keep(records, "finished", history=(EPOCH,))
+            records.keep(record(1, "finished", EPOCH))
 
-    def write(_: object, table: list[object], record: dict[str, object], folder: Path) -> None:
+    def write(_: object, table: list[object], found: dict[str, object], folder: Path) -> None:
         (folder / "trials.csv").write_text("")
-        (folder / "search.json").write_text(json.dumps(record))
+        (folder / "search.json").write_text(json.dumps(found))
 
     def away(*_: object) -> None:
         raise UserError("s3://b: cannot write")
@@ -126,7 +108,7 @@ def test_a_search_without_trials_kept_is_a_run_of_its_own(
         return "run"
 
     def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
-        keep(records, "unfinished", history=(EPOCH,))
+        records.keep(record(1, "unfinished", EPOCH))
 
     monkeypatch.setattr(mlflow_store, "start_run", start_run)
     monkeypatch.setattr(tuning, "_fit", fit)
@@ -154,7 +136,7 @@ def test_a_search_does_not_end_well_while_a_site_is_at_fault(
     """Else a storage that is away for a minute would take trials from the search for good."""
 
     def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
-        keep(records, "failed", problem=problem, lost=True)
+        records.keep(record(1, "failed", problem=problem, lost=True))
 
     monkeypatch.setattr(tuning, "_fit", fit)
     monkeypatch.setattr(tuning, "_write", lambda *_: paths.search("toy"))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from pipeline.artifacts import locks, shared_copies
 from pipeline.core import paths, storage
@@ -27,21 +25,17 @@ from pipeline.training.resolved import resolve
 from pipeline.training.training_records import Failed, Stopped
 from tests.support import refusing_cluster
 
+ENTRIES = {
+    "toy": {"dataset": "digits_binary", "model": "made", "trainer": {"max_epochs": 1}},
+    "pca": {"dataset": "digits_pca", "model": "made"},
+}
+
 
 @pytest.fixture
-def project(workdir: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(workdir: Path, write_project, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(mlflow_store, "start_run", lambda *_, **__: "run")
-    return write_project(workdir, few_digits)
-
-
-def write_project(folder: Path, few_digits: Path) -> Path:
-    shutil.copytree(few_digits, "data/shards/digits_binary")
-    entries = {
-        "toy": {"dataset": "digits_binary", "model": "made", "trainer": {"max_epochs": 1}},
-        "pca": {"dataset": "digits_pca", "model": "made"},
-    }
-    Path("params.yaml").write_text(yaml.safe_dump({"experiments": entries}))
-    return folder
+    write_project(**ENTRIES)
+    return workdir
 
 
 @pytest.fixture
@@ -108,12 +102,12 @@ def away(*_: object) -> None:
 
 def test_a_training_is_one_run_and_kept_until_it_is_published(
     home: Path,
-    few_digits: Path,
+    write_project,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    write_project(home, few_digits)
+    write_project(**ENTRIES)
 
     def killed(place: str | Path) -> None:
         if storage.exists(place):
@@ -173,10 +167,10 @@ def test_shards_of_other_options_are_not_trained_on(project: Path) -> None:
 
 
 def test_the_same_training_on_two_machines_is_two_runs(
-    home: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, write_project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a store of both; each goes on with its own."""
-    write_project(home, few_digits)
+    write_project(**ENTRIES)
 
     monkeypatch.setattr(shared_copies, "publish", away)
     for _ in range(2):

@@ -47,16 +47,13 @@ def test_the_first_validation_is_that_of_the_given_weights(make_worker, average,
 
 
 @pytest.fixture
-def project(workdir: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+def project(workdir: Path, write_project, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """The entries of the page, of which the first is trained; what MLflow is told."""
     told: dict[str, object] = {}
     monkeypatch.setattr(mlflow_store, "start_run", lambda *_, params, **__: told.update(params))
-    shutil.copytree(few_digits, "data/shards/digits_binary")
     page = (ROOT / "docs/your-data.md").read_text().partition("## Fine-tuning")[2]
-    search = {"space": {"trainer.batch_size": {"choice": [8, 16]}}}
-    entries = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
-    search |= entries["experiments"]["finetuned"]
-    Path("params.yaml").write_text(yaml.safe_dump(entries | {"searches": {"finetuned": search}}))
+    entries = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["experiments"]
+    write_project(**entries)
     driver.train(compose.load("pretrained", OVERRIDES))
     Path("models/pretrained--trainer.max_epochs-1").rename("models/pretrained")
     assert not any(
@@ -133,5 +130,9 @@ def test_other_weights_are_refused(
 
 
 def test_a_search_does_not_take_them(project: dict[str, object]) -> None:
+    space = {"trainer.initial_weights": {"choice": ["models/pretrained"]}}
+    entry = {"dataset": "digits_binary", "model": "made", "space": space}
+    params = read_yaml(Path("params.yaml")) | {"searches": {"finetuned": entry}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(UserError, match="trainer.initial_weights: expected null for a search"):
         load_search("finetuned").check(read_manifest("data/shards/digits_binary"))

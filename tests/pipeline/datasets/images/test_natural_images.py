@@ -35,14 +35,8 @@ def images(rows: int, size: int = 32, seed: int = 0) -> np.ndarray:
 
 
 def records(x: np.ndarray, labels: np.ndarray) -> bytes:
-    """Write records byte by byte, as the format says."""
-    data = bytearray()
-    for image, label in zip(x, labels, strict=True):
-        data.append(int(label))
-        for plane in image:
-            for row in plane:
-                data += bytes(row.tolist())
-    return bytes(data)
+    """Write records one by one: a label, then the planes of its image."""
+    return b"".join(bytes([k]) + image.tobytes() for image, k in zip(x, labels, strict=True))
 
 
 # CIFAR-10
@@ -75,22 +69,6 @@ def test_cifar10_is_decoded_to_the_pixel(tmp_path: Path) -> None:
     for split, rows in (("train", (0, 93)), ("valid", (93, 100)), ("test", (100, 120))):
         np.testing.assert_array_equal(decoded[split].x, x[slice(*rows)])
         np.testing.assert_array_equal(decoded[split].labels, labels[slice(*rows)])
-
-
-def test_cifar10_is_the_published_archive_and_protocol() -> None:
-    dataset = catalog.get_dataset({"name": "cifar10"})
-    assert isinstance(dataset, Cifar)
-    (file,) = dataset.files
-    assert file.url == "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-    assert dataset.num_valid == 5_000
-    assert dataset.event.shape == (3, 32, 32) and dataset.num_classes == 10
-    assert dataset.published_name == "cifar10"
-
-
-def test_the_subset_is_never_taken_for_cifar10() -> None:
-    dataset = catalog.get_dataset({"name": "cifar10_4k"})
-    assert dataset.published_name is None
-    assert "4,000-image subset of CIFAR-10" in dataset.provenance
 
 
 @needs_mirror
@@ -131,17 +109,23 @@ def small_subset(url: str | None = None) -> tuple[CifarSubset, bytes]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    folder = tmp_path / "served"
-    folder.mkdir()
-    with served(folder) as address:
+def archive(tmp_path: Path) -> Path:
+    """An archive of CIFAR-10 in a folder that is served as a mirror."""
+    path = tmp_path / "served/cifar10/cifar-10-binary.tar.gz"
+    write_image_tar(path, [*cifar_files()[0].items()], "w:gz")
+    return path
+
+
+@pytest.fixture
+def server(archive: Path) -> Iterator[str]:
+    with served(archive.parents[1]) as address:
         yield address
 
 
-def test_the_subset_comes_out_of_the_public_archive(tmp_path: Path, server: str) -> None:
-    files, x, labels = cifar_files()
-    write_image_tar(tmp_path / "served/cifar-10-binary.tar.gz", [*files.items()], "w:gz")
-    dataset, content = small_subset(f"{server}/cifar-10-binary.tar.gz")
+def test_the_subset_comes_out_of_the_public_archive(server: str) -> None:
+    _, x, labels = cifar_files()
+    dataset, content = small_subset(f"{server}/cifar10/cifar-10-binary.tar.gz")
+    assert dataset.published_name is None and "4,000-image subset" in dataset.provenance
     folder = fetching.fetch(dataset)
     assert (folder / "data_batch_1_first4000.bin").read_bytes() == content
     names = sorted(path.name for path in folder.iterdir())
@@ -153,19 +137,20 @@ def test_the_subset_comes_out_of_the_public_archive(tmp_path: Path, server: str)
 
 
 def test_the_subset_comes_out_of_a_mirrors_or_a_siblings_archive(
-    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, archive: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files, _, _ = cifar_files()
+    packed = archive.read_bytes()
     dataset, content = small_subset()
-    mirror, raw = tmp_path / "served/cifar10", tmp_path / "data/raw"
+    mirror, raw = archive.parent, tmp_path / "data/raw"
     for place, variable in (
         (mirror, str(mirror.parent)),
         (mirror, server),
         (raw / "cifar10", ""),
         (raw / "cifar10_4k", ""),  # put there by hand
     ):
-        path = place / "cifar-10-binary.tar.gz"
-        write_image_tar(path, [*files.items()], "w:gz")
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / archive.name
+        path.write_bytes(packed)
         monkeypatch.setenv(fetching.MIRROR_VARIABLE, variable)
         folder = fetching.fetch(dataset)
         assert (folder / dataset.files[0].name).read_bytes() == content
@@ -197,20 +182,13 @@ def test_missing_archive(tmp_path: Path) -> None:
 # ImageNet
 
 
-def png(pixels: np.ndarray, mode: str = "RGB") -> bytes:
+def png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels.transpose(1, 2, 0)).convert(mode).save(file, "PNG")
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(file, "PNG")
     return file.getvalue()
 
 
-def small_imagenet(size: int, train: int = 30, valid: int = 4, test: int = 5) -> SmallImagenet:
-    dataset = catalog.get_dataset({"name": f"imagenet{size}"})
-    assert isinstance(dataset, SmallImagenet)
-    options = replace(dataset.options, rows_per_shard=10)
-    return replace(dataset, num_train_file=train, num_valid=valid, num_test=test, options=options)
-
-
-def imagenet_folder(folder: Path, size: int, train: int = 30, test: int = 5) -> np.ndarray:
+def imagenet_folder(folder: Path, size: int, train: int, test: int) -> np.ndarray:
     """Write both archives, and return all images in their order."""
     x = images(train + test, size)
     for part, rows in (("train", range(train)), ("valid", range(train, train + test))):
@@ -226,8 +204,10 @@ def test_imagenet_is_decoded_to_the_pixel_as_a_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(imagenet, "PART", 7)
-    x = imagenet_folder(tmp_path, size)
-    dataset = small_imagenet(size)
+    x = imagenet_folder(tmp_path, size, 30, 5)
+    dataset = catalog.get_dataset({"name": f"imagenet{size}", "rows_per_shard": 10})
+    assert isinstance(dataset, SmallImagenet)
+    dataset = replace(dataset, num_train_file=30, num_valid=4, num_test=5)
     parts = [len(part.x) for part in dataset.decode(tmp_path)["train"].parts]
     assert parts == [7, 7, 7, 5]
     folder = preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
@@ -236,11 +216,3 @@ def test_imagenet_is_decoded_to_the_pixel_as_a_stream(
     assert manifest.num_classes is None and manifest.published_name == f"imagenet{size}"
     for split, rows in (("train", (0, 26)), ("valid", (26, 30)), ("test", (30, 35))):
         np.testing.assert_array_equal(shard_reader.read_split(folder, split).x, x[slice(*rows)])
-
-
-def test_imagenet_is_the_published_sets() -> None:
-    dataset = catalog.get_dataset({"name": "imagenet32"})
-    assert isinstance(dataset, SmallImagenet)
-    assert (dataset.num_train_file, dataset.num_test) == (1_281_149, 49_999)
-    assert "valid = the last 5000 images" in dataset.provenance
-    assert [file.url for file in dataset.files] == [None, None]
