@@ -80,16 +80,18 @@ class AutoregressiveModel(GenerativeModel):
         self._sampled_noise: Tensor | None = None
         self._next_step, self._step_is_given = 0, False
 
-    # -- scoring
-
     def forward(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
     ) -> Tensor:
         """Return the training loss of each example, (batch,), in nats: minus `log_prob`.
 
         A model that `changes_by_step` takes the next step at each call in training with gradients,
-        unless `set_step` says which. Of integers only shapes are checked: values would stall an
-        accelerator. Of floats for levels the first event is checked.
+        unless `set_step` says which. Of integers only shapes are checked, which stalls no device.
+
+        Arguments:
+            x: (batch, *event.shape); integer levels (any dtype) or reals.
+            condition: as of `log_prob`, for a conditional model.
+            scored: as of `log_prob`, for a model that `scores_parts`.
         """
         self._check_shapes(x, condition, scored)
         own = self._begin_step()
@@ -155,11 +157,9 @@ class AutoregressiveModel(GenerativeModel):
 
         Of reals with a bin width these are bits of their levels, see `arcore.units`.
 
-        Example:
-            >>> import arcore
-            >>> model = arcore.create_model("nade", arcore.events.Binary((4,)))
-            >>> model.bits_per_dim(torch.zeros(2, 4)).shape
-            torch.Size([2])
+        Arguments:
+            x: (batch, *event.shape); integer levels (any dtype) or reals.
+            condition: as of `log_prob`, for a conditional model.
         """
         nats = -self.log_prob(x, condition)
         return units.nats_to_bits_per_dim(nats, self.event, size=math.prod(x.shape[1:]))
@@ -207,9 +207,12 @@ class AutoregressiveModel(GenerativeModel):
     def conditionals(self, x: Tensor, condition: Tensor | None = None) -> Distribution:
         """Return all one-dimensional conditionals p(x_d | x_<d) at once, teacher-forced.
 
+        Arguments:
+            x: (batch, *event.shape); integer levels (any dtype) or reals.
+            condition: as of `log_prob`, for a conditional model.
+
         Returns:
-            A distribution with batch shape (batch, *event.shape), for its `log_prob` (and `logits`,
-            over levels): mixtures lack torch's own `sample`.
+            A distribution of batch shape (batch, *event.shape); mixtures lack torch's `sample`.
         """
         self._check(x, condition)
         return self._conditionals(x, condition)
@@ -274,8 +277,6 @@ class AutoregressiveModel(GenerativeModel):
             require(condition is None, "condition", "None for an unconditional model", condition)
         else:
             self.condition_kind.check_shape(condition, batch)
-
-    # -- randomness of a step
 
     def set_step(self, seed: int, step: int) -> None:
         """Choose what a training step draws for all rows (masks, warm-up), by (seed, step).
@@ -348,8 +349,6 @@ class AutoregressiveModel(GenerativeModel):
             self._sampled_noise, self._step_is_given = None, False
         return self
 
-    # -- other forms
-
     def of_length(self, length: int) -> AutoregressiveModel:
         """Return the same model, sharing weights, for events of one length.
 
@@ -374,6 +373,10 @@ class AutoregressiveModel(GenerativeModel):
         """Return the incremental form for `batch` events generated side by side.
 
         In training, dropout applies as in scores: switch to evaluation before it is made.
+
+        Arguments:
+            batch: events generated at the same time.
+            condition: one row per event, as of `log_prob`, for a conditional model.
         """
         require_int(batch, "batch", 0)
         self._check_condition(condition, batch)

@@ -122,14 +122,25 @@ def load(
         device: to put it on; None for the CPU.
 
     Raises:
-        ValueError: naming the file that is missing, damaged, of another format, architecture, shape
-            or dtype, or of weights that are not finite; or naming the device, if it is not here.
+        ValueError: naming the folder or file that is missing, damaged, of another format,
+            architecture, shape or dtype, or of weights that are not finite; or naming the device,
+            if it is not here.
     """
     folder, place = Path(folder), _present(device)
+    _require_weights(folder)
     config = _read_config(folder / CONFIG)
     model = create_within(folder / WEIGHTS, lambda: _create(config, str(folder / CONFIG)))
     load_weights(model, folder / WEIGHTS)
     return model.to(place).eval()
+
+
+def _require_weights(folder: Path) -> None:
+    """Refuse a folder that is not there, and a record of `results/` without weights."""
+    if not folder.exists():
+        raise ValueError(f"{folder}: expected a model's folder, got no such folder")
+    if (folder / "training.json").is_file() and not (folder / WEIGHTS).exists():
+        how = f"train it: python -m stages.train {folder.name}"
+        raise ValueError(f"{folder}: expected {WEIGHTS}, got a record without weights; {how}")
 
 
 def create_within(path: str | os.PathLike[str], create: Callable[[], Created]) -> Created:

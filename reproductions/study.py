@@ -15,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m reproductions.study",
         description="Run a study of params.yaml; write studies/<study>/.",
-        epilog="The kinds of studies are in docs/pipeline.md.",
+        epilog="The kinds of studies are in docs/studies.md.",
     )
     parser.add_argument(
         "study", nargs="?", help="a key of `studies` in params.yaml; none lists them"

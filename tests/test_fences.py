@@ -132,7 +132,7 @@ def load(section: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
     return list(entries)
 
 
-@pytest.mark.parametrize("page", ["docs/tuning.md", "docs/pipeline.md"])
+@pytest.mark.parametrize("page", ["docs/tuning.md"])
 def test_searches_that_are_shown_can_be(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

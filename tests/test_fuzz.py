@@ -149,7 +149,7 @@ def of_metrics(metrics: Any) -> str:
     def read() -> None:
         text = json.dumps(metrics)
         result = Result.from_dict(parse_object(text, "metrics.json"), "metrics.json")
-        result.check("f", arcore.events.Binary((1, 8, 8)))
+        result.check("f", arcore.events.from_dict(EVENT))
 
     return outcome(read)
 

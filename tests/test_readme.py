@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import arcore
+from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.experiments import params_file
 from pipeline.uses.use_descriptions import USES
@@ -58,10 +59,21 @@ def test_the_examples_run(page: str, tmp_path: Path, monkeypatch, capsys) -> Non
     assert re.fullmatch("\n".join(SAID[page]), capsys.readouterr().out.strip())
 
 
+def test_shards_are_read_in_a_loop(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    dataset = catalog.get_dataset({"name": "digits"})
+    preprocessing.write(dataset, dataset.decode(tmp_path), tmp_path / "data/shards/digits")
+    names: dict[str, object] = {}
+    for example in python_examples("docs/own-loop.md"):
+        exec(compile(example, "own-loop.md", "exec"), names)
+    assert capsys.readouterr().out == "1257 images, torch.int64\n"
+    assert (tmp_path / "samples.png").stat().st_size > 1000
+
+
 def test_every_use_is_a_row() -> None:
     text = TEXTS["docs/uses.md"]
     assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(USES)
-    commands = re.findall(r"python -m\s+stages\.use (\w+)\s", text)
+    commands = re.findall(r"python -m\s+stages\.use (\w+)\s", text + TEXTS["docs/exactness.md"])
     assert set(commands) <= {*USES, "all"} and len(commands) == 8
 
 

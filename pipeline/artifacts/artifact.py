@@ -66,7 +66,7 @@ EVALUATION = Kind(
     origin="timing.json",
     hash_key="metrics_sha256",
     recorded={"train": "weights_sha256", "preprocess": "dataset_sha256"},
-    logged=("samples.png", "learning_curve.png", "metrics.json"),
+    logged=("samples.png", "metrics.json"),
 )
 FOLDS = replace(
     EVALUATION, verb="folds", doing="folds of", recorded={}, logged=("metrics.json", "folds.csv")

@@ -223,14 +223,9 @@ def _room(nodes: Sequence[Mapping[str, float]], cpus: int, cluster: ClusterConfi
     return int(sum(held))
 
 
-def autoscales() -> bool:
-    """Whether the cluster grows with what is asked of it, so that waiting for it makes sense."""
-    return os.environ.get("ARCORE_AUTOSCALING") == "1"
-
-
 def require_resources(cluster: ClusterConfig) -> None:
     """Check that the cluster can ever hold the workers, rather than wait for ever."""
-    if autoscales():
+    if os.environ.get("ARCORE_AUTOSCALING") == "1":  # the cluster grows with what is asked of it
         return
     share, asked = cpus_per_worker(cluster), num_workers(cluster)
     workers = min(asked, cluster.min_workers or asked)

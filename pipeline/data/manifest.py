@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
@@ -30,6 +30,7 @@ AGAIN = "run python -m stages.preprocess again"
 # Fields that a manifest has only where they say something.
 _OPTIONAL = ("context_frames", "condition_sequence", "condition_size", "condition_shape", "sound")
 
+Parsed = TypeVar("Parsed")
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 SplitName = Annotated[str, Field(pattern="^[a-z0-9_]+$")]
@@ -73,16 +74,6 @@ class SplitInfo:
     read_transform: Annotated[ReadTransform | None, Field(alias="binarize")]
     shards: tuple[Shard, ...]
     row_shape: tuple[Count, ...] | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """Return what the manifest's file says of the split."""
-        plain: dict[str, object] = {
-            "rows": self.rows,
-            "sha256": self.sha256,
-            "binarize": self.read_transform,
-            "shards": [asdict(shard) for shard in self.shards],
-        }
-        return plain if self.row_shape is None else plain | {"row_shape": self.row_shape}
 
 
 @dataclass(frozen=True)
@@ -183,7 +174,10 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         "published_name": dataset.published_name,
         "provenance": dataset.provenance,
         "options": asdict(dataset.options),
-        "splits": {split: info.to_dict() for split, info in splits.items()},
+        "splits": {
+            split: _adapter(SplitInfo).dump_python(info, by_alias=True, exclude_defaults=True)
+            for split, info in splits.items()
+        },
         "sha256": _dataset_sha256(dataset, splits),
         **_optional_fields(dataset),
     }
@@ -223,13 +217,13 @@ def _dataset_sha256(kind: Dataset | Manifest, splits: Mapping[str, SplitInfo]) -
 
 
 @functools.cache
-def _adapter() -> TypeAdapter[Manifest]:
-    return TypeAdapter(Manifest)
+def _adapter(kind: type[Parsed]) -> TypeAdapter[Parsed]:
+    return TypeAdapter(kind)
 
 
 def _parse_manifest(plain: Mapping[str, object]) -> Manifest:
     """Turn the JSON into a Manifest; ValueError for what is wrong."""
-    manifest = _adapter().validate_json(json.dumps(plain), strict=True)
+    manifest: Manifest = _adapter(Manifest).validate_json(json.dumps(plain), strict=True)
     splits, event = manifest.splits, manifest.event
     if not set(SPLITS) <= set(splits):
         raise ValueError(f"field splits: expected the splits {', '.join(SPLITS)}")

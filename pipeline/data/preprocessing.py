@@ -63,11 +63,6 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
     return folder
 
 
-def _stored_shape(data: SplitData, dataset: Dataset) -> tuple[int, ...]:
-    """The shape of a stored row, which is another one where rows are digits that will move."""
-    return data.x.shape[1:] if data.read_transform == "moving" else row_shape(dataset)
-
-
 def write_split(
     folder: Path, split: str, data: SplitData | SplitStream, dataset: Dataset
 ) -> SplitInfo:
@@ -98,13 +93,15 @@ def write_split(
     read_transform, stored = None, None
     if isinstance(data, SplitData):
         read_transform = data.read_transform
-        stored = _stored_shape(data, dataset) if read_transform == "moving" else None
+        stored = data.x.shape[1:] if read_transform == "moving" else None
     return SplitInfo(rows, digest, read_transform, tuple(shards), stored)
 
 
 def _checked(parts: Iterable[SplitData], dataset: Dataset, where: str) -> Iterator[SplitData]:
     for data in parts:
-        check_rows(data, dataset, _stored_shape(data, dataset), where)
+        # digits that will move have a shape of their own
+        is_moving = data.read_transform == "moving"
+        check_rows(data, dataset, data.x.shape[1:] if is_moving else row_shape(dataset), where)
         yield data
 
 

@@ -110,7 +110,6 @@ def _evaluate(
         raise UserError(f"{where}: {error}") from None
     model = model.to(device).eval()
     trained_entry.check(config, trained, manifest)
-    curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
     context = manifest.context_frames
     if plan.coded:
         coding_cost.check(model, context, config.name)
@@ -195,7 +194,6 @@ def _evaluate(
         table.to_csv(out / name, index=False, float_format="%.6f", lineterminator="\n")
     if drawn is not None:
         _show(model, test, shown, drawn, manifest, out)
-    curve.savefig(out / "learning_curve.png")
     return result, event
 
 

@@ -1,4 +1,4 @@
-"""Figures of samples: images, vectors and clips next to real ones; learning curves."""
+"""Figures of samples: images, vectors and clips next to real ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
 import arcore
 from arcore.events import Event, Levels, is_levels, is_real
-from pipeline.training.training_records import read_history
 
 MAX_PANELS = 6
 COLUMNS = 10
@@ -136,21 +134,6 @@ def write_strip(path: Path, images: np.ndarray, event: Event, real: np.ndarray) 
     count, channels, height, width = gray.shape
     strip = gray.transpose(2, 0, 3, 1).reshape(height, count * width, channels)
     Image.fromarray(strip[..., 0] if channels == 1 else strip).save(path)
-
-
-def curve_figure(history: Path) -> Figure:
-    """Draw the training and validation curves of a history.csv, in nats."""
-    figure, axes = new_axes(6, 4)
-    rows = read_history(history)
-    for column, label in (("train_nats", "train"), ("valid_nats", "valid")):
-        points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label)
-    axes.set(xlabel="epoch", ylabel="nats")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
 
 
 MIN_SIDE = 64

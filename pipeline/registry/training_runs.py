@@ -146,9 +146,9 @@ def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:
             logger.metrics(numbers, epoch)
     logger.metrics(final_numbers(candidate.result))
     logger.tags({"exact": str(candidate.result.exact).lower()})
-    for picture in ("learning_curve.png", "samples.png"):
-        if (candidate.evaluated.folder / picture).is_file():
-            logger.artifact(candidate.evaluated.folder / picture)
+    picture = candidate.evaluated.folder / "samples.png"
+    if picture.is_file():
+        logger.artifact(picture)
 
 
 def final_numbers(result: Result) -> dict[str, float]:

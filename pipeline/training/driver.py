@@ -99,7 +99,8 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
     require(not config.mixture, "experiment", wanted, config.name)
     resolved = resolve(config, read_manifest(paths.shards(config.dataset["name"])))
-    initial_weights.check(config.trainer, resolved.initial_sha256, resolved.build())
+    given = config.trainer.initial_weights
+    initial_weights.check(given, resolved.initial_sha256, resolved.build())
     output = artifact.model(config.name, config.dataset["name"])
     folder = f"{config.name}-{resolved.config_hash[:12]}"
     work = storage.join(storage_of(config.cluster), "train"), folder
@@ -255,7 +256,7 @@ def make_job(
         shards=shards,
         dataset_sha256=resolved.dataset_sha256,
         initial_weights=initial_weights.publish(
-            config.cluster, config.trainer, resolved.initial_sha256
+            config.cluster, config.trainer.initial_weights, resolved.initial_sha256
         ),
         initial_sha256=resolved.initial_sha256,
         run_id=run_id,

@@ -15,39 +15,38 @@ from pipeline.cluster.shared_storage import shared_storage
 from pipeline.core import atomic, paths, storage
 from pipeline.core.errors import UserError, require
 from pipeline.core.redaction import redacted
-from pipeline.experiments.schema import ClusterConfig, TrainerConfig
+from pipeline.experiments.schema import ClusterConfig
 
 NAME = "trainer.initial_weights"
 
 
-def file_of(trainer: TrainerConfig) -> Path | None:
+def file_of(given: str | None) -> Path | None:
     """Return the file of the weights: itself, or that of the folder; None where none are asked."""
-    if not trainer.initial_weights:
+    if not given:
         return None
-    path = paths.root() / trainer.initial_weights
+    path = paths.root() / given
     return path if path.suffix == ".safetensors" else path / saving.WEIGHTS
 
 
-def sha256_of(trainer: TrainerConfig) -> str | None:
+def sha256_of(given: str | None) -> str | None:
     """Return the hash of the weights; None where none are asked for, or none are there."""
-    path = file_of(trainer)
+    path = file_of(given)
     return atomic.sha256_of(path) if path is not None and path.is_file() else None
 
 
-def check(trainer: TrainerConfig, sha256: str | None, model: AutoregressiveModel) -> None:
+def check(given: str | None, sha256: str | None, model: AutoregressiveModel) -> None:
     """Check that the weights are there, unaltered, and those of a model, maybe without memory."""
-    path = file_of(trainer)
+    path = file_of(given)
     if path is None:
         return
-    got = trainer.initial_weights
-    require(sha256 is not None, NAME, "a model's folder or a .safetensors file", got)
+    require(sha256 is not None, NAME, "a model's folder or a .safetensors file", given)
     reader.check_files(path.parent, "restore the folder, or make it again")
     load(str(path), sha256, model)
 
 
-def publish(cluster: ClusterConfig, trainer: TrainerConfig, sha256: str | None) -> str | None:
+def publish(cluster: ClusterConfig, given: str | None, sha256: str | None) -> str | None:
     """Return where every worker reaches the weights: a copy in the shared storage, if any."""
-    path, shared = file_of(trainer), shared_storage(cluster)
+    path, shared = file_of(given), shared_storage(cluster)
     if path is None or shared is None:
         return None if path is None else str(path)
     copy = storage.join(shared, "initial", f"{sha256}.safetensors")

@@ -71,8 +71,9 @@ def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
             than overrides name, a model that does not fit the data, or scores whole clips alone
             where frames are given, or members that it does not have.
     """
-    check_shards(config, manifest)
-    return replace(fit(config, manifest), initial_sha256=initial_weights.sha256_of(config.trainer))
+    check_shards(config.dataset, manifest)
+    sha256 = initial_weights.sha256_of(config.trainer.initial_weights)
+    return replace(fit(config, manifest), initial_sha256=sha256)
 
 
 def fit(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
@@ -107,7 +108,7 @@ def create_model(model: Mapping[str, object], event: Event) -> AutoregressiveMod
         raise UserError(f"model: {error}") from None
 
 
-def check_shards(config: ExperimentConfig, manifest: Manifest) -> None:
+def check_shards(dataset: Mapping[str, object], manifest: Manifest) -> None:
     """Check that shards were made with a dataset's options, and of the files that overrides name.
 
     Options that an older manifest does not have are passed over. So is where the dataset's own
@@ -116,20 +117,20 @@ def check_shards(config: ExperimentConfig, manifest: Manifest) -> None:
     Raises:
         UserError: naming the first option that differs, and what makes shards with all of them.
     """
-    options = asdict(catalog.get_dataset(config.dataset).options)
+    options = asdict(catalog.get_dataset(dataset).options)
     wanted: dict[str, object] = json.loads(json.dumps(options))  # as the manifest has them
     found = manifest.options
     for key in sorted(wanted.keys() & found.keys() - NOT_AFFECTING_ROWS):
         if wanted[key] != found[key]:
             got = f"those made with {found[key]!r}"
-            raise _other_shards(config.dataset, key, f"with {wanted[key]!r}", got)
+            raise _other_shards(dataset, key, f"with {wanted[key]!r}", got)
     for key in PLACES:
-        asked, made = config.dataset.get(key), found.get(key)
+        asked, made = dataset.get(key), found.get(key)
         if asked is None or (made is not None and _place(asked) == _place(made)):
             continue
-        if asked != catalog.load_settings(str(config.dataset["name"])).get(key):
+        if asked != catalog.load_settings(str(dataset["name"])).get(key):
             got = "those that do not say" if made is None else f"those made of {made!r}"
-            raise _other_shards(config.dataset, key, f"of {asked!r}", got)
+            raise _other_shards(dataset, key, f"of {asked!r}", got)
 
 
 def _place(given: object) -> str:

@@ -164,7 +164,7 @@ class ImageInterpolation(Use):
         ]
         caption = (
             "Left and right a test image, between them images drawn along the line from the "
-            f"{what} of the one to those of the other, with the same noise of the pixels"
+            f"{what} of one to the {what} of the other, with the same noise of the pixels"
         )
         return pictures.show(pictures.grid(lines), folder / "walks.png", caption)
 

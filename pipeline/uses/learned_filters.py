@@ -81,9 +81,7 @@ class LearnedFilters(Use):
         expected = (logits.exp() * levels).sum(-1)
         figure = pictures.image_grid({"sample": drawn, "expected": expected}, event, len(drawn))
         what = "probability of white" if event.num_levels == 2 else "expected level"
-        caption = (
-            f"Samples, and below each the {what} of each pixel given those that were drawn before"
-        )
+        caption = f"Samples, and below each the {what} of each pixel given the pixels drawn before"
         return pictures.show(figure, folder / "probabilities.png", caption)
 
 

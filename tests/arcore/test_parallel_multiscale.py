@@ -230,6 +230,3 @@ def test_a_sample_takes_the_evaluations_that_the_paper_counts(
         decoder.push(torch.zeros(1, len(block)).long())
     assert calls["base"] + calls["head"] == expected
     assert calls["context"] == sum(len(scale) - 1 for scale in model.pyramid.scales)
-
-
-# -- bad arguments

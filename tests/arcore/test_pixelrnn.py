@@ -247,6 +247,3 @@ def test_the_small_image_comes_first_and_knows_nothing_else() -> None:
     before, after = (model.conditionals(v).logits[..., ::2, ::2, :] for v in (x, other))
     assert torch.equal(before, after)
     assert_close(before, model.base.conditionals(x[..., ::2, ::2]).logits, rtol=0, atol=0)
-
-
-# -- bad arguments

@@ -256,6 +256,14 @@ def test_a_mixture_of_endless_members_is_refused_in_time(tmp_path: Path) -> None
         arcore.load(folder)
 
 
+def test_a_missing_folder_and_a_record_without_weights_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a model's folder, got no such folder"):
+        arcore.load(tmp_path / "nowhere")
+    (tmp_path / "training.json").write_text("{}")
+    with pytest.raises(ValueError, match="without weights; train it: python -m stages.train"):
+        arcore.load(tmp_path)
+
+
 def test_weights_are_checked(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     arcore.save(nade(), folder)
@@ -289,8 +297,9 @@ def test_weights_are_checked(tmp_path: Path) -> None:
     (folder / "config.json").write_text("[" * 200_000)
     with pytest.raises(ValueError, match="config.json: not a JSON file"):
         arcore.load(folder)
+    (folder / "config.json").unlink()
     with pytest.raises(ValueError, match="config.json: expected a model's config, got No such"):
-        arcore.load(tmp_path / "none")
+        arcore.load(folder)
 
 
 @pytest.mark.parametrize("device", ["foo", "cpu:7:7", 99])

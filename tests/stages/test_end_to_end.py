@@ -232,7 +232,7 @@ def test_mlflow_holds_everything(repository) -> None:
         curve = store.get_metric_history(run.info.run_id, "curves/valid_nats")
         assert [point.step for point in curve] == list(range(1, epochs + 1))
         files = {file.path for file in store.list_artifacts(run.info.run_id)}
-        assert {"samples.png", "learning_curve.png", "metrics.json"} <= files
+        assert {"samples.png", "metrics.json"} <= files
 
 
 def test_the_champion_scores_as_it_was_evaluated(repository, monkeypatch) -> None:

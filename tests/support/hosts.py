@@ -36,13 +36,15 @@ LIGHT = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_worker_niceness": "0",
 }
-# A host that is gone is given up after 3 checks of at most 3 s, not after a minute.
+# A host that is gone is given up after 3 checks of at most 3 s, not after a minute, and workers
+# that wait for it in a collective after 5 s, not after 30.
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "3",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",
 }
 # As the first process of its host it reaps every orphan; it has no other work.
 FIRST_PROCESS = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,36 +89,27 @@ class CifarSubset(Dataset):
         return {s: every[i:j] for s, i, j in zip(SPLITS, starts, ends, strict=True)}
 
 
-def _cifar10(settings: Mapping[str, object]) -> Dataset:
-    return Cifar(
-        name="cifar10",
+def _build(name: str, settings: Mapping[str, object]) -> Dataset:
+    # No published name of the subset: numbers of the whole set must not be shown next to its own.
+    is_whole = name == "cifar10"
+    kind: type[Cifar | CifarSubset] = Cifar if is_whole else CifarSubset
+    return kind(
+        name=name,
         family="cifar10",
         event=Levels(256, SHAPE),
         num_classes=NUM_CLASSES,
         unit="bits_per_dim",
-        files=(_ARCHIVE,),
-        provenance=f"{_URL}; valid = the last 5000 of the 50000 training rows",
-        options=parse_options(Options, "cifar10", settings),
-        published_name="cifar10",
-    )
-
-
-def _cifar10_4k(settings: Mapping[str, object]) -> Dataset:
-    # No published name: numbers of the whole set must not be shown next to those of a subset.
-    return CifarSubset(
-        name="cifar10_4k",
-        family="cifar10",
-        event=Levels(256, SHAPE),
-        num_classes=NUM_CLASSES,
-        unit="bits_per_dim",
-        files=(_FIRST_4000,),
+        files=(_ARCHIVE if is_whole else _FIRST_4000,),
         provenance=(
-            f"4,000-image subset of CIFAR-10: the first 4000 records of data_batch_1.bin in {_URL}"
-            "; rows 0-2999 train, 3000-3499 valid, 3500-3999 test; its numbers do not compare with "
-            "those published for CIFAR-10"
+            f"{_URL}; valid = the last 5000 of the 50000 training rows"
+            if is_whole
+            else f"4,000-image subset of CIFAR-10: the first 4000 records of data_batch_1.bin in "
+            f"{_URL}; rows 0-2999 train, 3000-3499 valid, 3500-3999 test; its numbers do not "
+            "compare with those published for CIFAR-10"
         ),
-        options=parse_options(Options, "cifar10_4k", settings),
+        options=parse_options(Options, name, settings),
+        published_name="cifar10" if is_whole else None,
     )
 
 
-DATASETS = {"cifar10": _cifar10, "cifar10_4k": _cifar10_4k}
+DATASETS = {name: partial(_build, name) for name in ("cifar10", "cifar10_4k")}

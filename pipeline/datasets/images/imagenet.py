@@ -29,21 +29,13 @@ from pipeline.datasets.options import Options, parse_options
 
 NUM_TRAIN_FILE, NUM_VALID, NUM_TEST = 1_281_149, 5_000, 49_999
 PART = 1024
-_FILES = {
-    32: (
-        ("train_32x32.tar", "244a323d48f8d72f65ad8b54658c01fed68d2d7bdc77ccb43da58c11e94224e5"),
-        ("valid_32x32.tar", "862e559462b24cf736212a19f6b0d47b55c2dc8ebdaa95ccecfe71260124c8f7"),
-    ),
-    64: (
-        ("train_64x64.tar", "e2a2c1947a748d0d256e98e6d82800d855441dc9e4de2e71a773f1324c4524d7"),
-        ("valid_64x64.tar", "eeac03ec4f585baf871d2b4cb9c974bfe345e74878a74e5820fe6eb1041629cd"),
-    ),
+_TRAIN = {  # bytes and sums
+    32: (4_113_018_880, "244a323d48f8d72f65ad8b54658c01fed68d2d7bdc77ccb43da58c11e94224e5"),
+    64: (12_112_588_800, "e2a2c1947a748d0d256e98e6d82800d855441dc9e4de2e71a773f1324c4524d7"),
 }
-_SIZES = {
-    "train_32x32.tar": 4_113_018_880,
-    "valid_32x32.tar": 161_474_560,
-    "train_64x64.tar": 12_112_588_800,
-    "valid_64x64.tar": 477_255_680,
+_VALID = {
+    32: (161_474_560, "862e559462b24cf736212a19f6b0d47b55c2dc8ebdaa95ccecfe71260124c8f7"),
+    64: (477_255_680, "eeac03ec4f585baf871d2b4cb9c974bfe345e74878a74e5820fe6eb1041629cd"),
 }
 
 
@@ -94,7 +86,10 @@ def _build(size: int, settings: Mapping[str, object]) -> Dataset:
         family=name,
         event=Levels(256, (3, size, size)),
         unit="bits_per_dim",
-        files=tuple(RawFile(file, sha256, _SIZES[file], None) for file, sha256 in _FILES[size]),
+        files=tuple(
+            RawFile(f"{part}_{size}x{size}.tar", sha256, count, None)
+            for part, (count, sha256) in (("train", _TRAIN[size]), ("valid", _VALID[size]))
+        ),
         provenance=(
             f"train_{size}x{size}.tar and valid_{size}x{size}.tar of image-net.org/small (van den "
             f"Oord et al. 2016), no longer there; valid = the last {NUM_VALID} images of the "
@@ -105,4 +100,4 @@ def _build(size: int, settings: Mapping[str, object]) -> Dataset:
     )
 
 
-DATASETS = {f"imagenet{size}": partial(_build, size) for size in _FILES}
+DATASETS = {f"imagenet{size}": partial(_build, size) for size in _TRAIN}

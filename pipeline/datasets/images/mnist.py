@@ -124,12 +124,16 @@ class BinarizedMnist(Dataset):
         return splits
 
 
-_PROTOCOLS: dict[Variant, str] = {
-    "gray": "gray levels 0-255",
-    "static": "binarised by one Bernoulli(gray/255) draw, seeds 1 (train file) and 2 (test file)",
+_VARIANTS: dict[Variant, tuple[str, str]] = {  # suffixes of names, and protocols
+    "gray": ("", "gray levels 0-255"),
+    "static": (
+        "_static_binarized",
+        "binarised by one Bernoulli(gray/255) draw, seeds 1 (train file) and 2 (test file)",
+    ),
     "dynamic": (
+        "_dynamic_binarized",
         "train gray, drawn from Bernoulli(gray/255) by (seed, epoch, index) when read; valid and "
-        "test binarised by one draw, seeds 1 (train file) and 2 (test file)"
+        "test binarised by one draw, seeds 1 (train file) and 2 (test file)",
     ),
 }
 
@@ -148,7 +152,7 @@ def _build(family: str, name: str, variant: Variant, settings: Mapping[str, obje
         ),
         provenance=(
             f"{url}; valid = 10000 of the 60000 training rows, chosen by seed {VALID_SEED}; "
-            f"{_PROTOCOLS[variant]}"
+            f"{_VARIANTS[variant][1]}"
         ),
         options=parse_options(Options, name, settings),
         published_name="mnist_dynamic_binarized" if name == "mnist_dynamic_binarized" else None,
@@ -175,14 +179,9 @@ def _binarized_mnist(settings: Mapping[str, object]) -> Dataset:
     )
 
 
-_SUFFIXES: dict[Variant, str] = {
-    "gray": "",
-    "static": "_static_binarized",
-    "dynamic": "_dynamic_binarized",
-}
 DATASETS: dict[str, Callable[[Mapping[str, object]], Dataset]] = {
     family + suffix: partial(_build, family, family + suffix, variant)
     for family in _URLS
-    for variant, suffix in _SUFFIXES.items()
+    for variant, (suffix, _) in _VARIANTS.items()
 }
 DATASETS["binarized_mnist"] = _binarized_mnist

@@ -117,22 +117,11 @@ def _build(name: str, settings: Mapping[str, object]) -> Dataset:
         )
         for split, rows, sha256 in zip(SPLITS, spec.rows, spec.sums, strict=True)
     )
-    options: Options
-    papers_split = False
-    published_name: str | None = spec.published_name
+    options = parse_options(DnaOptions if name == "dna" else Options, name, settings)
+    papers_split = isinstance(options, DnaOptions) and options.split == "published"
     protocol = "split as distributed, {}/{}/{}".format(*spec.rows)
-    if name == "dna":
-        options = dna_options = parse_options(DnaOptions, name, settings)
-        if dna_options.split == "published":
-            papers_split = True
-            protocol = (
-                "split 1400/600/1186 as in the papers, by the recorded rows of "
-                "dna_papers_split.json"
-            )
-        else:
-            published_name = None  # of other training rows than the papers'
-    else:
-        options = parse_options(Options, name, settings)
+    if papers_split:
+        protocol = "split 1400/600/1186 as in the papers, by the recorded rows of " + DNA_SPLIT.name
     return UciBinary(
         name=name,
         family="uci_binary",
@@ -141,7 +130,8 @@ def _build(name: str, settings: Mapping[str, object]) -> Dataset:
         files=files,
         provenance=f"{_URL}{name}; {protocol}",
         options=options,
-        published_name=published_name,
+        # not of dna as distributed, which has other training rows than the papers'
+        published_name=spec.published_name if papers_split or name != "dna" else None,
         papers_split=papers_split,
     )
 

@@ -249,12 +249,11 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
     """
     guessed: dict[str, object] = {}
     if Path(path).suffix == ".npz":
-        names = _list_npz(paths.root() / path)
+        names, x = _list_npz(paths.root() / path), given.get("x", "x")
         guessed |= usual_names(paths.root() / path)
-        x = given.get("x", "x")
+        wanted = f"expected an array {x!r}, got {listed(names) or 'none'}"
         if x not in names:
-            got = listed(names) or "none"
-            raise UserError(f"{path}: expected an array {x!r}, got {got}; name it by x=")
+            raise UserError(f"{path}: {wanted}; name it by x=")
     merged = {"x": "x", "labels": "", "conditions": "", **guessed, **given}
     named = (str(merged[role]) for role in ("x", "labels", "conditions"))
     arrays = open_arrays(name, path, *named)

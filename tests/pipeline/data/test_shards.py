@@ -55,6 +55,15 @@ def written(tmp_path: Path) -> Path:
     return preprocessing.write(dataset, toy_splits(dataset), tmp_path / "toy")
 
 
+def refuse_to_write(
+    folder: Path, message: str, dataset: Dataset, **changed: SplitData | SplitStream
+) -> None:
+    """Check that rows are refused, and that nothing is left of them."""
+    with pytest.raises(UserError, match=message):
+        preprocessing.write(dataset, {**toy_splits(dataset), **changed}, folder / "toy")
+    assert list(folder.iterdir()) == []
+
+
 def folder_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -188,11 +197,8 @@ def test_rows_to_be_dequantised_keep_their_levels(tmp_path: Path) -> None:
 
 
 def in_parts(data: SplitData, sizes: list[int]) -> SplitStream:
-    parts, start = [], 0
-    for size in sizes:
-        rows = slice(start, start + size)
-        parts.append(SplitData(data.x[rows], None if data.labels is None else data.labels[rows]))
-        start += size
+    ends = np.cumsum(sizes)
+    parts = [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
     return SplitStream(len(data.x), iter(parts))
 
 
@@ -211,24 +217,16 @@ def test_a_stream_gives_the_bytes_of_the_array(
 
 @pytest.mark.parametrize(("rows", "got"), [(4999, 5000), (5001, 5000), (9000, 5000)])
 def test_a_stream_of_another_number_of_rows_is_refused(tmp_path: Path, rows: int, got: int) -> None:
-    dataset = toy()
-    splits = toy_splits(dataset)
-    wrong = replace(in_parts(splits["train"], [5000]), rows=rows)
-    with pytest.raises(UserError, match=f"toy, split train: expected {rows} rows, got {got}"):
-        preprocessing.write(dataset, {**splits, "train": wrong}, tmp_path / "toy")
-    assert list(tmp_path.iterdir()) == []
+    train = replace(in_parts(toy_splits(toy())["train"], [5000]), rows=rows)
+    message = f"toy, split train: expected {rows} rows, got {got}"
+    refuse_to_write(tmp_path, message, toy(), train=train)
 
 
 def test_every_part_of_a_stream_is_checked(tmp_path: Path) -> None:
-    dataset = toy()
-    splits = toy_splits(dataset)
-    train = splits["train"]
-    x = train.x.copy()
-    x[4999] = 5
-    wrong = in_parts(replace(train, x=x), [3000, 1000, 1000])
-    with pytest.raises(UserError, match=r"toy, split train: expected levels in \[0, 5\), got 5"):
-        preprocessing.write(dataset, {**splits, "train": wrong}, tmp_path / "toy")
-    assert list(tmp_path.iterdir()) == []
+    train = toy_splits(toy())["train"]
+    train.x[4999] = 5
+    message = r"toy, split train: expected levels in \[0, 5\), got 5"
+    refuse_to_write(tmp_path, message, toy(), train=in_parts(train, [3000, 1000, 1000]))
 
 
 # Blocks
@@ -367,11 +365,8 @@ def test_failure_midway_leaves_the_old_shards_and_nothing_else(
     ],
 )
 def test_bad_rows_are_refused(tmp_path, event, num_classes, x, labels, message: str) -> None:
-    dataset = toy(event, num_classes)
-    splits = {**toy_splits(dataset), "valid": SplitData(x, labels)}
-    with pytest.raises(UserError, match=f"toy, split valid: .*{message}"):
-        preprocessing.write(dataset, splits, tmp_path / "toy")
-    assert list(tmp_path.iterdir()) == []
+    message = f"toy, split valid: .*{message}"
+    refuse_to_write(tmp_path, message, toy(event, num_classes), valid=SplitData(x, labels))
 
 
 # Corruption

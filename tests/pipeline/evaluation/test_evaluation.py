@@ -55,7 +55,7 @@ def test_every_row_counts_once(project, batch_size: int) -> None:
     assert metrics["bits_per_dim"] == pytest.approx(metrics["nats"] / 64 / math.log(2))
     made = {path.name for path in newest().iterdir()}
     assert made == {
-        "metrics.json", "timing.json", "scores.csv", "samples.png", "learning_curve.png", "media",
+        "metrics.json", "timing.json", "scores.csv", "samples.png", "media",
         "artifact.json",
     }  # fmt: skip
 

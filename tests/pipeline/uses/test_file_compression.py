@@ -117,23 +117,19 @@ def test_sounds_of_several_lengths_and_rates(tmp_path: Path) -> None:
     assert [entry.classes for entry in entries] == [(2,), (0,), (1,)] and len(streams) == 1
 
 
-def test_a_sound_of_24_bits_is_refused(tmp_path: Path) -> None:
-    """It would come back as one of 16 bits."""
+def test_a_sound_between_levels_is_refused_or_quantised(tmp_path: Path) -> None:
+    """As is one of 24 bits, which would come back as one of 16."""
     model, path = sound_model(tmp_path / "model"), tmp_path / "a.wav"
+    message = r"a.wav: expected 16-bit samples .*\(--quantize takes"
     samples, _ = soundfile.read(io.BytesIO(sound_files.wave_bytes(np.arange(256), 256, 8000)))
     soundfile.write(path, samples, 8000, "PCM_24")
-    refuses_to_code(path, model, r"a.wav: expected 16-bit samples .*\(--quantize takes")
-
-
-def test_a_sound_between_levels_is_refused_or_quantised(tmp_path: Path) -> None:
-    model = sound_model(tmp_path / "model")
-    path = tmp_path / "a.wav"
+    refuses_to_code(path, model, message)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes(np.arange(-500, 500, 7).astype("<i2").tobytes())
-    refuses_to_code(path, model, r"a.wav: expected 16-bit samples .*\(--quantize takes")
+    refuses_to_code(path, model, message)
     out = there_and_back(tmp_path, [path], model, quantize=True)
     was, now = (sound_files.read_samples(p, Hearing(8000), p) for p in (path, out / "a.wav"))
     assert np.abs(was - now).max() < 1e-3

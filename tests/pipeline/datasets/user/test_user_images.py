@@ -336,26 +336,21 @@ def test_tars_are_split_by_seed_and_nothing_else_of_them_is_read(
         np.testing.assert_array_equal(part.labels, parts[split].labels)
 
 
-def test_valid_is_drawn_from_train_where_files_name_train_and_test() -> None:
+def test_valid_is_drawn_from_train_and_files_of_some_splits_are_not_pooled() -> None:
     images = packed_pictures(40)
-    write_image_parquet(Path("two/train.parquet"), list(images[:30]), [0] * 30)
-    write_image_parquet(Path("two/test.parquet"), list(images[30:]), [0] * 10)
+    for folder, first in (("two", "train"), ("held", "validation")):
+        write_image_parquet(Path(f"{folder}/{first}.parquet"), list(images[:30]), [0] * 30)
+        write_image_parquet(Path(f"{folder}/test.parquet"), list(images[30:]), [0] * 10)
+    with refused("expected splits named train and test, or none, got"):
+        added("held", "label=")
     dataset, found = added("two", "label=", "valid_fraction=0.2")
     assert "train: 24 rows, 24 of them read\nvalid: 6 rows" in found and "test: 10 rows" in found
     assert "0.2 of those of train for valid" in dataset.provenance
     assert dataset.num_classes is None
-
-
-def test_files_of_some_splits_are_not_pooled() -> None:
-    splits = ("validation", "test")
-    for split in splits:
-        write_image_parquet(Path(f"two/{split}.parquet"), list(packed_pictures(20)), [0] * 20)
-    with refused("expected splits named train and test, or none, got"):
-        added("two", "label=")
-    first, second = (f"[{split}.parquet]" for split in splits)
-    given = (f"train_files={first}", f"test_files={second}", "valid_files=[]")
-    _, found = added("two", "label=", *given)
-    assert "train: 18 rows, 18 of them read\nvalid: 2 rows" in found and "test: 20 rows" in found
+    given = ["train_files=[validation.parquet]", "test_files=[test.parquet]", "valid_files=[]"]
+    _, lines = adding.add("image_folder", "other", "held", ["label=", *given])
+    wanted = ("train: 27 rows, 27", "valid: 3 rows, 3", "test: 10 rows, 10")
+    assert lines[:3] == [f"{counts} of them read" for counts in wanted]
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
