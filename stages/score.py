@@ -23,9 +23,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     from pipeline.reporting import wording  # here: --help needs no torch
-    from pipeline.uses import test_sets
+    from pipeline.uses import user_scores
 
-    found = test_sets.score(arguments.model, arguments.data)
+    found = user_scores.score(arguments.model, arguments.data)
     one = found.score
     nats = wording.with_error(one.nats, one.nats_stderr)
     bits = wording.with_error(one.bits_per_dim, one.bits_per_dim_stderr)

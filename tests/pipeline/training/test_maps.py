@@ -65,7 +65,7 @@ def test_maps_reach_the_model(project: None) -> None:
 
     served = pyfunc.ArcoreModel()
     served.model = model
-    _, (events, params) = exporting._signature(model)
+    _, (events, params) = exporting._signature(model, {})
     assert np.isfinite(served.predict(None, events, params)["nats"]).all()
     given = {"vectors": maps[:3].flatten().tolist()}
     found = served.predict(None, test.x[:3], given)["nats"].to_numpy()

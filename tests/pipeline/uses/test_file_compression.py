@@ -291,7 +291,7 @@ def test_another_model_is_refused(archive: Path, tmp_path: Path) -> None:
     other = save_model(tmp_path / "other", GRAY, hidden=3)
     with pytest.raises(UserError, match="x.arc: model: expected the model that encoded"):
         decompress(archive, other, tmp_path / "out")
-    with pytest.raises(UserError, match="nothing/config.json: expected a model's config"):
+    with pytest.raises(UserError, match="nothing: expected a model's folder, got no such"):
         decompress(archive, tmp_path / "nothing", tmp_path / "out")
 
 

@@ -23,7 +23,7 @@ from pipeline.evaluation import experiment_evaluation
 from pipeline.experiments import compose
 from pipeline.reporting import wording
 from pipeline.training import saved_models
-from pipeline.uses import test_sets
+from pipeline.uses import user_scores
 from stages import score as stage
 
 
@@ -53,12 +53,12 @@ def test_a_file_and_its_dataset_score_what_the_evaluation_does(
         written("named.npz", whole, labels=np.zeros(len(whole), int)),
     ):
         for model in ("toy-nade", "elsewhere", "plain"):
-            found = test_sets.score(model, data)
+            found = user_scores.score(model, data)
             assert found.score.nats == metrics["nats"], data
             assert found.score.bits_per_dim_stderr == metrics["bits_per_dim_stderr"]
             assert (found.num_rows, found.exact) == (len(whole), True)
     np.savetxt("plain.csv", whole.reshape(len(whole), -1), "%d", ",")
-    assert test_sets.score("toy-nade", "plain.csv").score.nats == metrics["nats"]
+    assert user_scores.score("toy-nade", "plain.csv").score.nats == metrics["nats"]
     monkeypatch.setattr("sys.argv", ["score", "toy-nade", "events.npy"])
     stage.main()
     nats = wording.with_error(metrics["nats"], metrics["nats_stderr"])
@@ -71,9 +71,9 @@ def test_classes_come_with_the_rows_of_a_file(project: Path) -> None:
     rows = read_split(paths.shards("digits_binary"), "test")
     assert rows.labels is not None
     named = written("named.npz", rows.x, y=rows.labels)
-    wanted = test_sets.score("toy-gated_pixelcnn", "digits_binary")
-    assert test_sets.score("toy-gated_pixelcnn", named) == wanted
-    bounded = test_sets.score("toy-pixelvae", named)
+    wanted = user_scores.score("toy-gated_pixelcnn", "digits_binary")
+    assert user_scores.score("toy-gated_pixelcnn", named) == wanted
+    bounded = user_scores.score("toy-pixelvae", named)
     assert not bounded.exact and not bounded.bits_exact
 
 
@@ -115,10 +115,10 @@ def test_a_table_is_read_as_the_one_of_the_training(turbines: None) -> None:
     x = torch.from_numpy(scalings["x"].of(numbers).astype("f4"))
     nats = -model.log_prob(x, torch.from_numpy(given.astype("f4"))).detach().double()
     for data in ("turbines.csv", written("turbines.npz", numbers, conditions=given)):
-        assert test_sets.score("turbines", data).score.nats == pytest.approx(float(nats.mean()))
+        assert user_scores.score("turbines", data).score.nats == pytest.approx(float(nats.mean()))
     shutil.rmtree(paths.shards("turbines"))
     with pytest.raises(UserError, match=r"manifest\.json"):
-        test_sets.score("turbines", "turbines.csv")
+        user_scores.score("turbines", "turbines.csv")
 
 
 ROWS = np.zeros((5, 1, 8, 8), int)
@@ -136,7 +136,7 @@ def test_rows_that_do_not_fit_are_refused_in_one_line(home: Path, name: str) -> 
     arcore.save(arcore.create_model("nade", Binary((1, 8, 8)), hidden=2), "nade")
     rows, message = REFUSED[name]
     with pytest.raises(UserError, match=message) as caught:
-        test_sets.score("nade", written(name, rows))
+        user_scores.score("nade", written(name, rows))
     assert "\n" not in str(caught.value)
 
 
@@ -157,5 +157,5 @@ def test_conditions_and_names_that_do_not_fit_are_refused(project: Path) -> None
         ("toy-nade", "rows.txt", "rows.txt: expected one of"),
     ):
         with pytest.raises(UserError, match=message) as caught:
-            test_sets.score(model, data)
+            user_scores.score(model, data)
         assert "\n" not in str(caught.value)
