@@ -33,6 +33,7 @@ from pipeline.tracking import mlflow_store
 MOST_LANES = 4
 LAST_LINES = 20  # of a stage that fails
 SECONDS_BETWEEN_LINES = 10.0  # of one stage's epochs
+LOCKS = Path(".dvc/tmp/rwlock")  # of DVC, by process
 CODE = "code"  # the stage that writes code.yaml, on which the others depend
 _EPOCH = re.compile(r"epoch \d+/\d+ ")
 
@@ -57,6 +58,7 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     mlflow_store.configure()
     with _after_another():
         _wait_for_others()
+        _drop_half_written_locks()
         _run_stale(targets, lanes, cpus, variables)
 
 
@@ -105,11 +107,25 @@ def _wait_for_others() -> None:
         time.sleep(1)
 
 
+def _drop_half_written_locks() -> None:
+    """Remove DVC's file of locks where a kill left it half written, which DVC refuses for ever."""
+    for seconds in (1, 0):  # it may be being written
+        try:
+            json.loads(LOCKS.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            time.sleep(seconds)
+        else:
+            return
+    LOCKS.unlink(missing_ok=True)
+
+
 def _running() -> dict[int, str]:
     """Return the commands of DVC, by process, that hold files of this folder."""
     held: dict[str, dict[str, Any]] = {}
     with contextlib.suppress(OSError, ValueError):  # none yet, or one that is being written
-        held = json.loads(Path(".dvc/tmp/rwlock").read_text(encoding="utf-8"))
+        held = json.loads(LOCKS.read_text(encoding="utf-8"))
     entries = [entry for kind in held.values() for entry in kind.values()]
     holders = [one for entry in entries for one in (entry if isinstance(entry, list) else [entry])]
     return {one["pid"]: one["cmd"] for one in holders if psutil.pid_exists(one["pid"])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,13 +49,18 @@ stages:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dvc")
     (folder / "dvc.yaml").write_text(DVC)
     (folder / "source").write_text("1")
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=folder, check=True)
     return folder
+
+
+@pytest.fixture
+def project(initialised: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(initialised, tmp_path / "project")
 
 
 def start(project: Path, target: str, **variables: str) -> subprocess.Popen[str]:
@@ -93,6 +99,8 @@ def test_a_project_is_brought_up_to_date_in_lanes(project: Path) -> None:
     assert failed.stderr.startswith("error: train@two failed (all output: ")
     assert "Traceback" not in failed.stderr
     assert "train two failed; waiting for running stages to finish\n" in failed.stdout
+    locks = project / ".dvc/tmp/rwlock"
+    locks.write_text(locks.read_text()[:-1])
     done = repro(project)
     assert done.returncode == 0, done.stderr
     assert (project / "table").read_text() == "made\n" * 3

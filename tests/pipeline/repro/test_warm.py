@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -56,8 +57,9 @@ with warmed(dict(os.environ)) as variables:
 """
 
 
-@pytest.fixture(scope="module")
-def starter(folder: Path) -> Iterator[subprocess.Popen[str]]:
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has a server."""
     path = f"{folder}{os.pathsep}{ROOT}"
     with subprocess.Popen(
         [sys.executable, "-c", STARTER],
@@ -67,16 +69,16 @@ def starter(folder: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-@pytest.fixture(scope="module")
-def server(starter: subprocess.Popen[str]) -> tuple[psutil.Process, dict[str, str]]:
+def server_of(starter: subprocess.Popen[str]) -> tuple[psutil.Process, dict[str, str]]:
     assert starter.stdout is not None
     number, variables = json.loads(starter.stdout.readline())
     return psutil.Process(number), variables
 
 
 @pytest.fixture(scope="module")
-def variables(server: tuple[psutil.Process, dict[str, str]]) -> dict[str, str]:
-    return server[1]
+def variables(folder: Path) -> Iterator[dict[str, str]]:
+    with started(folder) as starter:
+        yield server_of(starter)[1]
 
 
 def start(variables: dict[str, str], folder: Path, word: str) -> subprocess.Popen[str]:
@@ -144,6 +146,8 @@ def test_without_a_server_a_stage_runs_by_itself(variables, folder) -> None:
     assert out == f"{folder} ['go'] now False\n"
 
 
-def test_the_server_ends_with_the_process_that_started_it(variables, starter, server) -> None:
-    starter.kill()
-    assert not psutil.wait_procs([server[0]], timeout=60)[1]
+def test_the_server_ends_with_the_process_that_started_it(folder) -> None:
+    with started(folder) as starter:
+        server, _ = server_of(starter)
+        starter.kill()
+        assert not psutil.wait_procs([server], timeout=60)[1]
