@@ -80,7 +80,8 @@ def total_mass(model: AutoregressiveModel, condition: Tensor | None) -> float:
         return None if condition is None else condition.expand(rows, *condition.shape[1:])
 
     def density(x: Tensor) -> Tensor:
-        return model.log_prob(x.view(-1, *model.event.shape), repeated(len(x))).exp()
+        parts = x.view(-1, *model.event.shape).split(1 << 16)
+        return torch.cat([model.log_prob(part, repeated(len(part))) for part in parts]).exp()
 
     x, w = quadrature(model.decoder(1, condition).next())
     if model.event.size == 1:
