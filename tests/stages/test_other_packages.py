@@ -100,16 +100,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     project = Project(folder, Path(f"{ROOT}{os.pathsep}{packages}"))
     with project.warmed():
+        for stage, name in (
+            ("fetch", "coins"), ("preprocess", "coins"), ("codecs", "coins"),
+            ("train", "coins-chain"), ("evaluate", "coins-chain"), ("report", "coins"),
+        ):  # fmt: skip
+            done = project.stage(stage, name)
+            assert done.returncode == 0, done.stderr
         yield project
 
 
 def test_a_model_and_a_dataset_of_another_package_go_all_the_way(project) -> None:
-    for stage, name in (
-        ("fetch", "coins"), ("preprocess", "coins"), ("codecs", "coins"), ("train", "coins-chain"),
-        ("evaluate", "coins-chain"), ("report", "coins"),
-    ):  # fmt: skip
-        done = project.stage(stage, name)
-        assert done.returncode == 0, done.stderr
     report = (project.folder / "reports/coins/table.md").read_text()
     assert "coins-chain" in report
     metrics = project.json("metrics/coins-chain.json")
