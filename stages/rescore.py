@@ -6,11 +6,8 @@ Example: python -m stages.rescore mushrooms-nade
 from __future__ import annotations
 
 import argparse
-import math
 
 from stages import cli
-
-ROUNDING = 1e-6  # relative: two machines may round to either side of a printed digit
 
 
 def main() -> None:
@@ -58,8 +55,7 @@ def _differing(name: str) -> list[str]:
         apart = found.now.nats - found.recorded.nats
         said = f"recorded {bound}{recorded}, now {bound}{now} nats ({apart:+.1e})"
         print(f"{what}: {said}", flush=True)
-        alike = all(math.isclose(*both, rel_tol=ROUNDING) for both in zip(*pairs, strict=True))
-        if recorded != now and not alike:
+        if not found.same:
             different.append(what)
     return different
 
