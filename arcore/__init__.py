@@ -17,6 +17,7 @@ from arcore.model import AutoregressiveModel
 from arcore.pools import Pool
 from arcore.primitives import orderings
 from arcore.saving import load, save
+from arcore.symmetries import Transformed
 from arcore.zoo import create_model, list_models
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Ensemble",
     "Mixture",
     "Pool",
+    "Transformed",
     "__version__",
     "coding",
     "create_model",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import arcore
-from arcore import Ensemble, Mixture, Pool, events
+from arcore import Ensemble, Mixture, Pool, Transformed, events
 from arcore.coding import compress, decompress
 from arcore.decoding import Decoder
 from arcore.ensembles import Combination
@@ -49,6 +49,13 @@ def mixture() -> Mixture:
         Case("nade", NINE, {"hidden": 4, "num_classes": 2}).build(2),
     ]
     return Mixture(members, WEIGHTS, [1, None, 1])
+
+
+def symmetric() -> Mixture:
+    """A network over pixels and the masks of a MADE, each as it is, mirrored and turned."""
+    weights = torch.arange(1, 7, dtype=torch.float64) / 21
+    names = ["identity", "mirror", "rotate_90"]
+    return Mixture(list(mixture().members)[:2], weights, [1, None], names)
 
 
 def pool() -> Pool:
@@ -88,11 +95,13 @@ ENSEMBLES: dict[str, Callable[[], Combination]] = {
 POOLS: dict[str, Callable[[], Combination]] = {
     "pool": pool, "colours": pool_of_colours, "blocks": pool_of_blocks,
 }  # fmt: skip
-ALL = {**ENSEMBLES, "mixture": mixture, **POOLS}
+DECODED = {**POOLS, "turned": lambda: Transformed(pool(), "rotate_90")}
+ALL = {**ENSEMBLES, "mixture": mixture, "symmetric": symmetric, **DECODED}
 every = pytest.mark.parametrize("build", ALL.values(), ids=ALL)
 every_ensemble = pytest.mark.parametrize("build", ENSEMBLES.values(), ids=ENSEMBLES)
 every_pool = pytest.mark.parametrize("build", POOLS.values(), ids=POOLS)
-every_saved = pytest.mark.parametrize("build", [mixture, *POOLS.values()])
+every_decoded = pytest.mark.parametrize("build", DECODED.values(), ids=DECODED)
+every_saved = pytest.mark.parametrize("build", [mixture, symmetric, *POOLS.values()])
 
 
 def given(model: Combination, rows: int, label: int = 1) -> Tensor | None:
@@ -294,6 +303,10 @@ def test_a_mixture_adds_up_weighted_probabilities() -> None:
     by_hand = sum(w * part.exp() for w, part in zip(WEIGHTS, parts, strict=True)).log()
     assert_close(model.log_prob(x, condition), by_hand)
     assert_close(model.member_log_probs(x, condition), by_hand[:, None])
+    views, many = (x, x.flip(-1), x.rot90(1, (-2, -1))), symmetric().eval()
+    parts = [q.log_prob(view) for q in (pixelcnn, masked.ensemble(3)) for view in views]
+    by_hand = sum(w * part.exp() for w, part in zip(many.weights, parts, strict=True)).log()
+    assert_close(many.log_prob(x), by_hand)
 
 
 def test_a_member_with_latents_makes_a_bound(
@@ -352,8 +365,8 @@ def test_weights_of_half_precision_add_up(dtype: torch.dtype, tmp_path: Path) ->
 # -- pools
 
 
-@every_pool
-def test_a_conditional_depends_on_earlier_blocks_alone(build: Callable[[], Pool]) -> None:
+@every_decoded
+def test_a_conditional_depends_on_earlier_blocks_alone(build: Callable[[], Combination]) -> None:
     model = build()
     x = all_levels(model.event)[1:40]
     found = influence(model, x, given(model, len(x)))
@@ -362,8 +375,8 @@ def test_a_conditional_depends_on_earlier_blocks_alone(build: Callable[[], Pool]
     assert bool(found[-1, 0]), "the last must depend on the first"
 
 
-@every_pool
-def test_a_pool_decodes_and_codes_as_it_scores(build: Callable[[], Pool]) -> None:
+@every_decoded
+def test_a_pool_decodes_and_codes_as_it_scores(build: Callable[[], Combination]) -> None:
     model = build().eval()
     x = all_levels(model.event)[::7]
     condition = given(model, len(x))
@@ -532,6 +545,11 @@ BAD = [
     (lambda: Mixture(PAIR, torch.tensor([1, 0])), ["weights", "floating point", "int64"]),
     (lambda: Mixture(PAIR, num_members=3), ["num_members", "a number for each member", "3"]),
     (lambda: Mixture(PAIR, num_members=[1, 2]), ["num_members", "at most 1", "2"]),
+    (lambda: Mixture(PAIR, symmetries="mirror"), ["symmetries", "different ones", "mirror"]),
+    (lambda: Mixture(PAIR, symmetries=["mirror"] * 2), ["symmetries", "different ones", "mirror"]),
+    (lambda: Transformed(OPEN, "mirror"), ["symmetries", "no image", "mirror"]),
+    (lambda: Transformed(nade(COLOURS), "transpose"), ["symmetries", "no quarter", "transpose"]),
+    (lambda: create("pool", symmetries=["flip"]), ["symmetries", "one order", "flip"]),
     (lambda: create("mixture", members=5), ["members", "a list", "5"]),
     (lambda: create("mixture", members=[{}]), ["members", "a name", "{}"]),
     (lambda: create("mixture", members=[{"name": "nade", "event": 1}]), ["members", "'event': 1"]),

@@ -59,6 +59,7 @@ POOL = {
     "evaluation": {"coded": True},
 }
 MIXTURE = {"dataset": "digits_binary", "mixture": ["masks", "sums"], "evaluation": {}}
+MIRRORED = MIXTURE | {"mixture": ["masks"], "symmetries": ["identity", "mirror"]}
 
 
 def write_params(experiments: dict[str, object] | None = None, **mixtures: object) -> None:
@@ -267,6 +268,8 @@ def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:
         ({"mixture": ["masks", "sum"]}, "unknown experiment 'sum'.*'sums'"),
         ({"dataset": "digits"}, "mixtures.odd.mixture: masks: expected an experiment on 'digits'"),
         ({"pooled": "yes"}, "mixtures.odd.pooled: expected true or false, got 'yes'"),
+        ({"symmetries": "mirror"}, "symmetries: expected different ones of identity, .*'mirror'"),
+        ({"symmetries": [], "pooled": True}, "symmetries: expected none of a pool"),
         ({"model": "made"}, "unknown key of mixtures.odd 'model'"),
         ({"evaluation": {"num_sample": 3}}, "num_sample"),
     ],
@@ -274,7 +277,7 @@ def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:
 def test_bad_entries_are_named(mixed: Path, change: dict[str, object], parts: str) -> None:
     write_params(odd=MIXTURE | change)
     with pytest.raises(UserError, match=parts):
-        compose.load("odd")
+        mixing.mix(compose.load("odd"))
 
 
 def test_params_get_a_row_for_each_member() -> None:
@@ -285,9 +288,9 @@ def test_params_get_a_row_for_each_member() -> None:
                          "model": ENTRIES[name]["model"]}
         for name in MIXTURE["mixture"]
     }  # fmt: skip
-    fewer = {"experiments": ENTRIES, "mixtures": {"both": MIXTURE | {"mixture": ["masks"]}}}
-    again = layout.completed(yaml.safe_dump(fewer | {"joins": rows}))
-    assert list(yaml.safe_load(again)["joins"]) == ["both_masks"]
+    fewer = {"experiments": ENTRIES, "mixtures": {"both": MIRRORED}}
+    again = yaml.safe_load(layout.completed(yaml.safe_dump(fewer | {"joins": rows})))["joins"]
+    assert again == {"both_masks": rows["both_masks"] | {"symmetries": ["identity", "mirror"]}}
     unknown = {"experiments": {"masks": ENTRIES["masks"]}, "mixtures": {"both": MIXTURE}}
     with pytest.raises(UserError, match="mixtures.both.mixture: sums: expected an experiment"):
         layout.completed(yaml.safe_dump(unknown))
@@ -316,6 +319,19 @@ def test_a_member_under_other_masks_joins_again(mixed: Path) -> None:
     write_params()
     mixing.mix(compose.load_mixture("both"))
     assert scores.read_text() == before
+
+
+def test_a_member_joins_under_each_symmetry(mixed: Path) -> None:
+    write_params(mirrored=MIRRORED)
+    mixing.mix(compose.load_mixture("mirrored"))
+    found = result_files.read(experiment_evaluation.evaluate(compose.load("mirrored")))
+    scores = (paths.joined("mirrored", "masks") / "valid.csv").read_text().splitlines()
+    assert scores[0] == "nats_of_2,nats_of_2 mirror"
+    each = -torch.tensor([[float(nats) for nats in row.split(",")] for row in scores[1:]])
+    trained = saved_models.load("mirrored")
+    assert list(trained.content["weights"]) == ["masks", "masks mirror"]
+    mixed_nats = -torch.logsumexp(each + trained.model.weights.log(), 1).mean()
+    assert float(mixed_nats) == pytest.approx(found.valid_nats, abs=1e-3)
 
 
 def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
