@@ -1,6 +1,6 @@
 """Draw the packages and who imports whom into docs/architecture.md.
 
-The page's Mermaid flowcharts and its table of packages are made from the code: an arrow stands for an
+The page's flowcharts and its table of packages are made from the code: an arrow stands for an
 import, and one that follows from others (a -> b -> c, hence a -> c) is left out.
 
 Example: python docs/architecture.py --write
