@@ -1,7 +1,5 @@
 """The site's menu lists every page once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import yaml

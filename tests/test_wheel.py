@@ -1,7 +1,5 @@
 """The wheel in an environment of its own: the library needs torch, NumPy and safetensors alone."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
