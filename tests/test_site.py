@@ -1,7 +1,5 @@
 """The site's menu lists every page once, and its pages draw their flowcharts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 
