@@ -1,7 +1,5 @@
 """README and docs say what is there: examples run, targets, stages, models and links exist."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Memory that a tuned process frees stays its own."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

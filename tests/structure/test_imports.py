@@ -1,7 +1,5 @@
 """Imports run one way, stages -> pipeline -> arcore, and arcore needs torch alone."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import graphlib

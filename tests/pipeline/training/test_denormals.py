@@ -1,7 +1,5 @@
 """Denormal floats are zero while a training runs, in every thread, and only then."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from types import SimpleNamespace
