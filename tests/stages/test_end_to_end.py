@@ -1,7 +1,5 @@
 """The real dvc.yaml with the embedded data in a Git and DVC repository of its own."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

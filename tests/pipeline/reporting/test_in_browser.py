@@ -1,7 +1,5 @@
 """Pages in a real browser: what a reader sees at the width of a telephone and of a laptop."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Pages of searches, of the searches that `results/` keeps."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

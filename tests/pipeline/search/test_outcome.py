@@ -1,7 +1,5 @@
 """What a search leaves: the table, the best overrides, importances and curves."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -1,7 +1,5 @@
 """Records in `results/`: copies of what was measured, and tables drawn from them alone."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
