@@ -1,7 +1,5 @@
 """Moving digits: the published generator, its bound, loading, evaluation and pictures of clips."""
 
-from __future__ import annotations
-
 import dataclasses
 import gzip
 import hashlib
