@@ -86,7 +86,7 @@ def test_forward_is_the_objective_under_masks_of_the_global_generator(name: str)
     assert masks.unique(dim=0).shape[0] > 3, "each example has its own"
     expected = model.masked_loss(x, masks.view(x.shape))
     assert torch.equal(loss_of(model, x, None, seed=3), expected)
-    assert draws_noise(type(model))
+    assert draws_noise(model)
 
 
 @every_name
