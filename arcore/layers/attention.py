@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
@@ -20,10 +19,10 @@ class KeyValueCache:
         """Take in further tokens, (batch, heads, tokens, width); return those of all."""
         if self.kept is None:
             self.kept = keys.new_empty(2, *keys.shape[:2], self.most, keys.shape[-1])
-        first, self.length = self.length, self.length + keys.shape[2]
-        self.kept[0, :, :, first : self.length] = keys
-        self.kept[1, :, :, first : self.length] = values
-        return self.kept[0, :, :, : self.length], self.kept[1, :, :, : self.length]
+        new, self.length = slice(self.length, None), self.length + keys.shape[2]
+        kept = self.kept[:, :, :, : self.length]
+        kept[0, :, :, new], kept[1, :, :, new] = keys, values
+        return kept[0], kept[1]
 
 
 class TransformerBlock(nn.Module):
@@ -58,12 +57,3 @@ class TransformerBlock(nn.Module):
         h = h + dropout(merged, self.rate, self.training)
         widened = gelu(self.expand(self.second_norm(h)))
         return h + dropout(self.contract(widened), self.rate, self.training)
-
-
-def scale_residuals(blocks: nn.ModuleList) -> None:
-    """Start a stack of blocks with branches that add up to what one block would add."""
-    with torch.no_grad():
-        for block in blocks:
-            assert isinstance(block, TransformerBlock)
-            for layer in (block.merge, block.contract):
-                layer.weight.mul_((2 * len(blocks)) ** -0.5)
