@@ -17,11 +17,11 @@ import time
 
 import torch
 
+from arcore.process_tuning import flushed_denormals, tune_process
 from arcore.units import nats_to_bits_per_dim
 from pipeline.artifacts.origin import device_name
 from pipeline.cluster.devices import exact
 from pipeline.core import stage_code
-from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.redaction import redacted
 from pipeline.core.stage_code import Disagreement
@@ -32,7 +32,6 @@ from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import checkpoints, initial_weights, validation
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
-from pipeline.training.denormals import flushed_denormals
 from pipeline.training.learner import Learner
 from pipeline.training.training_display import TrainingDisplay
 from pipeline.training.training_records import (
@@ -126,7 +125,7 @@ class Worker:
         torch.set_num_threads(job.threads)
         self.device, self.store = exact(session.device), CheckpointStore(job.checkpoints)
         self.workers = Workers(session.rank, session.world, session.device)
-        keep_freed_memory()
+        tune_process(flush_denormals=False)  # `run_job` does that for its time
         # before other code refuses the model
         self.workers.run_on_all_ranks(lambda: check_agreement(job))
         self.learner = Learner(job, self.workers)

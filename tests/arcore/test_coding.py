@@ -1,7 +1,5 @@
 """Coding is lossless, as short as -log2 p, and refuses whatever it could not decode."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import random

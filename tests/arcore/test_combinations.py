@@ -1,7 +1,5 @@
 """Ensembles, weighted mixtures and pools: what they share, their formulas, folders and fits."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Drawing from conditionals, mixtures over reals, and output heads at any finite parameters."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Events: construction, checking, plain types, and the one conversion of units."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

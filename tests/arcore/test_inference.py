@@ -1,7 +1,5 @@
 """What models say of missing and noisy parts and of classes, against sums over all events."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

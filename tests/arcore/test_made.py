@@ -1,7 +1,5 @@
 """MADE: golden value, dense reference, masks of a step, members, plain loops."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

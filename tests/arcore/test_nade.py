@@ -1,7 +1,5 @@
 """NADE: golden values, its hand-written backward pass, and its memory."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

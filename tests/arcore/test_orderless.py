@@ -1,7 +1,5 @@
 """Orderless models: unbiased objective, exact scores by a slow reference, orderings, posteriors."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """PixelRNNs: layers against loops from the papers' equations, what they see, and both scales."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

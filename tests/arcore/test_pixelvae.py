@@ -1,7 +1,5 @@
 """PixelVAE: its bound and its estimate against integrals over the latents, and its two priors."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

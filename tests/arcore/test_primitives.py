@@ -1,7 +1,5 @@
 """Kernels of our own: gates against their formulas, dropout, products by oneDNN."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable

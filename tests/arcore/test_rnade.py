@@ -1,7 +1,5 @@
 """RNADE: golden value, its paper's loop, the preconditioner, its first guess and its memory."""
 
-from __future__ import annotations
-
 import copy
 import gc
 import math

@@ -1,7 +1,5 @@
 """Sampling in batches, with a bar, of open lengths; bits per dimension; an ensemble's text."""
 
-from __future__ import annotations
-
 import math
 import sys
 

@@ -1,7 +1,5 @@
 """Folders of models: what is saved comes back bit by bit, and nothing damaged does."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Video Pixel Networks and their baseline: units, frames, gray targets, the order in detail."""
 
-from __future__ import annotations
-
 import copy
 import math
 import os

@@ -1,7 +1,5 @@
 """WaveNet: its field, its left context, windows, lengths, conditions and queues."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

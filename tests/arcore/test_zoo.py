@@ -1,7 +1,5 @@
 """create_model: errors and warnings that help."""
 
-from __future__ import annotations
-
 import math
 import re
 

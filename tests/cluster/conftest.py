@@ -1,7 +1,5 @@
 """Two hosts with one Ray, and projects whose stages run on the head."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

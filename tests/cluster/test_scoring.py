@@ -1,7 +1,5 @@
 """Scoring over two hosts: the digits of one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

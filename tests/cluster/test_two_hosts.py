@@ -4,8 +4,6 @@ Each host has two CPUs. One CPU of each is held, so that two workers find one on
 test lets them be on one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """What deploy/ says fits the project and Kubernetes, as far as that shows without a cluster."""
 
-from __future__ import annotations
-
 import importlib
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Shards of a few rows, and training on them."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import shutil

@@ -1,7 +1,5 @@
 """The weights in `results/` load, draw, and score what was recorded with them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

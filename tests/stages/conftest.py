@@ -1,7 +1,5 @@
 """Stages that are called in the test's own process."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import sys

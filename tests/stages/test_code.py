@@ -1,7 +1,5 @@
 """What DVC reruns after an edit of sources: the real dvc.yaml, with commands that only write."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

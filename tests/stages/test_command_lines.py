@@ -1,7 +1,5 @@
 """Bad input to each stage: exit status 1 and one line."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from typing import Any

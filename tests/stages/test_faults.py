@@ -4,8 +4,6 @@ damage.
 An undisturbed training is made once; disturbed ones must end with the same bytes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

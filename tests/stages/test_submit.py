@@ -1,7 +1,5 @@
 """The command line of `python -m stages.submit`; tests/cluster has jobs."""
 
-from __future__ import annotations
-
 import socket
 import sys
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """What goes wrong in a search: it is killed or stopped, a trial's process dies, a loss is NaN."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """docs/your-data.md, and VCTK in docs/sounds.md, followed in a copy of the checkout."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

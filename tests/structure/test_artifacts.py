@@ -1,7 +1,5 @@
 """Only pipeline.artifacts locks, replaces, stamps and publishes; checkpoints are replaced by it."""
 
-from __future__ import annotations
-
 import re
 
 from tests.places import ROOT

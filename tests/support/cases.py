@@ -1,7 +1,5 @@
 """A model configuration that the properties run on, and what it declares."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -1,7 +1,5 @@
 """Two hosts with one Ray, and projects whose stages run on the head."""
 
-from __future__ import annotations
-
 import contextlib
 import subprocess
 import sys

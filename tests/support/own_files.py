@@ -1,7 +1,5 @@
 """Small files as a user may have them, and datasets and shards of them."""
 
-from __future__ import annotations
-
 import io
 import json
 import struct

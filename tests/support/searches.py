@@ -1,7 +1,5 @@
 """Trials of a search over the ordering of a MADE."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pipeline.search.trials import TrialRecord

@@ -1,7 +1,5 @@
 """A folder behind a local HTTP server."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import http.server

@@ -1,7 +1,5 @@
 """The modules of this checkout's packages, each read and parsed once, and copies of them."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import shutil

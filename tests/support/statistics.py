@@ -1,7 +1,5 @@
 """Tiny alphabets enumerated, densities integrated, and tests of fit."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

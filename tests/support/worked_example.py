@@ -1,7 +1,5 @@
 """The model that CONTRIBUTING.md adds step by step: its blocks of code, as they stand there."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import sys

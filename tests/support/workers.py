@@ -1,7 +1,5 @@
 """Training in the test's own process, as the only worker."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

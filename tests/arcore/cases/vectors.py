@@ -1,7 +1,5 @@
 """Cases of NADE, RNADE, MADE and the orderless models."""
 
-from __future__ import annotations
-
 from arcore.events import Binary, Levels, Real
 from tests.support.cases import row
 from tests.support.events import CUBE, NINE, REALS, RGB, UNEVEN

@@ -1,7 +1,5 @@
 """The incremental form: the same conditionals as in parallel, and errors at its edges."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

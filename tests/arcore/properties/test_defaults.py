@@ -1,7 +1,5 @@
 """Defaults: every model builds with them alone on any event of a kind that it supports."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

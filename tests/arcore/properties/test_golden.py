@@ -4,8 +4,6 @@ A scorer and a decoder that share code change together. Running this module (`py
 values again; a change of a value is a change of a model, for which kept weights are void.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

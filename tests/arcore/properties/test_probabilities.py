@@ -1,7 +1,5 @@
 """Properties of scores: probabilities sum to one, conditionals add up, rows do not mix."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

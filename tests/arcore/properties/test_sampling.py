@@ -1,7 +1,5 @@
 """Properties of drawing: samples and completions follow the very probabilities that score them."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

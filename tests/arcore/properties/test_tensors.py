@@ -1,7 +1,5 @@
 """Properties of dtypes, layouts and precision."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Losses and gradients, and that training approaches an entropy without beating it."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """Outputs are written alone, whole or not at all, and read only whole, unaltered and current."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

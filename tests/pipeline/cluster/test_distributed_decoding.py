@@ -1,7 +1,5 @@
 """Decoding on workers of Ray: the bytes of one process."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

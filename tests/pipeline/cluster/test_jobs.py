@@ -1,7 +1,5 @@
 """What a job gets: the files, the variables, the address, and how it ends."""
 
-from __future__ import annotations
-
 import socket
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """Files of other programs, cut, planted or of another encoding: one line that names them."""
 
-from __future__ import annotations
-
 import io
 import lzma
 import struct

@@ -1,7 +1,5 @@
 """Places: folders, file://, a protocol of fsspec, and S3 where moto is installed."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import socket

@@ -1,7 +1,5 @@
 """Fetching: sources, checksums, and what happens without a network."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Shards: bytes, atomic writing, reading by rank, and every way in which they can be corrupt."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

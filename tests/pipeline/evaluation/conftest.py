@@ -1,7 +1,5 @@
 """A project with an untrained model."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

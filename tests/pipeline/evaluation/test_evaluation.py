@@ -1,7 +1,5 @@
 """Evaluation: every row counts once, under the protocol, and ensembles average probabilities."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """A number belongs to its weights, data, configuration and code, and is a number."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Kept weights score what was recorded, or it is said that they do not."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

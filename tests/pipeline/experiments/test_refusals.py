@@ -1,7 +1,5 @@
 """What a configuration cannot mean is one line that names the file and the key."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What was registered is what is loaded, and champions are compared on the same rows."""
 
-from __future__ import annotations
-
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path

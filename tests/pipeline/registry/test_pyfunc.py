@@ -1,7 +1,5 @@
 """The script that travels with a registered model: events, conditions and given frames."""
 
-from __future__ import annotations
-
 import ast
 import sys
 from pathlib import Path

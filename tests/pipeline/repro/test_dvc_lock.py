@@ -1,7 +1,5 @@
 """Which locked stages code, parameters and data left behind, and because of which files."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

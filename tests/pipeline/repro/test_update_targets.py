@@ -1,7 +1,5 @@
 """A small project of DVC's, brought up to date in lanes."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

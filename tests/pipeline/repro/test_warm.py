@@ -1,7 +1,5 @@
 """Stages that run in a child of a warm process, as if they ran by themselves."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What a search keeps and says of trials that end otherwise than by their last epoch."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Spaces of searches: what they accept, what they draw, and what they say of the rest."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Searches of params.yaml: every shipped one, what a trial is, and what is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a trial reports, also after a kill, and which faults are not its own."""
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import json

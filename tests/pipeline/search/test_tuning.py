@@ -1,7 +1,5 @@
 """What a search leaves as it was until it begins, and how its MLflow run ends."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

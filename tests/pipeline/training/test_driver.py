@@ -1,7 +1,5 @@
 """What a training is refused for before it touches anything, and how its MLflow run ends."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Trainings that start from the weights of another model."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

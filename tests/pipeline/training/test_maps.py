@@ -1,7 +1,5 @@
 """Maps as conditions, from shards by training and evaluation to a registered model's signature."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

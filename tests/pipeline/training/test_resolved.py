@@ -1,7 +1,5 @@
 """What an experiment is refused for, or warned of, once its data is known."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The training loop in one process, and two workers against one."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Two workers of Ray Train against one."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,7 +1,5 @@
 """A project with small models that were trained in this process."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files to archives and back: what comes out is what went in, or one line says why not."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

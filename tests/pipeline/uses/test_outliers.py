@@ -1,7 +1,5 @@
 """Real images against others: the kinds, the scores and how well they tell."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores of a user's test set: as the evaluation's, or a refusal of one line."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Uses of models of sounds: what is given stays, and what is scored is what is said."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import wave

@@ -1,7 +1,5 @@
 """Video prediction: given frames stay, and each way of going on is measured for what it is."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

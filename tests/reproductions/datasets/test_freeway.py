@@ -1,7 +1,5 @@
 """Freeway: games cut into clips, checked without the game, and played where ale-py is."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Opsound music: segments and their split."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Tiles of photographs: packages read without installing them, and the recorded split."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile

@@ -1,7 +1,5 @@
 """Recorded sums of decoded rows: what they are of, and what changes them."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Telephone prompts: lists of texts, and the protocol where its packages are."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.datasets import catalog

@@ -1,7 +1,5 @@
 """Kept pictures: copies that are small enough, and a page of their records alone."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

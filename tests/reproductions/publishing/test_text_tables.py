@@ -1,7 +1,5 @@
 """Tables in texts: drawn from records, at marked places, and one rule of rounding."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Studies: what each kind says of small networks, where it goes, and what is refused."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

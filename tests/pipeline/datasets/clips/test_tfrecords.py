@@ -1,7 +1,5 @@
 """TFRecord files and the robotic pushing set, on records that the tests make."""
 
-from __future__ import annotations
-
 import io
 import struct
 from pathlib import Path

@@ -1,7 +1,5 @@
 """CIFAR-10, its subset and small ImageNet: records, archives of images, streams, refusals."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import tarfile

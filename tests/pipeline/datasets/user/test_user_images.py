@@ -1,7 +1,5 @@
 """Images of the user's, in folders, Parquet files and tars: rows, splits, a line for each flaw."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

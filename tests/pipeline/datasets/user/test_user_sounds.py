@@ -1,7 +1,5 @@
 """Folders of sounds of the user's: formats, tables, and one line for each flaw."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

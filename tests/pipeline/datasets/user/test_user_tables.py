@@ -1,7 +1,5 @@
 """CSV files of the user's: what is guessed, decoded and kept, and one line for each flaw."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
