@@ -102,6 +102,7 @@ class AnyOrderTransformer(AnyOrderModel):
     Config = AnyOrderTransformerConfig
     hyperparameters: AnyOrderTransformerConfig
     members: Tensor
+    own: Tensor
     offsets: Tensor
 
     def __init__(self, event: Event, hyperparameters: AnyOrderTransformerConfig) -> None:
