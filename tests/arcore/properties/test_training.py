@@ -46,7 +46,7 @@ def test_every_parameter_gets_a_gradient(case: Case) -> None:
 @every_case
 def test_loss_of_a_batch_is_the_weighted_mean_of_its_parts(case: Case) -> None:
     model, x, condition = case.build(), case.values(10), case.condition(10)
-    own = draws_noise(case.kind)
+    own = draws_noise(model)
 
     def gradients(part: slice) -> list[Tensor]:
         label = None if condition is None else condition[part]
@@ -120,13 +120,13 @@ def test_validation_loss_is_deterministic(case: Case) -> None:
         for rows in (slice(0, 2), slice(2, 7))
     ]
     assert_close(torch.cat(parts), loss, **TIGHT)
-    if not draws_noise(case.kind):
+    if not draws_noise(model):
         assert torch.equal(loss, -model.log_prob(x, condition))
 
 
 # -- losses that draw
 
-every_drawing_case = cases_where(lambda case: draws_noise(case.kind))
+every_drawing_case = cases_where(lambda case: draws_noise(case.build()))
 
 
 @every_drawing_case
