@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from arcore.events import Binary, Levels, Real
 from arcore.model import AutoregressiveModel
+from arcore.primitives.activation_checkpointing import checkpointed_blocks
 from arcore.primitives.row_noise import BatchSlice
 from arcore.zoo import list_models, model_class
 from tests.arcore.cases import FIRST, cases_where, every_case, models_where
@@ -79,6 +80,31 @@ def test_dropout_acts_in_training_alone(case: Case) -> None:
     assert torch.equal(*scored)
     trained = [loss_of(model.train(), x, condition) for model in (dropped, whole)]
     assert not torch.equal(*trained)
+
+
+BLOCKS = {"diagonal_bilstm", "gated_pixelcnn", "parallel_multiscale", "pixelcnn", "pixelvae"}
+BLOCKS |= {"row_lstm", "video_pixel_baseline", "video_pixel_network", "wavenet"}
+
+
+@cases_where(lambda case: case is FIRST[case.model])
+def test_checkpointed_blocks_keep_less_for_the_same_gradients(case: Case) -> None:
+    """Bit for bit, and with dropout."""
+    rate = {"dropout": 0.5} if declares(case.kind, "dropout") else {}
+    case = dataclasses.replace(case, hyperparameters={**case.hyperparameters, **rate})
+    model, x, condition = case.build().train(), case.values(16), case.condition(16)
+    kept, gradients = [0, 0], []
+    for enabled in (False, True):
+
+        def keep(tensor: Tensor, enabled: bool = enabled) -> Tensor:
+            kept[enabled] += tensor.numel()
+            return tensor
+
+        with checkpointed_blocks(enabled):
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                loss = loss_of(model, x, condition).sum()
+            gradients.append(torch.autograd.grad(loss, [*model.parameters()]))
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    assert kept[1] < kept[0] or case.model not in BLOCKS
 
 
 @every_case
