@@ -132,7 +132,7 @@ def _train(job: TrainingJob, setting: TrialSetting, known: int) -> TrainingOutco
     with flushed_denormals(), trial_workers(job, cluster, session):
         worker = Worker(job, session)
         progress = worker.progress
-        is_finished = progress.is_finished(job.trainer.max_epochs)
+        is_finished = progress.is_finished(job.trainer)
         for record in progress.history:
             report(record, is_finished and record.epoch == progress.epoch)
         outcome = worker.run()

@@ -136,9 +136,11 @@ class Worker:
         self.best = checkpoints.weights_of(self.model)
         self.learner.wrap(self._restore())
         self._settle_precision()
+        every = self.config.max_epochs * self.train.steps_per_epoch
+        self._total_steps = min(every, self.config.max_steps or every)
         self.display = TrainingDisplay(
-            self.config.max_epochs, self.train.steps_per_epoch, self.progress.step,
-            shown=session.rank == 0 and not job.quiet,
+            -(-self._total_steps // self.train.steps_per_epoch), self._total_steps,
+            self.progress.step, shown=session.rank == 0 and not job.quiet,
         )  # fmt: skip
         self._saved, self._lap_began = time.monotonic(), time.perf_counter()
         self.logger = RunLogger(job.run_id if session.rank == 0 else None, interval=LOG_SECONDS)
@@ -233,7 +235,7 @@ class Worker:
     def run(self) -> TrainingOutcome:
         """Train to the last epoch, an early stop, or a request to leave."""
         with contextlib.closing(self.display.bar), self.logger.flushed():
-            while not self.progress.is_finished(self.config.max_epochs):
+            while not self.progress.is_finished(self.config):
                 ended = self._epoch()
                 if ended is not None:
                     return ended
@@ -257,7 +259,7 @@ class Worker:
         mean = nats / progress.rows_in_epoch / self.train.events_per_row
         progress.end_epoch()
         valid, bits = None, None
-        is_last = progress.epoch == self.config.max_epochs
+        is_last = progress.epoch == self.config.max_epochs or progress.is_last(self.config)
         if is_last or progress.epoch % self.config.validate_every == 0:
             valid, bits = self._validate()
             if not math.isfinite(valid):
@@ -282,20 +284,21 @@ class Worker:
     def _train_epoch(self, running: RunningLoss) -> Failed | Stopped | None:
         """Take the steps that are left of an epoch."""
         progress, last = self.progress, self.train.steps_per_epoch
-        total_steps = self.config.max_epochs * last
         for batch in self.train.epoch(progress.epoch, progress.steps_in_epoch):
-            running.add(self.learner.step(batch, progress.step, total_steps), progress.step)
+            running.add(self.learner.step(batch, progress.step, self._total_steps), progress.step)
             progress.step += 1
             progress.steps_in_epoch += 1
             progress.rows_in_epoch += batch.rows
             self.display.bar.update()
             requested = self._requested_action()
-            at_end = progress.steps_in_epoch == last
+            at_end = progress.steps_in_epoch == last or progress.is_last(self.config)
             alone = requested and self.workers.world == 1
             if at_end or progress.step % CHECK_EVERY == 0 or alone:
                 ended = self._exchange(running, requested, at_end)
                 if ended is not None:
                     return ended
+            if progress.is_last(self.config):
+                break
         return None
 
     def _exchange(
