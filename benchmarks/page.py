@@ -144,8 +144,9 @@ def training_speed(record: Record) -> str:
         "theirs, ms": "{theirs_ms:.1f}", "theirs / ours": "{ratio:.2f}", "on a Xeon": "{xeon}",
         "wanted": "{mark}",
     }  # fmt: skip
-    text = """`python benchmarks/training_speed.py`, the first script of `make bench`: training steps in float32
-        against autograd loops, zuko and nflows, and NADE's draws against a bare loop."""
+    text = """`python benchmarks/training_speed.py`, the first script of `make bench`: training
+        steps in float32 against autograd loops, zuko and nflows, and NADE's draws against a bare
+        loop."""
     bounds = f"""{missed(rows, "{name} against {other}")} On AMD processors, MADE's products in
         float32 use oneDNN, which is twice as fast there as MKL, the peers' choice (`python
         benchmarks/products.py`). On the Xeon both use MKL, and all other operations cost both the
