@@ -245,10 +245,3 @@ def test_queues_of_a_coarse_model_are_no_coarser_than_its_scorer() -> None:
             steps.append(decoder.next().logits[:, 0].float())
             decoder.push(x[:, t : t + 1])
     assert (torch.stack(steps, 1) - expected).abs().mean() <= (scored - expected).abs().mean()
-
-
-def test_of_one_length_is_of_the_same_kind() -> None:
-    model = arcore.create_model("wavenet", Binary((None,)), cycle=2)
-    assert model.of_length(5).event == Binary((5,))
-    with pytest.raises(ValueError, match="length: expected a model of events of any length, got"):
-        model.of_length(5).of_length(4)

@@ -70,7 +70,6 @@ def quadrature(mixture: RealMixture) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-@torch.no_grad()
 def total_mass(model: AutoregressiveModel, condition: Tensor | None) -> float:
     """The integral of a density over the line or the plane, under the condition of one row."""
 
