@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +75,20 @@ def require_same(project: ClusterProject, undisturbed: ClusterProject) -> None:
     assert not list((project.folder / "storage").glob("**/checkpoint_*"))
 
 
+@contextlib.contextmanager
+def disturbed(
+    project: ClusterProject, undisturbed: ClusterProject, resumes: bool = True
+) -> Iterator[Callable[[], None]]:
+    """Train with a worker on each host, let the block disturb that, and check that it ends well."""
+    with project.cluster.one_cpu_held_on_each() as release, training(project) as process:
+        began = time.monotonic()
+        yield release
+        assert process.wait(timeout=300) == 0, project.log()
+        print(f"\n{time.monotonic() - began:.1f} s from the fault to the end")
+    assert ("resumes after epoch" in project.log()) == resumes
+    require_same(project, undisturbed)
+
+
 def nats(project: ClusterProject) -> float:
     return project.json("evaluation/digits_binary/wide/metrics.json")["nats"]
 
@@ -84,13 +98,6 @@ def addresses(log: str) -> list[str]:
     line = re.search(r"2 workers: (\S+), (\S+)", log)
     assert line is not None, log
     return sorted(line.groups())
-
-
-def require_ends_well(
-    process: subprocess.Popen[bytes], project: ClusterProject, began: float
-) -> None:
-    assert process.wait(timeout=300) == 0, project.log()
-    print(f"\n{time.monotonic() - began:.1f} s from the fault to the end")
 
 
 def test_two_hosts_end_with_the_bytes_of_one(
@@ -123,41 +130,29 @@ def test_a_hostname_that_stands_for_loopback_changes_nothing(
 def test_a_killed_worker_on_the_second_host_changes_nothing(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
-    with two_hosts.one_cpu_held_on_each(), training(project) as process:
-        began = time.monotonic()
+    with disturbed(project, undisturbed):
         two_hosts.worker.train_workers()[0].kill()
-        require_ends_well(process, project, began)
-    assert "resumes after epoch" in project.log()
-    require_same(project, undisturbed)
 
 
 def test_a_host_without_network_changes_nothing(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
     try:
-        with two_hosts.one_cpu_held_on_each() as release, training(project) as process:
-            began = time.monotonic()
+        with disturbed(project, undisturbed) as release:
             two_hosts.worker.link("down")
             release()
-            require_ends_well(process, project, began)
     finally:
         two_hosts.worker.link("up")
         two_hosts.restart_worker()
-    assert "resumes after epoch" in project.log()
-    require_same(project, undisturbed)
 
 
 def test_a_host_that_comes_back_is_used_again(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
-    with two_hosts.one_cpu_held_on_each(), training(project) as process:
-        began = time.monotonic()
+    with disturbed(project, undisturbed):
         (raylet,) = two_hosts.worker.named("raylet/raylet --raylet_socket_name")
         raylet.kill()
         two_hosts.restart_worker()
-        require_ends_well(process, project, began)
-    assert "resumes after epoch" in project.log()
-    require_same(project, undisturbed)
 
 
 def test_a_training_goes_on_with_the_host_that_is_left(
@@ -167,9 +162,8 @@ def test_a_training_goes_on_with_the_host_that_is_left(
     two_hosts.start(num_cpus=1)  # Ray Train takes CPUs that are held for free ones
     try:
         with training(project, "cluster.min_workers=1") as process:
-            began = time.monotonic()
             two_hosts.worker.kill_ray()
-            require_ends_well(process, project, began)
+            assert process.wait(timeout=300) == 0, project.log()
     finally:
         two_hosts.stop()
         two_hosts.start()
@@ -184,10 +178,8 @@ def test_a_lost_head_is_one_line_and_the_next_goes_on(
 ) -> None:
     try:
         with two_hosts.one_cpu_held_on_each(), training(project) as process:
-            began = time.monotonic()
             two_hosts.head.kill_ray()
             assert process.wait(timeout=120) == 1, project.log()
-            print(f"\n{time.monotonic() - began:.1f} s from the head's end to the driver's")
             last = project.own(project.log()).splitlines()[-1]
             assert last.startswith("error: wide: "), project.log()
             assert "Traceback" not in project.own(project.log())
@@ -204,32 +196,24 @@ def test_a_lost_head_is_one_line_and_the_next_goes_on(
 def test_a_host_that_stands_still_for_a_while_changes_nothing(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
-    with two_hosts.one_cpu_held_on_each(), training(project) as process:
-        began = time.monotonic()
+    with disturbed(project, undisturbed, resumes=False):
         (worker,) = two_hosts.worker.train_workers()
         worker.send_signal(signal.SIGSTOP)
         time.sleep(10)
         worker.send_signal(signal.SIGCONT)
-        require_ends_well(process, project, began)
-    assert "resumes after epoch" not in project.log()
-    require_same(project, undisturbed)
 
 
 def test_a_slow_network_changes_nothing(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
-    with two_hosts.one_cpu_held_on_each(), training(project) as process:
-        began = time.monotonic()
-        try:
-            two_hosts.worker.delay("20ms")
-        except OSError:  # a kernel without netem
-            two_hosts.worker.limit("200mbit")
-        try:
-            require_ends_well(process, project, began)
-        finally:
-            two_hosts.worker.restore_speed()
-    assert "resumes after epoch" not in project.log()
-    require_same(project, undisturbed)
+    try:
+        with disturbed(project, undisturbed, resumes=False):
+            try:
+                two_hosts.worker.delay("20ms")
+            except OSError:  # a kernel without netem
+                two_hosts.worker.limit("200mbit")
+    finally:
+        two_hosts.worker.restore_speed()
 
 
 def test_storage_that_is_gone_for_a_while_changes_nothing(
@@ -238,14 +222,12 @@ def test_storage_that_is_gone_for_a_while_changes_nothing(
     """Either the training waits for it, or ends with one line and goes on when run again."""
     storage, aside = project.folder / "storage", project.folder / "aside"
     with two_hosts.one_cpu_held_on_each(), training(project) as process:
-        began = time.monotonic()
         os.rename(storage, aside)
         storage.write_text("not a folder")
         time.sleep(5)
         storage.unlink()
         os.rename(aside, storage)
         code = process.wait(timeout=300)
-        print(f"\n{time.monotonic() - began:.1f} s from the fault to the end, status {code}")
     if code != 0:
         said = project.own(project.log())
         assert said.splitlines()[-1].startswith("error: wide: "), said
@@ -290,7 +272,6 @@ def test_a_job_runs_the_pipeline_in_a_copy_of_the_code(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject, checkout: Path
 ) -> None:
     """Everything from raw data to evaluation; nothing is on both hosts but code and storage."""
-    began = time.monotonic()
     command = f"dvc repro evaluate@wide && cp -r models evaluation {project.folder}"
     variables = {
         "ARCORE_CLUSTER": "two",
@@ -307,7 +288,6 @@ def test_a_job_runs_the_pipeline_in_a_copy_of_the_code(
             check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    print(f"\n{time.monotonic() - began:.1f} s for the job")
     assert addresses(done.stdout) == two_hosts.addresses
     require_same(project, undisturbed)
     assert nats(project) == nats(undisturbed)
