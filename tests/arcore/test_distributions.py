@@ -200,7 +200,6 @@ def image_of(head: Head, seed: int = 1) -> Tensor:
 
 
 def table(conditionals: Distribution) -> Tensor:
-    """Probabilities of all levels, (*batch, k)."""
     logits: Tensor = conditionals.logits.double()
     if logits.shape == conditionals.batch_shape:
         return torch.stack([torch.sigmoid(-logits), torch.sigmoid(logits)], -1)

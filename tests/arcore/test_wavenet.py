@@ -50,7 +50,6 @@ def draw(model: WaveNet, batch: int, length: int) -> tuple[Tensor, Tensor | None
 
 
 def from_frame(model: WaveNet, condition: Tensor | None, frame: int) -> Tensor | None:
-    """The condition of a window that begins with a frame."""
     p = model.hyperparameters
     if condition is None or (p.local_classes is None and p.local_size is None):
         return condition

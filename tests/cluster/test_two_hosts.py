@@ -42,7 +42,6 @@ def project(cluster_project) -> ClusterProject:
 
 @pytest.fixture(scope="module")
 def undisturbed(two_hosts: Cluster, cluster_project) -> ClusterProject:
-    """A project with `wide` trained by two workers on one host."""
     project = cluster_project({"wide": LONG})
     done = project.stage("train", "wide", *overrides(project))
     assert done.returncode == 0, done.stderr
@@ -241,7 +240,6 @@ def test_storage_that_is_gone_for_a_while_changes_nothing(
 
 @pytest.fixture
 def checkout(project: ClusterProject, tmp_path: Path) -> Path:
-    """A Git checkout of the code as it is now, with the project's experiments."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     folder = tmp_path / "checkout"

@@ -83,7 +83,6 @@ def repro(project) -> set[str]:
 
 
 def ran(output: str) -> set[str]:
-    """The stages that a `dvc repro` or `dvc exp run` has run."""
     lines = [line for line in output.splitlines() if line.startswith("Running stage '")]
     return {line.split("'")[1] for line in lines}
 
@@ -112,7 +111,6 @@ def repository(make_project):
 
 @pytest.fixture(scope="module")
 def again(repository, tmp_path_factory):
-    """A copy of it in which more runs."""
     project = repository.copied_to(tmp_path_factory.mktemp("again") / "project")
     with project.warmed():  # of its own code
         yield project

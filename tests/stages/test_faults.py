@@ -46,7 +46,6 @@ def undisturbed(make_project):
 
 
 def training(project, epoch: int = 3, *arguments: str, **extra: str):
-    """Start training; yields in its mid."""
     return project.running(epoch, "train", "wide", ONE_CPU, *arguments, **extra)
 
 
@@ -145,7 +144,6 @@ def stopped(make_project):
 
 @pytest.fixture
 def stopped_copy(stopped, tmp_path: Path):
-    """A project of its own in the state of `stopped`."""
     return stopped.copied_to(tmp_path / "project")
 
 
@@ -226,7 +224,6 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(make_project) -> No
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(

@@ -19,7 +19,6 @@ def all_levels(event: Levels) -> Tensor:
 
 
 def place_values(event: Levels) -> Tensor:
-    """By what each dimension counts in the number of a value, (D,)."""
     return torch.tensor([1, *event.levels_by_dimension[:-1]]).cumprod(0)
 
 

@@ -27,7 +27,6 @@ GIVEN = Kind(verb="give", doing="giving", main="given.txt")
 
 @pytest.fixture
 def output(workdir: Path) -> Artifact:
-    """An output that is made of another one."""
     given = Artifact(kind=GIVEN, name="a", folder=workdir / "given", command="give a")
     given.folder.mkdir()
     (given.folder / "given.txt").write_text("first")
@@ -209,7 +208,6 @@ def test_what_a_killed_process_left_goes_or_comes_back(tmp_path: Path, rename: b
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    """Large folders are on another disk."""
     large, out = tmp_path / "disk" / "large", tmp_path / "out"
     large.mkdir(parents=True)
     (large / "a").write_text("old")

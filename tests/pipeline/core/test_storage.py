@@ -63,7 +63,6 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture(params=["folder", "file", "shared", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place, by kind."""
     if request.param == "s3":
         return storage.join(request.getfixturevalue("s3"), tmp_path.name)
     root = tmp_path / "storage"

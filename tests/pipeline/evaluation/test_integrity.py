@@ -38,7 +38,6 @@ RESULT = Path("evaluation/digits_binary/toy/metrics.json")
 
 
 def change(path: Path, *keys: str, **values: Any) -> None:
-    """Change values of a mapping in a YAML file."""
     content = inner = yaml.safe_load(path.read_text())
     for key in keys:
         inner = inner[key]
@@ -52,14 +51,12 @@ def change_entry(**values: Any) -> None:
 
 @pytest.fixture
 def result(project) -> dict:
-    """The metrics of `toy`, evaluated."""
     change_entry(evaluation={"num_samples": 2})
     experiment_evaluation.evaluate(compose.load("toy"))
     return json.loads(RESULT.read_text())
 
 
 def change_weights(of: Callable[[Tensor], Tensor], each: bool = False) -> None:
-    """Change the first floating-point tensor of the weights, or each."""
     weights = {name: value.clone() for name, value in load_file(WEIGHTS).items()}
     names = [name for name, value in weights.items() if value.is_floating_point()]
     for name in names if each else names[:1]:

@@ -41,7 +41,6 @@ def git(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch) -> Path:
-    """A small checkout, committed, whose lock names what its code is."""
     for name, text in LEAST.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,6 @@ Reports = list[Mapping[str, Any]]
 
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch) -> Reports:
-    """What Ray Tune gets."""
     found: Reports = []
     monkeypatch.setattr(ray.tune, "report", found.append)
     return found

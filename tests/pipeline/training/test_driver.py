@@ -38,7 +38,6 @@ def project(workdir: Path, write_project, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How runs were ended."""
     ends: list[str] = []
     monkeypatch.setattr(RunLogger, "finish", lambda self, status: ends.append(status))
     return ends
@@ -88,7 +87,6 @@ def test_a_second_training_touches_nothing_of_the_first(
 
 
 def runs() -> dict[str, str]:
-    """The status of each MLflow run, by its id."""
     store = mlflow_store.client()
     where = store.get_experiment_by_name("arcore-digits_binary").experiment_id
     return {run.info.run_id: run.info.status for run in store.search_runs([where])}

@@ -69,7 +69,6 @@ def there_and_back(folder: Path, files: list[Path], model: Path, **options: obje
 
 
 def refuses_to_decode(archive: Path, message: str) -> None:
-    """Check that an archive next to its model is refused in one line, and nothing written."""
     out = archive.parent / "out"
     with pytest.raises(UserError, match=message) as caught:
         decompress(archive, archive.parent / "model", out)
@@ -77,7 +76,6 @@ def refuses_to_decode(archive: Path, message: str) -> None:
 
 
 def refuses_to_code(path: Path, model: Path, message: str, **options: object) -> None:
-    """Check that a file is refused, and nothing written."""
     out = path.parent / "refused.arc"
     with pytest.raises(UserError, match=message):
         compress([path], model, out, **options)
@@ -157,7 +155,6 @@ def test_names_that_decoding_refuses_are_refused_before_coding(name: str, tmp_pa
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """An archive of two pictures, of the model in `model`."""
     model = save_model(tmp_path / "model", GRAY)
     for number, levels in enumerate(some_levels(GRAY, 2)):
         write_png(tmp_path / f"{number}.png", levels[0])
@@ -176,7 +173,6 @@ def test_damaged_archives_write_nothing(archive: Path) -> None:
 
 
 def forged(described: Sequence[dict[str, object]], streams: Sequence[bytes]) -> bytes:
-    """An archive whose manifest says so of its files."""
     lengths = [len(stream) for stream in streams]
     text = json.dumps({"files": described, "streams": lengths})
     manifest = zlib.compress(text.encode())

@@ -77,7 +77,6 @@ def test_classes_come_with_the_rows_of_a_file(project: Path) -> None:
 
 @pytest.fixture
 def turbines(home: Path) -> None:
-    """A table of the user's, its shards, and a model of it."""
     rng = np.random.default_rng(0)
     values = rng.normal(1e6, 1e3, (300, 2))
     words = rng.choice(["on", "off"], 300)

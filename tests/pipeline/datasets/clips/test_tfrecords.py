@@ -18,7 +18,6 @@ from tests.support.own_files import colour_png
 
 
 def naive_crc32c(data: bytes) -> int:
-    """The definition: division of polynomials bit by bit."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
