@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from tests.places import ROOT
+from tests.support.checkouts import commit
 from tests.support.clusters import Cluster, ClusterProject
 from tests.support.hosts import Network, end
 from tests.support.projects import WIDE, result
@@ -260,9 +261,7 @@ def checkout(project: ClusterProject, tmp_path: Path) -> Path:
     two = yaml.safe_load((clusters / "local.yaml").read_text())
     two |= {"num_workers": 2, "cpus_per_worker": 1}
     (clusters / "two.yaml").write_text(yaml.safe_dump(two))
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "all")):
-        subprocess.run(["git", *identity, *arguments], cwd=folder, check=True)
+    commit(folder)
     return folder
 
 

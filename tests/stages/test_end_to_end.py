@@ -14,6 +14,7 @@ import yaml
 from pipeline.data import shard_reader
 from pipeline.tracking import mlflow_store
 from tests.places import ROOT
+from tests.support.checkouts import commit, git
 from tests.support.sources import copy_code
 
 pytestmark = pytest.mark.e2e
@@ -97,15 +98,13 @@ def repository(make_project):
         shutil.copy(ROOT / name, folder)
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
     project.code = folder
-    git(project, "init", "--quiet")
+    git(folder, "init", "--quiet")
     dvc_each(project, ("init", "--quiet"), ("config", "core.analytics", "false"))
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
-    git(project, "add", ".")
-    git(project, "commit", "--quiet", "-m", "Start")
+    commit(folder)
     shutil.rmtree(folder / "data")
     project.first = repro(project)
-    git(project, "add", ".")
-    git(project, "commit", "--quiet", "-m", "Reproduce")
+    commit(folder)
     return project
 
 
@@ -114,12 +113,6 @@ def again(repository, tmp_path_factory):
     project = repository.copied_to(tmp_path_factory.mktemp("again") / "project")
     with project.warmed():  # of its own code
         yield project
-
-
-def git(project, *arguments: str) -> None:
-    identity = ("-c", "user.name=Test", "-c", "user.email=test@localhost")
-    done = project.run("git", *identity, *arguments)
-    assert done.returncode == 0, done.stderr
 
 
 def test_every_stage_ran_once(repository) -> None:
