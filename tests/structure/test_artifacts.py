@@ -1,4 +1,4 @@
-"""Only pipeline.artifacts locks, replaces, stamps and publishes, also checkpoints and `make repro`."""
+"""Only pipeline.artifacts locks, replaces, stamps and publishes; checkpoints and make repro use it."""
 
 import re
 
