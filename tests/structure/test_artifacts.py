@@ -1,4 +1,4 @@
-"""Only pipeline.artifacts locks, replaces, stamps and publishes; checkpoints and make repro use it."""
+"""Only pipeline.artifacts locks, replaces, stamps and publishes; checkpoints and repro use it."""
 
 import re
 
