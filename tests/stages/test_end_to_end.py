@@ -180,7 +180,7 @@ def test_trials_are_nested_under_one_run(repository) -> None:
         assert [metric.step for metric in history] == list(range(1, int(row["epochs"]) + 1))
         assert history[-1].value == pytest.approx(float(row["best_valid_nats"]), abs=1e-6)
     artifacts = {item.path for item in store.list_artifacts(record["run_id"])}
-    assert {"trials.csv", "best.yaml", "objective.png"} <= artifacts
+    assert {"trials.csv", "best.yaml", "curves.csv"} <= artifacts
 
 
 def test_report(repository) -> None:

@@ -65,7 +65,7 @@ ROOMS = (
     ("arcore.layers", "arcore.generation"),
     ("arcore.conditions",),
     ("arcore.decoding",),
-    ("arcore.hyperparameters", "arcore.distributions", "arcore.units"),
+    ("arcore.hyperparameters", "arcore.distributions", "arcore.units", "arcore.process_tuning"),
     ("arcore.events", "arcore.derived_buffers"),
     ("arcore.primitives",),
 )

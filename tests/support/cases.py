@@ -228,9 +228,11 @@ def declares(kind: type[AutoregressiveModel], hyperparameter: str) -> bool:
     return hyperparameter in {field.name for field in dataclasses.fields(kind.Config)}
 
 
-def draws_noise(kind: type[AutoregressiveModel]) -> bool:
+def draws_noise(model: AutoregressiveModel) -> bool:
     """Whether `forward` is another loss than -ln p(x), with draws of its own for each row."""
-    return kind._sample_training_noise is not AutoregressiveModel._sample_training_noise
+    with torch.random.fork_rng():
+        noise = model._sample_training_noise(1)
+    return noise.numel() > 0
 
 
 @torch.no_grad()
