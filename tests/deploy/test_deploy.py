@@ -31,7 +31,6 @@ def documents() -> list[Any]:
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """All mappings in a document."""
     if isinstance(value, dict):
         yield value
     for child in value.values() if isinstance(value, dict) else value:
