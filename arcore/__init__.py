@@ -16,6 +16,7 @@ from arcore.mixtures import Mixture
 from arcore.model import AutoregressiveModel
 from arcore.pools import Pool
 from arcore.primitives import orderings
+from arcore.process_tuning import tune_process
 from arcore.saving import load, save
 from arcore.symmetries import Transformed
 from arcore.zoo import create_model, list_models
@@ -35,6 +36,7 @@ __all__ = [
     "load",
     "orderings",
     "save",
+    "tune_process",
     "units",
 ]
 

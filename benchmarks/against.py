@@ -3,9 +3,9 @@
 Both sides run in a process of their own, and each is asked for a step in turn, so that a change of
 the machine's speed meets both. A step is forward, backward and AdamW on one batch, in the precision
 that params.yaml of 4edf346 and of this checkout name for the model (auto: bfloat16), or in that of
-`--precision`, for processors without bfloat16; a sampling step draws so many images. A commit with
-`pipeline/core/allocator.py` has its settings; one before runs on those of the C library, as a step
-of 4edf346 is for the ratios wanted. Only the public interface is used, which is the same in both.
+`--precision`, for processors without bfloat16; a sampling step draws so many images. A commit that
+sets the allocator has its settings; one before runs on those of the C library, as a step of 4edf346
+is for the ratios wanted. Only the public interface is used, which is the same in both.
 Columns are milliseconds (minimum and median) of the older commit and of this checkout, their ratio
 (of the minima, and the median of the pairs' ratios), above 1 where this checkout is faster, and the
 ratio wanted. In one thread, milliseconds are the processor's.
@@ -33,7 +33,10 @@ from typing import IO, Any
 
 LIMIT = 40.0  # seconds of a row's pairs
 ROOT = Path(__file__).resolve().parent.parent
-ALLOCATOR = Path("pipeline", "core", "allocator.py")
+ALLOCATOR = {
+    "arcore/process_tuning.py": "ALLOCATOR_VARIABLES",
+    "pipeline/core/allocator.py": "VARIABLES",
+}
 IMAGE, CLIP = ("Binary", (1, 28, 28)), ("Binary", (20, 1, 64, 64))
 COLOUR, SOUND = ("Levels", (256, (3, 32, 32))), ("Levels", (256, (4096,)))
 
@@ -155,10 +158,6 @@ def serve(threads: int) -> None:
     import measuring
     import torch
 
-    if (Path(os.environ["PYTHONPATH"]) / ALLOCATOR).exists():  # else an installed one would serve
-        from pipeline.core.allocator import keep_freed_memory
-
-        keep_freed_memory()
     torch.set_num_threads(threads)
     clock = measuring.clock_of(threads)
     step: Callable[[], None] | None = None
@@ -177,8 +176,9 @@ class Side:
     """A process that runs steps of one source tree."""
 
     def __init__(self, root: Path, threads: int) -> None:
-        allocator = root / ALLOCATOR
-        settings = runpy.run_path(str(allocator))["VARIABLES"] if allocator.exists() else {}
+        files = ((root / file, name) for file, name in ALLOCATOR.items())
+        found = (runpy.run_path(str(file))[name] for file, name in files if file.exists())
+        settings: dict[str, str] = next(found, {})
         self.process = subprocess.Popen(
             [sys.executable, __file__, "serve", "--threads", str(threads)],
             stdin=subprocess.PIPE,

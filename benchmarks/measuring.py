@@ -37,9 +37,9 @@ def clock_of(threads: int) -> Clock:
 
 def prepare(threads: int = 1) -> Clock:
     """Keep freed memory as the pipeline's trainings do, and set the threads; return the clock."""
-    from pipeline.core import allocator
+    import arcore
 
-    allocator.keep_freed_memory()
+    arcore.tune_process(flush_denormals=False)
     torch.set_num_threads(threads)
     return clock_of(threads)
 

@@ -44,7 +44,7 @@ import yaml
 from loading import bits
 
 import arcore
-from pipeline.core import allocator
+from arcore.process_tuning import ALLOCATOR_VARIABLES
 from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
@@ -162,7 +162,7 @@ def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
 def measure_loop(case: Case) -> tuple[float, float, float]:
     """Return processor seconds per step, bare and of the worker, and their median overhead."""
     command = [sys.executable, __file__, "--alternate", str(CASES.index(case))]
-    variables = os.environ | allocator.VARIABLES | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    variables = os.environ | ALLOCATOR_VARIABLES | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     output = subprocess.run(command, env=variables, check=True, capture_output=True, text=True)
     pairs = json.loads(output.stdout)
     ours, bare = (statistics.median(column) / case.steps for column in zip(*pairs, strict=True))

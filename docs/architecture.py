@@ -1,6 +1,6 @@
 """Draw the packages and who imports whom into docs/architecture.md.
 
-The page's Mermaid pictures and its table of packages are made from the code: an arrow stands for an
+The page's flowcharts and its table of packages are made from the code: an arrow stands for an
 import, and one that follows from others (a -> b -> c, hence a -> c) is left out.
 
 Example: python docs/architecture.py --write
@@ -100,7 +100,8 @@ def table(packages: list[str], files: dict[str, Path]) -> str:
         path = files[package]
         if path.name == "__init__.py":
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            lines.append(f"| `{package.replace('.', '/')}/` | {' '.join(docstring.split())} |")
+            about = " ".join(docstring.partition("Example:")[0].split())
+            lines.append(f"| `{package.replace('.', '/')}/` | {about} |")
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """What MkDocs reads: the repository's pages, under the paths that they have in the repository.
 
 So links between pages are the same in both places. A notebook becomes a page, files that pages link
-to are copied, and a link to a folder becomes text.
+to are copied, a link to a folder becomes text, and a Mermaid flowchart becomes a picture.
 
 Example: make docs
 """
@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 import griffe
+from flowchart import flowchart
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -22,6 +23,17 @@ SITE = ("*.md", "docs/**/*.md", "docs/*.ipynb", "results/*.md", "benchmarks/*.md
 LINK = re.compile(r"\[((?:[^][]|\[[^]]*\])*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Draw flowcharts while the site is built, so that pages need no script for them."""
+    fence = {
+        "name": "mermaid",
+        "class": "mermaid",
+        "format": lambda source, *_, **__: flowchart(source),
+    }
+    config.mdx_configs["pymdownx.superfences"] = {"custom_fences": [fence]}
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

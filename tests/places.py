@@ -1,7 +1,5 @@
 """Where the project and the mirror of real data are, and the examples of a page."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The benchmarks' page is that of their records, and the benchmarks run."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -4,8 +4,6 @@ The line before a block says which: `<!-- run by: tests/...::test -->`, `<!-- no
 or that a picture or table is drawn by a script of its own.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from dataclasses import dataclass

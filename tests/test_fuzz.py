@@ -3,8 +3,6 @@
 `ARCORE_FUZZ` multiplies the number of cases.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """The notebooks of docs/ run from top to bottom, and print what their kept outputs show."""
 
-from __future__ import annotations
-
 import json
 import re
 import warnings

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 from collections.abc import Iterator
-from typing import cast
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution
+from torch.distributions import Distribution
 
 from arcore.decoding import Decoder
-from arcore.derived_buffers import shared
 from arcore.distributions.drawing import SamplingOptions, draw
-from arcore.ensembles import Ensemble
-from arcore.events import Event, Levels
-from arcore.families.ordered import OrderedModel
+from arcore.events import Event
+from arcore.families.any_order import AnyOrderModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.incremental_mlp import ACTIVATIONS
-from arcore.primitives import orderings
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require
 from arcore.primitives.masks import draw_masks
 from arcore.primitives.precision import at_least_float32, summed
 from arcore.primitives.row_noise import for_each_row
@@ -83,7 +78,7 @@ VALIDATION_MASKS = 4  # masks per row of `validation_loss`
 FLOATS_AT_ONCE, FLOATS_ON_ACCELERATOR = 1 << 21, 1 << 26
 
 
-class OrderlessModel(OrderedModel):
+class OrderlessModel(AnyOrderModel):
     """Base of models of every conditional p(x_i | x_O), i not in O, for all sets O at once.
 
     With a mask m of the observed dimensions, c = |m| of D, the network sees [x * m; m], and
@@ -93,8 +88,7 @@ class OrderlessModel(OrderedModel):
 
     with c uniform on {0..D-1} and m uniform among the masks of c ones, drawn for each example: an
     unbiased estimate of -ln p(x) averaged over all D! orderings. Each ordering gives a joint
-    distribution: `log_prob`, `conditionals` and `sample` follow the model's own, `under(order)` is
-    the model under another, and `ensemble(n)` averages n (EoNADE). Scoring takes D steps.
+    distribution (`AnyOrderModel`). Scoring takes D steps.
 
     Since any set may be observed, `impute` draws the exact posterior of whatever is missing, and
     `log_marginal` scores any part of an event alone.
@@ -105,10 +99,7 @@ class OrderlessModel(OrderedModel):
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
     """
 
-    supports = (Levels,)
     scores_in_autocast = False
-    takes_uneven_levels = True
-    max_members = None
     validation_is_estimate = True
     hyperparameters: OrderlessConfig
 
@@ -206,31 +197,6 @@ class OrderlessModel(OrderedModel):
         ]
         return torch.stack(losses).mean(0)
 
-    # -- orderings
-
-    def under(self, order: Tensor) -> OrderlessModel:
-        """Return the model under an ordering, (D,) int64; it shares this model's weights."""
-        orderings.require_permutation(order, self.event.size)
-        view = shared(self)
-        view._put_under(order)
-        return view
-
-    def member(self, index: int) -> OrderlessModel:
-        """Return the model under ordering `index`; it shares this model's weights.
-
-        Ordering 0 is the named one; the others are random, functions of (ordering_seed, index).
-        """
-        require_int(index, "index", 0)
-        if index == 0:
-            return self.under(self._named_ordering())
-        seed = self.hyperparameters.ordering_seed * 1_000_003 + index
-        return self.under(orderings.random_ordering(self.event.size, seed))
-
-    def ensemble(self, num_members: int) -> OrderlessEnsemble:
-        """Return the mixture of the model under its first `num_members` orderings."""
-        super().ensemble(num_members)
-        return OrderlessEnsemble(self.member(index) for index in range(num_members))
-
     # -- scoring
 
     def _steps(
@@ -257,21 +223,6 @@ class OrderlessModel(OrderedModel):
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self._log_marginal(x, None, condition)
-
-    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return ln p(x_observed | condition), (batch,), in nats, whatever the rest may be.
-
-        It is exact for orderings in which the observed dimensions come first, and in the model's
-        own order among each other.
-
-        Arguments:
-            x: (batch, *event.shape); values where `observed` is False are ignored.
-            observed: bool, of x's shape or of the event's.
-        """
-        mask = self._check_observed(x, observed).to(self.device)
-        known = torch.where(mask, x.to(self.device), 0)
-        self._check(known, condition)
-        return self._log_marginal(known, mask.flatten(1), condition)
 
     def _log_marginal(self, x: Tensor, observed: Tensor | None, condition: Tensor | None) -> Tensor:
         totals = []
@@ -342,27 +293,3 @@ class OrderlessDecoder(Decoder):
         with self.model._scoring_precision():
             shown = self.model._inputs(values, block)[:, 0]
             self.state.observe(self.dimensions[self.position], shown)
-
-
-class OrderlessEnsemble(Ensemble):
-    """The mixture of an orderless model under several orderings, with its exact posteriors."""
-
-    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return ln p(x_observed | condition), (batch,), in nats, as `OrderlessModel` does."""
-        evidence = self._evidence(x, observed, condition)
-        return torch.logsumexp(evidence, 1) - math.log(len(self))
-
-    def _evidence(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
-        members = [cast(OrderlessModel, member) for member in self]
-        return torch.stack([m.log_marginal(x, observed, condition) for m in members], 1)
-
-    def _choose(
-        self,
-        x: Tensor,
-        observed: Tensor,
-        condition: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        """Draw members by their evidence p_k(x_observed): the mixture's exact posterior."""
-        evidence = Categorical(logits=self._evidence(x, observed, condition), validate_args=False)
-        return draw(evidence, generator)

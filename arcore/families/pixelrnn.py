@@ -16,6 +16,7 @@ from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.convolutions import CausalConv2d, pixel_conv
 from arcore.layers.cursor import LayerCall
 from arcore.layers.lstm_scan import open_forget_gate
+from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.dropout import dropout
 
 
@@ -96,20 +97,27 @@ class PixelRNN(RasterModel):
         p = self.hyperparameters
         u = call(self.input, features).contiguous(memory_format=torch.channels_last)
         skips: list[Tensor] = []
-        for index, layer in enumerate(self._layers()):
-            gates = call(layer.input, self._layer_input(index, u, features))
-            if maps is not None and layer.projection is not None:
-                gates = gates + call(layer.projection, maps)
-            h = call(layer.lstm, gates).contiguous(memory_format=torch.channels_last)
-            h = dropout(h, p.dropout, self.training)
-            if layer.skip is not None:
-                skips.append(call(layer.skip, h))
-            expanded = call(layer.expand, h)
-            u = u + expanded if p.residual else expanded
+        for index in range(p.num_layers):
+            u, skip = run_block(self._layer, index, u, features, maps, call)
+            skips += [] if skip is None else [skip]
         v = sum(skips, start=u)
         for head in self.hidden_head:
             v = call(head, relu(v))
         return call(self.output, relu(v))
+
+    def _layer(
+        self, index: int, u: Tensor, features: Tensor, maps: Tensor | None, call: LayerCall
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the maps after a layer, and what it adds to the head, if anything."""
+        p, layer = self.hyperparameters, self._layers()[index]
+        gates = call(layer.input, self._layer_input(index, u, features))
+        if maps is not None and layer.projection is not None:
+            gates = gates + call(layer.projection, maps)
+        h = call(layer.lstm, gates).contiguous(memory_format=torch.channels_last)
+        h = dropout(h, p.dropout, self.training)
+        skip = None if layer.skip is None else call(layer.skip, h)
+        expanded = call(layer.expand, h)
+        return u + expanded if p.residual else expanded, skip
 
 
 class _RecurrentLayer(nn.Module):

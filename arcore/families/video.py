@@ -21,6 +21,7 @@ from arcore.layers import level_features
 from arcore.layers.clip_layers import ConvLSTM, ResidualMultiplicativeBlock, State
 from arcore.layers.convolutions import Conv2d
 from arcore.model import AutoregressiveModel
+from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.checks import require
 from arcore.primitives.precision import summed
 from arcore.primitives.transfer import to_device
@@ -255,7 +256,7 @@ class FrameEncoder(nn.Module):
         """Map (batch, inputs, height, width) to (batch, 2 c, height, width)."""
         h: Tensor = self.input(features)
         for block in self.blocks:
-            h = block(h, vectors)
+            h = run_block(block, h, vectors)
         return h
 
 

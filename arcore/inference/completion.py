@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from arcore.ensembles import Ensemble
-from arcore.families.orderless import OrderlessModel
+from arcore.families.any_order import AnyOrderModel
 from arcore.model import AutoregressiveModel
 from arcore.models.made import MADE
 from arcore.models.nade import NADE
@@ -29,7 +29,7 @@ def observed_first(model: AutoregressiveModel, observed: Tensor) -> Autoregressi
     if isinstance(model, Ensemble) or not model.exact:
         return None
     order = torch.cat(model.schedule).to(mask.device)
-    if isinstance(model, OrderlessModel):
+    if isinstance(model, AnyOrderModel):
         return model.under(_sorted(order, mask))
     blocks = [mask[block.to(mask.device)] for block in model.schedule]
     first = next((i for i, block in enumerate(blocks) if not bool(block.all())), len(blocks))

@@ -14,6 +14,7 @@ from arcore.layers.convolutions import CausalConv2d, Conv2d, pixel_conv
 from arcore.layers.cursor import LayerCall, full_image
 from arcore.layers.heads import Head
 from arcore.layers.linear_prediction import GroupPrediction
+from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.dropout import dropout
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.pyramids import Group
@@ -146,7 +147,7 @@ class GroupNetwork(nn.Module):
         """Map the features of known groups to (batch, head_width, height, width) of the group."""
         u = conditioned(self.input(self._on_grid(known)), self.input_projection, maps)
         for block in self.blocks:
-            u = block(u, maps)
+            u = run_block(block, u, maps)
         height, width = self.extents
         return self.link(relu(u[..., :height, :width]))
 
@@ -175,7 +176,7 @@ class GroupNetwork(nn.Module):
         """Return the head's maps for patches, or for a place of theirs."""
         u = context if self.own is None else call(self.own, own).add_(context)
         for block in self.patch_blocks:
-            u = block(u, call)
+            u = run_block(block, u, call)
         return call(self.output, relu(call(self.hidden_head, relu(u)), inplace=True))
 
     def split(self, maps: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def list_models() -> list[str]:
 
     Example:
         >>> list_models()[:3]
-        ['conv_nade', 'deep_nade', 'diagonal_bilstm']
+        ['any_order_transformer', 'conv_nade', 'deep_nade']
     """
     return sorted({*own_models(), *models_elsewhere()})
 

@@ -22,6 +22,7 @@ from arcore.layers.convolutions import (
     with_bias,
 )
 from arcore.layers.cursor import ImageCursor, LayerCall
+from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.dropout import dropout
 from arcore.primitives.gating import gated
 
@@ -96,10 +97,8 @@ class GatedPixelCNN(TwoStackModel):
         """Return what the vertical stack passes on to each horizontal layer."""
         links = []
         for layer in self._layers():
-            a = call(layer.vertical, v)
-            links.append(call(layer.link, a))
-            if not layer.is_last:
-                v = _gate(conditioned(a, layer.vertical_projection, maps, call))
+            link, v = run_block(layer.vertical_step, v, maps, call)
+            links.append(link)
         return links
 
     def _horizontal(
@@ -107,15 +106,8 @@ class GatedPixelCNN(TwoStackModel):
     ) -> Tensor:
         total: Tensor | None = None
         for layer, link in zip(self._layers(), links, strict=True):
-            # what a convolution returns is nobody else's: it may change in place
-            a = call(layer.horizontal, h).add_(link)
-            z = _gate(conditioned(a, layer.horizontal_projection, maps, call))
-            z = dropout(z, self.hyperparameters.dropout, self.training)
-            skip = call(layer.skip, z)
+            skip, h = run_block(layer.horizontal_step, h, link, maps, call)
             total = skip if total is None else total.add_(skip)
-            if not layer.is_last:
-                residual = call(layer.residual, z)
-                h = residual if layer.is_first else residual.add_(h)
         assert total is not None
         hidden = relu(call(self.hidden_head, relu(total, inplace=True)), inplace=True)
         return call(self.output, hidden)
@@ -208,6 +200,31 @@ class _GatedLayers(nn.Module):
         if not self.is_last:
             self.residual = pixel_conv("B", width, width)
             self.vertical_projection = model.projection(len(gates))
+        self.dropout = p.dropout
+
+    def vertical_step(
+        self, v: Tensor, maps: Tensor | None, call: LayerCall
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the vertical stack passes on to the horizontal one, and its next maps."""
+        a = call(self.vertical, v)
+        link = call(self.link, a)
+        if not self.is_last:
+            v = _gate(conditioned(a, self.vertical_projection, maps, call))
+        return link, v
+
+    def horizontal_step(
+        self, h: Tensor, link: Tensor, maps: Tensor | None, call: LayerCall
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the layer adds to the head, and the horizontal stack's next maps."""
+        # what a convolution returns is nobody else's: it may change in place
+        a = call(self.horizontal, h).add_(link)
+        z = _gate(conditioned(a, self.horizontal_projection, maps, call))
+        z = dropout(z, self.dropout, self.training)
+        skip = call(self.skip, z)
+        if not self.is_last:
+            residual = call(self.residual, z)
+            h = residual if self.is_first else residual.add_(h)
+        return skip, h
 
 
 def _gate(a: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from arcore.families.raster import OrderedRasterConfig, RasterModel
 from arcore.layers.convolutions import CausalConv2d, PixelSteps, pixel_conv, pointwise, with_bias
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
+from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.dropout import dropout
 
 
@@ -90,7 +91,7 @@ class PixelCNN(RasterModel):
         if maps is not None and self.input_projection is not None:
             u = u + call(self.input_projection, maps)
         for block in self.blocks:
-            u = block(u, maps, call)
+            u = run_block(block, u, maps, call)
         u = relu(u)
         for layer in self.hidden_head:
             u = relu(call(layer, u), inplace=True)

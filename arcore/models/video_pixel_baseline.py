@@ -16,6 +16,7 @@ from arcore.families.video import ClipConfig, ClipModel
 from arcore.layers.clip_layers import ResidualMultiplicativeBlock
 from arcore.layers.convolutions import Conv2d
 from arcore.layers.heads import Head
+from arcore.primitives.activation_checkpointing import run_block
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class VideoPixelBaseline(ClipModel):
     def _decode(self, frames: Tensor, contexts: Tensor, vectors: Tensor | None) -> Distribution:
         h = self.input(contexts)
         for block in self.blocks:
-            h = block(h, vectors)
+            h = run_block(block, h, vectors)
         outputs = self.output(relu(self.hidden_head(relu(h))))
         return self.head.distribution(outputs.to(self.dtype), frames, frames.shape)
 

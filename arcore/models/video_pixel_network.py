@@ -18,6 +18,7 @@ from arcore.layers.clip_layers import multiplicative_unit
 from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.convolutions import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.layers.cursor import LayerCall
+from arcore.primitives.activation_checkpointing import run_block
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,8 @@ class FrameDecoder(TwoStackModel):
             v = v + call(self.vertical_context, context)
         links = [call(self.link, v)]
         for block in cast(list[_MultiplicativeBlock], list(self.blocks)):
-            v = block.vertical(v, vectors, links, call)
+            v, own = run_block(block.vertical, v, vectors, call)
+            links += own
         return links
 
     def _horizontal(
@@ -185,7 +187,8 @@ class FrameDecoder(TwoStackModel):
         if context is not None:
             h = h + call(self.horizontal_context, context)
         for index, block in enumerate(cast(list[_MultiplicativeBlock], list(self.blocks))):
-            h = block.horizontal(h, vectors, links[2 * index + 1 : 2 * index + 3], call)
+            own = links[2 * index + 1 : 2 * index + 3]
+            h = run_block(block.horizontal, h, vectors, own, call)
         return call(self.output, relu(call(self.hidden_head, relu(h)), inplace=True))
 
 
@@ -208,20 +211,21 @@ class _MultiplicativeBlock(nn.Module):
         self.expand = pixel_conv("B", narrow, wide)
 
     def vertical(
-        self, v: Tensor, vectors: Tensor | None, links: list[Tensor], call: LayerCall
-    ) -> Tensor:
-        """Return the vertical maps after the block; append what it passes on to `links`."""
+        self, v: Tensor, vectors: Tensor | None, call: LayerCall
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the vertical maps after the block, and what it passes on to the horizontal."""
+        links: list[Tensor] = []
         z = call(self.reduce_rows, v)
         for unit in range(2):
             gates = call(self.rows[unit], z)
             links.append(call(self.links[unit], gates))
             if unit == 1 and self.expand_rows is None:
-                return v
+                return v, links
             if vectors is not None:
                 gates = gates + call(self.row_projections[unit], vectors)
             z = multiplicative_unit(z, gates)
         assert self.expand_rows is not None
-        return call(self.expand_rows, z).add_(v)
+        return call(self.expand_rows, z).add_(v), links
 
     def horizontal(
         self, h: Tensor, vectors: Tensor | None, links: list[Tensor], call: LayerCall

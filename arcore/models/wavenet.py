@@ -21,6 +21,7 @@ from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers.dilated import DilatedQueues, GatedLayer, Upsampler, delayed
 from arcore.layers.heads import Head
 from arcore.model import AutoregressiveModel
+from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
@@ -269,7 +270,8 @@ class WaveNet(AutoregressiveModel):
         h = self.input_bias + sum(delayed(tap, 1 + steps) for steps, tap in enumerate(taps))
         found = []
         for number, layer in enumerate(self.layers):
-            z, h = layer(h, None if given is None else given[:, number, None], local)
+            own = None if given is None else given[:, number, None]
+            z, h = run_block(layer, h, own, local)
             found.append(z)
         return torch.cat(found, -1)
 

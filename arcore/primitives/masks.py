@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -57,6 +58,26 @@ def draw_masks(
     u = torch.rand(batch, size, generator=generator, device=device, dtype=torch.float64)
     j = torch.randint(size, (batch, 1), generator=generator, device=device)
     return u < u.gather(1, j)
+
+
+def draw_parts(batch: int, extents: Sequence[int], device: torch.device) -> Tensor:
+    """Draw parts of a grid, (batch, size) bool: scattered ones, boxes and all but a box.
+
+    Half are those of `draw_masks`. A box is whole along an axis by one half, else it lies between
+    two uniform places of a range twice as long, so that it often ends at the grid's edge.
+    """
+    box = torch.ones(batch, *extents, dtype=torch.bool, device=device)
+    for axis, extent in enumerate(extents):
+        ends = torch.rand(batch, 2, dtype=torch.float64, device=device) * 2 - 0.5
+        low, high = (ends * extent).sort(1).values.split(1, 1)
+        index = torch.arange(extent, device=device) + 0.5
+        whole = (torch.rand(batch, 1, device=device) < 0.5) | (extent == 1)
+        inside = (low <= index) & (index < high) | whole
+        box &= inside.view(batch, *(extent if i == axis else 1 for i in range(len(extents))))
+    inverted, scattered = (torch.rand(batch, 2, device=device) < 0.5).split(1, 1)
+    return torch.where(
+        scattered, draw_masks(batch, math.prod(extents), device=device), box.flatten(1) ^ inverted
+    )
 
 
 def channel_groups(channels: int, groups: int) -> Tensor:

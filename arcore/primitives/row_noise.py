@@ -27,16 +27,22 @@ class BatchSlice:
 
     What belongs to a row is drawn for the whole batch on every worker, who keeps its own part, so
     that workers draw together what one alone would.
+
+    Attributes:
+        rows: of this worker.
+        batch_rows: of all workers.
+        part: which of this worker's rows are wanted; None is all.
     """
 
     rows: int
     batch_rows: int
     rank: int = 0
     world_size: int = 1
+    part: slice | None = None
 
     def draw(self, sample: Callable[[int], Tensor]) -> Tensor:
         """Draw for the whole batch, and return what belongs to this worker's rows."""
         total = self.batch_rows
         if len(range(self.rank, total, self.world_size)) < self.rows:
             total = self.rows * self.world_size  # where workers read parts, one may have a row more
-        return sample(total)[self.rank :: self.world_size][: self.rows]
+        return sample(total)[self.rank :: self.world_size][: self.rows][self.part or slice(None)]

@@ -37,6 +37,15 @@ class Batch:
         """Return this rank's rows n."""
         return len(self.x)
 
+    def parts(self, count: int) -> Iterator[tuple[slice, Batch]]:
+        """Iterate over at most `count` parts of these rows; the last one may have fewer."""
+        size = max(1, -(-len(self) // count))
+        for first in range(0, max(1, len(self)), size):
+            part = slice(first, first + size)
+            condition = None if self.condition is None else self.condition[part]
+            scored = None if self.scored is None else self.scored[part]
+            yield part, Batch(self.x[part], condition, scored, self.rows)
+
     def to(self, device: torch.device) -> Batch:
         """Copy all but `scored` to a device; to an accelerator without waiting for it."""
         condition = None if self.condition is None else to_device(self.condition, device)

@@ -26,6 +26,13 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta"]
 Schedule = Literal["constant", "linear", "cosine", "inverse_time", "exponential"]
+ADDED = {  # trainer's, that are recorded where they are not the default
+    "train_rows": None,
+    "initial_weights": None,
+    "max_steps": None,
+    "accumulate": 1,
+    "checkpoint_activations": False,
+}
 Row = dict[str, str]  # {model, variant, split} of a published row
 
 
@@ -79,7 +86,14 @@ class TrainerConfig:
 
     Attributes:
         max_epochs: passes over the training split.
+        max_steps: optimiser steps after which training ends, if `max_epochs` takes more: the epoch
+            under way is validated and ends there. null: no limit.
         batch_size: rows of one optimiser step, over all workers together.
+        accumulate: parts in which each worker computes its rows of a step, for batches larger than
+            its memory. Their gradients add up to the batch's; dropout draws other masks.
+        checkpoint_activations: compute the activations of repeated layers again in the backward
+            pass, instead of keeping them: less memory, a longer step, the same gradients. Without
+            effect on models that have none (NADE, RNADE, Deep NADE, ConvNADE, MADE).
         seed: of weights, shuffling, masks and dropout.
         ema_decay: decay of the averaged weights that are validated and kept; 0 turns it off.
         clip_norm: largest norm of the gradient; null turns clipping off.
@@ -106,7 +120,10 @@ class TrainerConfig:
     """
 
     max_epochs: Count = 20
+    max_steps: Count | None = None
     batch_size: Count = 100
+    accumulate: Count = 1
+    checkpoint_activations: bool = False
     seed: Seed = 0
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
@@ -241,8 +258,8 @@ class ExperimentConfig:
             del decisive["mixture"]
         if not self.pooled:
             del decisive["pooled"]
-        for name in ("train_rows", "initial_weights"):  # as in records of before there were such
-            if not decisive["trainer"][name]:
+        for name, default in ADDED.items():  # as in records of before there were such
+            if decisive["trainer"][name] in (default, ""):
                 del decisive["trainer"][name]
         plain: dict[str, object] = json.loads(json.dumps(decisive))
         return plain

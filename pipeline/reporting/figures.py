@@ -28,7 +28,7 @@ Dot = tuple[float, str, float | None, str]  # value, label, error, marker
 OURS, GIVEN, CODEC, PUBLISHED = "circle", "triangle-up", "square", "diamond"
 _COLORS = {OURS: "#d9622b", GIVEN: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
 # of middle lightness, legible on white and on black
-_CURVES = (
+PALETTE = (
     "#d9622b", "#2f86d6", "#199a8f", "#b5549f", "#a8871a", "#7b6fd0", "#5a9a3c", "#cf5068",
     "#7f8c9b",
 )  # fmt: skip
@@ -95,14 +95,17 @@ def limits(curves: Sequence[Curve]) -> tuple[float, float]:
     Neither the first epochs, nor a curve that ends far above the others, flatten the rest.
     """
     lowest = min(float(curve.values.min()) for curve in curves)
-    ends = np.array([curve.values[-1] for curve in curves])
-    first, last = np.quantile(ends, [0.25, 0.75])
-    near = ends[ends <= last + 3 * (last - first)]
-    highest = float(near.max())
+    highest = highest_usual([float(curve.values[-1]) for curve in curves])
     most = [float(np.quantile(curve.values, 0.8)) for curve in curves]
     above = max(0.5 * (highest - lowest), float(np.median(most)) - highest)
     highest += max(above, 1e-3 * abs(highest), 1e-9)
     return lowest - 0.05 * (highest - lowest), highest
+
+
+def highest_usual(values: Sequence[float]) -> float:
+    """Return the highest value that is not far above the others."""
+    first, last = np.quantile(values, [0.25, 0.75])
+    return max(value for value in values if value <= last + 3 * (last - first))
 
 
 def learning_curves(curves: Sequence[Curve], unit: str) -> Chart:
@@ -115,8 +118,8 @@ def learning_curves(curves: Sequence[Curve], unit: str) -> Chart:
             "name": f"{curve.label} {curve.values[-1]:.4g}" + " ↑" * bool(curve.values[-1] > high),
             "mode": "lines" if len(curve.values) > 1 else "markers",
             "line": {
-                "color": _CURVES[index % len(_CURVES)],
-                "dash": _DASHES[index // len(_CURVES) % len(_DASHES)],
+                "color": PALETTE[index % len(PALETTE)],
+                "dash": _DASHES[index // len(PALETTE) % len(_DASHES)],
                 "width": 1.6,
             },
             "hovertemplate": "%{y:.5g} after %{x:.4g} s",

@@ -1,9 +1,8 @@
-"""A search: its record, trials and shares of parameters in their variance, as tables and a page."""
+"""A search: its record, trials and shares of parameters in their variance, as tables."""
 
 from __future__ import annotations
 
 import csv
-import logging
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -12,26 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import Record, read_object
 from pipeline.experiments import naming
-from pipeline.reporting import gallery, templates, wording
-from pipeline.reporting.templates import Cell, Terms
-
-log = logging.getLogger(__name__)
+from pipeline.reporting import wording
 
 RECORD = "search.json"
 SEED, SECONDS, NATS = "trainer.seed", "sampling_seconds", "best_valid_nats"
 TIMED = "seconds for 16"
-PICTURES = {
-    "objective.png": "Validation nats of each trial over each parameter",
-    "front.png": "Validation nats over seconds of 16 samples; numbered: unbeaten trials",
-    "curves.png": "Lowest validation nats of each trial over its epochs",
-}
-TRIALS = "Trials, best first; mean ± standard error where trials differ in their seed alone"
-UNBEATEN = "Trials that no other trial beats in both objectives, lowest nats first"
-SHARES = "Share of each parameter by itself in the variance of the trials"
 Table = tuple[list[str], list[list[str]]]  # a header and rows
 
 
@@ -66,14 +53,14 @@ def trials(path: Path, best_first: bool = False) -> Table:
     Trials without a value are left out, and of two objectives all but those that none beats in
     both, which come by rising nats. Numbers have three digits where the best comes first.
     """
-    found = _with_values(path)
+    found = valued(path)
     timed, seeded = SECONDS in found, SEED in found
     if timed:
         require("front" in found, str(path), "a column front", list(found))
         found = found[found["front"] == "yes"].sort_values(NATS, kind="stable")
     names = [name for name in found.columns if "." in name and name != SEED]
     require(bool(names), str(path), "a parameter that trials differ in", list(found))
-    if "status" in found and (stopped := found["status"] == "stopped").any():
+    if (stopped := found["status"] == "stopped").any():
         found["epochs"] += stopped.map({True: ", stopped", False: ""})
         names.append("epochs")
     printed: Callable[[str], str] = setting if best_first else str
@@ -90,13 +77,15 @@ def trials(path: Path, best_first: bool = False) -> Table:
     return header + [TIMED] * timed, [cells for _, cells in lines]
 
 
-def _with_values(path: Path) -> pd.DataFrame:
+def valued(path: Path) -> pd.DataFrame:
+    """Read the trials that have a value."""
     found = read_table(path, "trial")
     try:
         if "status" in found:
             valued = found[NATS] != ""
             found = found[(found["status"] == "finished") | (found["status"] != "failed") & valued]
-        return found.assign(**{NATS: found[NATS].map(float)})
+        status = found.get("status", "finished")  # records of results/ may have none
+        return found.assign(**{NATS: found[NATS].map(float), "status": status})
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: {NATS}: expected a number for each trial, got {error}") from None
 
@@ -196,47 +185,3 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
     except (OSError, csv.Error, ValueError) as error:
         raise UserError(f"{path}: expected a table of {path.stem}, got {one_line(error)}") from None
     return pd.DataFrame(rows, columns=header, dtype=str)
-
-
-def write_pages() -> list[Path]:
-    """Write the page of each search in `searches/`; one that cannot be read is left out."""
-    written = []
-    for path in sorted(paths.search("").glob(f"[!.]*/{RECORD}")):
-        try:
-            written.append(write_page(path.parent))
-        except UserError as error:
-            log.warning("warning: %s; left out", error)
-    return written
-
-
-def write_page(folder: Path) -> Path:
-    """Write the page of a search's folder."""
-    record = read_record(folder)
-    parts = shares(folder, record.best_trial)
-    groups = trials(folder / "trials.csv", best_first=True)
-    found = {file: caption for file, caption in PICTURES.items() if (folder / file).is_file()}
-    default = record.default_valid_nats
-    text = templates.render(
-        templates.SEARCH,
-        record=record,
-        best=wording.rounded(record.best_valid_nats, 2),
-        entry="" if default is None else wording.rounded(default, 2),
-        shares=templates.text_table(SHARES, *parts),
-        pictures=[gallery.read_picture(folder / file, found[file]) for file in found],
-        trials=templates.text_table(UNBEATEN if TIMED in groups[0] else TRIALS, *groups),
-        origin=_origin(record),
-    )
-    atomic.write_text(folder / "index.html", text)
-    return folder / "index.html"
-
-
-def _origin(record: SearchFacts) -> Terms:
-    command = command_of(vars(record), record.search)
-    files = {"trials": "trials.csv", "best settings": "best.yaml", "record": RECORD}
-    return [
-        *([("command", command)] if command else []),
-        ("commit", record.commit),
-        ("device", record.device or "not recorded"),
-        ("time", wording.duration(record.seconds)),
-        ("files", [Cell(what, link=file) for what, file in files.items()]),
-    ]

@@ -1,4 +1,4 @@
-"""What a search leaves: the trial table, the best overrides, importances, and its record."""
+"""What a search leaves: its trials and their curves, the best overrides, importances, a record."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import yaml
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pipeline.core import paths
 from pipeline.core.records import write_object
 from pipeline.search.spec import NATS, SECONDS, Search
 from pipeline.search.trials import STATUSES, TrialRecord, best, front
 
-COLORS = {"finished": "tab:blue", "stopped": "tab:orange", "unfinished": "tab:gray"}
 SCALARS = (str, int, float)
 Table = Sequence[TrialRecord]
 
@@ -90,13 +87,14 @@ def importances(study: optuna.Study) -> dict[str, float]:
 
 
 def write(search: Search, table: Table, record: dict[str, object], folder: Path) -> None:
-    """Write trials.csv, best.yaml, importance.csv, search.json and plots into a folder.
+    """Write trials.csv, curves.csv, best.yaml, importance.csv and search.json into a folder.
 
     The best is of the lowest nats, whatever its samples cost.
     """
     winner = best(table)
     write_object(folder / "search.json", record)
-    for name, rows in (("trials", _trial_rows), ("importance", _importance_rows)):
+    tables = {"trials": _trial_rows, "importance": _importance_rows, "curves": _curve_rows}
+    for name, rows in tables.items():
         frame = rows(search, table)
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", encoding="utf-8")
     heading = (
@@ -105,46 +103,6 @@ def write(search: Search, table: Table, record: dict[str, object], folder: Path)
     )
     overlay = yaml.safe_dump(search.overlay(winner.values), sort_keys=False)
     (folder / "best.yaml").write_text(heading + overlay, encoding="utf-8")
-    _draw(search, table, folder)
-
-
-def _draw(search: Search, table: Table, folder: Path) -> None:
-    """Draw the nats against each parameter and over epochs, and against a second objective."""
-    valued = [row for row in table if row.value < math.inf]
-    figure, axes = _figure(len(search.space))
-    for axis, parameter in zip(axes, search.space, strict=True):
-        drawn = [parameter.encode(row.values[parameter.name]) for row in valued]
-        places = [value.strip('"') if isinstance(value, str) else value for value in drawn]
-        colors = [COLORS[row.status] for row in valued]
-        axis.scatter(places, [row.value for row in valued], c=colors, s=16)
-        axis.set(xlabel=parameter.name, ylabel="validation nats")
-        axis.tick_params("x", rotation=30)
-        if parameter.log:
-            axis.set_xscale("log")
-    figure.savefig(folder / "objective.png", dpi=100)
-    figure, (axis,) = _figure(1)
-    for row in valued:
-        curve = [epoch.best_valid_nats for epoch in row.history]
-        axis.plot([epoch.epoch for epoch in row.history], curve, color=COLORS[row.status], lw=1)
-    axis.set(xlabel="epoch", ylabel="lowest validation nats")
-    figure.savefig(folder / "curves.png", dpi=100)
-    if unbeaten := front(table):  # none of one objective, or where the time ended before
-        figure, (axis,) = _figure(1)
-        timed = {
-            row.number: (row.sampling_seconds, row.value) for row in valued if row.sampling_seconds
-        }
-        seconds, nats = zip(*timed.values(), strict=True)
-        axis.scatter(seconds, nats, s=16)
-        axis.plot(*zip(*(timed[number] for number in unbeaten), strict=True), color="tab:orange")
-        for number in unbeaten:
-            axis.annotate(f" {number}", timed[number], fontsize="small")
-        axis.set(xscale="log", xlabel="seconds of 16 samples", ylabel="validation nats")
-        figure.savefig(folder / "front.png", dpi=100)
-
-
-def _figure(panels: int) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(max(6, 3.5 * panels), 4), layout="constrained")
-    return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
 def write_summary(record: dict[str, object]) -> None:
@@ -163,6 +121,16 @@ def _importance_rows(search: Search, table: Table) -> pd.DataFrame:
     found = list(shares[0]) or list(shares[-1])
     rows = [[name, *(f"{share.get(name, 0):.4f}" for share in shares)] for name in found]
     return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def _curve_rows(_: Search, table: Table) -> pd.DataFrame:
+    rows = [
+        (row.number, epoch.epoch, f"{epoch.best_valid_nats:.6f}")
+        for row in table
+        for epoch in row.history
+        if math.isfinite(epoch.best_valid_nats)
+    ]
+    return pd.DataFrame(rows, columns=["trial", "epoch", "best_valid_nats"], dtype=object)
 
 
 def _trial_rows(search: Search, table: Table) -> pd.DataFrame:

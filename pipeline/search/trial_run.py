@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 import arcore
+from arcore.process_tuning import flushed_denormals
 from pipeline.cluster import connection
 from pipeline.cluster.network_interface import choose_interface
 from pipeline.core import stage_code
@@ -36,7 +37,6 @@ from pipeline.experiments.schema import ClusterConfig
 from pipeline.search.spec import SECONDS, Search
 from pipeline.search.trials import checkpoints_of
 from pipeline.training import driver
-from pipeline.training.denormals import flushed_denormals
 from pipeline.training.resolved import fit
 from pipeline.training.training_records import (
     BEST,
@@ -132,7 +132,7 @@ def _train(job: TrainingJob, setting: TrialSetting, known: int) -> TrainingOutco
     with flushed_denormals(), trial_workers(job, cluster, session):
         worker = Worker(job, session)
         progress = worker.progress
-        is_finished = progress.is_finished(job.trainer.max_epochs)
+        is_finished = progress.is_finished(job.trainer)
         for record in progress.history:
             report(record, is_finished and record.epoch == progress.epoch)
         outcome = worker.run()

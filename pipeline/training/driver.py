@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from arcore import saving
+from arcore import process_tuning, saving
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import alone, writing
 from pipeline.cluster import connection
@@ -27,7 +27,7 @@ from pipeline.cluster.shared_storage import (
     shared_storage,
     storage_of,
 )
-from pipeline.core import allocator, paths, private_apis, stage_code, storage
+from pipeline.core import paths, private_apis, stage_code, storage
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import flat, write_object
@@ -223,7 +223,8 @@ def _num_workers(cluster: ClusterConfig) -> tuple[int | tuple[int, int], int]:
 
 def worker_variables() -> dict[str, str]:
     """Return the environment variables of each worker's process."""
-    variables = allocator.VARIABLES | {"MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
+    variables = {"MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
+    variables |= process_tuning.ALLOCATOR_VARIABLES
     if "ARCORE_HOME" in os.environ:
         variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
     return variables

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import dataclasses
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from arcore.model import AutoregressiveModel
+from arcore.primitives.activation_checkpointing import checkpointed_blocks
 from arcore.primitives.row_noise import BatchSlice
 from pipeline.core import private_apis
 from pipeline.data.batches import Batch
@@ -101,6 +106,7 @@ class Learner:
             self._average = AveragedModel(self.model, job.trainer.ema_decay)
             self.evaluated = self._average.module
         self._call: nn.Module = self.model
+        self._unsynchronized: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
     @property
     def averaged(self) -> AutoregressiveModel | None:
@@ -118,7 +124,8 @@ class Learner:
             with warnings.catch_warnings():  # torch 2.13 renames the option, 2.7 has the old name
                 warnings.simplefilter("ignore", FutureWarning)
                 # without device_ids, which would send spans from the host, that reads them, away
-                call = DistributedDataParallel(call, broadcast_buffers=False)
+                call = shared = DistributedDataParallel(call, broadcast_buffers=False)
+            self._unsynchronized = shared.no_sync
         self._call = call
 
     def step(self, batch: Batch, step: int, total_steps: int) -> Tensor:
@@ -129,21 +136,11 @@ class Learner:
             step: number of the step, from 0.
             total_steps: of the whole training, for the learning rate's schedule.
         """
-        trainer, workers = self.trainer, self.workers
+        trainer = self.trainer
         self.model.set_step(trainer.seed, step)
-        drawn = trainer.seed * 1_000_003 + step
-        self._seed(-1 - drawn)
-        noise = BatchSlice(len(batch), batch.rows, workers.rank, workers.world)
-        self.model.sample_training_noise(noise)
-        self._seed(drawn * workers.world + workers.rank)  # for dropout, in which ranks must differ
-        batch = batch.to(workers.device)
-        mixed = self.precision == "bfloat16"
-        with torch.autocast(workers.device.type, torch.bfloat16, enabled=mixed):
-            losses: Tensor = self._call(batch.x, batch.condition, batch.scored)
-            loss = losses.sum()
         self.optimizer.zero_grad(set_to_none=True)
-        # DDP averages over workers; scaled so, the average is the mean over the whole batch.
-        (loss * (workers.world / batch.rows)).backward()
+        with checkpointed_blocks(trainer.checkpoint_activations):
+            loss = self._add_gradients(batch, trainer.seed * 1_000_003 + step)
         if trainer.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), trainer.clip_norm)
         factor = optimization.schedule_factor(trainer.schedule, step, total_steps)
@@ -152,7 +149,34 @@ class Learner:
         self.optimizer.step()
         if self._average is not None:
             self._average.update(self.model)
-        return loss.detach().double()
+        return loss
+
+    def _add_gradients(self, batch: Batch, drawn: int) -> Tensor:
+        """Add up the gradients of `trainer.accumulate` parts; return their summed nats, float64.
+
+        Arguments:
+            batch: this worker's rows.
+            drawn: seed of what the step draws.
+        """
+        workers, summed = self.workers, []
+        noise = BatchSlice(len(batch), batch.rows, workers.rank, workers.world)
+        parts = list(batch.parts(self.trainer.accumulate))
+        for number, (rows, part) in enumerate(parts):
+            self._seed(-1 - drawn)
+            self.model.sample_training_noise(dataclasses.replace(noise, part=rows))
+            # for dropout, in which ranks and parts must differ
+            self._seed((drawn * workers.world + workers.rank) * len(parts) + number)
+            part = part.to(workers.device)
+            mixed = self.precision == "bfloat16"
+            is_last = number == len(parts) - 1
+            with contextlib.nullcontext() if is_last else self._unsynchronized():
+                with torch.autocast(workers.device.type, torch.bfloat16, enabled=mixed):
+                    losses: Tensor = self._call(part.x, part.condition, part.scored)
+                    loss = losses.sum()
+                # DDP averages over workers; scaled so, the average is the batch's mean.
+                (loss * (workers.world / batch.rows)).backward()
+            summed.append(loss.detach().double())
+        return torch.stack(summed).sum()
 
     @property
     def learning_rate(self) -> float:

@@ -11,7 +11,6 @@ import arcore
 from arcore import saving
 from pipeline.artifacts import reader
 from pipeline.core import paths
-from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import value_of
@@ -76,7 +75,7 @@ def load_folder(folder: Path) -> TrainedModel:
         UserError: if its files are missing, altered, damaged or of another architecture, are
             replaced meanwhile, or are not those of the record next to them.
     """
-    keep_freed_memory()  # whoever loads a model computes with it
+    arcore.tune_process(flush_denormals=False)  # whoever loads a model computes with it
     reader.check_files(folder, "restore the folder, or make it again")
     weights = folder / "model.safetensors"
     before = sha256_of(weights) if weights.is_file() else None

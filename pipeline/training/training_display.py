@@ -19,13 +19,13 @@ class TrainingDisplay:
 
     Arguments:
         epochs: of the whole training, at most.
-        steps_per_epoch: optimiser steps.
+        steps: of all of them, at most.
         done: steps taken before.
         shown: False shows nothing.
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int, done: int, shown: bool) -> None:
-        self._epochs, self._total = epochs, epochs * steps_per_epoch
+    def __init__(self, epochs: int, steps: int, done: int, shown: bool) -> None:
+        self._epochs, self._total = epochs, steps
         self._lines = shown and not sys.stdout.isatty()
         self.bar: tqdm[NoReturn] = tqdm(
             total=self._total, initial=done, unit="step", dynamic_ncols=True,

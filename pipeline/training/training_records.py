@@ -182,9 +182,13 @@ class Progress:
         self.stopped = patience is not None and self.validations_since_best >= patience
         return False
 
-    def is_finished(self, max_epochs: int) -> bool:
+    def is_finished(self, trainer: TrainerConfig) -> bool:
         """Tell whether no step is left."""
-        return self.stopped or self.epoch >= max_epochs
+        return self.stopped or self.epoch >= trainer.max_epochs or self.is_last(trainer)
+
+    def is_last(self, trainer: TrainerConfig) -> bool:
+        """Tell whether the step before was the last one that `trainer.max_steps` allows."""
+        return self.step == trainer.max_steps
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data."""

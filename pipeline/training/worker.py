@@ -17,11 +17,11 @@ import time
 
 import torch
 
+from arcore.process_tuning import flushed_denormals, tune_process
 from arcore.units import nats_to_bits_per_dim
 from pipeline.artifacts.origin import device_name
 from pipeline.cluster.devices import exact
 from pipeline.core import stage_code
-from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.redaction import redacted
 from pipeline.core.stage_code import Disagreement
@@ -32,7 +32,6 @@ from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import checkpoints, initial_weights, validation
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
-from pipeline.training.denormals import flushed_denormals
 from pipeline.training.learner import Learner
 from pipeline.training.training_display import TrainingDisplay
 from pipeline.training.training_records import (
@@ -126,7 +125,7 @@ class Worker:
         torch.set_num_threads(job.threads)
         self.device, self.store = exact(session.device), CheckpointStore(job.checkpoints)
         self.workers = Workers(session.rank, session.world, session.device)
-        keep_freed_memory()
+        tune_process(flush_denormals=False)  # `run_job` does that for its time
         # before other code refuses the model
         self.workers.run_on_all_ranks(lambda: check_agreement(job))
         self.learner = Learner(job, self.workers)
@@ -137,9 +136,11 @@ class Worker:
         self.best = checkpoints.weights_of(self.model)
         self.learner.wrap(self._restore())
         self._settle_precision()
+        every = self.config.max_epochs * self.train.steps_per_epoch
+        self._total_steps = min(every, self.config.max_steps or every)
         self.display = TrainingDisplay(
-            self.config.max_epochs, self.train.steps_per_epoch, self.progress.step,
-            shown=session.rank == 0 and not job.quiet,
+            -(-self._total_steps // self.train.steps_per_epoch), self._total_steps,
+            self.progress.step, shown=session.rank == 0 and not job.quiet,
         )  # fmt: skip
         self._saved, self._lap_began = time.monotonic(), time.perf_counter()
         self.logger = RunLogger(job.run_id if session.rank == 0 else None, interval=LOG_SECONDS)
@@ -234,7 +235,7 @@ class Worker:
     def run(self) -> TrainingOutcome:
         """Train to the last epoch, an early stop, or a request to leave."""
         with contextlib.closing(self.display.bar), self.logger.flushed():
-            while not self.progress.is_finished(self.config.max_epochs):
+            while not self.progress.is_finished(self.config):
                 ended = self._epoch()
                 if ended is not None:
                     return ended
@@ -258,7 +259,7 @@ class Worker:
         mean = nats / progress.rows_in_epoch / self.train.events_per_row
         progress.end_epoch()
         valid, bits = None, None
-        is_last = progress.epoch == self.config.max_epochs
+        is_last = progress.epoch == self.config.max_epochs or progress.is_last(self.config)
         if is_last or progress.epoch % self.config.validate_every == 0:
             valid, bits = self._validate()
             if not math.isfinite(valid):
@@ -283,20 +284,21 @@ class Worker:
     def _train_epoch(self, running: RunningLoss) -> Failed | Stopped | None:
         """Take the steps that are left of an epoch."""
         progress, last = self.progress, self.train.steps_per_epoch
-        total_steps = self.config.max_epochs * last
         for batch in self.train.epoch(progress.epoch, progress.steps_in_epoch):
-            running.add(self.learner.step(batch, progress.step, total_steps), progress.step)
+            running.add(self.learner.step(batch, progress.step, self._total_steps), progress.step)
             progress.step += 1
             progress.steps_in_epoch += 1
             progress.rows_in_epoch += batch.rows
             self.display.bar.update()
             requested = self._requested_action()
-            at_end = progress.steps_in_epoch == last
+            at_end = progress.steps_in_epoch == last or progress.is_last(self.config)
             alone = requested and self.workers.world == 1
             if at_end or progress.step % CHECK_EVERY == 0 or alone:
                 ended = self._exchange(running, requested, at_end)
                 if ended is not None:
                     return ended
+            if progress.is_last(self.config):
+                break
         return None
 
     def _exchange(

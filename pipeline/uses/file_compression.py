@@ -21,7 +21,6 @@ from arcore import bitstream, coding
 from arcore.events import Levels
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import writing
-from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError, require, require_no_pipe
 from pipeline.uses import level_files
 from pipeline.uses.coded_archive import FileEntry, check_names, pack, unpack
@@ -132,7 +131,7 @@ def _require_empty(out: Path) -> None:
 def load(folder: Path) -> tuple[arcore.AutoregressiveModel, Levels]:
     """Load a model that codes levels, and its event."""
     with _one_line(None):
-        keep_freed_memory()
+        arcore.tune_process(flush_denormals=False)
         model = arcore.load(folder)
     event = model.event
     if not isinstance(event, Levels) or model.num_symbols is not None:

@@ -29,8 +29,7 @@ OTHER_PAGES = (
     "stand_ins.md",
     picture_book.PAGE,
 )  # in results/, of no one dataset
-SEARCH_FILES = (searches.RECORD, "best.yaml", "objective.png")
-SEARCH_FRONT = "front.png"  # of two objectives
+SEARCH_FILES = (searches.RECORD, "best.yaml")
 
 
 def record_experiment(name: str) -> Path:
@@ -66,11 +65,10 @@ def record_folds(name: str) -> Path:
 
 
 def record_search(name: str) -> Path:
-    """Copy a search's outcome, trials and plot to `results/searches/<name>`."""
+    """Copy a search's outcome and trials to `results/searches/<name>`."""
     search = paths.search(name)
     files = [search / file for file in SEARCH_FILES]
     searches.read_record(search)
-    files += [search / SEARCH_FRONT] if (search / SEARCH_FRONT).is_file() else []
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
 
 

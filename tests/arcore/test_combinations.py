@@ -1,7 +1,5 @@
 """Ensembles, weighted mixtures and pools: what they share, their formulas, folders and fits."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable
@@ -42,7 +40,6 @@ def orders_of_nade() -> Ensemble:
 
 
 def mixture() -> Mixture:
-    """A network over pixels, the masks of a MADE, and a model that is given a class."""
     members = [
         Case("pixelcnn", NINE, {"hidden": 3, "num_blocks": 1}).build(0),
         Case("made", NINE, {"hidden": [12], "num_masks": 3}).build(1),
@@ -57,7 +54,6 @@ def symmetric() -> Mixture:
 
 
 def pool() -> Pool:
-    """Networks of three families, one of them given a class."""
     members = [
         Case("pixelcnn", NINE, {"hidden": 3, "num_blocks": 1}).build(0),
         Case("diagonal_bilstm", NINE, {"hidden": 2}).build(1),
@@ -67,7 +63,6 @@ def pool() -> Pool:
 
 
 def pool_of_colours() -> Pool:
-    """A softmax and a mixture of logistics, over the levels of two colours."""
     gated = {"width": 2, "num_layers": 1}
     members = [
         Case("gated_pixelcnn", COLOURS, gated).build(0),

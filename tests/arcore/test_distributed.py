@@ -1,7 +1,5 @@
 """Every model under DistributedDataParallel, in two processes: the same loss, the mean gradient."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Linear predictions: where they start, what they see, and what is refused."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Orderings, and MADE's degrees and masks."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Orderless models: unbiased objective, exact scores by a slow reference, orderings, posteriors."""
 
-from __future__ import annotations
-
 import itertools
 import math
 
@@ -13,6 +11,7 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary, Levels
 from arcore.families import orderless
+from arcore.families.any_order import AnyOrderModel
 from arcore.families.orderless import OrderlessModel
 from arcore.generation import RecomputingDecoder
 from arcore.layers import level_features
@@ -26,11 +25,16 @@ from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 NAMES = ("deep_nade", "conv_nade")
+ANY = (*NAMES, "any_order_transformer")
 every_name = pytest.mark.parametrize("name", NAMES)
+every_any_order = pytest.mark.parametrize("name", ANY)
+every_part = pytest.mark.parametrize("name", (*ANY, "any_order_transformer-patch"))
 every_orderless = cases_where(lambda case: case.model in NAMES)
 HYPERPARAMETERS = {
     "deep_nade": {"hidden": [8, 6]},
     "conv_nade": {"hidden": [6], "channels": [4], "kernels": [2]},
+    "any_order_transformer": {"width": 8},
+    "any_order_transformer-patch": {"width": 8, "patch": 2},  # which masks cut
 }
 FOUR = Binary((2, 2))
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
@@ -86,7 +90,7 @@ def test_forward_is_the_objective_under_masks_of_the_global_generator(name: str)
     assert masks.unique(dim=0).shape[0] > 3, "each example has its own"
     expected = model.masked_loss(x, masks.view(x.shape))
     assert torch.equal(loss_of(model, x, None, seed=3), expected)
-    assert draws_noise(type(model))
+    assert draws_noise(model)
 
 
 @every_name
@@ -216,7 +220,7 @@ def test_a_pixel_is_computed_from_its_surroundings_alone() -> None:
 # -- orderings
 
 
-@every_name
+@every_any_order
 def test_members_share_weights_and_differ_in_ordering(name: str) -> None:
     model, x = build(name, NINE, ordering="snake", num_orderings=3), all_levels(NINE)[::40]
     members = [model.member(index) for index in range(4)]
@@ -237,7 +241,7 @@ def test_members_share_weights_and_differ_in_ordering(name: str) -> None:
 # -- what is observed
 
 
-def observed_first(model: OrderlessModel, observed: Tensor) -> OrderlessModel:
+def observed_first(model: AnyOrderModel, observed: Tensor) -> AnyOrderModel:
     order = model.order
     return model.under(torch.cat([order[observed[order]], order[~observed[order]]]))
 
@@ -245,7 +249,7 @@ def observed_first(model: OrderlessModel, observed: Tensor) -> OrderlessModel:
 LAST = torch.tensor([False, True, False, True])
 
 
-@every_name
+@every_part
 def test_marginals_are_exact_for_any_observed_set(name: str) -> None:
     model, x = build(name, ordering="raster"), all_levels(FOUR)
     for bits in itertools.product([False, True], repeat=4):
@@ -259,7 +263,7 @@ def test_marginals_are_exact_for_any_observed_set(name: str) -> None:
     assert_close(model.log_marginal(x, mask), model.log_prob(x), **TIGHT)
 
 
-@every_name
+@every_part
 def test_impute_takes_a_mask_an_example(name: str, generator: torch.Generator) -> None:
     model = build(name, ordering="raster", num_classes=2)
     states, n = all_levels(FOUR), 12_000
@@ -276,7 +280,7 @@ def test_impute_takes_a_mask_an_example(name: str, generator: torch.Generator) -
         assert chi_square_p_value(drawn, joint / joint.sum()) > 1e-4
 
 
-@every_name
+@every_part
 def test_an_ensemble_imputes_from_the_posterior_of_the_mixture(
     name: str, generator: torch.Generator
 ) -> None:
@@ -291,6 +295,20 @@ def test_an_ensemble_imputes_from_the_posterior_of_the_mixture(
     joint[~same[6]] = 0
     completed = ensemble.impute(states[6].expand(n, 2, 2), mask, generator=generator)
     assert chi_square_p_value(state_of(completed, FOUR), joint / joint.sum()) > 1e-4
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_any_part_given_any_other_is_scored_in_one_pass(patch: int) -> None:
+    model = build("any_order_transformer", patch=patch, num_classes=2)
+    x, label = all_levels(FOUR), torch.ones(16).long()
+    same = (x[:, None] == x).flatten(2)
+    for parts in itertools.product([0, 1, 2], repeat=4):  # given, target, neither
+        part = torch.tensor(parts)
+        joint = model.under(part.argsort(stable=True)).log_prob(x, label).exp()
+        given, both = ((same | (part > last)).all(2).to(joint) @ joint for last in (0, 1))
+        target, before = (part == 1).view(2, 2), (part == 0).view(2, 2)
+        found = model.log_conditional(x, target, before.expand(x.shape), label)
+        assert_close(found, (both / given).log(), **TIGHT)
 
 
 # -- bad arguments
@@ -308,8 +326,10 @@ BAD = [
 ]
 
 
-@every_name
+@every_any_order
 def test_bad_arguments_are_named(name: str) -> None:
     model = arcore.create_model(name, FOUR)
-    for call, parts in BAD:
+    for call, parts in BAD[2 * (name not in NAMES) :]:
         refuses(lambda call=call: call(model), parts)
+    if name not in NAMES:
+        refuses(lambda: model.log_conditional(X, SEEN, SEEN), ["given", "no dimension", "some"])

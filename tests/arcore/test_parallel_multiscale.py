@@ -1,7 +1,5 @@
 """Parallel Multiscale: its groups, what they may see, and what a sample costs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

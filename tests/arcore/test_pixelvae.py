@@ -1,7 +1,5 @@
 """PixelVAE: its bound and its estimate against integrals over the latents, and its two priors."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 
@@ -298,26 +296,6 @@ def test_training_approaches_a_known_distribution_and_never_beats_it(
 
 
 # -- exact given latents
-
-
-@tiny
-def test_given_latents_probabilities_sum_to_one_and_decoders_agree(
-    case: Case, generator: torch.Generator
-) -> None:
-    model, x = case.build(), all_levels(case.event)
-    assert isinstance(model, LatentVariableModel)
-    condition = label(case, len(x))
-    latents = model.draw_latents(1, label(case, 1), generator)
-    latents = tuple(z.expand(len(x), *z.shape[1:]) for z in latents)
-    conditionals = model.conditionals_given(x, latents, condition)
-    scores = conditionals.log_prob(x.double()).flatten(1).sum(1)
-    assert scores.exp().sum().item() == pytest.approx(1, abs=1e-9)
-    decoder, flat = model.decoder(len(x), condition, latents), x.flatten(1)
-    total = torch.zeros(len(x), dtype=torch.float64)
-    for block in decoder.blocks:
-        total += decoder.next().log_prob(flat[:, block].double()).sum(1)
-        decoder.push(flat[:, block])
-    assert_close(total, scores)
 
 
 @tiny

@@ -4,8 +4,6 @@ Only the names of weights are the library's: shifts, centres, masks, gates and c
 written out here. Kernels hold no rows below the pixel and, of its own row, no columns after it.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """PixelCNN's blocks with fewer passes over memory against the same layers one by one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """RNADE: golden value, its paper's loop, the preconditioner, its first guess and its memory."""
 
-from __future__ import annotations
-
 import copy
 import gc
 import math
@@ -41,7 +39,6 @@ def test_golden_value() -> None:
 
 
 def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor | None) -> Tensor:
-    """RNADE as its paper writes it: a loop over dimensions, differentiated by autograd."""
     p = model.hyperparameters
     a = model.hidden_bias.expand(len(x), -1)
     if condition is not None:

@@ -1,7 +1,5 @@
 """Vectors that exact vector models are given: what they are worth, beside what is known."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

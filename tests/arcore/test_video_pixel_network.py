@@ -1,7 +1,5 @@
 """Video Pixel Networks and their baseline: units, frames, gray targets, the order in detail."""
 
-from __future__ import annotations
-
 import copy
 import math
 import os
@@ -90,15 +88,6 @@ def test_no_frame_pixel_or_colour_leaks_and_none_is_out_of_sight(blocks: int) ->
     order = torch.cat(model.schedule)
     assert order[:4].tolist() == [0, 6, 12, 1]  # a pixel's colours, then the next pixel
     assert order[18] == 18  # then the next frame
-
-
-def test_the_baseline_links_frames_alone() -> None:
-    event = Levels(3, (3, 2, 3, 3))
-    model = create(BASELINE, event, **VIDEO_BASE)
-    x = torch.randint(3, (8, *event.shape), generator=torch.Generator().manual_seed(0))
-    frame = torch.arange(3).repeat_interleave(18)
-    assert torch.equal(influence(model, x, None), frame[:, None] > frame[None, :])
-    assert len(model.schedule) == 3
 
 
 # -- frames that are given

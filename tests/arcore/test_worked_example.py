@@ -1,7 +1,5 @@
 """CONTRIBUTING.md's example of a new model, followed to the letter in a copy of the library."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import shutil

@@ -1,7 +1,5 @@
 """create_model: errors and warnings that help."""
 
-from __future__ import annotations
-
 import math
 import re
 
@@ -89,9 +87,6 @@ def test_bad_arguments_are_named(
     name: object, event: object, hyperparameters: dict[str, object], parts: list[str]
 ) -> None:
     refuses(lambda: arcore.create_model(name, event, **hyperparameters), parts)
-
-
-BINARY, IMAGE = Binary((4,)), Binary((1, 4, 4))
 
 
 def test_errors_that_are_not_of_sizes_are_not_called_so(monkeypatch: pytest.MonkeyPatch) -> None:

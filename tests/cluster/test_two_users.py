@@ -1,7 +1,5 @@
 """Two users of one Ray and one storage: neither spoils what the other does."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """`make audit` never calls well what nobody looked up."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """How long the reproductions take, from the recorded seconds."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

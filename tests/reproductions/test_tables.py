@@ -1,7 +1,5 @@
 """Tables in README, docs and results/ are what the records say."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import re

@@ -1,7 +1,5 @@
 """One boundary: what ends a stage is one line."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """The stages fetch and preprocess, in a working directory of their own."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

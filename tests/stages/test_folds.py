@@ -1,7 +1,5 @@
 """Stage `folds`: every fold trains and tests, a killed run keeps what is finished."""
 
-from __future__ import annotations
-
 import re
 import statistics
 import sys

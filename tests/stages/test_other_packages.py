@@ -1,7 +1,5 @@
 """A package elsewhere on Python's path that brings a model and a dataset, from data to report."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

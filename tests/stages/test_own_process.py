@@ -3,8 +3,6 @@
 Ray keeps a token of authentication as long as its process lives, and others' tests bring their own.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

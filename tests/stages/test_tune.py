@@ -1,7 +1,5 @@
 """Searches as commands: a grid, and trials of several workers. More in test_end_to_end.py."""
 
-from __future__ import annotations
-
 import pytest
 
 TOY = {

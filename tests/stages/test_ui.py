@@ -1,7 +1,5 @@
 """MLflow's pages: served on loopback, and no password on a command line."""
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

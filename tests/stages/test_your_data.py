@@ -1,7 +1,5 @@
 """docs/your-data.md, and VCTK in docs/sounds.md, followed in a copy of the checkout."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -77,7 +75,6 @@ def checkout(copied: Project) -> Iterator[Project]:
 
 
 def follow(section: str, project: Project, trains: bool) -> str:
-    """Run a section's commands and enter its experiments; return all that was printed."""
     printed = []
     for language, code in re.findall(r"```(\w+)\n(.*?)```", SECTIONS[section], re.S):
         if language == "yaml":

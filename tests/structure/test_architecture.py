@@ -1,7 +1,5 @@
 """docs/architecture.md is in step with the code, and each name in it is one of the code's."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

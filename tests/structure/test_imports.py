@@ -1,7 +1,5 @@
 """Imports run one way, stages -> pipeline -> arcore, and arcore needs torch alone."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import graphlib
@@ -67,7 +65,7 @@ ROOMS = (
     ("arcore.layers", "arcore.generation"),
     ("arcore.conditions",),
     ("arcore.decoding",),
-    ("arcore.hyperparameters", "arcore.distributions", "arcore.units"),
+    ("arcore.hyperparameters", "arcore.distributions", "arcore.units", "arcore.process_tuning"),
     ("arcore.events", "arcore.derived_buffers"),
     ("arcore.primitives",),
 )

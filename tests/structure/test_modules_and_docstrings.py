@@ -1,7 +1,5 @@
 """Modules stay short, names are used once, and docstrings are of one form."""
 
-from __future__ import annotations
-
 import ast
 import collections
 from collections.abc import Iterable

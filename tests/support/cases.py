@@ -1,7 +1,5 @@
 """A model configuration that the properties run on, and what it declares."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
@@ -99,7 +97,6 @@ class Case:
 
     @property
     def num_states(self) -> float:
-        """How many values the event has."""
         return math.prod(self.event.levels_by_dimension) if self.discrete else math.inf
 
     # -- models
@@ -182,7 +179,6 @@ def row(
     name: str, event: Levels | Real, *, mask: int = 0, full: bool = True, tiny: bool = False,
     **hyperparameters: Any,
 ) -> Case:  # fmt: skip
-    """Make a case, its hyperparameters named like arguments."""
     return Case(name, event, hyperparameters, mask, full, tiny)
 
 
@@ -216,7 +212,6 @@ def _built(case: Case, seed: int) -> AutoregressiveModel:
 def create(
     kind: type[AutoregressiveModel], event: Event, **hyperparameters: object
 ) -> AutoregressiveModel:
-    """As `arcore.create_model`, for a class."""
     return kind(event, build_hyperparameters(kind.Config, hyperparameters, kind.__name__))
 
 
@@ -233,9 +228,11 @@ def declares(kind: type[AutoregressiveModel], hyperparameter: str) -> bool:
     return hyperparameter in {field.name for field in dataclasses.fields(kind.Config)}
 
 
-def draws_noise(kind: type[AutoregressiveModel]) -> bool:
+def draws_noise(model: AutoregressiveModel) -> bool:
     """Whether `forward` is another loss than -ln p(x), with draws of its own for each row."""
-    return kind._sample_training_noise is not AutoregressiveModel._sample_training_noise
+    with torch.random.fork_rng():
+        noise = model._sample_training_noise(1)
+    return noise.numel() > 0
 
 
 @torch.no_grad()

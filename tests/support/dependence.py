@@ -1,7 +1,5 @@
 """Which dimensions decide which conditionals, by perturbation."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.distributions import Distribution

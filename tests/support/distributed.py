@@ -1,7 +1,5 @@
 """One of two processes that compute every model's gradients under DistributedDataParallel."""
 
-from __future__ import annotations
-
 import warnings
 
 import torch

@@ -1,7 +1,5 @@
 """Events so small that they can be enumerated or looked through one index after the other."""
 
-from __future__ import annotations
-
 from arcore.events import Binary, Levels, Real
 
 NINE = Binary((1, 3, 3))

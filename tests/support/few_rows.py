@@ -1,7 +1,5 @@
 """Projects with models that were trained, in this process, on the first rows of real datasets."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

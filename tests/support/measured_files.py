@@ -1,7 +1,5 @@
 """Files as the earlier stages leave them behind, for reports to read."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """What slow references of vector models share: conditions by their definition, missing levels."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The forms of error for bad arguments and bad input."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Callable, Iterator

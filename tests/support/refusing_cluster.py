@@ -1,7 +1,5 @@
 """A cluster that cannot be had, for work that is to touch nothing before it knows."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

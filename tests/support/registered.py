@@ -1,7 +1,5 @@
 """What train and evaluate leave behind, for the registry."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace

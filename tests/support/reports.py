@@ -1,7 +1,5 @@
 """A dataset's report in each form."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.reporting import report_page, tables

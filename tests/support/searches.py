@@ -1,7 +1,5 @@
 """Trials of a search over the ordering of a MADE."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pipeline.search.trials import TrialRecord
@@ -20,6 +18,5 @@ EPOCH = EpochRecord(
 
 
 def record(number: int, status: str, *history: EpochRecord, **changes: Any) -> TrialRecord:
-    """The record of a trial of raster order."""
     values = {"model.ordering": "raster"}
     return TrialRecord(number=number, status=status, values=values, history=history, **changes)

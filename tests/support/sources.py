@@ -1,7 +1,5 @@
 """The modules of this checkout's packages, each read and parsed once, and copies of them."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import shutil
@@ -33,7 +31,6 @@ def tree_of(code: str) -> ast.Module:
 
 @functools.cache
 def nodes_of(code: str) -> list[ast.AST]:
-    """All nodes of a module's code."""
     return list(ast.walk(tree_of(code)))
 
 

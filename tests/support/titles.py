@@ -1,7 +1,5 @@
 """Whether titles of a figure's panels can be read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import combinations
 

@@ -1,7 +1,5 @@
 """A dataset whose rows a test makes up."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

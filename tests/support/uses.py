@@ -1,7 +1,5 @@
 """Small models on digits, and the uses that params.yaml lists for them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 It has no values: whatever reads one raises. Copies to it are seen by a dispatch mode.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

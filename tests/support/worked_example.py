@@ -1,7 +1,5 @@
 """The model that CONTRIBUTING.md adds step by step: its blocks of code, as they stand there."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import sys
@@ -36,6 +34,5 @@ def model_class() -> type[AutoregressiveModel]:
 
 
 def cases() -> list[Case]:
-    """Its rows of the case table."""
     kind = model_class()
     return [dataclasses.replace(case, defined=kind) for case in _module(ROWS).CASES]

@@ -5,7 +5,7 @@ function layoutOf(node, chart) {
   const style = getComputedStyle(document.documentElement);
   const [ink, line, paper] = ["--ink", "--line", "--paper"].map(name => style.getPropertyValue(name).trim());
   const narrow = node.clientWidth < NARROW;
-  const axis = { gridcolor: line, zeroline: false, linecolor: line, automargin: true };
+  const axis = { gridcolor: line, zeroline: false, linecolor: line, automargin: true, exponentformat: "power" };
   const layout = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
     font: { color: ink, family: style.getPropertyValue("font-family"), size: 12 },
@@ -14,7 +14,7 @@ function layoutOf(node, chart) {
     xaxis: { ...axis, ...chart.layout.xaxis }, yaxis: { ...axis, ...chart.layout.yaxis },
   };
   if (!narrow) return layout;
-  if (layout.showlegend) {
+  if (layout.showlegend && !chart.layout.legend) {
     const legend = LINE * chart.data.length;
     layout.height = PLOT + legend + 70;
     layout.margin = { ...layout.margin, b: legend + 60 };

@@ -4,8 +4,6 @@ Each module here holds rows as `CASES`. A property takes the rows, or the models
 that it is about by what they declare, never by name: `cases_where`, `models_where`.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """Cases of the models of images."""
 
-from __future__ import annotations
-
 from arcore.events import Binary, Levels
 from tests.support.cases import row
 from tests.support.events import CUBE, NINE, RGB, ROW, TALL, WIDE

@@ -1,7 +1,5 @@
 """Cases of the models of clips, and of WaveNet."""
 
-from __future__ import annotations
-
 from arcore.events import Binary, Levels
 from tests.support.cases import row
 from tests.support.events import CLIP, COLOURS, CUBE, NINE, RGB

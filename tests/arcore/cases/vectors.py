@@ -1,7 +1,5 @@
 """Cases of NADE, RNADE, MADE and the orderless models."""
 
-from __future__ import annotations
-
 from arcore.events import Binary, Levels, Real
 from tests.support.cases import row
 from tests.support.events import CUBE, NINE, REALS, RGB, UNEVEN
@@ -91,4 +89,16 @@ CONV_NADE = [
         condition_size=2),
 ]  # fmt: skip
 
-CASES = [*NADE, *RNADE, *MADE, *DEEP_NADE, *CONV_NADE]
+EIGHT_WIDE = {"width": 8, "num_heads": 2}
+ANY_ORDER_TRANSFORMER = [
+    row("any_order_transformer-orders", NINE, mask=2, **EIGHT_WIDE, num_orderings=3),
+    row("any_order_transformer-fixed", NINE, **EIGHT_WIDE, num_layers=1, training_orders="fixed"),
+    row("any_order_transformer-one-bit", Binary((1,))),
+    row("any_order_transformer-patches", Binary((1, 2, 4)), **EIGHT_WIDE, patch=2, num_classes=2),
+    row("any_order_transformer-cube", CUBE, **EIGHT_WIDE, training_orders="given_first"),
+    row("any_order_transformer-rgb-patches", Levels(2, (2, 2, 2)), **EIGHT_WIDE, patch=2, mask=3,
+        training_orders="given_first", ordering="snake"),
+    row("any_order_transformer-uneven", UNEVEN, **EIGHT_WIDE, condition_size=2),
+]  # fmt: skip
+
+CASES = [*NADE, *RNADE, *MADE, *DEEP_NADE, *CONV_NADE, *ANY_ORDER_TRANSFORMER]

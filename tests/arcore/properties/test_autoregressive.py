@@ -1,7 +1,5 @@
 """Properties of order: a conditional sees earlier blocks of the schedule and nothing else."""
 
-from __future__ import annotations
-
 import torch
 
 from tests.arcore.cases import cases_where, every_case

@@ -1,7 +1,5 @@
 """Properties of errors: one ValueError that names the argument, what was expected and what came."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable

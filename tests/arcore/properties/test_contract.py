@@ -1,7 +1,5 @@
 """Properties of what a model says of itself: members, parts that count, its field, its bound."""
 
-from __future__ import annotations
-
 import inspect
 import math
 

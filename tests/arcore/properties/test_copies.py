@@ -1,7 +1,5 @@
 """Properties of copying and rebuilding; those of saving are in tests/arcore/test_saving.py."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """Properties of real events: densities integrate to one, and samples fit them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -4,8 +4,6 @@ A scorer and a decoder that share code change together. Running this module (`py
 values again; a change of a value is a change of a model, for which kept weights are void.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -35,7 +33,6 @@ def test_the_record_has_no_other_cases() -> None:
 
 
 def main() -> None:
-    """Write the record."""
     values = {case.name: [float(f"{one:.8g}") for one in scored(case)] for case in CASES}
     lines = [f"  {json.dumps(name)}: {json.dumps(values[name])}" for name in sorted(values)]
     KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -1,7 +1,5 @@
 """Properties of map conditions: a pixel of the map acts on the image from where it lies."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Properties of dtypes, layouts and precision."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
@@ -116,7 +114,7 @@ def test_bfloat16_adds_up_without_bias(kind: type[AutoregressiveModel]) -> None:
         found = coarse.log_prob(x)
         assert found.dtype == torch.float32, "numbers of hundreds have no decimals in bfloat16"
         assert_close(found, wanted, rtol=0.02, atol=0)
-        if draws_noise(kind):
+        if draws_noise(model):
             loss = [loss_of(each, x, None) for each in (model, coarse)]
             assert loss[1].dtype == torch.float32
             assert_close(loss[1], loss[0], rtol=0.02, atol=0)

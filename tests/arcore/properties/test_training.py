@@ -1,7 +1,5 @@
 """Losses and gradients, and that training approaches an entropy without beating it."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 
@@ -12,6 +10,7 @@ from torch.testing import assert_close
 
 from arcore.events import Binary, Levels, Real
 from arcore.model import AutoregressiveModel
+from arcore.primitives.activation_checkpointing import checkpointed_blocks
 from arcore.primitives.row_noise import BatchSlice
 from arcore.zoo import list_models, model_class
 from tests.arcore.cases import FIRST, cases_where, every_case, models_where
@@ -47,7 +46,7 @@ def test_every_parameter_gets_a_gradient(case: Case) -> None:
 @every_case
 def test_loss_of_a_batch_is_the_weighted_mean_of_its_parts(case: Case) -> None:
     model, x, condition = case.build(), case.values(10), case.condition(10)
-    own = draws_noise(case.kind)
+    own = draws_noise(model)
 
     def gradients(part: slice) -> list[Tensor]:
         label = None if condition is None else condition[part]
@@ -83,6 +82,31 @@ def test_dropout_acts_in_training_alone(case: Case) -> None:
     assert not torch.equal(*trained)
 
 
+BLOCKS = {"diagonal_bilstm", "gated_pixelcnn", "parallel_multiscale", "pixelcnn", "pixelvae"}
+BLOCKS |= {"row_lstm", "video_pixel_baseline", "video_pixel_network", "wavenet"}
+
+
+@cases_where(lambda case: case is FIRST[case.model])
+def test_checkpointed_blocks_keep_less_for_the_same_gradients(case: Case) -> None:
+    """Bit for bit, and with dropout."""
+    rate = {"dropout": 0.5} if declares(case.kind, "dropout") else {}
+    case = dataclasses.replace(case, hyperparameters={**case.hyperparameters, **rate})
+    model, x, condition = case.build().train(), case.values(16), case.condition(16)
+    kept, gradients = [0, 0], []
+    for enabled in (False, True):
+
+        def keep(tensor: Tensor, enabled: bool = enabled) -> Tensor:
+            kept[enabled] += tensor.numel()
+            return tensor
+
+        with checkpointed_blocks(enabled):
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                loss = loss_of(model, x, condition).sum()
+            gradients.append(torch.autograd.grad(loss, [*model.parameters()]))
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    assert kept[1] < kept[0] or case.model not in BLOCKS
+
+
 @every_case
 def test_validation_loss_is_deterministic(case: Case) -> None:
     model, x, condition = case.build(), case.values(7), case.condition(7)
@@ -96,13 +120,13 @@ def test_validation_loss_is_deterministic(case: Case) -> None:
         for rows in (slice(0, 2), slice(2, 7))
     ]
     assert_close(torch.cat(parts), loss, **TIGHT)
-    if not draws_noise(case.kind):
+    if not draws_noise(model):
         assert torch.equal(loss, -model.log_prob(x, condition))
 
 
 # -- losses that draw
 
-every_drawing_case = cases_where(lambda case: draws_noise(case.kind))
+every_drawing_case = cases_where(lambda case: draws_noise(case.build()))
 
 
 @every_drawing_case

@@ -1,7 +1,5 @@
 """Properties of speed on accelerators: the host never waits for the device inside a step."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Locks: one holder, a line for the second."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """Ray's token is readable for its owner alone."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The device of a stage's own process, and what it computes there."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Where the shared storage is: what a worker, in a folder of its own, takes for the same place."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

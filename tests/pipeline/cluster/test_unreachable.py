@@ -1,7 +1,5 @@
 """A cluster that does not answer is one line, soon; an embedded one keeps its files to itself."""
 
-from __future__ import annotations
-
 import resource
 import socket
 import stat

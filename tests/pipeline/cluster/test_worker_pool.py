@@ -1,7 +1,5 @@
 """Work spread over workers: results in order, lost workers replaced, one line for what fails."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

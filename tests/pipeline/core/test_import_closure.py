@@ -1,7 +1,5 @@
 """The code that a stage depends on: hashes, closures of imports, the keys that dvc.yaml names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """No password, token or option of a URI is shown."""
 
-from __future__ import annotations
-
 import logging
 
 import pytest

@@ -1,7 +1,5 @@
 """The loader: order, shares of ranks, resuming, streaming, memory, and its thread."""
 
-from __future__ import annotations
-
 import gc
 import threading
 import time

@@ -1,7 +1,5 @@
 """Sounds: WAV files, datasets of them, windows, and that no padding ever counts."""
 
-from __future__ import annotations
-
 import dataclasses
 import gzip
 import json

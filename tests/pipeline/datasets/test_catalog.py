@@ -1,7 +1,5 @@
 """The catalogue: names, options and their errors, and a raw file that is missing."""
 
-from __future__ import annotations
-
 import pytest
 
 from arcore.events import Binary, Real

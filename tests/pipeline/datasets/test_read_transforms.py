@@ -1,7 +1,5 @@
 """Draws made when rows are read: bits of gray levels, and reals of levels."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

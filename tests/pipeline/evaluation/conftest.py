@@ -1,7 +1,5 @@
 """A project with an untrained model."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -19,7 +17,6 @@ EVENT = arcore.events.Binary((1, 8, 8))
 
 
 def place(model, name: str, dataset: str = "digits_binary") -> None:
-    """Let a model be that of `toy`."""
     save_file(model.state_dict(), "models/toy/model.safetensors")
     described = {
         "model": {"name": name} | model.hyperparameters.to_dict(),

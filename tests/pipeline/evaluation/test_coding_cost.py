@@ -1,7 +1,5 @@
 """The coded size of test rows is what their likelihood promises."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Folds: what is refused, and the result over them."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Codecs of images, clips and sounds: round trips, what is counted, and the stage's output."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

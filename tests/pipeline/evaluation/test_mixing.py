@@ -1,7 +1,5 @@
 """Mixtures of experiments: composed, mixed, evaluated, registered, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

@@ -1,7 +1,5 @@
 """Kept weights score what was recorded, or it is said that they do not."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -28,7 +26,6 @@ ENTRY = {
 
 @pytest.fixture(scope="module")
 def recorded(make_project) -> Path:
-    """A project with a record of an ensemble, and its weights."""
     folder = make_project({"toy": ENTRY}).folder
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -43,7 +40,6 @@ def recorded(make_project) -> Path:
 
 @pytest.fixture
 def project(recorded: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, as the working directory."""
     monkeypatch.chdir(shutil.copytree(recorded, workdir / "project"))
     return Path.cwd()
 

@@ -1,7 +1,5 @@
 """Results: every record in `results/` is read, and written again as it stands."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

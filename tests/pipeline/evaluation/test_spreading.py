@@ -1,7 +1,5 @@
 """Scoring on workers of Ray: the digits of one process."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One experiment, composed from what a test says of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

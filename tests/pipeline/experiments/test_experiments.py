@@ -1,7 +1,5 @@
 """Configuration: every source composes; what decides a result is what the config hash covers."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import shutil

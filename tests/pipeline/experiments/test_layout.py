@@ -1,7 +1,5 @@
 """params.yaml is as DVC writes it, every parameter can be set, and folders may have their own."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from pathlib import Path

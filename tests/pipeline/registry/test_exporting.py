@@ -1,7 +1,5 @@
 """Models that leave for MLflow: what comes back scores and draws as the model itself does."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

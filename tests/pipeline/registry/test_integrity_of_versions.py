@@ -1,7 +1,5 @@
 """What was registered is what is loaded, and champions are compared on the same rows."""
 
-from __future__ import annotations
-
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,6 @@ from tests.support.registered import experiment
 
 
 def artifact(name: str) -> Path:
-    """A file of the only registered version."""
     (logged,) = mlflow_store.client().search_logged_models(["1"])
     folder = Path(urllib.parse.unquote(urllib.parse.urlparse(logged.artifact_location).path))
     (path,) = folder.rglob(name)

@@ -1,7 +1,5 @@
 """The script that travels with a registered model: events, conditions and given frames."""
 
-from __future__ import annotations
-
 import ast
 import sys
 from pathlib import Path
@@ -29,7 +27,6 @@ def holding(model: arcore.AutoregressiveModel) -> pyfunc.ArcoreModel:
 
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows that are converted at once, batch by batch."""
     converted, found = pyfunc._events, []
 
     def note(rows: np.ndarray, event: arcore.events.Event) -> torch.Tensor:

@@ -1,7 +1,5 @@
 """Registering where something is amiss: one fails, models are gone, another registry is set."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

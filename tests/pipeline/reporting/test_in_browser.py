@@ -1,7 +1,5 @@
 """Pages in a real browser: what a reader sees at the width of a telephone and of a laptop."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -11,10 +9,11 @@ from pathlib import Path
 import pytest
 from plotly.offline import get_plotlyjs
 
-from pipeline.reporting import comparison
+from pipeline.reporting import comparison, search_page
 from tests.support import reports
 
 pytestmark = pytest.mark.browser
+RECORDED = Path(__file__).parents[3] / "results" / "searches"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 # An iframe, since the window of a headless Chromium is at least 500 pixels wide.
 FRAME = """<body style="margin:0"><iframe id="page" width="{width}" height="900" style="border:0"
@@ -29,7 +28,7 @@ const sorted = page => {{
 }};
 const filtered = page => {{
   const field = page.querySelector("input[type=search]");
-  field.value = "MODEL-7";
+  field.value = "{word}";
   field.dispatchEvent(new Event("input"));
   return [...page.querySelector("tbody").rows].filter(row => !row.hidden).length;
 }};
@@ -41,7 +40,8 @@ onload = () => {{
     last("td").right,
     last("td:nth-of-type(3)").right,
     getComputedStyle(page.querySelector("tbody th")).position,
-    [...page.images].every(image => image.naturalWidth > 0),
+    [...page.images].every(image => image.naturalWidth > 0)
+      && [...page.querySelectorAll(".chart")].every(chart => chart.querySelector(".trace")),
     last("th").height,
     page.querySelectorAll(".chart .main-svg text").length,
     sorted(page),
@@ -51,13 +51,13 @@ onload = () => {{
 </script>"""
 
 
-def looked_at(page: str, width: int, folder: Path) -> list[str]:
+def looked_at(page: str, word: str, width: int, folder: Path) -> list[str]:
     """Width of the page, right ends of score and difference, the first column's position, ..."""
     if BROWSER is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     (folder / "plotly.min.js").write_text(get_plotlyjs())
     frame = folder / f"{width}.html"
-    frame.write_text(FRAME.format(width=width, page=escape(page)))
+    frame.write_text(FRAME.format(width=width, page=escape(page), word=word))
     ran = subprocess.run(
         [
             BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
@@ -71,20 +71,32 @@ def looked_at(page: str, width: int, folder: Path) -> list[str]:
     return found.group(1).split()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_scores_are_in_sight(files, width: int, tmp_path_factory) -> None:
+def report(files) -> str:
     files.manifest("binarized_mnist", "binarized_mnist")
     one = {"model": "MADE", "variant": "1hl, 1 mask"}
     for index in range(17):
         name = f"binarized_mnist-a_long_name_of_a_model-{index}"
         device = "cpu (Intel(R) Xeon(R) Processor @ 2.20GHz of many words, 1 thread)"
         files.evaluated("binarized_mnist", name, 88.0 + index, counterpart=one, device=device)
-    page = reports.page(comparison.build_report("binarized_mnist"))
-    seen = looked_at(page, width, tmp_path_factory.mktemp("browser"))
+    return reports.page(comparison.build_report("binarized_mnist"))
+
+
+def search(files) -> str:
+    folder = Path(shutil.copytree(RECORDED / "binarized_mnist-made-small", "searches/one"))
+    (folder / "curves.csv").write_text("trial,epoch,best_valid_nats\n3,1,99.9\n3,30,89.9\n")
+    return search_page.write(folder).read_text().replace("../plotly", "plotly")
+
+
+@pytest.mark.parametrize(
+    ("build", "word", "moved"), [(report, "MODEL-7", "-016 1"), (search, "spiral", "3411 3")]
+)
+@pytest.mark.parametrize("width", [390, 1280])
+def test_scores_are_in_sight(files, build, word, moved, width, tmp_path_factory) -> None:
+    seen = looked_at(build(files), word, width, tmp_path_factory.mktemp("browser"))
     whole, score, difference, position, drawn, height, labels, sorted_, filtered = seen
     assert float(whole) <= width, "the page itself does not scroll sideways"
     assert float(score) <= width
     assert width < 1280 or float(difference) <= width
     assert (position, drawn) == ("sticky", "true") and float(height) < 100
     assert int(labels) >= 17, "the chart names each row"
-    assert (sorted_, filtered) == ("-016", "1")
+    assert f"{sorted_} {filtered}" == moved

@@ -1,7 +1,5 @@
 """Published numbers: every row loads, signs and units, and how a counterpart is found."""
 
-from __future__ import annotations
-
 import pytest
 import yaml
 

@@ -1,7 +1,5 @@
 """Pages of searches, of the searches that `results/` keeps."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -11,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.reporting import searches
+from pipeline.reporting import search_page
 from stages import pages
 
 RECORDED = Path(__file__).parents[3] / "results" / "searches"
@@ -20,13 +18,12 @@ NAMES = sorted(path.name for path in RECORDED.iterdir())
 
 @pytest.fixture
 def copied(home: Path) -> Path:
-    """Copy the recorded searches to where a search leaves its outcome."""
     shutil.copytree(RECORDED, home / "searches")
     return home
 
 
 def page_of(folder: Path) -> str:
-    searches.write_page(folder)
+    search_page.write(folder)
     return (folder / "index.html").read_text()
 
 
@@ -46,7 +43,9 @@ def test_every_search_has_a_page_and_the_index_leads_to_it(
         assert f"trial {record['best_trial']}: {record['best_valid_nats']:.2f} validation" in text
         command = record.get("command", f"python -m stages.tune {name}")
         assert f"{command}</code>" in text and record["commit"] in text
-        assert text.count("<img ") == len(list(path.parent.glob("*.png")))
+        header = path.with_name("trials.csv").read_text().splitlines()[0]
+        charts = len(set(re.findall(r"\w+\.[\w.]+", header)) - {"trainer.seed"})
+        assert text.count('class="chart"') == charts + ("sampling_seconds" in header)
 
 
 def test_two_objectives_have_a_column_of_shares_each(copied: Path) -> None:
@@ -98,7 +97,7 @@ def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None
         ("trials.csv", "number\n1\n", r"trials\.csv: expected a table of trials, got no column"),
         ("importance.csv", "parameter,importance\na,1\n", "importance.csv: expected shares"),
         ("importance.csv", "parameter,importance\nmodel.ordering,x\n", "expected shares"),
-        ("objective.png", "none", r"objective\.png: expected a picture"),
+        ("curves.csv", "trial,epoch,best_valid_nats\n1,x,2\n", "expected numbers of trials"),
     ],
 )
 def test_a_search_that_cannot_be_read_is_left_out(
@@ -107,8 +106,8 @@ def test_a_search_that_cannot_be_read_is_left_out(
     folder = copied / "searches/digits-nade-orderings"
     (folder / file).write_text(content)
     with pytest.raises(UserError, match=said):
-        searches.write_page(folder)
-    assert len(searches.write_pages()) == len(NAMES) - 1
+        search_page.write(folder)
+    assert len(search_page.write_all()) == len(NAMES) - 1
     assert "digits-nade-orderings" in caplog.text and "left out" in caplog.text
 
 
@@ -116,5 +115,5 @@ def test_trials_come_best_first(copied: Path) -> None:
     folder = copied / "searches/digits-nade-orderings"
     text = page_of(folder)
     table = text.split("Trials, best first")[-1].split("</table>")[0]
-    nats = [float(found) for found in re.findall(r"([\d.]+) ± [\d.]+</td></tr>", table)]
+    nats = [float(found) for found in re.findall(r'"row">([\d.]+) ± ', table)]
     assert len(nats) == 6 and nats == sorted(nats)

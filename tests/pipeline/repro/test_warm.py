@@ -1,7 +1,5 @@
 """Stages that run in a child of a warm process, as if they ran by themselves."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -59,7 +57,6 @@ with warmed(dict(os.environ)) as variables:
 
 @contextlib.contextmanager
 def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has a server."""
     path = f"{folder}{os.pathsep}{ROOT}"
     with subprocess.Popen(
         [sys.executable, "-c", STARTER],

@@ -1,7 +1,5 @@
 """Searches as params.yaml has them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

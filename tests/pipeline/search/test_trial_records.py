@@ -1,7 +1,5 @@
 """An interrupted search goes on from its records as if nothing had been: draws, rungs, refusals."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """Checkpoints of a training, on a disk and in an object store."""
 
-from __future__ import annotations
-
 import errno
 import os
 import uuid

@@ -1,7 +1,5 @@
 """Denormal floats are zero while a training runs, in every thread, and only then."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -9,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from arcore.process_tuning import flushed_denormals, tune_process
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import trial_run
 from pipeline.training import worker
-from pipeline.training.denormals import flushed_denormals
 
 THREADS = 4
 
@@ -44,6 +42,12 @@ def test_in_every_thread_within_the_block_and_in_none_after_it() -> None:
         assert share_flushed() == 1
         raise ValueError("ended")
     assert share_flushed() == 0
+    with flushed_denormals():  # whose end undoes the call
+        torch.set_flush_denormal(False)
+        tune_process(flush_denormals=False)
+        assert share_flushed() == 0
+        tune_process()
+        assert share_flushed() == 1
 
 
 def test_trainings_and_trials_run_so(monkeypatch: pytest.MonkeyPatch) -> None:

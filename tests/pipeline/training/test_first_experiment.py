@@ -1,7 +1,5 @@
 """A first experiment on data of the user's own: an entry that composes, written once."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a training step is made of: averages of weights, and its precision."""
 
-from __future__ import annotations
-
 import platform
 from pathlib import Path
 

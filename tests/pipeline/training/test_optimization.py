@@ -1,7 +1,5 @@
 """Optimisers and schedules by name."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """What an experiment is refused for, or warned of, once its data is known."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from pathlib import Path
@@ -66,7 +64,6 @@ def test_files_that_have_moved_since_are_not_missed(own: Manifest) -> None:
 
 @pytest.fixture
 def clips(workdir: Path) -> Manifest:
-    """The manifest of a few clips of 6 frames, of which 3 are given."""
     dataset = dataclasses.replace(
         catalog.get_dataset({"name": "moving_digits"}),
         event=Gray((6, 1, 8, 8)),

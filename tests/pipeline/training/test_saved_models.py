@@ -1,7 +1,5 @@
 """Trained models are loaded as they were saved."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

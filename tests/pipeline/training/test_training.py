@@ -1,7 +1,5 @@
 """The training loop in one process, and two workers against one."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json
@@ -34,8 +32,6 @@ def worker(make_worker):
 
 @pytest.fixture
 def trained(make_worker):
-    """A function that trains in a new worker, and returns that."""
-
     def train(model=None, *, resume=(), stop_at=None, **trainer) -> Worker:
         worker = make_worker()
         worker.resume, worker.stop_at = list(resume), stop_at
@@ -55,6 +51,7 @@ ELABORATE = {
     "optimizer": {"name": "adamw", "weight_decay": 0.1},
     "schedule": {"warmup_steps": 5},
 }
+PIXELVAE = {"name": "pixelvae", "encoder": [4], "width": 4, "num_layers": 1, "latent_size": 2}
 WEIGHTS = ("last", "best", "averaged")
 
 
@@ -68,7 +65,10 @@ def undisturbed(tmp_path_factory, few_digits) -> Worker:
 
 def require_same_end(whole: Worker, resumed: Worker, names=("last", "best")) -> None:
     for name in names:
-        ends = [each.folder / "4" / f"{name}.safetensors" for each in (whole, resumed)]
+        ends = [
+            each.folder / str(each.progress.epoch) / f"{name}.safetensors"
+            for each in (whole, resumed)
+        ]
         assert ends[0].read_bytes() == ends[1].read_bytes()
     histories = [each.progress.history for each in (whole, resumed)]
     for before, after in zip(*histories, strict=True):
@@ -91,12 +91,33 @@ def test_a_resumed_training_ends_with_the_same_bytes(undisturbed, trained, epoch
 def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(
     undisturbed, trained, step
 ) -> None:
-    """In the middle of an epoch."""
     stopped = trained(MODEL, **ELABORATE, stop_at=step)
     assert stopped.outcome == Stopped(step, step // 6 + 1)
     assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1)]
     resumed = trained(MODEL, **ELABORATE, resume=[stopped.folder / "midway"])
     require_same_end(undisturbed, resumed, WEIGHTS)
+
+
+def test_a_number_of_steps_ends_a_training_within_an_epoch(trained) -> None:
+    """In parts, of which the last one has fewer rows, and with another schedule than 24 steps."""
+    limited = {**ELABORATE, "max_steps": 15, "accumulate": 3, "checkpoint_activations": True}
+    whole = trained(MODEL, **limited)
+    assert whole.progress.step == 15 and whole.reports[-1].learning_rate < 1e-4
+    assert [report.step for report in whole.reports] == [6, 12, 15]
+    for stop in (8, 13):
+        stopped = trained(MODEL, **limited, stop_at=stop)
+        resumed = trained(MODEL, **limited, resume=[stopped.folder / "midway"])
+        require_same_end(whole, resumed, WEIGHTS)
+
+
+@pytest.mark.parametrize("model", [{"num_masks": 3}, PIXELVAE])
+def test_accumulated_gradients_are_those_of_the_whole_batch(trained, model) -> None:
+    options = {"precision": "float64", "max_epochs": 1, "clip_norm": 1.0}
+    whole, parts = (trained(model, **options, accumulate=count) for count in (1, 3))
+    for name, value in whole.weights(1).items():
+        torch.testing.assert_close(parts.weights(1)[name], value, rtol=1e-9, atol=1e-9)
+    (one,), (other,) = whole.progress.history, parts.progress.history
+    assert one.train_nats == pytest.approx(other.train_nats, rel=1e-12)
 
 
 def test_dropout_is_on_in_every_epoch(trained) -> None:
@@ -173,7 +194,6 @@ def require_average(averaged, expected, steps) -> None:
 
 @contextlib.contextmanager
 def recorded_steps():
-    """The weights after each optimiser step."""
     steps: list[checkpoints.Weights] = []
     original = Learner.step
 

@@ -1,7 +1,5 @@
 """Classes by Bayes' rule, and hidden units as features, against the same by hand."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from pathlib import Path

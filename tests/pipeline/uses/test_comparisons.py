@@ -1,7 +1,5 @@
 """Structure of samples, and ensembles of more and more orderings."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

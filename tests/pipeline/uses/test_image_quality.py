@@ -1,7 +1,5 @@
 """PSNR, SSIM and simple filters."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """In-painting: which pixels are missing, what they cost, and when that is exact."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Uses of latents: what levels of noise change, and walks between images."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Memorisation and what a model learned."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Restored images: noise is what it is called, what is given stays, what is drawn is measured."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The stage `use`: what it lists, where files and numbers go, what it refuses, and reports."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Video prediction: given frames stay, and each way of going on is measured for what it is."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
@@ -32,7 +30,6 @@ EXPERIMENTS = {
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
-    """A project with two models of few clips, one of gray targets and one of bits."""
     folder = tmp_path_factory.mktemp("project")
     train_on_few(folder, migrated, EXPERIMENTS, 16)
     return folder

@@ -1,7 +1,5 @@
 """Simulated pushing: clips read, split and checked without pybullet, and rendered where it is."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

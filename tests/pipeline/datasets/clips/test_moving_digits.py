@@ -1,7 +1,5 @@
 """Moving digits: the published generator, its bound, loading, evaluation and pictures of clips."""
 
-from __future__ import annotations
-
 import dataclasses
 import gzip
 import hashlib
@@ -74,7 +72,7 @@ def entropy_and_sum(name: str, raw: Path) -> tuple[float, float, str]:
     z = np.arange(256) / 255
     with np.errstate(divide="ignore", invalid="ignore"):
         table = -np.nan_to_num(z * np.log(z)) - np.nan_to_num((1 - z) * np.log(1 - z))
-    for rows in np.array_split(np.arange(len(test.x)), max(1, len(test.x) // 250)):
+    for rows in np.array_split(np.arange(len(test.x)), max(1, len(test.x) // 50)):
         x = read_transforms.draw("moving", test.x[rows], dataset.event, rows, 0, 0, test.x)
         digest.update(x.tobytes())
         bounds.append(table[x[:, dataset.context_frames :]].sum((1, 2, 3, 4)))

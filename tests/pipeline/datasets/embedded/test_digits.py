@@ -1,7 +1,5 @@
 """Digits: the recorded split, thresholds, noise and components."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

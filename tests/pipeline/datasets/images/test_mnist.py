@@ -1,7 +1,5 @@
 """MNIST and its like: variants agree on rows and draws."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Red wine: ten folds."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

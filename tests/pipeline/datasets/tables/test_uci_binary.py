@@ -1,7 +1,5 @@
 """Tables of bits: the rows of the papers, and files of another length."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A working directory, and a folder for conf files that tests write."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Arrays of the user's: rows, scalings, and one line for each flaw."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,6 +1,4 @@
-"""Memory that a process frees stays its own."""
-
-from __future__ import annotations
+"""Memory that a tuned process frees stays its own."""
 
 import subprocess
 import sys
@@ -11,9 +9,9 @@ from tests.places import ROOT
 
 COUNT = """
 import resource, sys
-from pipeline.core.allocator import keep_freed_memory
+import arcore
 if sys.argv[1] == "keep":
-    keep_freed_memory()
+    arcore.tune_process()
 def once():
     return bytearray(32 << 20)
 once()

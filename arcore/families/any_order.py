@@ -1,0 +1,101 @@
+"""Models that score exactly under any ordering of an event's dimensions, and their ensembles."""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import Self, cast
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical
+
+from arcore.derived_buffers import shared
+from arcore.distributions.drawing import draw
+from arcore.ensembles import Ensemble
+from arcore.events import Levels
+from arcore.families.ordered import OrderedModel
+from arcore.primitives import orderings
+from arcore.primitives.checks import require_int
+
+
+class AnyOrderModel(OrderedModel):
+    """Base of models of which each ordering gives a joint distribution, all by the same weights.
+
+    `log_prob`, `conditionals` and `sample` follow the model's own ordering, `under(order)` is the
+    model under another, and `ensemble(n)` averages n (EoNADE). Hyperparameters name the
+    `num_orderings` that an evaluation takes, besides those of `OrderedModel`.
+    """
+
+    supports = (Levels,)
+    takes_uneven_levels = True
+    max_members = None
+
+    def under(self, order: Tensor) -> Self:
+        """Return the model under an ordering, (D,) int64; it shares this model's weights."""
+        orderings.require_permutation(order, self.event.size)
+        view = shared(self)
+        view._put_under(order)
+        return view
+
+    def member(self, index: int) -> Self:
+        """Return the model under ordering `index`; it shares this model's weights.
+
+        Ordering 0 is the named one; the others are random, functions of (ordering_seed, index).
+        """
+        require_int(index, "index", 0)
+        if index == 0:
+            return self.under(self._named_ordering())
+        seed = self.hyperparameters.ordering_seed * 1_000_003 + index  # type: ignore[attr-defined]
+        return self.under(self._random_ordering(seed))
+
+    def _random_ordering(self, seed: int) -> Tensor:
+        return orderings.random_ordering(self.event.size, seed)
+
+    def ensemble(self, num_members: int) -> OrderlessEnsemble:
+        """Return the mixture of the model under its first `num_members` orderings."""
+        super().ensemble(num_members)
+        return OrderlessEnsemble(self.member(index) for index in range(num_members))
+
+    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p(x_observed | condition), (batch,), in nats, whatever the rest may be.
+
+        It is exact for orderings in which the observed dimensions come first, and in the model's
+        own order among each other.
+
+        Arguments:
+            x: (batch, *event.shape); values where `observed` is False are ignored.
+            observed: bool, of x's shape or of the event's.
+        """
+        mask = self._check_observed(x, observed).to(self.device)
+        known = torch.where(mask, x.to(self.device), 0)
+        self._check(known, condition)
+        return self._log_marginal(known, mask.flatten(1), condition)
+
+    @abc.abstractmethod
+    def _log_marginal(self, x: Tensor, observed: Tensor | None, condition: Tensor | None) -> Tensor:
+        """Score what is observed of a checked batch, bool (batch, D); all of it if None."""
+
+
+class OrderlessEnsemble(Ensemble):
+    """The mixture of one model under several orderings, with its exact posteriors."""
+
+    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p(x_observed | condition), (batch,), in nats, as `AnyOrderModel` does."""
+        evidence = self._evidence(x, observed, condition)
+        return torch.logsumexp(evidence, 1) - math.log(len(self))
+
+    def _evidence(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
+        members = [cast(AnyOrderModel, member) for member in self]
+        return torch.stack([m.log_marginal(x, observed, condition) for m in members], 1)
+
+    def _choose(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw members by their evidence p_k(x_observed): the mixture's exact posterior."""
+        evidence = Categorical(logits=self._evidence(x, observed, condition), validate_args=False)
+        return draw(evidence, generator)

@@ -1,0 +1,62 @@
+"""Causal self-attention, over a whole sequence or token by token."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+from arcore.primitives.dropout import dropout
+from arcore.primitives.precision import at_least_float32, without_autocast
+
+
+class KeyValueCache:
+    """The keys and values of a layer for the tokens so far, of at most `most` tokens."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.length = most, 0
+        self.kept: Tensor | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in further tokens, (batch, heads, tokens, width); return those of all."""
+        if self.kept is None:
+            self.kept = keys.new_empty(2, *keys.shape[:2], self.most, keys.shape[-1])
+        new, self.length = slice(self.length, None), self.length + keys.shape[2]
+        kept = self.kept[:, :, :, : self.length]
+        kept[0, :, :, new], kept[1, :, :, new] = keys, values
+        return kept[0], kept[1]
+
+
+class TransformerBlock(nn.Module):
+    """A pre-norm block: h + W attention(norm(h)), then h + V gelu(U norm(h)), strictly in order.
+
+    Arguments:
+        width: of a token; num_heads divides it.
+        rate: probability of dropping a number that a branch adds, in training.
+    """
+
+    def __init__(self, width: int, num_heads: int, rate: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads, self.rate = num_heads, rate
+        self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.merge = nn.Linear(width, width)
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
+
+    def forward(self, h: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """Map tokens (batch, tokens, width); with a cache they follow those that it holds.
+
+        Several tokens at once may only be the first of a cache.
+        """
+        heads = self.project(self.first_norm(h)).unflatten(-1, (3, self.num_heads, -1))
+        # a CPU's kernels take a third of the time in float32, backward above all
+        wide = at_least_float32(heads.dtype) if h.device.type == "cpu" else heads.dtype
+        query, key, value = heads.to(wide).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            key, value = cache.append(key, value)
+        with without_autocast(h.device):
+            seen = scaled_dot_product_attention(query, key, value, is_causal=h.shape[1] > 1)
+        merged = self.merge(seen.to(heads.dtype).transpose(1, 2).flatten(2))
+        h = h + dropout(merged, self.rate, self.training)
+        widened = gelu(self.expand(self.second_norm(h)))
+        return h + dropout(self.contract(widened), self.rate, self.training)
