@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -65,7 +66,9 @@ def over_epochs(curves: pd.DataFrame, trials: pd.DataFrame) -> Chart:
             }
         )
         drawn.append(curve)
-    return {"data": data, "layout": _layout("epoch", limits(drawn)) | TALL}
+    layout = _layout("epoch", limits(drawn)) | TALL
+    layout["xaxis"]["dtick"] = math.ceil(max(curve.seconds[-1] for curve in drawn) / 10)
+    return {"data": data, "layout": layout}
 
 
 def _scatter(trials: pd.DataFrame, column: str, across: str) -> Chart:
