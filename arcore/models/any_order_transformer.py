@@ -276,7 +276,8 @@ class AnyOrderTransformer(AnyOrderModel):
 
         Arguments:
             x: (batch, *event.shape); values in neither part are ignored.
-            target, given: bool, of x's shape or of the event's; no dimension is in both.
+            target: bool, of x's shape or of the event's.
+            given: bool, likewise; no dimension is in both.
         """
         asked, known = (
             self._check_observed(x, mask).to(self.device).flatten(1) for mask in (target, given)
