@@ -9,8 +9,6 @@ beside what they come from in samples.json; `--model` draws them anew from a mod
 Example: python docs/overview.py
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

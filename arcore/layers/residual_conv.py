@@ -5,8 +5,6 @@ write, the last one adds onto the block's input in place, relus compare integers
 zeros above an image are there from the first map on, not padded on and cut off again.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 
