@@ -27,8 +27,8 @@ class TokenPlan(NamedTuple):
 
     def part(self, first: int, end: int) -> TokenPlan:
         """Return the plan with some of the tokens alone."""
-        cut = (each[:, first:end] for each in self[:3])
-        return TokenPlan(*cut, *self[3:])
+        cut = {name: getattr(self, name)[:, first:end] for name in self._fields[:3]}
+        return self._replace(**cut)
 
 
 def plan_tokens(position: Tensor, members: Tensor, num_tokens: int | None = None) -> TokenPlan:
