@@ -83,8 +83,8 @@ def missed(rows: list[Record], name: str) -> str:
         if row["least"] is not None and round(row["ratio"], 2) < row["least"]
     ]
     if not short:
-        return "On the EPYC none is short of its mark."
-    return f"On the EPYC short of their marks: {'; '.join(short)}."
+        return "On this EPYC every target is met."
+    return f"On this EPYC, below their targets: {'; '.join(short)}."
 
 
 def measured(record: Record) -> str:
@@ -144,8 +144,9 @@ def training_speed(record: Record) -> str:
         "theirs, ms": "{theirs_ms:.1f}", "theirs / ours": "{ratio:.2f}", "on a Xeon": "{xeon}",
         "wanted": "{mark}",
     }  # fmt: skip
-    text = """`make bench` (`python benchmarks/training_speed.py`): training steps in float32
-        against autograd loops, zuko and nflows, and NADE's draws against a bare loop."""
+    text = """`python benchmarks/training_speed.py`, the first script of `make bench`: training
+        steps in float32 against autograd loops, zuko and nflows, and NADE's draws against a bare
+        loop."""
     bounds = f"""{missed(rows, "{name} against {other}")} On AMD processors, MADE's products in
         float32 use oneDNN, which is twice as fast there as MKL, the peers' choice (`python
         benchmarks/products.py`). On the Xeon both use MKL, and all other operations cost both the
@@ -172,7 +173,7 @@ def public(record: Record) -> str:
         the masked taps of its kernels too, which ours leaves out. On the Xeon training steps alone
         (`--steps`)."""
     short = paragraph(missed(rows, "{name} in {precision}"))
-    return section("Against public code", text, table(rows, columns), short)
+    return section("Against code in the style of public code", text, table(rows, columns), short)
 
 
 def sampling(record: Record) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, pad
 
 from arcore.primitives.gating import gated
@@ -47,16 +48,42 @@ class GatedLayer(nn.Module):
     def forward(self, h: Tensor, given: Tensor | None, local: Tensor | None) -> tuple[Tensor, ...]:
         """Return z and h'."""
         steps = range((self.kernel - 1) * self.dilation, -1, -self.dilation)
-        coarse = h.to(product_dtype(h))  # once, not once a tap
-        seen, weight = [delayed(coarse, step) for step in steps], self.taps.weight
+        weight = self.taps.weight
+        if torch.compiler.is_compiling():
+            seen = torch.cat([delayed(h.to(product_dtype(h)), step) for step in steps], -1)
+        else:
+            seen, h = _Taps.apply(h, steps)  # type: ignore[no-untyped-call]
         if self.local is not None and local is not None:  # one product for both
-            seen.append(local.to(coarse.dtype))
+            seen = torch.cat([seen, local.to(seen.dtype)], -1)
             weight = torch.cat([weight, self.local.weight], 1)
-        a = linear(torch.cat(seen, -1), weight, self.taps.bias)
+        a = linear(seen, weight, self.taps.bias)
         if given is not None:
             a = a + given.to(a.dtype)
         z = gated(a)
         return z, h if self.residual is None else h + self.residual(z)
+
+
+class _Taps(torch.autograd.Function):
+    """Delays of h, (batch, T, w), side by side, and h itself for the residual connection."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, steps: range) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        ctx.steps = [min(step, h.shape[1]) for step in steps]
+        size, width = (*h.shape[:2], len(steps) * h.shape[2]), h.shape[2]
+        seen = torch.empty(size, dtype=product_dtype(h), device=h.device)
+        for step, tap in zip(ctx.steps, seen.split(width, -1), strict=True):
+            tap[:, :step].zero_()
+            tap[:, step:] = h[:, : h.shape[1] - step]
+        return seen, h.view_as(h)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, seen: Tensor, h: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        newest, *taps = reversed(seen.split(h.shape[2], -1))
+        total = h + newest if seen.dtype == h.dtype else newest.clone()
+        for step, tap in zip(reversed(ctx.steps[:-1]), taps, strict=True):
+            total[:, : h.shape[1] - step] += tap[:, step:]
+        return total if seen.dtype == h.dtype else h + total, None
 
 
 class Upsampler(nn.Module):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from arcore.primitives.precision import product_dtype
-from arcore.primitives.products import has_fast_onednn, multiply
+from arcore.primitives.precision import product_dtype, without_autocast
+from arcore.primitives.products import has_fast_onednn, multiply, product
 from arcore.primitives.transfer import to_device
 
 Reach = tuple[int, int]  # columns that all rows of a group see, and that any does
@@ -78,13 +78,36 @@ class MaskedLinear(nn.Module):
         offset = self.offset()
         if torch.compiler.is_compiling():
             return linear(x, self.masked(self.weight), offset)
-        grouped = self.reaches if x.device.type == "cpu" else []  # elsewhere launches cost more
-        reaches = grouped or [(0, self.weight.shape[1])]
-        y: Tensor = _MaskedProduct.apply(x, self.weight, self.mask, reaches)  # type: ignore[no-untyped-call]
+        y: Tensor
+        if self.reaches and x.device.type == "cpu":  # elsewhere launches cost more
+            y = _GroupedProduct.apply(x, self.weight, self.mask, self.reaches)  # type: ignore[no-untyped-call]
+        else:
+            y = _MaskedProduct.apply(x, self.weight, self.mask)  # type: ignore[no-untyped-call]
         return y if offset is None else y + offset
 
 
 class _MaskedProduct(torch.autograd.Function):
+    """x (W * M)'."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        dtype = product_dtype(weight)
+        ctx.dtype, x = x.dtype, x.to(dtype)
+        with without_autocast(x.device):
+            masked = weight.to(dtype) * mask.to(dtype)
+            y = product(x, masked.t())
+        ctx.save_for_backward(x, mask, masked)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, mask, masked = ctx.saved_tensors
+        dx = product(grad, masked).to(ctx.dtype) if ctx.needs_input_grad[0] else None
+        return dx, product(grad.t(), x).to(mask.dtype).mul_(mask), None
+
+
+class _GroupedProduct(torch.autograd.Function):
     """x (W * M)', each group of rows with the columns that it reaches.
 
     Columns that all rows of a group see need no mask: they are multiplied where they lie in W.

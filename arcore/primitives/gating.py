@@ -58,10 +58,8 @@ class _Gated(torch.autograd.Function):
         shape, a = (*a.shape[:-1], a.shape[-1] // 2), a.reshape(-1, a.shape[-1])
         out, values = a.new_empty(len(a), shape[-1]), torch.empty_like(a)
         for rows in _pieces(out):
-            both = _squashed(a[rows], 2, 0)
-            t, s = both.chunk(2, -1)
-            values[rows] = both
-            out[rows] = t * s
+            t, s = _squashed(a[rows], 2, 0, values[rows]).chunk(2, -1)
+            _multiply(t, s, out[rows])
         ctx.save_for_backward(values)
         return out.view(shape)
 
@@ -71,11 +69,10 @@ class _Gated(torch.autograd.Function):
         (values,) = ctx.saved_tensors
         da, flat = torch.empty_like(values), grad.reshape(len(values), -1)
         for rows in _pieces(flat):
-            both = _wide(values[rows])
-            dboth = torch.empty_like(both)
-            (t, s), (df, dg) = both.chunk(2, -1), dboth.chunk(2, -1)
+            dboth = _room(da[rows])
+            (t, s), (df, dg) = _wide(values[rows]).chunk(2, -1), dboth.chunk(2, -1)
             _back(_wide(flat[rows]), t, s, df, dg)
-            da[rows] = dboth
+            _store(dboth, da[rows])
         return da.view(*grad.shape[:-1], -1)
 
 
@@ -87,11 +84,10 @@ class _Multiplicative(torch.autograd.Function):
         out, last = gates.new_empty(flat.shape), gates.new_empty(flat.shape)
         values = torch.empty_like(gates)
         for rows in _pieces(flat):
-            four = _squashed(gates[rows], 4, 3)
-            g1, g2, g3, u = four.chunk(4, -1)
+            g1, g2, g3, u = _squashed(gates[rows], 4, 3, values[rows]).chunk(4, -1)
             t = tanh_((u * g3).addcmul_(g2, _wide(flat[rows])))
-            values[rows], last[rows] = four, t
-            out[rows] = t.mul_(g1)
+            last[rows] = t
+            _multiply(t, g1, out[rows])
         ctx.save_for_backward(flat, values, last)
         return out.view(shape)
 
@@ -102,16 +98,15 @@ class _Multiplicative(torch.autograd.Function):
         dgates, dh = torch.empty_like(values), torch.empty_like(flat)
         shape, grad = grad.shape, grad.reshape(flat.shape)
         for rows in _pieces(flat):
-            four, t = _wide(values[rows]), _wide(last[rows])
-            dfour = torch.empty_like(four)
+            four, t, dfour = _wide(values[rows]), _wide(last[rows]), _room(dgates[rows])
             (g1, g2, g3, u), (d1, d2, d3, du) = four.chunk(4, -1), dfour.chunk(4, -1)
-            dv = _wide(grad[rows])
-            _back(dv, t, g1, dv, d1)
+            dv = torch.empty_like(t)
+            _back(_wide(grad[rows]), t, g1, dv, d1)
             _back(dv, u, g3, du, d3)
             dh[rows] = dv.mul_(g2)
             dv.mul_(flat[rows])
             torch.addcmul(dv, dv, g2, value=-1, out=d2)
-            dgates[rows] = dfour
+            _store(dfour, dgates[rows])
         return dh.view(shape), dgates.view(*shape[:-1], -1)
 
 
@@ -123,13 +118,12 @@ class _LSTMCell(torch.autograd.Function):
         h, c = gates.new_empty(before.shape), torch.empty_like(before)
         last, values = gates.new_empty(before.shape), torch.empty_like(gates)
         for rows in _pieces(before):
-            four = _squashed(gates[rows], 4, 3)
-            o, f, i, g = four.chunk(4, -1)
+            o, f, i, g = _squashed(gates[rows], 4, 3, values[rows]).chunk(4, -1)
             now = (i * g).addcmul_(f, _wide(before[rows]))
             c[rows] = now
             t = tanh_(now)
-            values[rows], last[rows] = four, t
-            h[rows] = t.mul_(o)
+            last[rows] = t
+            _multiply(t, o, h[rows])
         ctx.save_for_backward(before, values, last)
         return h.view(shape), c.view(shape)
 
@@ -140,17 +134,16 @@ class _LSTMCell(torch.autograd.Function):
         dgates, dbefore = torch.empty_like(values), torch.empty_like(before)
         shape, dh, dc = dh.shape, dh.reshape(before.shape), dc.reshape(before.shape)
         for rows in _pieces(before):
-            four, t = _wide(values[rows]), _wide(last[rows])
-            dfour = torch.empty_like(four)
+            four, t, dfour = _wide(values[rows]), _wide(last[rows]), _room(dgates[rows])
             (o, f, i, g), (do, df, di, dg) = four.chunk(4, -1), dfour.chunk(4, -1)
-            dnow = _wide(dh[rows])
-            _back(dnow, t, o, dnow, do)
+            dnow = torch.empty_like(t)
+            _back(_wide(dh[rows]), t, o, dnow, do)
             dnow.add_(dc[rows])
             _back(dnow, g, i, dg, di)
             dbefore[rows] = dnow.mul_(f)
             dnow.mul_(before[rows])
             torch.addcmul(dnow, dnow, f, value=-1, out=df)
-            dgates[rows] = dfour
+            _store(dfour, dgates[rows])
         return dgates.view(*shape[:-1], -1), dbefore.view(shape)
 
 
@@ -162,17 +155,37 @@ def _pieces(part: Tensor) -> list[slice]:
 
 
 def _wide(part: Tensor) -> Tensor:
-    """Copy, at least to float32."""
-    return part.to(at_least_float32(part.dtype), copy=True, memory_format=torch.contiguous_format)
+    """Return the values of a part, at least in float32."""
+    return part.to(at_least_float32(part.dtype))
 
 
-def _squashed(part: Tensor, number: int, tanh: int) -> Tensor:
-    """Return gates (rows, number * w): that at `tanh` through tanh, the others through sigmoids."""
-    gates = _wide(part)
-    squashed = gates.chunk(number, -1)[tanh]
-    squashed.mul_(2)
-    gates.sigmoid_()
-    _twice_less_one_(squashed)
+def _room(part: Tensor) -> Tensor:
+    """Return what a part is computed in: itself, or float32 of its shape."""
+    dtype = at_least_float32(part.dtype)
+    return part if part.dtype == dtype else torch.empty_like(part, dtype=dtype)
+
+
+def _store(wide: Tensor, part: Tensor) -> None:
+    if wide.dtype != part.dtype:  # else it was computed there
+        part.copy_(wide)
+
+
+def _multiply(t: Tensor, s: Tensor, part: Tensor) -> None:
+    product = torch.mul(t, s, out=_room(part))
+    _store(product, part)
+
+
+def _squashed(part: Tensor, number: int, tanh: int, kept: Tensor) -> Tensor:
+    """Return gates (rows, number * w): that at `tanh` through tanh, the others through sigmoids.
+
+    They are kept in `kept`, of the dtype of `part`.
+    """
+    gates = _room(kept)
+    factors = gates.new_ones(number, part.shape[-1] // number)
+    factors[tanh] = 2
+    torch.mul(part, factors.flatten(), out=gates).sigmoid_()
+    _twice_less_one_(gates.chunk(number, -1)[tanh])
+    _store(gates, kept)
     return gates
 
 

@@ -20,12 +20,17 @@ def multiply(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
     which torch takes for bfloat16, is twice as fast there (`python benchmarks/products.py`).
     """
     if _goes_to_onednn(a):
-        product = _onednn(a, b.t())
-        out.add_(product) if add else out.copy_(product)
+        found = _onednn(a, b.t())
+        out.add_(found) if add else out.copy_(found)
     elif add:
         out.addmm_(a, b)
     else:
         torch.mm(a, b, out=out)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return a b as `multiply` computes it."""
+    return _onednn(a, b.t()) if _goes_to_onednn(a) else torch.mm(a, b)
 
 
 def scored_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

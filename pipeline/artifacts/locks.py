@@ -36,6 +36,7 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock within a block; a killed holder holds nothing, though the file stays.
 
     `wait` waits for another holder, with one line in the log; stages of `make repro` always do.
+    The file names the process that holds the lock, or did last.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The file stays, and whoever shares the folder opens it for writing to hold it.
@@ -47,7 +48,9 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
             raise UserError(
                 f"{what}: expected to be alone, got another process of the same; wait for it"
             ) from None
-        log.warning("warning: %s: waits for another process of the same (%s)", what, path)
+        number = path.read_text(encoding="ascii")
+        same = "waits for another process of the same"
+        log.warning("warning: %s: %s (process %s, %s)", what, same, number, path)
         lock.acquire()
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
@@ -56,6 +59,9 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
             f"{path}: expected a file system with locks, got {error.strerror}"
         ) from None
     try:
+        with open(path, "r+", encoding="ascii") as file:
+            file.truncate()
+            file.write(str(os.getpid()))
         yield
     finally:
         lock.release()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pipeline.core.redaction import redacted
 
-LONGEST = 200  # characters of known names in an error
+LONGEST = 200  # characters of an error
+LISTED = 240  # characters of known names in one
 
 
 class UserError(Exception):
@@ -61,7 +62,7 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> UserError:
     """
     names = sorted(known)
     listed = ", ".join(names) or "none"
-    many = len(listed) > LONGEST
+    many = len(listed) > LISTED
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.0 if many else 0.5)
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ";"
     known = f"{len(names)} are known" if many else f"known: {listed}"

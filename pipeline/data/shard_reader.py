@@ -201,20 +201,13 @@ class ShardReader:
 Split = SplitData | ShardReader
 
 
-def draw_events(
-    split: Split,
-    stored: SplitData,
-    rows: np.ndarray,
-    event: Event,
-    epoch: int = 0,
-    seed: int = 0,
-) -> np.ndarray:
+def draw_events(split: Split, stored: SplitData, rows: np.ndarray, event: Event) -> np.ndarray:
     """Turn rows of a split, stored as `split[rows]`, into events, (len(rows), *event.shape).
 
-    Epoch and seed, of what is drawn when read, are 0 for validation and test.
+    What is drawn when read is the one fixed draw of validation and test, of epoch and seed 0.
     """
     pool = split.whole().x if split.read_transform == "moving" else None
-    return draw(split.read_transform, stored.x, event, rows, epoch, seed, pool)
+    return draw(split.read_transform, stored.x, event, rows, 0, 0, pool)
 
 
 @functools.lru_cache(maxsize=_SHARED_PARTS)

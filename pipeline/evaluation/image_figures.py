@@ -74,7 +74,8 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
         return _matrices({title: _shades(x, event, real) for title, x in pictures.items()})
     lines = []
     for title, images in pictures.items():
-        shades = np.broadcast_to(_shades(images, event, real), (len(images), 3, *images.shape[2:]))
+        shades = _images(images, event, real)
+        shades = np.broadcast_to(shades, (len(images), 3, *shades.shape[2:]))
         for first in range(0, len(images), COLUMNS):
             part = shades[first : first + COLUMNS].transpose(0, 2, 3, 1)
             lines.append(("" if first else title, part))
@@ -98,9 +99,14 @@ def _shades(images: np.ndarray, event: Event, real: np.ndarray) -> np.ndarray:
     return np.clip((images.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
 
 
+def _images(events: np.ndarray, event: Event, real: np.ndarray) -> np.ndarray:
+    """Return events as images (N, C, H, W) in [0, 1]; those of two axes have one channel."""
+    return _shades(events, event, real).reshape(len(events), -1, *events.shape[-2:])
+
+
 def is_picture(event: Event) -> bool:
-    """Tell whether an event is an image of one or three colours, which come first."""
-    return len(event.shape) == 3 and event.shape[0] in (1, 3)
+    """Tell whether an event has two axes, or three with one or three colours first."""
+    return len(event.shape) == 2 or (len(event.shape) == 3 and event.shape[0] in (1, 3))
 
 
 def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
@@ -129,8 +135,8 @@ def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
 
 
 def write_strip(path: Path, images: np.ndarray, event: Event, real: np.ndarray) -> None:
-    """Write images (N, C, H, W) side by side as a PNG of H by N * W pixels, for a report to cut."""
-    gray = (255 * _shades(images, event, real)).round().astype(np.uint8)
+    """Write images side by side as a PNG of H by N * W pixels, for a report to cut."""
+    gray = (255 * _images(images, event, real)).round().astype(np.uint8)
     count, channels, height, width = gray.shape
     strip = gray.transpose(2, 0, 3, 1).reshape(height, count * width, channels)
     Image.fromarray(strip[..., 0] if channels == 1 else strip).save(path)

@@ -13,7 +13,7 @@ from pipeline.core.records import flat, value_of
 from pipeline.data.manifest import Manifest
 from pipeline.datasets.options import NOT_HASHED
 from pipeline.experiments import params_file
-from pipeline.experiments.schema import ExperimentConfig, TrainerConfig, member_defaults
+from pipeline.experiments.schema import ADDED, ExperimentConfig, TrainerConfig, member_defaults
 from pipeline.training.resolved import resolve
 from pipeline.training.saved_models import TrainedModel
 
@@ -39,7 +39,8 @@ def check(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -
                 f"models/{config.name}: expected a mixture of models/{name} as it is, got one of "
                 f"what it was before; {made}"
             )
-    wanted = _flat(resolve(config, manifest).to_dict())
+    defaults = _flat({"trainer": ADDED})  # which configurations leave out
+    wanted = defaults | _flat(resolve(config, manifest).to_dict())
     found = _described(trained)
     if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
         found["trainer.precision"] = "auto"  # which is either of the others

@@ -33,7 +33,7 @@ SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
 ENTRY_KEYS = (
     "dataset", "model", "base", "overrides", "model_overrides", "trainer", "evaluation",
 )  # fmt: skip
-MIXTURE_KEYS = ("dataset", "mixture", "pooled", "evaluation")
+MIXTURE_KEYS = ("dataset", "mixture", "pooled", "symmetries", "evaluation")
 
 
 def _defaults(model: str) -> dict[str, Any]:
@@ -127,6 +127,7 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         model={
             "name": "pool" if pooled else "mixture",
             "members": [c.model | {"num_members": c.evaluation.num_members} for c in configs],
+            **{key: entry[key] for key in ("symmetries",) if key in entry},
         },
     )
 
@@ -167,6 +168,7 @@ def compose(
     named = plain["model"]["name"]  # dvc.yaml's dependencies are those of the model that is chosen
     expected = f"{choices['model']!r}, which 'model' chooses (by hand: model=<name>)"
     require(named == choices["model"], f"{where}: model.name", expected, named)
+    _check_hyperparameters(plain["model"])
     catalog.get_dataset(plain["dataset"])
     plain = overlaid(member_defaults(plain["model"]), plain)
     return ExperimentConfig(
@@ -178,6 +180,18 @@ def compose(
         evaluation=build(EvaluationConfig, plain["evaluation"], "evaluation"),
         cluster=build(ClusterConfig, plain["cluster"], "cluster"),
     )
+
+
+def _check_hyperparameters(model: Mapping[str, Any]) -> None:
+    """Refuse what a model's `Config` does, without the shards that its event is read from."""
+    from arcore import hyperparameters, zoo  # here, as above
+
+    named = str(model["name"])
+    given = {k: v for k, v in model.items() if isinstance(k, str) and k not in ("name", "event")}
+    try:
+        hyperparameters.build_hyperparameters(zoo.model_class(named).Config, given, named)
+    except ValueError as error:
+        raise UserError(f"model: {error}") from None
 
 
 def _overlays(entry: Mapping[str, Any], where: str) -> dict[str, Any]:

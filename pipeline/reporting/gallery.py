@@ -74,7 +74,7 @@ def _drawn_strip(row: Row) -> Media:
 
 def _strip(path: Path, row: Row, alt: str, num_rows: int = 1) -> Media:
     """Return the first images of a strip in rows of ten, with gaps between them."""
-    width = row.evaluated.event.extents[2]
+    width = row.evaluated.event.extents[-1]
     with Image.open(path) as picture:
         strip = np.asarray(picture.convert("RGBA"))
     images = [strip[:, at : at + width] for at in range(0, strip.shape[1], width)]
@@ -87,7 +87,7 @@ def _strip(path: Path, row: Row, alt: str, num_rows: int = 1) -> Media:
         grid[top : top + height, left : left + width] = image
     buffer = io.BytesIO()
     Image.fromarray(grid).save(buffer, format="PNG")
-    across = columns * max(MEMBER_PIXELS, width)
+    across = columns * max(round(MEMBER_PIXELS * width / max(width, height)), width)
     return Media(content=buffer.getvalue(), alt=alt, across=across)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -13,11 +12,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
 
 import networkx
 import psutil
@@ -25,6 +23,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
 
+from pipeline.artifacts import locks
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.repro.warm import warmed
@@ -56,9 +55,8 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # of `python`
     variables = dict(os.environ) | {"PATH": path, paths.REPRO: str(os.getpid())}
     mlflow_store.configure()
-    with _after_another():
+    with locks.held(paths.work() / "repro.lock", "make repro", wait=True):
         _wait_for_others()
-        _drop_half_written_locks()
         _run_stale(targets, lanes, cpus, variables)
 
 
@@ -79,24 +77,6 @@ def _run_stale(
     print(f"{time.monotonic() - began:.0f} s in all", flush=True)
 
 
-@contextlib.contextmanager
-def _after_another() -> Iterator[None]:
-    """Wait for another run of ours in this folder, and name it; one that is killed is over."""
-    place = paths.work() / "repro.pid"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with open(place, "a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            number = place.read_text(encoding="ascii")
-            print(f"waiting for another make repro (process {number})", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
 def _wait_for_others() -> None:
     """Wait for what DVC still runs in this folder, such as stages of a killed run, and name it."""
     named: set[int] = set()
@@ -107,28 +87,26 @@ def _wait_for_others() -> None:
         time.sleep(1)
 
 
-def _drop_half_written_locks() -> None:
-    """Remove DVC's file of locks where a kill left it half written, which DVC refuses for ever."""
+def _running() -> dict[int, str]:
+    """Return the commands of DVC, by process, that hold files of this folder.
+
+    A file of locks that a kill left half written is removed, since DVC would refuse it for ever.
+    """
     for seconds in (1, 0):  # it may be being written
         try:
-            json.loads(LOCKS.read_text(encoding="utf-8"))
+            held = json.loads(LOCKS.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return
+            return {}
         except ValueError:
             time.sleep(seconds)
         else:
-            return
+            entries = [entry for kind in held.values() for entry in kind.values()]
+            every = [
+                one for entry in entries for one in (entry if isinstance(entry, list) else [entry])
+            ]
+            return {one["pid"]: one["cmd"] for one in every if psutil.pid_exists(one["pid"])}
     LOCKS.unlink(missing_ok=True)
-
-
-def _running() -> dict[int, str]:
-    """Return the commands of DVC, by process, that hold files of this folder."""
-    held: dict[str, dict[str, Any]] = {}
-    with contextlib.suppress(OSError, ValueError):  # none yet, or one that is being written
-        held = json.loads(LOCKS.read_text(encoding="utf-8"))
-    entries = [entry for kind in held.values() for entry in kind.values()]
-    holders = [one for entry in entries for one in (entry if isinstance(entry, list) else [entry])]
-    return {one["pid"]: one["cmd"] for one in holders if psutil.pid_exists(one["pid"])}
+    return {}
 
 
 def stale_stages(targets: Sequence[str]) -> dict[str, set[str]]:

@@ -70,7 +70,6 @@ def test_a_training_model_is_coded_in_evaluation_and_stays_in_training() -> None
 
 
 def test_several_chunks_of_sounds_of_several_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each chunk has its own rows' lengths and conditions."""
     monkeypatch.setattr(coding, "CHUNK_DIMENSIONS", 20)
     model = arcore.create_model("wavenet", Levels(16, (None,)), **NET, num_classes=3)
     model = randomize(model).eval()
@@ -172,7 +171,6 @@ def test_autocast_makes_no_difference() -> None:
 
 
 def damaged(data: bytes, other: bytes, chance: random.Random) -> bytes:
-    """A bit or byte changed, cut off, left out, doubled or taken from other data."""
     place = chance.randrange(len(data))
     end = chance.randrange(place, len(data)) + 1
     return chance.choice(

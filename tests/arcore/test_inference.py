@@ -188,7 +188,6 @@ def test_a_prefix_is_exact_with_one_particle() -> None:
 
 @pytest.mark.parametrize("kind", ["ensemble", "bound"])
 def test_what_has_no_conditionals_is_refused_as_such(kind: str) -> None:
-    """No other `observed` would do."""
     if kind == "ensemble":
         model = model_of("deep_nade", BITS, hidden=[4]).ensemble(2)
     else:

@@ -198,18 +198,6 @@ def test_evaluation_by_member_0_does_not_depend_on_the_last_step(num_masks: int)
     assert torch.equal(model.member(0).log_prob(X), expected)
 
 
-def test_members_share_weights_and_keep_their_masks() -> None:
-    model = made(num_masks=3, order_agnostic=True)
-    member = model.member(2)
-    pairs = zip(model.parameters(), member.parameters(), strict=True)
-    assert all(ours is theirs for ours, theirs in pairs)
-    before, order = member.log_prob(X), member.order
-    model.set_step(seed=0, step=1)
-    assert torch.equal(member.log_prob(X), before) and torch.equal(member.order, order)
-    randomize(model, seed=9)
-    assert not torch.equal(member.log_prob(X), before)
-
-
 @pytest.mark.parametrize("connectivity_agnostic", [False, True])
 @pytest.mark.parametrize("num_masks", [0, 3])
 def test_under_an_ordering_the_masks_are_those_of_a_member(

@@ -36,7 +36,6 @@ def test_golden_value() -> None:
 
 
 def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor | None) -> Tensor:
-    """NADE as its paper writes it: a loop over dimensions, differentiated by autograd."""
     p, k = model.hyperparameters, model.event.num_levels
     a = model.hidden_bias.expand(len(x), -1)
     if condition is not None:

@@ -21,7 +21,6 @@ Pixels = dict[tuple[int, int], Tensor]
 
 
 def filled(layer: nn.Module) -> nn.Module:
-    """Fill a layer with random weights and initial states, in float64."""
     generator = torch.Generator().manual_seed(1)
     layer = layer.double()
     for parameter in layer.parameters():
@@ -169,7 +168,6 @@ def test_a_row_lstm_sees_a_triangle(kernel: int) -> None:
 def test_a_diagonal_bilstm_sees_everything_before_a_pixel_and_nothing_after(
     shape: tuple[int, int, int],
 ) -> None:
-    """Even where the first convolution covers a pixel's neighbours alone."""
     hyperparameters = {"hidden": 8, "head_width": 24, "first_kernel": 3}
     case = Case("diagonal_bilstm", Levels(3, shape), hyperparameters)
     seen = influence(case.build(), case.values(64), None)

@@ -299,26 +299,6 @@ def test_training_approaches_a_known_distribution_and_never_beats_it(
 
 
 @tiny
-def test_given_latents_probabilities_sum_to_one_and_decoders_agree(
-    case: Case, generator: torch.Generator
-) -> None:
-    model, x = case.build(), all_levels(case.event)
-    assert isinstance(model, LatentVariableModel)
-    condition = label(case, len(x))
-    latents = model.draw_latents(1, label(case, 1), generator)
-    latents = tuple(z.expand(len(x), *z.shape[1:]) for z in latents)
-    conditionals = model.conditionals_given(x, latents, condition)
-    scores = conditionals.log_prob(x.double()).flatten(1).sum(1)
-    assert scores.exp().sum().item() == pytest.approx(1, abs=1e-9)
-    decoder, flat = model.decoder(len(x), condition, latents), x.flatten(1)
-    total = torch.zeros(len(x), dtype=torch.float64)
-    for block in decoder.blocks:
-        total += decoder.next().log_prob(flat[:, block].double()).sum(1)
-        decoder.push(flat[:, block])
-    assert_close(total, scores)
-
-
-@tiny
 def test_sampled_frequencies_fit_the_integral(case: Case, generator: torch.Generator) -> None:
     model, states = build(case), all_levels(case.event)
     exact = integrated(model, states, label(case, len(states))).exp()

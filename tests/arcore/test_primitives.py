@@ -59,7 +59,6 @@ def inputs(gates: tuple[int, ...], dtype: torch.dtype, permuted: bool) -> list[T
 
 
 def results(function: Function, given: list[Tensor]) -> tuple[Tensor, ...]:
-    """Return the values and the gradients of a weighted sum of them."""
     out = function(*given)
     parts = out if isinstance(out, tuple) else (out,)
     generator = torch.Generator().manual_seed(1)

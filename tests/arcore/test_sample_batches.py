@@ -69,8 +69,11 @@ def test_open_lengths_name_of_length() -> None:
     with pytest.raises(ValueError, match=message):
         arcore.Ensemble([model]).sample(2)
     assert model.of_length(5).sample(2).shape == (2, 5)
-    with pytest.raises(ValueError, match="length: "):
-        arcore.create_model("nade", Binary((4,))).of_length(4)
+    bits = arcore.create_model("wavenet", Binary((None,)), cycle=2).of_length(5)
+    assert bits.event == Binary((5,))
+    for model in (bits, arcore.create_model("nade", Binary((4,)))):
+        with pytest.raises(ValueError, match="length: expected a model of events of any length, g"):
+            model.of_length(4)
 
 
 def test_bits_per_dim() -> None:

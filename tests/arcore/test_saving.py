@@ -307,14 +307,6 @@ def test_a_device_that_is_not_here_is_named(device: str | int, tmp_path: Path) -
         arcore.load(tmp_path / "model", device)
 
 
-def run(code: str, *options: str, folder: Path = ROOT) -> str:
-    done = subprocess.run(
-        [sys.executable, *options, "-c", code], cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def test_the_version_is_the_checkouts_and_a_class_imports_no_other_model() -> None:
     import tomllib
 
@@ -325,7 +317,8 @@ def test_the_version_is_the_checkouts_and_a_class_imports_no_other_model() -> No
         "from arcore.models import RNADE; "
         "print(sorted(m for m in sys.modules if m.startswith('arcore.models.')))"
     )
-    assert run(code).splitlines() == [project["version"], "['arcore.models.rnade']"]
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [project["version"], "['arcore.models.rnade']"], done.stderr
     with pytest.raises(AttributeError, match="no attribute 'versoin'"):
         arcore.versoin  # noqa: B018
 

@@ -90,15 +90,6 @@ def test_no_frame_pixel_or_colour_leaks_and_none_is_out_of_sight(blocks: int) ->
     assert order[18] == 18  # then the next frame
 
 
-def test_the_baseline_links_frames_alone() -> None:
-    event = Levels(3, (3, 2, 3, 3))
-    model = create(BASELINE, event, **VIDEO_BASE)
-    x = torch.randint(3, (8, *event.shape), generator=torch.Generator().manual_seed(0))
-    frame = torch.arange(3).repeat_interleave(18)
-    assert torch.equal(influence(model, x, None), frame[:, None] > frame[None, :])
-    assert len(model.schedule) == 3
-
-
 # -- frames that are given
 
 

@@ -50,7 +50,6 @@ def draw(model: WaveNet, batch: int, length: int) -> tuple[Tensor, Tensor | None
 
 
 def from_frame(model: WaveNet, condition: Tensor | None, frame: int) -> Tensor | None:
-    """The condition of a window that begins with a frame."""
     p = model.hyperparameters
     if condition is None or (p.local_classes is None and p.local_size is None):
         return condition
@@ -245,10 +244,3 @@ def test_queues_of_a_coarse_model_are_no_coarser_than_its_scorer() -> None:
             steps.append(decoder.next().logits[:, 0].float())
             decoder.push(x[:, t : t + 1])
     assert (torch.stack(steps, 1) - expected).abs().mean() <= (scored - expected).abs().mean()
-
-
-def test_of_one_length_is_of_the_same_kind() -> None:
-    model = arcore.create_model("wavenet", Binary((None,)), cycle=2)
-    assert model.of_length(5).event == Binary((5,))
-    with pytest.raises(ValueError, match="length: expected a model of events of any length, got"):
-        model.of_length(5).of_length(4)

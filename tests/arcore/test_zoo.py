@@ -89,9 +89,6 @@ def test_bad_arguments_are_named(
     refuses(lambda: arcore.create_model(name, event, **hyperparameters), parts)
 
 
-BINARY, IMAGE = Binary((4,)), Binary((1, 4, 4))
-
-
 def test_errors_that_are_not_of_sizes_are_not_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = arcore.zoo.model_class("nade")
     for message, error in [

@@ -36,8 +36,6 @@ def two_hosts(network: Network) -> Iterator[Cluster]:
 def cluster_project(
     two_hosts: Cluster, make_project: Callable[[dict[str, Any]], Project]
 ) -> Callable[[dict[str, Any]], ClusterProject]:
-    """A function from the experiments of params.yaml to a new project on the cluster."""
-
     def make(experiments: dict[str, Any]) -> ClusterProject:
         return ClusterProject(make_project(experiments).folder, two_hosts)
 

@@ -43,7 +43,6 @@ def project(two_hosts: Cluster, cluster_project: Any) -> ClusterProject:
 
 @pytest.fixture(scope="module")
 def alone(project: ClusterProject) -> dict[str, Any]:
-    """What one process on the head measures."""
     return evaluated(project)
 
 

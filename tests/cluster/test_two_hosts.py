@@ -12,13 +12,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.places import ROOT
+from tests.support.checkouts import commit
 from tests.support.clusters import Cluster, ClusterProject
 from tests.support.hosts import Network, end
 from tests.support.projects import WIDE, result
@@ -42,7 +43,6 @@ def project(cluster_project) -> ClusterProject:
 
 @pytest.fixture(scope="module")
 def undisturbed(two_hosts: Cluster, cluster_project) -> ClusterProject:
-    """A project with `wide` trained by two workers on one host."""
     project = cluster_project({"wide": LONG})
     done = project.stage("train", "wide", *overrides(project))
     assert done.returncode == 0, done.stderr
@@ -75,6 +75,20 @@ def require_same(project: ClusterProject, undisturbed: ClusterProject) -> None:
     assert not list((project.folder / "storage").glob("**/checkpoint_*"))
 
 
+@contextlib.contextmanager
+def disturbed(
+    project: ClusterProject, undisturbed: ClusterProject, resumes: bool = True
+) -> Iterator[Callable[[], None]]:
+    """Train with a worker on each host, let the block disturb that, and check that it ends well."""
+    with project.cluster.one_cpu_held_on_each() as release, training(project) as process:
+        began = time.monotonic()
+        yield release
+        assert process.wait(timeout=300) == 0, project.log()
+        print(f"\n{time.monotonic() - began:.1f} s from the fault to the end")
+    assert ("resumes after epoch" in project.log()) == resumes
+    require_same(project, undisturbed)
+
+
 def nats(project: ClusterProject) -> float:
     return project.json("evaluation/digits_binary/wide/metrics.json")["nats"]
 
@@ -84,13 +98,6 @@ def addresses(log: str) -> list[str]:
     line = re.search(r"2 workers: (\S+), (\S+)", log)
     assert line is not None, log
     return sorted(line.groups())
-
-
-def require_ends_well(
-    process: subprocess.Popen[bytes], project: ClusterProject, began: float
-) -> None:
-    assert process.wait(timeout=300) == 0, project.log()
-    print(f"\n{time.monotonic() - began:.1f} s from the fault to the end")
 
 
 def test_two_hosts_end_with_the_bytes_of_one(
@@ -123,41 +130,29 @@ def test_a_hostname_that_stands_for_loopback_changes_nothing(
 def test_a_killed_worker_on_the_second_host_changes_nothing(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
-    with two_hosts.one_cpu_held_on_each(), training(project) as process:
-        began = time.monotonic()
+    with disturbed(project, undisturbed):
         two_hosts.worker.train_workers()[0].kill()
-        require_ends_well(process, project, began)
-    assert "resumes after epoch" in project.log()
-    require_same(project, undisturbed)
 
 
 def test_a_host_without_network_changes_nothing(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
     try:
-        with two_hosts.one_cpu_held_on_each() as release, training(project) as process:
-            began = time.monotonic()
+        with disturbed(project, undisturbed) as release:
             two_hosts.worker.link("down")
             release()
-            require_ends_well(process, project, began)
     finally:
         two_hosts.worker.link("up")
         two_hosts.restart_worker()
-    assert "resumes after epoch" in project.log()
-    require_same(project, undisturbed)
 
 
 def test_a_host_that_comes_back_is_used_again(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
-    with two_hosts.one_cpu_held_on_each(), training(project) as process:
-        began = time.monotonic()
+    with disturbed(project, undisturbed):
         (raylet,) = two_hosts.worker.named("raylet/raylet --raylet_socket_name")
         raylet.kill()
         two_hosts.restart_worker()
-        require_ends_well(process, project, began)
-    assert "resumes after epoch" in project.log()
-    require_same(project, undisturbed)
 
 
 def test_a_training_goes_on_with_the_host_that_is_left(
@@ -167,9 +162,8 @@ def test_a_training_goes_on_with_the_host_that_is_left(
     two_hosts.start(num_cpus=1)  # Ray Train takes CPUs that are held for free ones
     try:
         with training(project, "cluster.min_workers=1") as process:
-            began = time.monotonic()
             two_hosts.worker.kill_ray()
-            require_ends_well(process, project, began)
+            assert process.wait(timeout=300) == 0, project.log()
     finally:
         two_hosts.stop()
         two_hosts.start()
@@ -184,10 +178,8 @@ def test_a_lost_head_is_one_line_and_the_next_goes_on(
 ) -> None:
     try:
         with two_hosts.one_cpu_held_on_each(), training(project) as process:
-            began = time.monotonic()
             two_hosts.head.kill_ray()
             assert process.wait(timeout=120) == 1, project.log()
-            print(f"\n{time.monotonic() - began:.1f} s from the head's end to the driver's")
             last = project.own(project.log()).splitlines()[-1]
             assert last.startswith("error: wide: "), project.log()
             assert "Traceback" not in project.own(project.log())
@@ -204,32 +196,24 @@ def test_a_lost_head_is_one_line_and_the_next_goes_on(
 def test_a_host_that_stands_still_for_a_while_changes_nothing(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
-    with two_hosts.one_cpu_held_on_each(), training(project) as process:
-        began = time.monotonic()
+    with disturbed(project, undisturbed, resumes=False):
         (worker,) = two_hosts.worker.train_workers()
         worker.send_signal(signal.SIGSTOP)
         time.sleep(10)
         worker.send_signal(signal.SIGCONT)
-        require_ends_well(process, project, began)
-    assert "resumes after epoch" not in project.log()
-    require_same(project, undisturbed)
 
 
 def test_a_slow_network_changes_nothing(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
 ) -> None:
-    with two_hosts.one_cpu_held_on_each(), training(project) as process:
-        began = time.monotonic()
-        try:
-            two_hosts.worker.delay("20ms")
-        except OSError:  # a kernel without netem
-            two_hosts.worker.limit("200mbit")
-        try:
-            require_ends_well(process, project, began)
-        finally:
-            two_hosts.worker.restore_speed()
-    assert "resumes after epoch" not in project.log()
-    require_same(project, undisturbed)
+    try:
+        with disturbed(project, undisturbed, resumes=False):
+            try:
+                two_hosts.worker.delay("20ms")
+            except OSError:  # a kernel without netem
+                two_hosts.worker.limit("200mbit")
+    finally:
+        two_hosts.worker.restore_speed()
 
 
 def test_storage_that_is_gone_for_a_while_changes_nothing(
@@ -238,14 +222,12 @@ def test_storage_that_is_gone_for_a_while_changes_nothing(
     """Either the training waits for it, or ends with one line and goes on when run again."""
     storage, aside = project.folder / "storage", project.folder / "aside"
     with two_hosts.one_cpu_held_on_each(), training(project) as process:
-        began = time.monotonic()
         os.rename(storage, aside)
         storage.write_text("not a folder")
         time.sleep(5)
         storage.unlink()
         os.rename(aside, storage)
         code = process.wait(timeout=300)
-        print(f"\n{time.monotonic() - began:.1f} s from the fault to the end, status {code}")
     if code != 0:
         said = project.own(project.log())
         assert said.splitlines()[-1].startswith("error: wide: "), said
@@ -259,7 +241,6 @@ def test_storage_that_is_gone_for_a_while_changes_nothing(
 
 @pytest.fixture
 def checkout(project: ClusterProject, tmp_path: Path) -> Path:
-    """A Git checkout of the code as it is now, with the project's experiments."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     folder = tmp_path / "checkout"
@@ -280,9 +261,7 @@ def checkout(project: ClusterProject, tmp_path: Path) -> Path:
     two = yaml.safe_load((clusters / "local.yaml").read_text())
     two |= {"num_workers": 2, "cpus_per_worker": 1}
     (clusters / "two.yaml").write_text(yaml.safe_dump(two))
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "all")):
-        subprocess.run(["git", *identity, *arguments], cwd=folder, check=True)
+    commit(folder)
     return folder
 
 
@@ -290,7 +269,6 @@ def test_a_job_runs_the_pipeline_in_a_copy_of_the_code(
     two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject, checkout: Path
 ) -> None:
     """Everything from raw data to evaluation; nothing is on both hosts but code and storage."""
-    began = time.monotonic()
     command = f"dvc repro evaluate@wide && cp -r models evaluation {project.folder}"
     variables = {
         "ARCORE_CLUSTER": "two",
@@ -307,7 +285,6 @@ def test_a_job_runs_the_pipeline_in_a_copy_of_the_code(
             check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    print(f"\n{time.monotonic() - began:.1f} s for the job")
     assert addresses(done.stdout) == two_hosts.addresses
     require_same(project, undisturbed)
     assert nats(project) == nats(undisturbed)

@@ -31,7 +31,6 @@ def documents() -> list[Any]:
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """All mappings in a document."""
     if isinstance(value, dict):
         yield value
     for child in value.values() if isinstance(value, dict) else value:
@@ -78,7 +77,7 @@ def test_pods(document: Any) -> None:
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         volumes = {volume["name"] for volume in pod["volumes"]}
         for container in pod["containers"]:
-            assert re.fullmatch(rf"arcore:0\.1\.0(-gpu)?|postgres:17{DIGEST}", container["image"])
+            assert re.fullmatch(rf"arcore:0\.2\.0(-gpu)?|postgres:17{DIGEST}", container["image"])
             assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
             assert "memory" in container["resources"]["limits"]
             assert container["securityContext"]["allowPrivilegeEscalation"] is False

@@ -49,8 +49,6 @@ def write_project(workdir: Path, few_digits: Path) -> Callable[..., None]:
 
 @pytest.fixture
 def make_worker(tmp_path_factory: pytest.TempPathFactory, few_digits: Path) -> Callable[[], Worker]:
-    """A function that returns a new worker, which takes the place of Ray Train."""
-
     def make() -> Worker:
         return Worker(tmp_path_factory.mktemp("checkpoints"), few_digits)
 

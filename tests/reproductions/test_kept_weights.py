@@ -25,7 +25,6 @@ LONGEST = 20.0  # recorded seconds of evaluation: all of them take over three ho
 
 
 def evaluated_in(name: str) -> float:
-    """Seconds that the evaluation of a record took."""
     timing = json.loads((ROOT / "results" / name / "timing.json").read_text(encoding="utf-8"))
     return float(timing["evaluate_seconds"])
 

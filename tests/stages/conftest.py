@@ -33,8 +33,6 @@ def make_project(
 def run_stage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """A function that runs a stage in this process, in a folder; returns what it prints."""
-
     def run(folder: Path, stage: str, *arguments: str) -> str:
         monkeypatch.chdir(folder)
         for name in ("ARCORE_HOME", "ARCORE_CLUSTER", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):

@@ -59,7 +59,6 @@ def writing(outputs: list[Any]) -> str:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
-    """A copy of the sources where every stage has run."""
     folder: Path = tmp_path_factory.mktemp("repository")
     copy_code(folder)
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -77,7 +76,6 @@ def repository(tmp_path_factory) -> Path:
 
 
 def dvc(folder: Path, *arguments: str) -> str:
-    """Run DVC and return its stdout; it must succeed."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(
@@ -93,7 +91,6 @@ def dvc(folder: Path, *arguments: str) -> str:
 
 
 def repro(folder: Path) -> set[str]:
-    """The stages that `dvc repro` runs."""
     lines = [line for line in dvc(folder, "repro").splitlines() if "Running stage '" in line]
     return {line.split("'")[1] for line in lines}
 

@@ -52,7 +52,7 @@ def project(make_project):
         ("train toy cluster=gpus", "unknown cluster 'gpus'; did you mean 'gpu'"),
         ("train toy trainer.max_epoch=3", "unknown parameter of trainer 'max_epoch'; did you mean"),
         ("train toy trainr.max_epochs=3", "unknown parameter 'trainr.max_epochs'; did you mean"),
-        ("train toy model.hiden=[8]", "got 'hiden' (did you mean 'hidden'?)"),
+        ("train elsewhere model.hiden=[8]", "got 'hiden' (did you mean 'hidden'?)"),
         ("train toy trainer.optimizer.lr=1", "unknown parameter of trainer.optimizer 'lr'"),
         (
             "train toy trainer.max_epochs=many",

@@ -30,8 +30,6 @@ class Client:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch):
-    """A function that runs the command line in this process; returns its exit status."""
-
     def run(*arguments: str, status: str = "SUCCEEDED", code: int | None = 0) -> object:
         monkeypatch.chdir(ROOT)
         monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)

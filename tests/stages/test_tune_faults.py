@@ -42,8 +42,6 @@ TWO_AT_A_TIME = "cluster.max_concurrent_trials=2"
 
 @pytest.fixture(scope="module")
 def make_search(make_project):
-    """A function from an entry of `searches` to a project that has it as `rates`."""
-
     def make(entry):
         project = make_project({})
         project.edit_params(lambda params: params.update(searches={"rates": entry}))
@@ -53,7 +51,6 @@ def make_search(make_project):
 
 
 def trials(project) -> dict[int, dict[str, str]]:
-    """The rows of trials.csv by number."""
     rows = project.rows("searches/rates/trials.csv")
     assert len({row["trial"] for row in rows}) == len(rows)
     return {int(row["trial"]): row for row in rows}
@@ -108,7 +105,6 @@ def go_on(project) -> subprocess.CompletedProcess[str]:
 
 
 def saved(project) -> set[int]:
-    """The trials whose end is kept."""
     paths = (project.folder / ".arcore/tune").glob("rates-*/trials/*.json")
     records = {int(path.stem): json.loads(path.read_text()) for path in paths}
     return {number for number, record in records.items() if record["status"] != "unfinished"}
@@ -194,7 +190,6 @@ def test_a_search_that_gets_a_sigterm_says_what_it_keeps(make_search) -> None:
 
 
 def with_checkpoints(project) -> set[Path]:
-    """The folders of trials of which there is a checkpoint, since a second one is there."""
     second = ".arcore/tune/*/train-*/checkpoint_000002"
     return {path.parent for path in project.folder.glob(second)}
 

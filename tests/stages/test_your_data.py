@@ -75,7 +75,6 @@ def checkout(copied: Project) -> Iterator[Project]:
 
 
 def follow(section: str, project: Project, trains: bool) -> str:
-    """Run a section's commands and enter its experiments; return all that was printed."""
     printed = []
     for language, code in re.findall(r"```(\w+)\n(.*?)```", SECTIONS[section], re.S):
         if language == "yaml":

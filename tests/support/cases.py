@@ -97,7 +97,6 @@ class Case:
 
     @property
     def num_states(self) -> float:
-        """How many values the event has."""
         return math.prod(self.event.levels_by_dimension) if self.discrete else math.inf
 
     # -- models
@@ -180,7 +179,6 @@ def row(
     name: str, event: Levels | Real, *, mask: int = 0, full: bool = True, tiny: bool = False,
     **hyperparameters: Any,
 ) -> Case:  # fmt: skip
-    """Make a case, its hyperparameters named like arguments."""
     return Case(name, event, hyperparameters, mask, full, tiny)
 
 
@@ -214,7 +212,6 @@ def _built(case: Case, seed: int) -> AutoregressiveModel:
 def create(
     kind: type[AutoregressiveModel], event: Event, **hyperparameters: object
 ) -> AutoregressiveModel:
-    """As `arcore.create_model`, for a class."""
     return kind(event, build_hyperparameters(kind.Config, hyperparameters, kind.__name__))
 
 

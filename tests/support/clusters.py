@@ -37,7 +37,6 @@ class Cluster:
         return sorted([self.head.address, self.worker.address])
 
     def python(self, script: str) -> str:
-        """Run a script on the head."""
         done = self.head.run(
             sys.executable, "-c", script, env={"RAY_ADDRESS": self.head.ray_address}
         )

@@ -91,7 +91,6 @@ class Namespaces:
         self.pid = first.pid
 
     def enter(self, *command: str, cwd: str = "/") -> list[str]:
-        """The command, to be run inside."""
         where = [f"--wdns={cwd}"] if "--mount" in self._options else []
         return ["nsenter", "--target", str(self.pid), *self._options, *where, "--", *command]
 
@@ -163,7 +162,6 @@ class Host:
     # -- commands
 
     def environment(self, **extra: str) -> dict[str, str]:
-        """The variables of every command on this host, without those of the caller's Ray."""
         dropped = ("ARCORE_", "MLFLOW_", "RAY_", "DVC_", "OMP_NUM_THREADS", "GLOO_", "MASTER_")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -202,7 +200,6 @@ class Host:
         cwd: Path | None = None,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, with its stdout and stderr apart."""
         # Files, not pipes: what a command leaves running may keep its end of a pipe open.
         with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
             process = self.popen(*command, env=env, cwd=cwd, stdout=stdout, stderr=stderr)
@@ -239,7 +236,6 @@ class Host:
         return found
 
     def train_workers(self) -> list[psutil.Process]:
-        """The host's workers of Ray Train."""
         return self.named("RayTrainWorker")
 
     # -- faults
@@ -265,7 +261,6 @@ class Host:
     # -- Ray
 
     def start_ray_head(self, num_cpus: int = 2) -> float:
-        """Start Ray's head with a dashboard on this host's address; return the seconds it took."""
         return self._start_ray(
             "--head",
             f"--port={PORT}",
@@ -281,12 +276,10 @@ class Host:
 
     @property
     def ray_address(self) -> str:
-        """RAY_ADDRESS of a cluster whose head this host is."""
         return f"{self.address}:{PORT}"
 
     @property
     def dashboard(self) -> str:
-        """Where jobs are submitted to a cluster whose head this host is."""
         return f"http://{self.address}:{DASHBOARD_PORT}"
 
     def _start_ray(self, *options: str) -> float:
@@ -330,12 +323,10 @@ class Network:
         self.hosts: list[Host] = []
 
     def address(self, last: int) -> str:
-        """An address of the network; runs side by side have their own."""
         return f"10.77.{os.getpid() % 251}.{last}"
 
     @property
     def names(self) -> dict[str, str]:
-        """The address of each host."""
         return {host.name: host.address for host in self.hosts}
 
     def __enter__(self) -> Network:

@@ -42,7 +42,6 @@ def colour_png(width: int, height: int, depth: int, data: bytes) -> bytes:
 
 
 def write_pictures(folder: Path, per_class: int = 10) -> None:
-    """Two folders of pictures of several formats and sizes."""
     for number, kind in enumerate(("rose", "tulip")):
         for i in range(per_class):
             suffix = ("png", "jpg", "webp")[i % 3]
@@ -92,7 +91,6 @@ def write_recordings(folder: Path, files: int = 20) -> None:
 
 
 def packed_pictures(count: int) -> list[bytes]:
-    """Small pictures as PNG and JPEG files are."""
     contents = []
     for seed in range(count):
         pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
@@ -124,7 +122,6 @@ def write_image_parquet(
 
 
 def write_image_tar(path: Path, members: list[tuple[str, bytes]], mode: str = "w") -> None:
-    """Write a tar of files of these names and contents."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as tar:
         for name, content in members:

@@ -94,7 +94,6 @@ class Project:
     def run(
         self, *command: str, timeout: float = PATIENCE, **extra: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, with its stdout and stderr apart."""
         return subprocess.run(
             command,
             cwd=self.folder,
@@ -105,7 +104,6 @@ class Project:
         )
 
     def stage(self, name: str, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-        """Run a stage to its end."""
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments, **extra)
 
     def start(self, name: str, *arguments: str, **extra: str) -> subprocess.Popen[bytes]:
@@ -178,7 +176,6 @@ class Project:
         return json.loads((self.folder / path).read_text())
 
     def rows(self, path: str) -> list[dict[str, str]]:
-        """Read a table of CSV."""
         with open(self.folder / path, newline="") as file:
             return list(csv.DictReader(file))
 
@@ -189,7 +186,6 @@ class Project:
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def runs(self, experiment: str = "arcore-digits_binary") -> list[Any]:
-        """The MLflow runs of an MLflow experiment."""
         store = mlflow_store.client(f"sqlite:///{self.folder}/mlflow.db")
         found = store.get_experiment_by_name(experiment)
         return [] if found is None else list(store.search_runs([found.experiment_id]))

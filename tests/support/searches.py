@@ -18,6 +18,5 @@ EPOCH = EpochRecord(
 
 
 def record(number: int, status: str, *history: EpochRecord, **changes: Any) -> TrialRecord:
-    """The record of a trial of raster order."""
     values = {"model.ordering": "raster"}
     return TrialRecord(number=number, status=status, values=values, history=history, **changes)

@@ -15,7 +15,6 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def served(folder: Path, handler: type[QuietHandler] = QuietHandler) -> Iterator[str]:
-    """Serve a folder inside the block; give its address."""
     handle = functools.partial(handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handle) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.05,))

@@ -31,7 +31,6 @@ def tree_of(code: str) -> ast.Module:
 
 @functools.cache
 def nodes_of(code: str) -> list[ast.AST]:
-    """All nodes of a module's code."""
     return list(ast.walk(tree_of(code)))
 
 

@@ -19,7 +19,6 @@ def all_levels(event: Levels) -> Tensor:
 
 
 def place_values(event: Levels) -> Tensor:
-    """By what each dimension counts in the number of a value, (D,)."""
     return torch.tensor([1, *event.levels_by_dimension[:-1]]).cumprod(0)
 
 
@@ -69,7 +68,6 @@ def quadrature(mixture: RealMixture) -> tuple[Tensor, Tensor]:
     return (middle + half * NODES).flatten(1), (half * WEIGHTS).flatten(1)
 
 
-@torch.no_grad()
 @torch.no_grad()
 def total_mass(model: AutoregressiveModel, condition: Tensor | None) -> float:
     """The integral of a density over the line or the plane, under the condition of one row."""

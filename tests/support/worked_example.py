@@ -34,6 +34,5 @@ def model_class() -> type[AutoregressiveModel]:
 
 
 def cases() -> list[Case]:
-    """Its rows of the case table."""
     kind = model_class()
     return [dataclasses.replace(case, defined=kind) for case in _module(ROWS).CASES]

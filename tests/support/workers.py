@@ -48,7 +48,6 @@ class Worker:
         self._copy(str(record.epoch))
 
     def _copy(self, name: str) -> None:
-        """Copy the checkpoints written since."""
         for checkpoint in sorted(set(self.store.names()) - self._seen):
             self._seen.add(checkpoint)
             shutil.copytree(self.place / checkpoint, self.folder / name, dirs_exist_ok=True)
@@ -82,7 +81,6 @@ class Worker:
         return self.outcome
 
     def _restart(self) -> None:
-        """Empty the store but for the checkpoints of `resume`."""
         shutil.rmtree(self.place, ignore_errors=True)
         for number, path in enumerate(reversed(self.resume), 1):
             shutil.copytree(path, self.place / f"checkpoint_{number:06d}")

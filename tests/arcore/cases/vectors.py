@@ -89,10 +89,10 @@ CONV_NADE = [
         condition_size=2),
 ]  # fmt: skip
 
-EIGHT_WIDE = {"width": 8, "num_heads": 2, "num_layers": 2}
+EIGHT_WIDE = {"width": 8, "num_heads": 2}
 ANY_ORDER_TRANSFORMER = [
     row("any_order_transformer-orders", NINE, mask=2, **EIGHT_WIDE, num_orderings=3),
-    row("any_order_transformer-fixed", NINE, **EIGHT_WIDE, training_orders="fixed"),
+    row("any_order_transformer-fixed", NINE, **EIGHT_WIDE, num_layers=1, training_orders="fixed"),
     row("any_order_transformer-one-bit", Binary((1,))),
     row("any_order_transformer-patches", Binary((1, 2, 4)), **EIGHT_WIDE, patch=2, num_classes=2),
     row("any_order_transformer-cube", CUBE, **EIGHT_WIDE, training_orders="given_first"),

@@ -87,7 +87,6 @@ def test_decoder_ends(kind: type[AutoregressiveModel]) -> None:
 
 @cases_where(lambda case: not case.kind.scores_in_autocast)
 def test_conditionals_are_those_of_scores_whatever_autocast(case: Case) -> None:
-    """Of a decoder that is used by itself too."""
     model, x, condition = case.build_exact().float(), case.values(9), case.condition(9)
     plain, total = walk(model.decoder(9, condition), x)
     with torch.autocast("cpu", torch.bfloat16):

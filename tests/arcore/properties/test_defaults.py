@@ -68,7 +68,6 @@ def test_a_scaled_untrained_model_is_near_uniform(kind: type[AutoregressiveModel
 
 @pytest.mark.parametrize("model", sorted({case.model for case in CASES if not case.defined}))
 def test_every_hyperparameter_has_a_case_in_which_it_is_another(model: str) -> None:
-    """But those with tests of their own."""
     elsewhere = {"dropout", "context_frames", "ordering_seed", "mask_seed"}
     cases = [case for case in CASES if case.model == model]
     for field in dataclasses.fields(MODELS[model].Config):

@@ -33,7 +33,6 @@ def test_the_record_has_no_other_cases() -> None:
 
 
 def main() -> None:
-    """Write the record."""
     values = {case.name: [float(f"{one:.8g}") for one in scored(case)] for case in CASES}
     lines = [f"  {json.dumps(name)}: {json.dumps(values[name])}" for name in sorted(values)]
     KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -23,7 +23,6 @@ few_states = cases_where(lambda case: case.tiny or case.num_states <= 600, tiny=
 
 
 def expanded(condition: Tensor | None, rows: int) -> Tensor | None:
-    """Repeat the condition of one row."""
     return None if condition is None else condition.expand(rows, *condition.shape[1:])
 
 

@@ -27,7 +27,6 @@ GIVEN = Kind(verb="give", doing="giving", main="given.txt")
 
 @pytest.fixture
 def output(workdir: Path) -> Artifact:
-    """An output that is made of another one."""
     given = Artifact(kind=GIVEN, name="a", folder=workdir / "given", command="give a")
     given.folder.mkdir()
     (given.folder / "given.txt").write_text("first")
@@ -166,16 +165,6 @@ def test_an_output_is_published_but_for_a_part_of_another(output: Artifact, work
     assert Path(storage, "results/out/a/main.json").is_file()
 
 
-def test_kept_weights_that_are_not_of_their_record_are_refused(workdir: Path) -> None:
-    (workdir / "model.safetensors").write_bytes(b"weights")
-    said = {"weights_sha256": sha256_of(workdir / "model.safetensors")}
-    (workdir / "metrics.json").write_text(json.dumps(said))
-    reader.check_files(workdir, "again")
-    (workdir / "model.safetensors").write_bytes(b"altered")
-    with pytest.raises(UserError, match="expected the weights of the record .*; again"):
-        reader.check_files(workdir, "again")
-
-
 def test_interrupted_between_its_renames_it_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +208,6 @@ def test_what_a_killed_process_left_goes_or_comes_back(tmp_path: Path, rename: b
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    """Large folders are on another disk."""
     large, out = tmp_path / "disk" / "large", tmp_path / "out"
     large.mkdir(parents=True)
     (large / "a").write_text("old")

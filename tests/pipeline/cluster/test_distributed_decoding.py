@@ -18,7 +18,6 @@ TWO = ClusterConfig(num_workers=2, cpus_per_worker=1)
 
 
 def shards(**options: Any) -> dict[str, str]:
-    """Sums of all that preprocessing writes."""
     dataset = catalog.get_dataset({"name": "mine", **options})
     folder = preprocessing.write(dataset, dataset.decode(Path()), Path("shards"))
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}

@@ -1,7 +1,6 @@
 """What a job gets: the files, the variables, the address, and how it ends."""
 
 import socket
-import subprocess
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +13,7 @@ from pipeline.cluster import checkout as exports
 from pipeline.cluster import connection, jobs
 from pipeline.core.errors import UserError
 from tests.places import ROOT
-
-
-def git(folder: Path, *arguments: str) -> None:
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+from tests.support.checkouts import commit, git
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -48,9 +43,7 @@ def checkout(tmp_path: Path) -> Path:
     }
     ignored = {"data/raw/x.bin": "x", "models/m/model.bin": "m", ".dvc/cache/files/ab": "c"}
     write(folder, tracked | ignored | {".dvc/config.local": "password = hunter2\n"})
-    git(folder, "init", "--quiet")
-    git(folder, "add", ".")
-    git(folder, "commit", "--quiet", "-m", "all")
+    commit(folder)
     return folder
 
 

@@ -2,18 +2,13 @@
 
 import io
 import lzma
-import struct
 import tarfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.datasets.clips import robotic_pushing
-from pipeline.datasets.formats import tfrecords
 from pipeline.datasets.formats.archives import open_archive
 from pipeline.training.training_records import read_history
 
@@ -31,28 +26,6 @@ def test_a_damaged_xz_archive(tmp_path: Path) -> None:
         with open_archive(path) as files:
             for _, inner in files:
                 inner.read()
-
-
-def test_a_varint_of_more_than_ten_bytes() -> None:
-    varint = b"\xff" * 10 + b"\x7f"
-
-    def field(number: int, content: bytes) -> bytes:
-        return bytes([number << 3 | 2, len(content)]) + content
-
-    numbers = field(3, field(1, varint))
-    entry = field(1, b"a") + field(2, numbers)
-    with pytest.raises(UserError, match="f: no tf.train.Example"):
-        tfrecords.parse_example(field(1, field(1, entry)), "f")
-
-
-def test_a_picture_far_too_large_is_not_decoded() -> None:
-    written = io.BytesIO()
-    Image.new("1", (1, 1)).save(written, "PNG")
-    content = bytearray(written.getvalue())
-    content[16:24] = struct.pack(">II", 30_000, 30_000)  # only its header says so
-    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    with pytest.raises(UserError, match="f: .*900000000 pixels"):
-        robotic_pushing._decode(bytes(content), "f")
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,6 @@ def make_dataset(url: str | None = None, system_folders: tuple[str, ...] = ()) -
 
 
 class Handler(QuietHandler):
-    """Serves a folder; may cut its answers short."""
-
     cut = False
 
     def do_GET(self) -> None:
@@ -55,7 +53,6 @@ class Handler(QuietHandler):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Address and folder of a local server."""
     folder = tmp_path / "my mirror"
     (folder / "toys").mkdir(parents=True)
     Handler.cut = False

@@ -56,7 +56,6 @@ def written(tmp_path: Path) -> Path:
 def refuse_to_write(
     folder: Path, message: str, dataset: Dataset, **changed: SplitData | SplitStream
 ) -> None:
-    """Check that rows are refused, and that nothing is left of them."""
     with pytest.raises(UserError, match=message):
         preprocessing.write(dataset, {**toy_splits(dataset), **changed}, folder / "toy")
     assert list(folder.iterdir()) == []
@@ -67,7 +66,6 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 
 
 def seal(described: dict[str, Any]) -> None:
-    """Give a manifest the hash of its other fields."""
     described.pop("manifest_sha256", None)
     text = json.dumps(described, sort_keys=True)
     described["manifest_sha256"] = hashlib.sha256(text.encode()).hexdigest()

@@ -17,7 +17,6 @@ EVENT = arcore.events.Binary((1, 8, 8))
 
 
 def place(model, name: str, dataset: str = "digits_binary") -> None:
-    """Let a model be that of `toy`."""
     save_file(model.state_dict(), "models/toy/model.safetensors")
     described = {
         "model": {"name": name} | model.hyperparameters.to_dict(),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,10 +16,7 @@ from pipeline.artifacts import locks
 from pipeline.core import paths, stage_code
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
-from pipeline.datasets import catalog
-from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.evaluation import (
     experiment_evaluation,
     identity,
@@ -31,6 +27,7 @@ from pipeline.evaluation import (
 )
 from pipeline.experiments import compose
 from pipeline.training import saved_models
+from tests.support.other_shards import write_black
 
 WEIGHTS = Path("models/toy/model.safetensors")
 CONFIG = Path("models/toy/config.yaml")
@@ -38,7 +35,6 @@ RESULT = Path("evaluation/digits_binary/toy/metrics.json")
 
 
 def change(path: Path, *keys: str, **values: Any) -> None:
-    """Change values of a mapping in a YAML file."""
     content = inner = yaml.safe_load(path.read_text())
     for key in keys:
         inner = inner[key]
@@ -52,14 +48,12 @@ def change_entry(**values: Any) -> None:
 
 @pytest.fixture
 def result(project) -> dict:
-    """The metrics of `toy`, evaluated."""
     change_entry(evaluation={"num_samples": 2})
     experiment_evaluation.evaluate(compose.load("toy"))
     return json.loads(RESULT.read_text())
 
 
 def change_weights(of: Callable[[Tensor], Tensor], each: bool = False) -> None:
-    """Change the first floating-point tensor of the weights, or each."""
     weights = {name: value.clone() for name, value in load_file(WEIGHTS).items()}
     names = [name for name, value in weights.items() if value.is_floating_point()]
     for name in names if each else names[:1]:
@@ -206,15 +200,12 @@ def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
     assert RESULT.read_bytes() == before
 
 
-def make_shards_anew() -> None:
-    dataset = catalog.get_dataset({"name": "digits_binary"})
-    rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
-    preprocessing.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
-
-
 @pytest.mark.parametrize(
     ("make_anew", "what"),
-    [(make_shards_anew, "digits_binary"), (lambda: change_weights(lambda w: w + 1), "models/toy")],
+    [
+        (lambda: write_black(paths.shards("digits_binary")), "digits_binary"),
+        (lambda: change_weights(lambda w: w + 1), "models/toy"),
+    ],
     ids=["shards", "a training beside it"],
 )
 def test_what_is_made_anew_meanwhile_gives_no_result(

@@ -26,7 +26,6 @@ ENTRY = {
 
 @pytest.fixture(scope="module")
 def recorded(make_project) -> Path:
-    """A project with a record of an ensemble, and its weights."""
     folder = make_project({"toy": ENTRY}).folder
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -41,7 +40,6 @@ def recorded(make_project) -> Path:
 
 @pytest.fixture
 def project(recorded: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, as the working directory."""
     monkeypatch.chdir(shutil.copytree(recorded, workdir / "project"))
     return Path.cwd()
 

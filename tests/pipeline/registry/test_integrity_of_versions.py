@@ -17,7 +17,6 @@ from tests.support.registered import experiment
 
 
 def artifact(name: str) -> Path:
-    """A file of the only registered version."""
     (logged,) = mlflow_store.client().search_logged_models(["1"])
     folder = Path(urllib.parse.unquote(urllib.parse.urlparse(logged.artifact_location).path))
     (path,) = folder.rglob(name)

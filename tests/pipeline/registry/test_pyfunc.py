@@ -27,7 +27,6 @@ def holding(model: arcore.AutoregressiveModel) -> pyfunc.ArcoreModel:
 
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows that are converted at once, batch by batch."""
     converted, found = pyfunc._events, []
 
     def note(rows: np.ndarray, event: arcore.events.Event) -> torch.Tensor:

@@ -18,7 +18,6 @@ NAMES = sorted(path.name for path in RECORDED.iterdir())
 
 @pytest.fixture
 def copied(home: Path) -> Path:
-    """Copy the recorded searches to where a search leaves its outcome."""
     shutil.copytree(RECORDED, home / "searches")
     return home
 

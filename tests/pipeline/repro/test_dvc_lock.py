@@ -1,6 +1,5 @@
 """Which locked stages code, parameters and data left behind, and because of which files."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from pipeline.core import stage_code
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat
 from pipeline.repro import dvc_lock
+from tests.support.checkouts import commit
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # DVC's
 LEAST = {
@@ -34,14 +34,8 @@ DVC = {
 }
 
 
-def git(folder: Path, *arguments: str) -> None:
-    identity = ("-c", "user.name=Test", "-c", "user.email=test@localhost")
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
-
-
 @pytest.fixture
 def checkout(tmp_path, monkeypatch) -> Path:
-    """A small checkout, committed, whose lock names what its code is."""
     for name, text in LEAST.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,9 +68,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
             "outs": [{"path": f"models/{model}", "hash": "md5", "md5": "2" * 32}],
         }
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": locked}))
-    git(tmp_path, "init", "--quiet")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "--quiet", "-m", "Start")
+    commit(tmp_path)
     return tmp_path
 
 

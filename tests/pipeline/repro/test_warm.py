@@ -57,7 +57,6 @@ with warmed(dict(os.environ)) as variables:
 
 @contextlib.contextmanager
 def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has a server."""
     path = f"{folder}{os.pathsep}{ROOT}"
     with subprocess.Popen(
         [sys.executable, "-c", STARTER],

@@ -18,7 +18,6 @@ from tests.support.searches import ENTRY, EPOCH, record  # noqa: F401
 
 
 def trial_of(number: int, **shown: object) -> Any:
-    """A trial as Ray Tune shows it."""
     config = {"model.ordering": json.dumps("raster"), "number": number, "known": 0}
     shown = {"status": "RUNNING", "last_result": {}, "error_file": None} | shown
     return SimpleNamespace(config=config, **shown)

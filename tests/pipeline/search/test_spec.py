@@ -1,18 +1,19 @@
 """Searches of params.yaml: every shipped one, what a trial is, and what is refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.datasets import catalog
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import spec, trial_run, tuning
 from tests.places import ROOT
+from tests.support.refusals import refused
 
 PARAMS = params_file.read_params(ROOT / "params.yaml")
 ENTRY: dict[str, Any] = {
@@ -171,9 +172,8 @@ def test_a_grid_multiplies(load) -> None:
     ],
 )
 def test_bad_searches_are_one_line(load, entry: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with refused(re.escape(message)):
         load(**entry)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +199,8 @@ def test_bad_searches_are_one_line(load, entry: dict[str, Any], message: str) ->
 def test_values_that_cannot_be_are_found_before_anything_starts(
     load, manifest: Manifest, space: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError) as caught:
+    with refused(re.escape(message)):
         load(space=space).check(manifest)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

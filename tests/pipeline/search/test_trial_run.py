@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import ray.tune
 import torch
@@ -19,10 +18,7 @@ from pipeline.artifacts import artifact
 from pipeline.core import paths
 from pipeline.core.errors import SiteError
 from pipeline.core.stage_code import Disagreement
-from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
-from pipeline.datasets import catalog
-from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import spec, trial_run
 from pipeline.search.tuning import Interrupted, _require_ended
@@ -30,6 +26,7 @@ from pipeline.training import driver
 from pipeline.training.resolved import resolve
 from pipeline.training.training_records import Session
 from tests.support import searches
+from tests.support.other_shards import write_black
 
 ENTRY = searches.ENTRY | {
     "model_overrides": {"hidden": [8]},
@@ -58,7 +55,6 @@ Reports = list[Mapping[str, Any]]
 
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch) -> Reports:
-    """What Ray Tune gets."""
     found: Reports = []
     monkeypatch.setattr(ray.tune, "report", found.append)
     return found
@@ -121,11 +117,7 @@ def test_shards_made_anew_are_no_fault_of_a_trial(
     setting: trial_run.TrialSetting, reports: Reports
 ) -> None:
     """A rerun tries it again, and the search does not end well meanwhile."""
-    dataset = catalog.get_dataset({"name": "digits_binary"})
-    rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
-    shards = preprocessing.write(
-        dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary")
-    )
+    shards = write_black(paths.shards("digits_binary"))
     alone = dataclasses.replace(setting, shards=str(shards))
     with pytest.raises(Disagreement, match="expected the shards that this training is of"):
         trial_run.run_trial(DRAWN, setting=alone)

@@ -37,7 +37,6 @@ def ended(load, few_digits: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def kept_trials() -> Path:
-    """The folder of the search's trials."""
     manifest = read_manifest(paths.shards("digits_binary"))
     config_hash = spec.load_search("toy").config_hash(manifest.sha256)
     return Path(".arcore/tune").absolute() / f"toy-{config_hash[:12]}"

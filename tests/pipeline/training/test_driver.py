@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline.artifacts import locks, shared_copies
@@ -14,7 +13,6 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
-from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments import compose
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
@@ -22,6 +20,7 @@ from pipeline.training import driver
 from pipeline.training.resolved import resolve
 from pipeline.training.training_records import Failed, Stopped
 from tests.support import refusing_cluster
+from tests.support.other_shards import write_black
 
 ENTRIES = {
     "toy": {"dataset": "digits_binary", "model": "made", "trainer": {"max_epochs": 1}},
@@ -38,7 +37,6 @@ def project(workdir: Path, write_project, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How runs were ended."""
     ends: list[str] = []
     monkeypatch.setattr(RunLogger, "finish", lambda self, status: ends.append(status))
     return ends
@@ -88,7 +86,6 @@ def test_a_second_training_touches_nothing_of_the_first(
 
 
 def runs() -> dict[str, str]:
-    """The status of each MLflow run, by its id."""
     store = mlflow_store.client()
     where = store.get_experiment_by_name("arcore-digits_binary").experiment_id
     return {run.info.run_id: run.info.status for run in store.search_runs([where])}
@@ -132,9 +129,7 @@ def test_shards_made_anew_under_a_training_are_refused(
     run_job, began_with = driver.run_job, read_manifest(shards).sha256
 
     def remade_meanwhile(*given: Any) -> object:
-        dataset = catalog.get_dataset({"name": "digits_binary"})
-        rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
-        preprocessing.write(dataset, dict.fromkeys(SPLITS, rows), shards)
+        write_black(shards)
         return run_job(*given)
 
     monkeypatch.setattr(driver, "run_job", remade_meanwhile)

@@ -27,7 +27,6 @@ SMALL = {"width": 4, "num_layers": 1, "condition_width": 3, "condition_shape": [
 
 @pytest.fixture
 def project(home: Path) -> None:
-    """A few digits with maps, and an experiment that is told them."""
     dataset = catalog.get_dataset({"name": "digits_coarse"})
     few = {
         split: SplitData(data.x[:60], data.labels[:60])

@@ -64,7 +64,6 @@ def test_files_that_have_moved_since_are_not_missed(own: Manifest) -> None:
 
 @pytest.fixture
 def clips(workdir: Path) -> Manifest:
-    """The manifest of a few clips of 6 frames, of which 3 are given."""
     dataset = dataclasses.replace(
         catalog.get_dataset({"name": "moving_digits"}),
         event=Gray((6, 1, 8, 8)),

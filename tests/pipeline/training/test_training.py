@@ -32,8 +32,6 @@ def worker(make_worker):
 
 @pytest.fixture
 def trained(make_worker):
-    """A function that trains in a new worker, and returns that."""
-
     def train(model=None, *, resume=(), stop_at=None, **trainer) -> Worker:
         worker = make_worker()
         worker.resume, worker.stop_at = list(resume), stop_at
@@ -93,7 +91,6 @@ def test_a_resumed_training_ends_with_the_same_bytes(undisturbed, trained, epoch
 def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(
     undisturbed, trained, step
 ) -> None:
-    """In the middle of an epoch."""
     stopped = trained(MODEL, **ELABORATE, stop_at=step)
     assert stopped.outcome == Stopped(step, step // 6 + 1)
     assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1)]
@@ -197,7 +194,6 @@ def require_average(averaged, expected, steps) -> None:
 
 @contextlib.contextmanager
 def recorded_steps():
-    """The weights after each optimiser step."""
     steps: list[checkpoints.Weights] = []
     original = Learner.step
 

@@ -12,7 +12,6 @@ from tests.support.uses import EXPERIMENTS
 
 @pytest.fixture(scope="session")
 def trained(make_project) -> Path:
-    """The folder of the project."""
     project = make_project(EXPERIMENTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.folder)
@@ -24,6 +23,5 @@ def trained(make_project) -> Path:
 
 @pytest.fixture
 def project(trained: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, as the working directory."""
     monkeypatch.chdir(shutil.copytree(trained, workdir / "project"))
     return Path.cwd()

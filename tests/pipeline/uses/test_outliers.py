@@ -10,10 +10,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from arcore.events import Levels
-from pipeline.data import preprocessing
-from pipeline.datasets import catalog
-from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.uses import outliers, run_uses, use_context, use_records
+from tests.support.other_shards import write_black
 from tests.support.uses import list_uses
 
 
@@ -79,9 +77,5 @@ def test_another_dataset_is_part_of_the_record(project: Path) -> None:
     sha256 = use_context.load("toy-nade").manifest.sha256
     ((found, _),) = use_records.read_all("digits_binary", sha256)
     assert found.other_datasets == {"twin": sha256}
-    rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
-    dataset = catalog.get_dataset({"name": "digits_binary"})
-    made = preprocessing.write(dataset, dict.fromkeys(SPLITS, rows), project / "made")
-    shutil.rmtree("data/shards/twin")
-    made.rename("data/shards/twin")
+    write_black(Path("data/shards/twin"))
     assert use_records.read_all("digits_binary", sha256) == []

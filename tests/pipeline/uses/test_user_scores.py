@@ -23,6 +23,7 @@ from pipeline.reporting import wording
 from pipeline.training import saved_models
 from pipeline.uses import user_scores
 from stages import score as stage
+from tests.support.refusals import refused
 
 
 def written(name: str, x: object, **others: object) -> str:
@@ -77,7 +78,6 @@ def test_classes_come_with_the_rows_of_a_file(project: Path) -> None:
 
 @pytest.fixture
 def turbines(home: Path) -> None:
-    """A table of the user's, its shards, and a model of it."""
     rng = np.random.default_rng(0)
     values = rng.normal(1e6, 1e3, (300, 2))
     words = rng.choice(["on", "off"], 300)
@@ -133,9 +133,8 @@ REFUSED = {
 def test_rows_that_do_not_fit_are_refused_in_one_line(home: Path, name: str) -> None:
     arcore.save(arcore.create_model("nade", Binary((1, 8, 8)), hidden=2), "nade")
     rows, message = REFUSED[name]
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message):
         user_scores.score("nade", written(name, rows))
-    assert "\n" not in str(caught.value)
 
 
 def test_conditions_and_names_that_do_not_fit_are_refused(project: Path) -> None:
@@ -154,6 +153,5 @@ def test_conditions_and_names_that_do_not_fit_are_refused(project: Path) -> None
         ("toy-nade", "none.npy", "none.npy: expected an existing file"),
         ("toy-nade", "rows.txt", "rows.txt: expected one of"),
     ):
-        with pytest.raises(UserError, match=message) as caught:
+        with refused(message):
             user_scores.score(model, data)
-        assert "\n" not in str(caught.value)

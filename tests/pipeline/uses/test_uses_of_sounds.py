@@ -34,7 +34,6 @@ EXPERIMENTS = {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
-    """A project with two models of few tones."""
     folder = tmp_path_factory.mktemp("project")
     train_on_few(folder, migrated, EXPERIMENTS, 40)
     return folder

@@ -30,7 +30,6 @@ EXPERIMENTS = {
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
-    """A project with two models of few clips, one of gray targets and one of bits."""
     folder = tmp_path_factory.mktemp("project")
     train_on_few(folder, migrated, EXPERIMENTS, 16)
     return folder

@@ -12,6 +12,7 @@ from pipeline.data import preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from reproductions.datasets import freeway
+from tests.support.refusals import refused
 
 needs_ale = pytest.mark.skipif(
     importlib.util.find_spec("ale_py") is None, reason="without the optional extra games"
@@ -52,10 +53,8 @@ def test_other_clips_than_those_on_record_are_refused(
 ) -> None:
     monkeypatch.setattr(freeway, "play", fake_game)
     monkeypatch.setattr(freeway, "CONTENT_SHA256", {(0, 1): "0" * 64})
-    with pytest.raises(UserError, match="decoded rows of sha256 .*any_rendering=true") as said:
+    with refused("decoded rows of sha256 .*any_rendering=true"):
         catalog.get_dataset({"name": "freeway", "games": 1}).decode(workdir)
-    assert "\n" not in str(said.value)
-    del said  # with the clips in its frames
     options = {"name": "freeway", "games": 1, "any_rendering": True}
     assert len(catalog.get_dataset(options).decode(workdir)["train"]) == 6 * 71
 

@@ -73,7 +73,6 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 @pytest.fixture
 def book(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of results with the pictures of two experiments."""
     for experiment in ("digits-one", "digits-two"):
         use(home, experiment, "learned", 0.5)
         use(home, experiment, "inpainting", 0.25)

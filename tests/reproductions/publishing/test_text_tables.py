@@ -27,7 +27,6 @@ def project(files, table: dict[str, object], page: str = PAGE) -> Path:
 
 
 def written(root: Path) -> str:
-    """The page once its tables are drawn."""
     text_tables.write(root)
     return (root / "README.md").read_text()
 
@@ -139,7 +138,6 @@ TRIALS = """trial,status,epochs,best_valid_nats,model.skip,trainer.seed,problem
 
 
 def drawn_of(files, trials: str, **table: object) -> str:
-    """The page of a project whose table is of a search of these trials."""
     root = project(files, {"search": "toy"} | table)
     path = root / "results/searches/toy/trials.csv"
     path.parent.mkdir(parents=True)

@@ -62,7 +62,6 @@ STUDIES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def project(make_project, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project that has these studies, as the working directory."""
     made = make_project({"toy": MADE | {"dataset": "digits_binary"}}).folder
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{made}/mlflow.db")
     monkeypatch.chdir(made)

@@ -14,10 +14,10 @@ from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.clips import robotic_pushing
 from pipeline.datasets.formats.tfrecords import crc32c, masked, parse_example, read_records
+from tests.support.own_files import colour_png
 
 
 def naive_crc32c(data: bytes) -> int:
-    """The definition: division of polynomials bit by bit."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -77,8 +77,13 @@ def test_example_is_parsed() -> None:
     assert np.array_equal(found["c"], [3, -1, 1 << 40])
 
 
+LONG = field(2, field(3, field(1, b"\xff" * 10 + b"\x7f")))  # a varint of more than ten bytes
+
+
 @pytest.mark.parametrize(
-    "data", [b"\xff", b"\x0a\x05abc", field(1, field(1, field(2, b""))), b"\x0b", b"\xff" * 12]
+    "data",
+    [b"\xff", b"\x0a\x05abc", field(1, field(1, field(2, b""))), b"\x0b", b"\xff" * 12]
+    + [field(1, field(1, field(1, b"a") + LONG))],
 )
 def test_what_is_no_example_is_named(data: bytes) -> None:
     with pytest.raises(UserError, match=r"here: no tf\.train\.Example"):
@@ -169,6 +174,11 @@ def test_robotic_pushing_is_decoded_into_shards(folder: Path) -> None:
 def test_bad_options_are_named(folder: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         catalog.get_dataset({"name": "robotic_pushing", **options}).decode(folder)
+
+
+def test_a_picture_far_too_large_is_not_decoded() -> None:
+    with pytest.raises(UserError, match="f: .*900000000 pixels"):
+        robotic_pushing._decode(colour_png(30_000, 30_000, 8, b""), "f")
 
 
 def test_an_empty_file_is_named(folder: Path) -> None:

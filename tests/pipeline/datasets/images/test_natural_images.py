@@ -33,7 +33,6 @@ def images(rows: int, size: int = 32, seed: int = 0) -> np.ndarray:
 
 
 def records(x: np.ndarray, labels: np.ndarray) -> bytes:
-    """Write records one by one: a label, then the planes of its image."""
     return b"".join(bytes([k]) + image.tobytes() for image, k in zip(x, labels, strict=True))
 
 
@@ -108,7 +107,6 @@ def small_subset(url: str | None = None) -> tuple[CifarSubset, bytes]:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """An archive of CIFAR-10 in a folder that is served as a mirror."""
     path = tmp_path / "served/cifar10/cifar-10-binary.tar.gz"
     write_image_tar(path, [*cifar_files()[0].items()], "w:gz")
     return path
@@ -187,7 +185,6 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def imagenet_folder(folder: Path, size: int, train: int, test: int) -> np.ndarray:
-    """Write both archives, and return all images in their order."""
     x = images(train + test, size)
     for part, rows in (("train", range(train)), ("valid", range(train, train + test))):
         name = f"{part}_{size}x{size}"

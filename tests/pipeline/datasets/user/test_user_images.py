@@ -49,7 +49,6 @@ def added(path: str, *overrides: str) -> tuple[Dataset, str]:
 
 
 def write_folders(counts: dict[str, int]) -> None:
-    """Write gray pictures into folders, all different."""
     for number, (folder, count) in enumerate(counts.items()):
         for i in range(count):
             write_picture(Path(f"{folder}/{i}.png"), 6, 6, seed=100 * number + i, mode="L")

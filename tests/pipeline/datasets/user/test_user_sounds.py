@@ -22,7 +22,6 @@ from tests.support.refusals import refused
 
 
 def write_sounds(count: int, table: str | None = None, where: str = "t.csv") -> None:
-    """Write sounds s/0.wav, s/1.wav, ... and a table of them."""
     for i in range(count):
         write_sound(Path(f"s/{i}.wav"), 300)
     if table is not None:

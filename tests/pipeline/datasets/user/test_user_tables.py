@@ -26,7 +26,6 @@ def add(table: str | bytes, *given: str, replace: bool = False) -> tuple[Dataset
 
 
 def cars(**given: Any) -> tuple[Dataset, dict[str, Any]]:
-    """A table of cars with the levels that are guessed."""
     own_files.write_cars(Path("cars.csv"))
     levels: Any = adding.guess("csv", "mine", "cars.csv", given)["levels"]
     return own("csv", path="cars.csv", levels=levels, **given), levels
