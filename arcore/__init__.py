@@ -18,6 +18,7 @@ from arcore.pools import Pool
 from arcore.primitives import orderings
 from arcore.process_tuning import tune_process
 from arcore.saving import load, save
+from arcore.symmetries import Transformed
 from arcore.zoo import create_model, list_models
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Ensemble",
     "Mixture",
     "Pool",
+    "Transformed",
     "__version__",
     "coding",
     "create_model",

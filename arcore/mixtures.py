@@ -17,6 +17,7 @@ from arcore.model import AutoregressiveModel
 from arcore.models import name_of
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.precision import at_least_float32
+from arcore.symmetries import IDENTITY, Transformed, require_symmetries
 
 Create = Callable[..., AutoregressiveModel]  # as `arcore.create_model`
 
@@ -29,9 +30,11 @@ class MixtureConfig(Hyperparameters):
         members: of each, `name`, its hyperparameters, and `num_members`: under how many of its
             masks or orderings it joins (1 where that is left out, and in a pool; None for as many
             as it has).
+        symmetries: under which of `arcore.symmetries.SYMMETRIES` each member joins.
     """
 
     members: tuple[Mapping[str, Any], ...] = ()
+    symmetries: tuple[str, ...] = IDENTITY
 
     def asked_conditions(self) -> dict[str, Any]:
         """Return the conditions that any of the members asks for."""
@@ -40,6 +43,11 @@ class MixtureConfig(Hyperparameters):
             asked = {name: member.get(name) for name in CONDITION_FIELDS}
             given |= {name: value for name, value in asked.items() if value is not None}
         return given
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types, without symmetries where there is none but the identity."""
+        described = super().to_dict()
+        return described if self.symmetries != IDENTITY else {"members": described["members"]}
 
 
 class Mixture(Ensemble):
@@ -58,13 +66,16 @@ class Mixture(Ensemble):
 
     Arguments:
         members: at least one model; all over the same event.
-        weights: (members,) not negative, of sum 1; None for equal ones. They are saved.
+        weights: (members,) not negative, of sum 1; None for equal ones. They are saved. With
+            several symmetries there is one for each of the first member, then of the second, ...
         num_members: for each member, under how many of its masks or orderings it joins (None: as
             many as it has); None for the models themselves.
+        symmetries: of images, under which each member joins (see `arcore.Transformed`): with
+            identity and mirror, p(x) and p(mirror x) of each are mixed.
 
     Raises:
         ValueError: for no members, members over different events, given different conditions or of
-            different dtypes, or weights that are none.
+            different dtypes, weights that are none, or symmetries that the event does not have.
 
     Example:
         >>> import torch, arcore
@@ -81,8 +92,10 @@ class Mixture(Ensemble):
         members: Iterable[AutoregressiveModel],
         weights: Tensor | None = None,
         num_members: Sequence[int | None] | None = None,
+        symmetries: Sequence[str] = IDENTITY,
     ) -> None:
         members = require_compatible(members)
+        require_symmetries(symmetries, members[0].event)
         fits = num_members is None or isinstance(num_members, Sequence)
         require(fits, "num_members", "a number for each member", num_members)
         given = [1] * len(members) if num_members is None else list(num_members)
@@ -95,15 +108,22 @@ class Mixture(Ensemble):
             require_int(count, "num_members", 1)
             if count > 1:
                 member.ensemble(count)
-        self._combine(members, describe_members(members, counts))
-        self.counts = tuple(counts)
+        described = describe_members(members, counts)
+        self.counts, self.symmetries = tuple(counts), tuple(symmetries)
+        self._combine(members, dataclasses.replace(described, symmetries=self.symmetries))
         register_weights(self, weights)
 
+    def __len__(self) -> int:
+        """Return the number of weights: one for each member under each symmetry."""
+        return len(self.members) * len(self.symmetries)
+
     def __iter__(self) -> Iterator[AutoregressiveModel]:
-        """Iterate over what is mixed: members, or their ensembles."""
+        """Iterate over what is mixed: members, or their ensembles, under each symmetry."""
         for member, count in zip(self.members, self.counts, strict=True):
             assert isinstance(member, AutoregressiveModel)
-            yield member if count == 1 else member.ensemble(count)
+            one = member if count == 1 else member.ensemble(count)
+            for name in self.symmetries:
+                yield one if name == "identity" else Transformed(one, name)
 
     def member_log_probs(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
@@ -127,13 +147,14 @@ class Mixture(Ensemble):
     def of_length(self, length: int) -> Mixture:
         """Return the mixture of the members for events of one length."""
         members = [cast(AutoregressiveModel, member).of_length(length) for member in self.members]
-        return Mixture(members, self.weights, self.counts)
+        return Mixture(members, self.weights, self.counts, self.symmetries)
 
 
 def create(event: Event, hyperparameters: Mapping[str, object], create_member: Create) -> Mixture:
     """Mix new models with equal weights; see `MixtureConfig.members`."""
     members, counts = new_members("mixture", event, hyperparameters, create_member)
-    return Mixture(members, num_members=counts)
+    symmetries = cast(Sequence[str], hyperparameters.get("symmetries", IDENTITY))
+    return Mixture(members, num_members=counts, symmetries=symmetries)
 
 
 def new_members(

@@ -140,6 +140,9 @@ class Pool(Combination):
 def create(event: Event, hyperparameters: Mapping[str, object], create_member: Create) -> Pool:
     """Pool new models with equal weights; see `MixtureConfig.members`."""
     members, counts = new_members("pool", event, hyperparameters, create_member)
+    symmetries = hyperparameters.get("symmetries")
+    require(symmetries is None, "symmetries", "none of a pool (its members draw in one order)",
+            symmetries)  # fmt: skip
     require(counts == [1] * len(counts), "num_members", "1 for each member of a pool", counts)
     return Pool(members)
 

@@ -13,6 +13,7 @@ import yaml
 from torch import Tensor
 
 import arcore
+from arcore import symmetries
 from arcore.events import Levels
 from arcore.mixtures import fit_weights
 from arcore.pools import fit_pool
@@ -48,8 +49,9 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
     """Copy a trained member of an entry of `mixtures`, and score the validation rows with it.
 
     It joins as it is evaluated: under so many of its masks or orderings. Writes
-    mixtures/<mixture>/<experiment>/: a model's folder, with valid.csv, the nats of each row, to
-    which weights are fitted. Those of a pool are fitted to conditionals, so that it has no scores.
+    mixtures/<mixture>/<experiment>/: a model's folder, with valid.csv, the nats of each row under
+    each symmetry, to which weights are fitted. Those of a pool are fitted to conditionals, so that
+    it has no scores.
 
     Raises:
         UserError: for what is no member, is not trained, or not as its experiment says, or scores
@@ -64,7 +66,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
     trained = saved_models.load(experiment)
     count = _check(experiment, trained, resolve(config, manifest), manifest)
     try:
-        member = arcore.Mixture([trained.model], num_members=[count]).eval()
+        under = [arcore.Mixture([trained.model], None, [count], [s]) for s in _symmetries(config)]
     except ValueError as error:
         raise UserError(f"{experiment}: {error}") from None
     output = artifact.member(config.name, experiment, manifest.dataset)
@@ -73,13 +75,14 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
         if sha256_of(temporary / WEIGHTS) != trained.weights_sha256:
             raise UserError(f"{experiment}: trained anew meanwhile; run this again")
         if not config.pooled:
-            member.to(local_device(config.cluster))
+            device, batch = local_device(config.cluster), config.evaluation.batch_size
             valid = ShardReader(paths.shards(manifest.dataset), "valid")
-            nats = scoring.scores(member, valid, config.evaluation.batch_size)
+            each = [scoring.scores(one.to(device).eval(), valid, batch) for one in under]
+            nats = torch.stack(each, 1)
             if not bool(nats.isfinite().all()):
                 raise UserError(f"{experiment}: expected finite nats for each row; train it again")
-            rows = "".join(f"{value!r}\n" for value in nats.tolist())
-            (temporary / SCORES).write_text(f"{_column(count)}\n{rows}", encoding="utf-8")
+            rows = "".join(",".join(map(repr, row)) + "\n" for row in nats.tolist())
+            (temporary / SCORES).write_text(_header(count, config) + rows, encoding="utf-8")
     log.info("%s: %s joins", config.name, experiment)
     return output.folder
 
@@ -111,7 +114,12 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
         combined, weights, history = _fit(config, folders, models, counts)
     except ValueError as error:
         raise UserError(f"{config.name}: {error}") from None
-    shares = dict(zip(config.mixture, weights.tolist(), strict=True))
+    names = [
+        name if symmetry == "identity" else f"{name} {symmetry}"
+        for name in config.mixture
+        for symmetry in _symmetries(config)
+    ]
+    shares = dict(zip(names, weights.tolist(), strict=True))
     experiment = mlflow_store.experiment_of(manifest.dataset)
     run_id = mlflow_store.start_run(
         experiment,
@@ -121,9 +129,9 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
         tags={"commit": begun.commit, "dataset_sha256": manifest.sha256},
         fresh=True,  # weights are fitted anew, and MLflow keeps those that a run has
     )
-    members = {name: one.weights_sha256 for name, one in zip(shares, trained, strict=True)}
+    members = {n: one.weights_sha256 for n, one in zip(config.mixture, trained, strict=True)}
     seconds = 0.0
-    for name, one in zip(shares, trained, strict=True):
+    for name, one in zip(config.mixture, trained, strict=True):
         if one.record is None:
             log.warning("warning: %s: its training's seconds are not recorded, nor counted", name)
         else:
@@ -166,9 +174,9 @@ def _fit(
         device = local_device(config.cluster)
         weights, history = fit_shares(models, valid, config.evaluation, device)
         return arcore.Pool(models, weights), weights, history
-    scores = torch.tensor([_read_scores(folder) for folder in folders], dtype=torch.float64).T
-    weights, history = fit_weights(-scores)
-    return arcore.Mixture(models, weights, counts), weights, history
+    scores = torch.tensor([_read_scores(folder) for folder in folders], dtype=torch.float64)
+    weights, history = fit_weights(-scores.transpose(0, 1).flatten(1))
+    return arcore.Mixture(models, weights, counts, _symmetries(config)), weights, history
 
 
 def _write(
@@ -194,8 +202,8 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
     Without a trained model DVC has restored the folder.
     """
     folder, source = paths.joined(config.name, experiment), paths.model(experiment)
-    scores, column = folder / SCORES, f"{_column(_count(experiment, resolved))}\n"
-    scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(column.encode())
+    scores, header = folder / SCORES, _header(_count(experiment, resolved), config).encode()
+    scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(header)
     if scored and (folder / WEIGHTS).is_file():
         names = [WEIGHTS, "config.yaml"] if (source / WEIGHTS).is_file() else []
         if all(sha256_of(folder / name) == sha256_of(source / name) for name in names):
@@ -203,8 +211,15 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
     return join(config, experiment)
 
 
-def _column(count: int) -> str:
-    return "nats" if count == 1 else f"nats_of_{count}"
+def _symmetries(config: ExperimentConfig) -> list[str]:
+    return list(config.model.get("symmetries", symmetries.IDENTITY))
+
+
+def _header(count: int, config: ExperimentConfig) -> str:
+    """Return the first line of a member's scores: a column for each symmetry."""
+    column = "nats" if count == 1 else f"nats_of_{count}"
+    named = (column if one == "identity" else f"{column} {one}" for one in _symmetries(config))
+    return ",".join(named) + "\n"
 
 
 def _description(experiment: str, resolved: ResolvedConfig) -> dict[str, object]:
@@ -240,10 +255,11 @@ def _check(
     return _count(experiment, resolved)
 
 
-def _read_scores(folder: Path) -> list[float]:
+def _read_scores(folder: Path) -> list[list[float]]:
     path = folder / SCORES
     try:
-        return [float(row) for row in path.read_text(encoding="utf-8").splitlines()[1:]]
+        rows = path.read_text(encoding="utf-8").splitlines()[1:]
+        return [[float(nats) for nats in row.split(",")] for row in rows]
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a number in each line, got {one_line(error)}") from None
 

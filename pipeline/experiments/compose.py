@@ -33,7 +33,7 @@ SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
 ENTRY_KEYS = (
     "dataset", "model", "base", "overrides", "model_overrides", "trainer", "evaluation",
 )  # fmt: skip
-MIXTURE_KEYS = ("dataset", "mixture", "pooled", "evaluation")
+MIXTURE_KEYS = ("dataset", "mixture", "pooled", "symmetries", "evaluation")
 
 
 def _defaults(model: str) -> dict[str, Any]:
@@ -127,6 +127,7 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         model={
             "name": "pool" if pooled else "mixture",
             "members": [c.model | {"num_members": c.evaluation.num_members} for c in configs],
+            **{key: entry[key] for key in ("symmetries",) if key in entry},
         },
     )
 

@@ -141,6 +141,8 @@ def _joins(params: Mapping[str, Any]) -> CommentedMap:
                 dataset=experiment.get("dataset"),
                 model=experiment.get("model"),
             )
+            if "symmetries" in entry:
+                rows[key]["symmetries"] = copy(entry["symmetries"])
     return rows
 
 

@@ -21,6 +21,8 @@ from pipeline.reporting.wording import SIGNS
 DEFAULT = Path(__file__).with_name("published_results.yaml")
 Text = Annotated[str, Field(min_length=1)]
 _NEGATED = {"below": "above", "above": "below"}
+# of binarised MNIST: a dataset's values are all of one protocol
+PROTOCOLS = {"binarized_mnist": "fixed", "mnist_dynamic_binarized": "dynamic"}
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
@@ -35,6 +37,7 @@ class PublishedResult:
     value: float
     source: Text
     verified: Literal["lecture", "code", "pages", "memory"]  # where; memory prints "unconfirmed"
+    protocol: Literal["fixed", "dynamic"] | None = None  # binarised once, or at every access
     # of the true number to the printed one
     relation: Literal["exact", "upper_bound", "approx", "below", "above"] = "exact"
     sense: Literal["nll", "ll"] = "nll"  # of a printed log-likelihood (ll) higher is better
@@ -45,6 +48,9 @@ class PublishedResult:
     speedup: float | None = None
 
     def __post_init__(self) -> None:
+        wanted = PROTOCOLS.get(self.dataset)
+        if self.protocol != wanted:
+            raise ValueError(f"protocol {wanted or 'null'} for {self.dataset}")
         if self.sense == "ll" and self.relation == "upper_bound":
             raise ValueError(
                 "relation: expected no upper_bound for a log-likelihood, whose sign flips"
@@ -90,6 +96,8 @@ class PublishedResult:
     def status(self) -> str:
         """How far the number can be trusted, in words."""
         words = ["unconfirmed" if self.verified == "memory" else f"confirmed ({self.verified})"]
+        if self.protocol:
+            words.append(f"{self.protocol} bits")
         if self.confidence:
             words.append(f"{self.confidence} confidence")
         if self.kind != "published":

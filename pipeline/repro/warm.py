@@ -29,7 +29,7 @@ VARIABLE = "ARCORE_WARM"
 _OWN = ("arcore", "pipeline", "stages", "reproductions")
 _LIBRARIES = """fsspec hydra matplotlib.backends.backend_agg matplotlib.figure
     mlflow.store.tracking.sqlalchemy_store PIL.Image pyarrow.fs pyarrow.parquet
-    safetensors.torch sklearn.datasets torch._dynamo yaml"""
+    safetensors.torch sklearn.datasets torch yaml"""
 
 
 @contextlib.contextmanager

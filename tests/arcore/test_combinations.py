@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import arcore
-from arcore import Ensemble, Mixture, Pool, events
+from arcore import Ensemble, Mixture, Pool, Transformed, events
 from arcore.coding import compress, decompress
 from arcore.decoding import Decoder
 from arcore.ensembles import Combination
@@ -46,6 +46,11 @@ def mixture() -> Mixture:
         Case("nade", NINE, {"hidden": 4, "num_classes": 2}).build(2),
     ]
     return Mixture(members, WEIGHTS, [1, None, 1])
+
+
+def symmetric() -> Mixture:
+    weights, names = torch.arange(1, 7) / 21.0, ["identity", "mirror", "rotate_90"]
+    return Mixture(list(mixture().members)[:2], weights.double(), [1, None], names)
 
 
 def pool() -> Pool:
@@ -82,12 +87,14 @@ ENSEMBLES: dict[str, Callable[[], Combination]] = {
 }
 POOLS: dict[str, Callable[[], Combination]] = {
     "pool": pool, "colours": pool_of_colours, "blocks": pool_of_blocks,
+    "turned": lambda: Transformed(pool(), "rotate_90"),
 }  # fmt: skip
-ALL = {**ENSEMBLES, "mixture": mixture, **POOLS}
+ALL = {**ENSEMBLES, "mixture": mixture, "symmetric": symmetric, **POOLS}
 every = pytest.mark.parametrize("build", ALL.values(), ids=ALL)
 every_ensemble = pytest.mark.parametrize("build", ENSEMBLES.values(), ids=ENSEMBLES)
 every_pool = pytest.mark.parametrize("build", POOLS.values(), ids=POOLS)
-every_saved = pytest.mark.parametrize("build", [mixture, *POOLS.values()])
+SAVED = [mixture, symmetric, pool, pool_of_colours, pool_of_blocks]
+every_saved = pytest.mark.parametrize("build", SAVED)
 
 
 def given(model: Combination, rows: int, label: int = 1) -> Tensor | None:
@@ -289,6 +296,10 @@ def test_a_mixture_adds_up_weighted_probabilities() -> None:
     by_hand = sum(w * part.exp() for w, part in zip(WEIGHTS, parts, strict=True)).log()
     assert_close(model.log_prob(x, condition), by_hand)
     assert_close(model.member_log_probs(x, condition), by_hand[:, None])
+    views, many = (x, x.flip(-1), x.rot90(1, (-2, -1))), symmetric().eval()
+    parts = [q.log_prob(view) for q in (pixelcnn, masked.ensemble(3)) for view in views]
+    by_hand = sum(w * part.exp() for w, part in zip(many.weights, parts, strict=True)).log()
+    assert_close(many.log_prob(x), by_hand)
 
 
 def test_a_member_with_latents_makes_a_bound(
@@ -348,7 +359,7 @@ def test_weights_of_half_precision_add_up(dtype: torch.dtype, tmp_path: Path) ->
 
 
 @every_pool
-def test_a_conditional_depends_on_earlier_blocks_alone(build: Callable[[], Pool]) -> None:
+def test_a_conditional_depends_on_earlier_blocks_alone(build: Callable[[], Combination]) -> None:
     model = build()
     x = all_levels(model.event)[1:40]
     found = influence(model, x, given(model, len(x)))
@@ -358,7 +369,7 @@ def test_a_conditional_depends_on_earlier_blocks_alone(build: Callable[[], Pool]
 
 
 @every_pool
-def test_a_pool_decodes_and_codes_as_it_scores(build: Callable[[], Pool]) -> None:
+def test_a_pool_decodes_and_codes_as_it_scores(build: Callable[[], Combination]) -> None:
     model = build().eval()
     x = all_levels(model.event)[::7]
     condition = given(model, len(x))
@@ -389,13 +400,11 @@ def test_a_pool_multiplies_the_conditionals() -> None:
 
 
 @every_pool
-def test_copies_of_other_types_and_devices_score_alike(build: Callable[[], Pool]) -> None:
+def test_copies_of_other_types_and_devices_score_alike(build: Callable[[], Combination]) -> None:
     model = build()
     x = all_levels(model.event)[::5]
     condition, reference = given(model, len(x)), model.log_prob(x, given(model, len(x)))
-    with torch.device("meta"):
-        fields = model.hyperparameters.to_dict()
-        empty = arcore.create_model("pool", model.event, **fields).double().to_empty(device="cpu")
+    empty = copy.deepcopy(model).to("meta").to_empty(device="cpu")
     empty.load_state_dict(model.state_dict())
     assert torch.equal(empty.eval().log_prob(x, condition), reference)
     other = copy.deepcopy(model).float().log_prob(x, condition).double()
@@ -527,6 +536,10 @@ BAD = [
     (lambda: Mixture(PAIR, torch.tensor([1, 0])), ["weights", "floating point", "int64"]),
     (lambda: Mixture(PAIR, num_members=3), ["num_members", "a number for each member", "3"]),
     (lambda: Mixture(PAIR, num_members=[1, 2]), ["num_members", "at most 1", "2"]),
+    (lambda: Mixture(PAIR, symmetries="mirror"), ["symmetries", "different ones", "mirror"]),
+    (lambda: Transformed(OPEN, "mirror"), ["symmetries", "no image", "mirror"]),
+    (lambda: Transformed(nade(COLOURS), "transpose"), ["symmetries", "no quarter", "transpose"]),
+    (lambda: create("pool", symmetries=["flip"]), ["symmetries", "one order", "flip"]),
     (lambda: create("mixture", members=5), ["members", "a list", "5"]),
     (lambda: create("mixture", members=[{}]), ["members", "a name", "{}"]),
     (lambda: create("mixture", members=[{"name": "nade", "event": 1}]), ["members", "'event': 1"]),

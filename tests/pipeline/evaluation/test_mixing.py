@@ -57,13 +57,14 @@ POOL = {
     "evaluation": {"coded": True},
 }
 MIXTURE = {"dataset": "digits_binary", "mixture": ["masks", "sums"], "evaluation": {}}
+MIRRORED = MIXTURE | {"mixture": ["masks"], "symmetries": ["identity", "mirror"]}
 
 
 def write_params(experiments: dict[str, object] | None = None, **mixtures: object) -> None:
     """Write the entries and others, or others of their names."""
     params = {
         "experiments": ENTRIES | (experiments or {}),
-        "mixtures": {"both": MIXTURE, "product": POOL} | mixtures,
+        "mixtures": {"both": MIXTURE, "product": POOL, "mirrored": MIRRORED} | mixtures,
     }
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
@@ -87,10 +88,10 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, few_digits: Path):
         shutil.copytree(few_digits, "data/shards/digits_binary")
         for name in ENTRIES:
             driver.train(compose.load(name, ["cluster.cpus_per_worker=1"]))
-        mixing.mix(compose.load_mixture("both"))
-        experiment_evaluation.evaluate(compose.load("both"))
-        mixing.mix(compose.load_mixture("product"))
-        experiment_evaluation.evaluate(compose.load("product"))
+        for name in ("mirrored", "both", "product"):
+            mixing.mix(compose.load_mixture(name))
+        for name in ("both", "product"):
+            experiment_evaluation.evaluate(compose.load(name))
         yield folder
 
 
@@ -153,8 +154,11 @@ def test_it_is_a_model_of_its_members(mixed: Path) -> None:
     assert trained.record.train_seconds >= sum(part.record.train_seconds for part in parts)
 
 
-def test_its_weights_do_best_on_the_validation_rows(mixed: Path) -> None:
-    model = saved_models.load("both").model
+@pytest.mark.parametrize("names", [["masks", "sums"], ["masks", "masks mirror"]])
+def test_its_weights_do_best_on_the_validation_rows(names: list[str], mixed: Path) -> None:
+    trained = saved_models.load("both" if "sums" in names else "mirrored")
+    model = trained.model
+    assert list(trained.content["weights"]) == names
     valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
     each = torch.stack([scoring.scores(member, valid, 500) for member in model], 1)
     best = scoring.scores(model, valid, 500).mean()
@@ -265,6 +269,8 @@ def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:
         ({"mixture": ["masks", "sum"]}, "unknown experiment 'sum'.*'sums'"),
         ({"dataset": "digits"}, "mixtures.odd.mixture: masks: expected an experiment on 'digits'"),
         ({"pooled": "yes"}, "mixtures.odd.pooled: expected true or false, got 'yes'"),
+        ({"symmetries": "mirror"}, "symmetries: expected different ones of identity, .*'mirror'"),
+        ({"symmetries": [], "pooled": True}, "symmetries: expected none of a pool"),
         ({"model": "made"}, "unknown key of mixtures.odd 'model'"),
         ({"evaluation": {"num_sample": 3}}, "num_sample"),
     ],
@@ -272,7 +278,7 @@ def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:
 def test_bad_entries_are_named(mixed: Path, change: dict[str, object], parts: str) -> None:
     write_params(odd=MIXTURE | change)
     with pytest.raises(UserError, match=parts):
-        compose.load("odd")
+        mixing.mix(compose.load("odd"))
 
 
 def test_params_get_a_row_for_each_member() -> None:
@@ -283,9 +289,9 @@ def test_params_get_a_row_for_each_member() -> None:
                          "model": ENTRIES[name]["model"]}
         for name in MIXTURE["mixture"]
     }  # fmt: skip
-    fewer = {"experiments": ENTRIES, "mixtures": {"both": MIXTURE | {"mixture": ["masks"]}}}
-    again = layout.completed(yaml.safe_dump(fewer | {"joins": rows}))
-    assert list(yaml.safe_load(again)["joins"]) == ["both_masks"]
+    fewer = {"experiments": ENTRIES, "mixtures": {"both": MIRRORED}}
+    again = yaml.safe_load(layout.completed(yaml.safe_dump(fewer | {"joins": rows})))["joins"]
+    assert again == {"both_masks": rows["both_masks"] | {"symmetries": ["identity", "mirror"]}}
     unknown = {"experiments": {"masks": ENTRIES["masks"]}, "mixtures": {"both": MIXTURE}}
     with pytest.raises(UserError, match="mixtures.both.mixture: sums: expected an experiment"):
         layout.completed(yaml.safe_dump(unknown))

@@ -15,7 +15,9 @@ def test_every_published_row_loads_and_null_values_are_skipped():
     names = {"binarized_mnist", "dna", "mushrooms", "nips-0-12", "mnist_dynamic_binarized"}
     names |= {"red-wine", "cifar10", "imagenet32", "imagenet64", "moving_mnist", "robotic_pushing"}
     assert {row.dataset for row in rows} == names
-    assert len(rows) == 98 - 3 + 64 + 36
+    assert len(rows) == 98 - 3 + 64 + 36 + 5
+    protocols = {row.dataset: row.protocol for row in rows if row.protocol}
+    assert protocols == {"binarized_mnist": "fixed", "mnist_dynamic_binarized": "dynamic"}
     signs = {"nll": 1, "ll": -1}
     in_nats = [row for row in rows if row.metric == "nats"]
     assert all(row.nll("nats", MNIST) == signs[row.sense] * row.value for row in in_nats)
@@ -61,6 +63,8 @@ def test_a_malformed_published_file_is_named(tmp_path):
         ([{**good, "valeu": 1}], "row 1 'valeu'; did you mean 'value'"),
         ([{**good, "value": "low"}], "row 1: value: expected a valid number, got 'low'"),
         ([{**good, "sense": "ll", "relation": "upper_bound"}], "row 1: expected .*sign flips"),
+        ([{**good, "dataset": "binarized_mnist"}], "row 1: expected protocol fixed for binar"),
+        ([{**good, "protocol": "dynamic"}], "row 1: expected protocol null for d, got"),
         ([{"model": "M"}], "row 1: variant: .*required"),
     ):
         load_published.cache_clear()
