@@ -6,8 +6,6 @@ import, and one that follows from others (a -> b -> c, hence a -> c) is left out
 Example: python docs/architecture.py --write
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 from collections.abc import Iterator

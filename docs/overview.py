@@ -9,8 +9,6 @@ next to their origin in samples.json; `--model` draws them again from a model of
 Example: python docs/overview.py
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The one exception that a user sees as a single line."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 from pathlib import Path

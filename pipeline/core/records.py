@@ -4,8 +4,6 @@ The keys of the object are the fields. A field that is a record itself is flatte
 and several keys there.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

@@ -1,7 +1,5 @@
 """Trained models, from models/<experiment>/."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

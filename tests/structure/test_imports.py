@@ -58,7 +58,7 @@ ROOMS = (
     ("arcore.zoo",),
     ("arcore.pools",),
     ("arcore.mixtures",),
-    ("arcore.models",),
+    ("arcore.models", "arcore.symmetries"),
     ("arcore.families",),
     ("arcore.ensembles",),
     ("arcore.model",),
