@@ -1,7 +1,5 @@
 """Charts of a search for Plotly: nats over each parameter, over epochs, and over seconds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """What a search keeps and says while it runs: records, lines in the terminal, runs in MLflow."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging
