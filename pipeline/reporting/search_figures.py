@@ -11,7 +11,6 @@ from pipeline.reporting.searches import NATS, SECONDS, SEED, setting, settings, 
 ORANGE, BLUE, TEAL, *_, GREY = PALETTE
 BEST, KIND, PLACE = "best", "kind", "place"
 COLORS = {BEST: TEAL, "finished": BLUE, "stopped": ORANGE}
-LOG_RATIO = 20
 TALL = {"height": 340}
 
 
@@ -111,7 +110,7 @@ def _places(texts: Sequence[str]) -> tuple[Sequence[str | float], Chart]:
     except ValueError:
         words = [setting(text) for text in texts]
         return words, {"type": "category", "categoryarray": list(dict.fromkeys(words))}
-    is_log = 0 < LOG_RATIO * min(numbers) < max(numbers)
+    is_log = 0 < 20 * min(numbers) < max(numbers)
     return numbers, {"type": "log", "dtick": 1} if is_log else {"type": "linear"}
 
 

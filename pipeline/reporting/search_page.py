@@ -57,17 +57,13 @@ def _charts(folder: Path, best: int) -> dict[str, object]:
     trials = search_figures.with_kinds(trials, best)
     try:
         front = search_figures.over_seconds(trials) if searches.SECONDS in trials else None
-        curves = None
-        if path.is_file():  # records in results/ may have none
-            read = searches.read_table(path, "trial", "epoch", searches.NATS)
-            curves = search_figures.over_epochs(read, trials)
+        columns = ("trial", "epoch", searches.NATS)  # records in results/ may have no curves
+        read = searches.read_table(path, *columns) if path.is_file() else None
+        curves = None if read is None else search_figures.over_epochs(read, trials)
     except (KeyError, ValueError) as error:
         raise UserError(f"{folder}: expected numbers of trials, got {one_line(error)}") from None
-    return {
-        "parameters": search_figures.over_parameters(trials),
-        "front": front,
-        "curves": curves,
-    }
+    parameters = search_figures.over_parameters(trials)
+    return {"parameters": parameters, "front": front, "curves": curves}
 
 
 def _origin(record: SearchFacts) -> Terms:
