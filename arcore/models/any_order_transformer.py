@@ -1,7 +1,5 @@
 """A causal transformer over the dimensions of an event in any order, in one pass."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

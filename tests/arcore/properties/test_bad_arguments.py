@@ -1,6 +1,7 @@
 """Properties of errors: one ValueError that names the argument, what was expected and what came."""
 
 import dataclasses
+import inspect
 import functools
 from collections.abc import Callable
 from copy import deepcopy
@@ -134,7 +135,7 @@ def test_a_condition_of_another_kind_is_refused(case: Case) -> None:
 
 def bad_values(field: dataclasses.Field) -> list[object]:
     """Values that no hyperparameter of a field's type has; true is no number."""
-    kind = str(field.type)
+    kind = inspect.formatannotation(field.type).strip("'")
     if kind == "bool":
         return [1, "yes"]
     if kind == "str":
