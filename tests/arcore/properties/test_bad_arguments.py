@@ -1,8 +1,8 @@
 """Properties of errors: one ValueError that names the argument, what was expected and what came."""
 
 import dataclasses
-import inspect
 import functools
+import inspect
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
