@@ -4,8 +4,6 @@ Each is a `torch.distributions.Distribution` whose batch shape is that of the on
 conditionals which it stands for, with `select(block)` for a block of flattened indices.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast

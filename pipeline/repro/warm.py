@@ -7,8 +7,6 @@ the server, which forks a child that runs the stage from there; the stage's own 
 passes signals on, and ends with the child's status.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -31,7 +29,7 @@ VARIABLE = "ARCORE_WARM"
 _OWN = ("arcore", "pipeline", "stages", "reproductions")
 _LIBRARIES = """fsspec hydra matplotlib.backends.backend_agg matplotlib.figure
     mlflow.store.tracking.sqlalchemy_store PIL.Image pyarrow.fs pyarrow.parquet
-    safetensors.torch sklearn.datasets torch._dynamo yaml"""
+    safetensors.torch sklearn.datasets torch yaml"""
 
 
 @contextlib.contextmanager

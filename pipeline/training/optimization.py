@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 
@@ -9,7 +10,7 @@ import torch
 
 from pipeline.experiments.schema import OptimizerConfig, ScheduleConfig
 
-KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+KINDS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
@@ -33,7 +34,19 @@ def make_optimizer(
         options |= {"betas": optimizer.betas, "fused": True}
     elif optimizer.name in ("sgd", "rmsprop"):
         options["momentum"] = optimizer.momentum
-    return KINDS[optimizer.name](list(parameters), **options)
+    return _without_compiler(KINDS[optimizer.name])(list(parameters), **options)
+
+
+def _without_compiler(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """Return an optimiser class whose methods do not import torch's compiler.
+
+    torch wraps them so that a compiled program leaves them alone, for which each process would
+    import `torch._dynamo`, longer than a short training takes. Here only models are compiled.
+    """
+    names = ("add_param_group", "zero_grad", "step", "state_dict", "load_state_dict")
+    own = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    own["step"] = torch.no_grad()(own["step"])
+    return type(kind.__name__, (kind,), own)
 
 
 def schedule_factor(schedule: ScheduleConfig, step: int, total_steps: int) -> float:

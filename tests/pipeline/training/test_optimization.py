@@ -1,6 +1,7 @@
 """Optimisers and schedules by name."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -28,7 +29,11 @@ def factors(steps: int, **schedule) -> list[float]:
         ("Adadelta", {}, {"eps": 1e-6, "rho": 0.9}),
     ],
 )
-def test_every_optimizer_has_its_options_and_steps_downhill(made, config, options) -> None:
+def test_every_optimizer_has_its_options_and_steps_downhill(
+    monkeypatch: pytest.MonkeyPatch, made, config, options
+) -> None:
+    """Without torch's compiler, whose import takes longer than a short training."""
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
     asked = OptimizerConfig(name=made.lower(), learning_rate=0.01, **config)
     optimizer = optimization.make_optimizer([weight], asked)
@@ -39,6 +44,8 @@ def test_every_optimizer_has_its_options_and_steps_downhill(made, config, option
     before = weight.detach().clone()
     optimizer.step()
     assert (weight.detach().abs() < before.abs()).all()
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.zero_grad()
 
 
 @pytest.mark.parametrize(
