@@ -116,7 +116,7 @@ def parts() -> dict[str, str]:
 
 
 def filled(page: str) -> str:
-    """Return the page with what stands between `<!-- name -->` and `<!-- end -->` made anew."""
+    """Return the page with what stands between `<!-- name -->` and `<!-- end -->` made again."""
     for name, text in parts().items():
         before, marker, rest = page.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition("<!-- end -->\n")

@@ -89,7 +89,7 @@ def load_folder(folder: Path) -> TrainedModel:
     checkpoints.load_weights(weights, model)
     weights_sha256 = sha256_of(weights)
     if weights_sha256 != before:
-        raise UserError(f"{folder}: trained anew meanwhile; run this again")
+        raise UserError(f"{folder}: trained again meanwhile; run this again")
     return TrainedModel(model.eval(), name, sha256, weights_sha256, content, record)
 
 
