@@ -57,6 +57,7 @@ class AnyOrderModel(OrderedModel):
         super().ensemble(num_members)
         return OrderlessEnsemble(self.member(index) for index in range(num_members))
 
+    @abc.abstractmethod
     def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return ln p(x_observed | condition), (batch,), in nats, whatever the rest may be.
 
@@ -67,14 +68,6 @@ class AnyOrderModel(OrderedModel):
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
         """
-        mask = self._check_observed(x, observed).to(self.device)
-        known = torch.where(mask, x.to(self.device), 0)
-        self._check(known, condition)
-        return self._log_marginal(known, mask.flatten(1), condition)
-
-    @abc.abstractmethod
-    def _log_marginal(self, x: Tensor, observed: Tensor | None, condition: Tensor | None) -> Tensor:
-        """Score what is observed of a checked batch, bool (batch, D); all of it if None."""
 
 
 class OrderlessEnsemble(Ensemble):

@@ -1,7 +1,5 @@
 """Orderless models: one network trained for every ordering, then scored exactly under any."""
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 from collections.abc import Iterator
@@ -223,6 +221,13 @@ class OrderlessModel(AnyOrderModel):
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self._log_marginal(x, None, condition)
+
+    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p(x_observed | condition), (batch,), in nats, as `AnyOrderModel` does."""
+        mask = self._check_observed(x, observed).to(self.device)
+        known = torch.where(mask, x.to(self.device), 0)
+        self._check(known, condition)
+        return self._log_marginal(known, mask.flatten(1), condition)
 
     def _log_marginal(self, x: Tensor, observed: Tensor | None, condition: Tensor | None) -> Tensor:
         totals = []

@@ -1,7 +1,6 @@
 """Causal self-attention, over a whole sequence or token by token."""
 
-from __future__ import annotations
-
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
@@ -14,24 +13,20 @@ class KeyValueCache:
 
     def __init__(self, most: int) -> None:
         self.most, self.length = most, 0
-        self.kept: Tensor | None = None
 
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in further tokens, (batch, heads, tokens, width); return those of all."""
-        if self.kept is None:
-            self.kept = keys.new_empty(2, *keys.shape[:2], self.most, keys.shape[-1])
-        new, self.length = slice(self.length, None), self.length + keys.shape[2]
-        kept = self.kept[:, :, :, : self.length]
-        kept[0, :, :, new], kept[1, :, :, new] = keys, values
-        return kept[0], kept[1]
+    def append(self, new: Tensor) -> Tensor:
+        """Take in further tokens, (2, batch, heads, tokens, width); return those of all."""
+        if not self.length:
+            self.kept = new.new_empty(*new.shape[:3], self.most, new.shape[-1])
+        first, self.length = self.length, self.length + new.shape[3]
+        self.kept[:, :, :, first : self.length] = new
+        return self.kept[:, :, :, : self.length]
 
 
 class TransformerBlock(nn.Module):
-    """A pre-norm block: h + W attention(norm(h)), then h + V gelu(U norm(h)), strictly in order.
+    """A pre-norm block of tokens: h + W attention(norm(h)), then h + V gelu(U norm(h)).
 
-    Arguments:
-        width: of a token; num_heads divides it.
-        rate: probability of dropping a number that a branch adds, in training.
+    `rate` is the probability of dropping a number that a branch adds, in training.
     """
 
     def __init__(self, width: int, num_heads: int, rate: float = 0.0) -> None:
@@ -51,9 +46,8 @@ class TransformerBlock(nn.Module):
         heads = self.project(self.first_norm(h)).unflatten(-1, (3, self.num_heads, -1))
         # a CPU's kernels take a third of the time in float32, backward above all
         wide = at_least_float32(heads.dtype) if h.device.type == "cpu" else heads.dtype
-        query, key, value = heads.to(wide).permute(2, 0, 3, 1, 4)
-        if cache is not None:
-            key, value = cache.append(key, value)
+        query, *new = heads.to(wide).permute(2, 0, 3, 1, 4)
+        key, value = new if cache is None else cache.append(torch.stack(new))
         with without_autocast(h.device):
             seen = scaled_dot_product_attention(query, key, value, is_causal=h.shape[1] > 1)
         merged = self.merge(seen.to(heads.dtype).transpose(1, 2).flatten(2))

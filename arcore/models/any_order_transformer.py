@@ -1,7 +1,5 @@
 """A causal transformer over the dimensions of an event in any order, in one pass."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch
@@ -25,6 +23,7 @@ from arcore.primitives.token_plans import TokenPlan, plan_tokens
 
 MOST_JOINT = 4096  # joint values of a patch
 INITIAL_STD = 0.3  # of embeddings
+Caches = list[KeyValueCache] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,16 +34,16 @@ class AnyOrderTransformerConfig(CheckedHyperparameters):
         width: numbers of a token.
         num_layers: blocks of attention and a network of 4 width hidden units.
         num_heads: heads of attention, a divisor of the width.
-        patch: side of the patches of an image that are a token; 1 for a token per dimension. It
-            divides both sides, and a patch has at most 4,096 joint values (2 x 2 bits have 16).
+        patch: side of the patches of an image that are tokens, a divisor of both its sides; with at
+            most 4,096 joint values (2 x 2 bits have 16). 1 is a token per dimension.
         dropout: probability of dropping a number that a layer adds, in training.
         training_orders: fixed (the ordering below alone), any (a random order of patches for each
             row) or given_first (a random part of each row in that ordering, then the rest in it).
         ordering: a name of `arcore.orderings.ORDERINGS`, of patches, under which the model scores
             and samples; `ordering_seed` serves `random` and the members.
         num_orderings: orderings whose mixture is scored where an evaluation asks for all.
-        num_classes: classes of an optional condition, which shifts every token.
-        condition_size: length of a vector that is the condition instead.
+        num_classes: number of classes of an optional condition, which shifts every token.
+        condition_size: likewise, of a vector.
     """
 
     width: int = 32
@@ -78,10 +77,8 @@ class AnyOrderTransformer(AnyOrderModel):
     which are exact. An order that cuts a patch takes a token for each part. Training takes whole
     patches, so that scores of cut ones are exact, but of a network that never saw any.
 
-    `log_prob` follows the model's own ordering, `under(order)` is the model under another, and
     `log_conditional` is ln p(x_A | x_B) for any A and B, with B first. `impute` draws what is
-    missing given all that is observed. `forward` is -ln p under the orders that
-    `training_orders` draws.
+    missing given all that is observed. `forward` is -ln p under orders that are drawn.
 
     Reference:
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014;
@@ -103,7 +100,6 @@ class AnyOrderTransformer(AnyOrderModel):
     hyperparameters: AnyOrderTransformerConfig
     members: Tensor
     own: Tensor
-    offsets: Tensor
 
     def __init__(self, event: Event, hyperparameters: AnyOrderTransformerConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -111,8 +107,9 @@ class AnyOrderTransformer(AnyOrderModel):
         p, levels = hyperparameters, event.num_levels
         self.places = p.patch**2
         self.values = _table(self.places * levels, p.width)
-        self.shown = nn.ParameterList(_table(extent, p.width) for extent in self._grid())
-        self.asked = nn.ParameterList(_table(extent, p.width) for extent in self._grid())
+        self.source_axes, self.target_axes = (
+            nn.ParameterList(_table(extent, p.width) for extent in self._grid()) for _ in range(2)
+        )
         self.start = _table(1, p.width)
         self.shift = condition_weight(p.num_classes or p.condition_size, p.width)
         self.blocks = nn.ModuleList(
@@ -125,18 +122,14 @@ class AnyOrderTransformer(AnyOrderModel):
         self.num_members = p.num_orderings
         self._rebuild()
 
-    # -- patches and orderings
-
     def _grid(self) -> tuple[int, ...]:
         """Extents of the grid of patches."""
         extents, side = self.event.extents, self.hyperparameters.patch
         assert isinstance(self.event, Levels)
-        if side == 1:
-            return extents
         fits = len(extents) > 1 and not any(extent % side for extent in extents[-2:])
         fits = fits and self.event.num_levels ** (side**2) <= MOST_JOINT
         expected = f"1, or a divisor of an image's sides with at most {MOST_JOINT} joint values"
-        require(fits, "patch", expected, f"{side} of {self.event}")
+        require(fits or side == 1, "patch", expected, f"{side} of {self.event}")
         return (*extents[:-2], *(extent // side for extent in extents[-2:]))
 
     def _members(self) -> Tensor:
@@ -156,86 +149,68 @@ class AnyOrderTransformer(AnyOrderModel):
 
     def _rebuild(self) -> None:
         super()._rebuild()
-        assert isinstance(self.event, Levels)
         members = self._members()
         own = members.flatten().argsort()
         plan = plan_tokens(orderings.inverse(self._ordering)[None], members)
         # the token, and the place among patches' members, of each step
         self._tokens = plan.token.flatten()[own][self._ordering].tolist()
         self._steps = own[self._ordering].tolist()
-        offsets = own % self.places * self.event.num_levels
-        derived = {"members": members, "own": own, "offsets": offsets}
-        for name, buffer in (derived | plan._asdict()).items():
-            name = name if name in derived else f"plan_{name}"
+        for name, buffer in ({"members": members, "own": own} | plan._asdict()).items():
             self.register_buffer(name, buffer.to(self.device), persistent=False)
 
     @property
     def plan(self) -> TokenPlan:
         """The tokens of the model's own ordering."""
-        return TokenPlan(*(getattr(self, f"plan_{name}") for name in TokenPlan._fields))
-
-    # -- the network
-
-    def _embed(self, x: Tensor, plan: TokenPlan, tokens: slice, condition: Tensor | None) -> Tensor:
-        """Make tokens (batch, tokens, width) of levels x (batch, D)."""
-        none = x.new_full((len(x), 1), len(self.values))
-        codes = torch.cat([x + self.offsets, none], 1)  # rows of `values`, the last one of zeros
-        shown = plan.shown[:, tokens].expand(len(x), -1, -1)
-        codes = codes.gather(1, shown.flatten(1)).view_as(shown)
-        values = torch.cat([self.values, self.values.new_zeros(1, self.values.shape[1])])
-        h = embedding(codes, values).sum(2)
-        h = h + embedding(plan.source[:, tokens], torch.cat([_grid_of(self.shown), self.start]))
-        h = h + embedding(plan.target[:, tokens], _grid_of(self.asked))
-        if condition is None or self.shift is None:
-            return h
-        return h + embedded(self.shift, condition)[:, None]
+        return TokenPlan(*(getattr(self, name) for name in TokenPlan._fields))
 
     def _joint(
-        self,
-        x: Tensor,
-        plan: TokenPlan,
-        condition: Tensor | None,
-        tokens: slice = slice(None),
-        caches: list[KeyValueCache] | None = None,
+        self, x: Tensor, plan: TokenPlan, condition: Tensor | None, caches: Caches = None
     ) -> Tensor:
         """Return the logits of a patch's joint values at each token, (batch, tokens, k^n)."""
-        h = self._embed(x, plan, tokens, condition)
+        count = len(self.values)
+        codes = x + self.own % self.places * (count // self.places)
+        # rows of `values`, and one of zeros for what is not shown
+        codes = torch.cat([codes, codes.new_full((len(x), 1), count)], 1)
+        shown = plan.shown.expand(len(x), -1, -1)
+        codes = codes.gather(1, shown.flatten(1)).view_as(shown)
+        h = embedding(codes, torch.cat([self.values, torch.zeros_like(self.start)])).sum(2)
+        h = h + embedding(plan.source, torch.cat([_grid_of(self.source_axes), self.start]))
+        h = h + embedding(plan.target, _grid_of(self.target_axes))
+        if condition is not None and self.shift is not None:
+            h = h + embedded(self.shift, condition)[:, None]
         for index, block in enumerate(self.blocks):
             h = block(h, None if caches is None else caches[index])
         logits: Tensor = self.head(self.norm(h)).to(self.dtype)
         return logits
 
-    def _level_logits(self, joint: Tensor, x: Tensor, known: Tensor) -> Tensor:
+    def _levels(self, joint: Tensor, x: Tensor, known: Tensor) -> Tensor:
         """Return the logits of each place of patches given those of it that are known.
 
-        Arguments:
-            joint: (batch, P, n, k^n), of the token that is asked for the place.
-            x: (batch, P, n) levels.
-            known: (R, P, n, n), as of `TokenPlan`.
+        Of joint logits (batch, P, n, k^n), levels (batch, P, n) and `TokenPlan.known`.
         """
-        assert isinstance(self.event, Levels)
-        count, levels = self.places, self.event.num_levels
+        count, levels = self.places, len(self.values) // self.places
         if count > 1:
-            every = torch.arange(levels**count, device=x.device)
-            powers = levels ** torch.arange(count - 1, -1, -1, device=x.device)
-            differs = x[..., None] != every // powers[:, None] % levels
+            every = torch.cartesian_prod(*[torch.arange(levels, device=x.device)] * count)
+            differs = x[..., None] != every.t()
             never = (known.to(joint.dtype) @ differs.to(joint.dtype)) > 0
             joint = joint.masked_fill(never, -torch.inf)
-            split = [(levels**i, levels, levels ** (count - 1 - i)) for i in range(count)]
-            summed_over = [joint[:, :, i].unflatten(-1, split[i]) for i in range(count)]
-            joint = torch.stack([part.logsumexp((-3, -1)) for part in summed_over], 2)
+            sizes = [(levels**place, levels, -1) for place in range(count)]
+            parts = [joint[:, :, place].unflatten(-1, size) for place, size in enumerate(sizes)]
+            joint = torch.stack([part.logsumexp((-3, -1)) for part in parts], 2)
         return joint.diff(dim=-1) if isinstance(self.event, Binary) else joint
 
     def _given(self, x: Tensor, plan: TokenPlan, condition: Tensor | None) -> Distribution:
         """Return the conditionals of levels (batch, D), each given those before it in its order."""
+        x = x.long()
         joint = self._joint(x, plan, condition)
         rows = torch.arange(len(x), device=x.device)[:, None, None] * joint.shape[1]
         joint = embedding(plan.token + rows, joint.flatten(0, 1))
-        logits = self._level_logits(joint, x[:, self.members], plan.known).flatten(1, 2)
+        logits = self._levels(joint, x[:, self.members], plan.known).flatten(1, 2)
         never = level_features.impossible(self.event, logits.device)
         return level_features.distribution(logits[:, self.own], never)
 
-    # -- training
+    def _terms(self, x: Tensor, plan: TokenPlan, condition: Tensor | None) -> Tensor:
+        return self._given(x, plan, condition).log_prob(self._as_value(x))
 
     def _sample_training_noise(self, rows: int) -> Tensor:
         """Draw by what patches are sorted, (rows, P); nothing where their order is fixed."""
@@ -258,14 +233,10 @@ class AnyOrderTransformer(AnyOrderModel):
         steps = keys.argsort(1).argsort(1)[..., None] * self.places
         steps = steps + torch.arange(self.places, device=steps.device)
         plan = plan_tokens(steps.flatten(1)[:, self.own], self.members, len(self.members))
-        flat = x.flatten(1)
-        return -summed(self._given(flat.long(), plan, condition).log_prob(self._as_value(flat)))
-
-    # -- scoring
+        return -summed(self._terms(x.flatten(1), plan, condition))
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
-        given = self._given(x.flatten(1).long(), self.plan, condition)
-        return reshape(given, x.shape)
+        return reshape(self._given(x.flatten(1), self.plan, condition), x.shape)
 
     def log_conditional(
         self, x: Tensor, target: Tensor, given: Tensor, condition: Tensor | None = None
@@ -276,7 +247,8 @@ class AnyOrderTransformer(AnyOrderModel):
 
         Arguments:
             x: (batch, *event.shape); values in neither part are ignored.
-            target, given: bool, of x's shape or of the event's; no dimension is in both.
+            target: bool, of x's shape or of the event's.
+            given: bool, likewise; no dimension is in both.
         """
         asked, known = (
             self._check_observed(x, mask).to(self.device).flatten(1) for mask in (target, given)
@@ -284,22 +256,14 @@ class AnyOrderTransformer(AnyOrderModel):
         require(not bool((asked & known).any()), "given", "no dimension of the target", "some")
         levels = torch.where((asked | known).view(x.shape), x.to(self.device), 0)
         self._check(levels, condition)
-        return self._log_part(levels, asked, known, condition)
-
-    def _log_part(
-        self, x: Tensor, target: Tensor, given: Tensor, condition: Tensor | None
-    ) -> Tensor:
-        keys = self.position + self.event.size * (2 - 2 * given.long() - target.long())
+        keys = self.position + self.event.size * (2 - 2 * known.long() - asked.long())
         plan = plan_tokens(keys.argsort(1).argsort(1), self.members)
-        flat = x.flatten(1)
-        terms = self._given(flat.long(), plan, condition).log_prob(self._as_value(flat))
-        return summed(torch.where(target, terms, 0))
+        return summed(torch.where(asked, self._terms(levels.flatten(1), plan, condition), 0))
 
-    def _log_marginal(self, x: Tensor, observed: Tensor | None, condition: Tensor | None) -> Tensor:
-        assert observed is not None
-        return self._log_part(x, observed, torch.zeros_like(observed), condition)
-
-    # -- generation
+    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p(x_observed | condition), (batch,), in nats, as `AnyOrderModel` does."""
+        nothing = torch.zeros(self.event.extents, dtype=torch.bool, device=self.device)
+        return self.log_conditional(x, observed, nothing, condition)
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return TokenDecoder(self, batch, condition)
@@ -307,10 +271,9 @@ class AnyOrderTransformer(AnyOrderModel):
     def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:
         decoder = self.decoder(len(x), condition)
         first = known.all(0).cpu()[self._ordering].long().cumprod(0).sum()
-        if len(x) and (count := int(first)):
-            assert isinstance(decoder, TokenDecoder)
-            decoder.x.copy_(x)
+        if len(x) and (count := int(first)):  # one pass takes them in
             decoder.position = count
+            decoder.x.copy_(x)  # type: ignore[attr-defined]
         return decoder
 
     def _complete(
@@ -324,11 +287,8 @@ class AnyOrderTransformer(AnyOrderModel):
         for index, mask in enumerate(masks.cpu()):
             rows = (which == index).nonzero()[:, 0]
             ordered = self.under(torch.cat([order[mask[order]], order[~mask[order]]]))
-            part = None if condition is None else condition[rows]
-            completed = super(AnyOrderTransformer, ordered)._complete(
-                x[rows], known[rows], part, options
-            )
-            drawn[rows] = completed.flatten(1)
+            rest = x[rows], known[rows], None if condition is None else condition[rows], options
+            drawn[rows] = super(AnyOrderTransformer, ordered)._complete(*rest).flatten(1)
         return drawn.view(len(x), *self.event.extents)
 
 
@@ -346,13 +306,13 @@ class TokenDecoder(Decoder):
     def _next(self, block: Tensor) -> Distribution:
         model, token = self.model, self.model._tokens[self.position]
         if token != self.token:
-            part = slice(self.token + 1, token + 1)
-            joint = model._joint(self.x, self.plan, self.condition, part, self.caches)
+            part = self.plan.part(self.token + 1, token + 1)
+            joint = model._joint(self.x, part, self.condition, self.caches)
             self.token, self.joint = token, joint[:, -1]
         patch, place = divmod(model._steps[self.position], model.places)
         joint = self.joint[:, None, None].expand(-1, -1, model.places, -1)
         values = self.x[:, model.members[patch]][:, None]
-        logits = model._level_logits(joint, values, self.plan.known[:, patch, None])
+        logits = model._levels(joint, values, self.plan.known[:, patch, None])
         never = level_features.impossible(model.event, logits.device, block)
         return level_features.distribution(logits[:, :, place], never)
 

@@ -1,7 +1,5 @@
 """Small pure functions for masks. Degrees follow Germain et al. (2015), section 4, 1-based."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -61,23 +59,20 @@ def draw_masks(
 
 
 def draw_parts(batch: int, extents: Sequence[int], device: torch.device) -> Tensor:
-    """Draw parts of a grid, (batch, size) bool: scattered ones, boxes and all but a box.
+    """Draw parts of a grid, (batch, size) bool: half by `draw_masks`, or boxes or all but a box.
 
-    Half are those of `draw_masks`. A box is whole along an axis by one half, else it lies between
-    two uniform places of a range twice as long, so that it often ends at the grid's edge.
+    A box is whole along an axis by one half, or else between two places that are often the ends.
     """
+    scattered = draw_masks(batch, math.prod(extents), device=device)
     box = torch.ones(batch, *extents, dtype=torch.bool, device=device)
     for axis, extent in enumerate(extents):
-        ends = torch.rand(batch, 2, dtype=torch.float64, device=device) * 2 - 0.5
-        low, high = (ends * extent).sort(1).values.split(1, 1)
+        drawn = torch.rand(batch, 3, dtype=torch.float64, device=device)
+        low, high = ((2 * drawn[:, :2] - 0.5) * extent).sort(1).values.split(1, 1)
         index = torch.arange(extent, device=device) + 0.5
-        whole = (torch.rand(batch, 1, device=device) < 0.5) | (extent == 1)
-        inside = (low <= index) & (index < high) | whole
+        inside = (low <= index) & (index < high) | (drawn[:, 2:] < 0.5) | (extent == 1)
         box &= inside.view(batch, *(extent if i == axis else 1 for i in range(len(extents))))
-    inverted, scattered = (torch.rand(batch, 2, device=device) < 0.5).split(1, 1)
-    return torch.where(
-        scattered, draw_masks(batch, math.prod(extents), device=device), box.flatten(1) ^ inverted
-    )
+    coins = torch.rand(batch, 2, device=device) < 0.5
+    return torch.where(coins[:, :1], scattered, box.flatten(1) ^ coins[:, 1:])
 
 
 def channel_groups(channels: int, groups: int) -> Tensor:

@@ -9,9 +9,7 @@ from torch import Tensor
 
 
 class TokenPlan(NamedTuple):
-    """The tokens of R orderings of D dimensions in P patches of n, T tokens each.
-
-    Token t shows what token t - 1 was asked for.
+    """The T tokens of R orderings of D dimensions in P patches of n; each shows the one before it.
 
     Attributes:
         shown: (R, T, n) the dimension shown at each place of a patch, D for none.
@@ -27,23 +25,25 @@ class TokenPlan(NamedTuple):
     token: Tensor
     known: Tensor
 
+    def part(self, first: int, end: int) -> TokenPlan:
+        """Return the plan with some of the tokens alone."""
+        cut = {name: getattr(self, name)[:, first:end] for name in self._fields[:3]}
+        return self._replace(**cut)
+
 
 def plan_tokens(position: Tensor, members: Tensor, num_tokens: int | None = None) -> TokenPlan:
-    """Plan a token for each run of dimensions of one patch.
-
-    Orderings that keep patches whole take P tokens; others more, one for each part.
+    """Plan a token for each run of dimensions of one patch: P, or more where patches are cut.
 
     Arguments:
         position: (R, D) int64, the step of each dimension.
-        members: (P, n) int64, the dimensions of each patch, a permutation of range(D) in all.
+        members: (P, n) int64, the dimensions of each patch.
         num_tokens: T, where it is known; else the device is asked for it.
     """
     (rows, size), (patches, places) = position.shape, members.shape
     own = members.flatten().argsort()  # where each dimension is among all patches' members
     order = position.argsort(1)
     asked = own[order] // places
-    starts = asked.diff(dim=1) != 0
-    run = torch.cat([torch.zeros_like(asked[:, :1]), starts.cumsum(1)], 1)
+    run = torch.cat([torch.zeros_like(asked[:, :1]), asked.diff(dim=1).ne(0).cumsum(1)], 1)
     if num_tokens is None:
         num_tokens = int(run[:, -1].max()) + 1 if rows else patches
     target = asked.new_zeros(rows, num_tokens).scatter(1, run, asked)

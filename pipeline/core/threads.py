@@ -1,7 +1,5 @@
 """Calls in a thread that nobody has to wait for, and in one thread per core."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterable

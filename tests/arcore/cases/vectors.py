@@ -97,7 +97,7 @@ ANY_ORDER_TRANSFORMER = [
     row("any_order_transformer-patches", Binary((1, 2, 4)), **EIGHT_WIDE, patch=2, num_classes=2),
     row("any_order_transformer-cube", CUBE, **EIGHT_WIDE, training_orders="given_first"),
     row("any_order_transformer-rgb-patches", Levels(2, (2, 2, 2)), **EIGHT_WIDE, patch=2, mask=3,
-        training_orders="given_first", ordering="snake"),
+        ordering="snake"),
     row("any_order_transformer-uneven", UNEVEN, **EIGHT_WIDE, condition_size=2),
 ]  # fmt: skip
 
