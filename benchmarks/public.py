@@ -11,8 +11,6 @@ memory on both sides.
     python benchmarks/public.py [--threads 1] [--pairs 7] [--only pixelcnn ...] [--json FILE]
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

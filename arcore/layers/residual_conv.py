@@ -1,11 +1,11 @@
-"""PixelCNN's residual block in bfloat16 on a processor, with fewer passes over memory.
+"""PixelCNN's residual block on a processor, with fewer passes over memory.
 
 There its pointwise steps take as long as its products. So convolutions apply a relu before they
-write, the last one adds onto the block's input in place, relus compare integers, and the rows of
-zeros above an image are there from the first map on, not padded on and cut off again.
+write, the last one adds onto the block's input in place, relus of bfloat16 compare integers, and
+the rows of zeros above an image are there from the first map on, not padded on and cut off again.
+In float32 it gives what the layers give one by one, bit by bit, but for the gradient of the first
+weight, whose terms are added up in another order.
 """
-
-from __future__ import annotations
 
 import functools
 from typing import Any
@@ -16,15 +16,18 @@ from torch.autograd.function import once_differentiable
 
 from arcore.layers.convolutions import CausalConv2d
 
+LEAST_IMAGES = 16  # of fewer in float32, torch takes another library than oneDNN in one thread
+
 
 def has_residual_conv(u: Tensor) -> bool:
-    """Whether `residual_conv` takes these maps: bfloat16 that records gradients, by oneDNN."""
+    """Whether `residual_conv` takes these maps: they record gradients and are oneDNN's."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return False
     if u.is_leaf or u._base is not None or not torch.backends.mkldnn.enabled:
         return False  # neither may be written over: a hook's maps are a view
-    fits = u.device.type == "cpu" and u.dtype == torch.bfloat16 and u.numel() > 0
-    return fits and u.is_contiguous(memory_format=torch.channels_last) and _has_onednn()
+    many = u.dtype == torch.float32 and len(u) >= LEAST_IMAGES
+    fits = u.device.type == "cpu" and (many or u.dtype == torch.bfloat16) and u.numel() > 0
+    return fits and u.is_contiguous(memory_format=torch.channels_last) and _has_onednn(u.dtype)
 
 
 def residual_conv(
@@ -32,8 +35,8 @@ def residual_conv(
 ) -> Tensor:
     """Return u + expand(relu(core(relu(reduce(relu(u)))))), written over u.
 
-    That is what the layers give one by one, but the last sum is rounded once. Gradients have no
-    gradients of their own, and hooks of the three layers are not called.
+    That is what the layers give one by one, but bfloat16's last sum is rounded once. Gradients
+    have no gradients of their own, and hooks of the three layers are not called.
     """
     columns, right, above, _ = core.padding
     if columns != right:
@@ -44,11 +47,11 @@ def residual_conv(
 
 
 @functools.cache
-def _has_onednn() -> bool:
+def _has_onednn(dtype: torch.dtype) -> bool:
     mkldnn = torch.ops.mkldnn
     asked = ("_is_mkldnn_bf16_supported", "_convolution_pointwise", "_convolution_pointwise_")
     known = torch.backends.mkldnn.is_available() and all(hasattr(mkldnn, name) for name in asked)
-    return known and bool(mkldnn._is_mkldnn_bf16_supported())
+    return known and (dtype == torch.float32 or bool(mkldnn._is_mkldnn_bf16_supported()))
 
 
 class _ResidualConv(torch.autograd.Function):
@@ -108,4 +111,4 @@ def _relu_backward(grad: Tensor, y: Tensor) -> Tensor:
 
 def _bits(x: Tensor) -> Tensor:
     """Read bfloat16 as integers, which have the same signs and are compared three times as fast."""
-    return x.view(torch.int16)
+    return x.view(torch.int16) if x.dtype == torch.bfloat16 else x

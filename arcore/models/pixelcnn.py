@@ -1,7 +1,5 @@
 """PixelCNN: masked convolutions over images."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import cast
 
@@ -50,8 +48,9 @@ class PixelCNN(RasterModel):
     every other layer, 1 x 1 ones too, maps of the same colour as well. Stacked k x k masks leave a
     blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none).
 
-    In bfloat16 on a processor, training runs blocks as `arcore.layers.residual_conv`: maps that a
-    forward hook keeps are written over, and hooks of a block's layers are not called.
+    On a processor, training in bfloat16, and in float32 with 16 images or more, runs blocks as
+    `arcore.layers.residual_conv`: maps that a forward hook keeps are written over, and hooks of a
+    block's layers are not called.
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,

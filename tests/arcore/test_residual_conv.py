@@ -14,7 +14,7 @@ from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.models import pixelcnn
 from arcore.primitives.masks import channel_groups
 
-needed = pytest.mark.skipif(not room._has_onednn(), reason="no oneDNN with bfloat16 here")
+needed = pytest.mark.skipif(not room._has_onednn(torch.bfloat16), reason="no bfloat16 here")
 
 
 def block(colours: int = 1, size: int = 3) -> tuple[CausalConv2d, CausalConv2d, CausalConv2d]:
@@ -37,7 +37,7 @@ def one_by_one(u: Tensor, layers: tuple[CausalConv2d, ...]) -> Tensor:
 
 
 def maps(height: int = 7, width: int = 5) -> Tensor:
-    u = torch.randn(3, 12, height, width, generator=torch.Generator().manual_seed(1))
+    u = torch.randn(16, 12, height, width, generator=torch.Generator().manual_seed(1))
     return u.to(memory_format=torch.channels_last)
 
 
@@ -48,13 +48,16 @@ def distance(a: Tensor, b: Tensor) -> float:
 @needed
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("colours", [1, 3])
-def test_a_block_and_its_gradients_are_those_of_its_layers(colours: int, size: int) -> None:
-    """As near to float64 as bfloat16 is, layer by layer."""
+@pytest.mark.parametrize(("own", "tolerance"), [(torch.bfloat16, 0.01), (torch.float32, 1e-6)])
+def test_a_block_and_its_gradients_are_those_of_its_layers(
+    own: torch.dtype, tolerance: float, colours: int, size: int
+) -> None:
+    """As near to float64 as the type is, layer by layer."""
     layers = block(colours, size)
     parameters = [p for layer in layers for p in layer.parameters()]
 
     def results(dtype: torch.dtype, fused: bool) -> list[Tensor]:
-        u = maps().bfloat16().to(dtype).requires_grad_()
+        u = maps().to(own).to(dtype).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             entered = u.clone()
             assert not fused or has_residual_conv(entered)
@@ -62,13 +65,13 @@ def test_a_block_and_its_gradients_are_those_of_its_layers(colours: int, size: i
         weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
         return [y.detach(), *torch.autograd.grad((y * weights).sum(), [u, *parameters])]
 
-    fused, plain = results(torch.bfloat16, True), results(torch.bfloat16, False)
+    fused, plain = results(own, True), results(own, False)
     for layer in layers:
         layer.double()
     exact = results(torch.float64, False)
     for ours, theirs, wanted in zip(fused, plain, exact, strict=True):
         assert ours.shape == wanted.shape
-        assert distance(ours, wanted) < max(0.01, 1.5 * distance(theirs, wanted))
+        assert distance(ours, wanted) < max(tolerance, 1.5 * distance(theirs, wanted))
     for layer in layers:  # a masked weight gets no gradient at all
         if layer.mask is not None:
             position = 2 + [id(p) for p in parameters].index(id(layer.weight))
@@ -86,12 +89,14 @@ def test_what_is_not_a_number_stays_so() -> None:
         assert y[0].isfinite().all()
 
 
-def test_only_maps_in_bfloat16_with_gradients_are_taken() -> None:
+def test_only_maps_with_gradients_are_taken() -> None:
     u = maps().bfloat16().requires_grad_()
-    assert has_residual_conv(u.clone()) == room._has_onednn()
+    assert has_residual_conv(u.clone()) == room._has_onednn(u.dtype)
+    assert has_residual_conv(u.float()) == room._has_onednn(torch.float32)
     assert not has_residual_conv(u)  # which it would write over
     assert not has_residual_conv(u.detach())
-    assert not has_residual_conv(u.float())
+    assert not has_residual_conv(u[1:].float())
+    assert not has_residual_conv(u.double())
     assert not has_residual_conv(u.contiguous())
     assert not has_residual_conv(u[:0].clone())
     with torch.no_grad():
