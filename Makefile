@@ -82,7 +82,7 @@ lint: $(STAMP)  ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-format: $(STAMP)  ## let ruff mend what it can
+format: $(STAMP)  ## fix what ruff can fix
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
@@ -106,7 +106,7 @@ bench: $(VENV)/.benchmarks  ## training speed against common implementations, sa
 results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEARCHES, STUDIES, DATASETS and EMBEDDED_DATA, and the pictures of GALLERY, to results/
 	@$(VENV)/bin/python -m reproductions.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --studies $(STUDIES) --datasets $(DATASETS) --embedded $(EMBEDDED_DATA) --gallery $(GALLERY) --tables
 
-tables: $(STAMP)  ## draw every table of README, docs and results/ anew from the records
+tables: $(STAMP)  ## draw every table of README, docs and results/ from the records
 	@$(VENV)/bin/python -m reproductions.results --tables
 
 audit: $(STAMP)  ## known vulnerabilities of constraints.txt, as pip-audit's source (ADVISORIES=pypi or osv) has them

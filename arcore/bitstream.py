@@ -10,8 +10,6 @@ as 2 d, or -2 d - 1 below zero, a byte or so for rows in order of length. CRCs a
 header takes 120 bytes or so.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import struct
 import zlib

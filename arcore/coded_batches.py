@@ -1,7 +1,5 @@
 """How many rows are coded side by side: each has a probability for every level of every step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from arcore.events import Levels

@@ -10,8 +10,6 @@ The coder is ANS, which takes 0.005 % more than -log2 p of bits as sure as those
 them backwards, so that the decoder reads forwards and all rows of a chunk share one stream.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import zlib

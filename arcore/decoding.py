@@ -1,7 +1,5 @@
 """The incremental form of a model, `next()` and `push()` in turn."""
 
-from __future__ import annotations
-
 import abc
 
 import torch

@@ -1,7 +1,5 @@
 """Buffers that follow from hyperparameters, so that no file holds them, and views of weights."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any, TypeVar

@@ -3,8 +3,6 @@
 NumPy and constriction (`pip install 'arcore[coding]'`) are imported here, when they are needed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 An event is one datum. Discrete events travel as integer levels in [0, num_levels).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Generation: everything sequential, written once on top of a model's decoder."""
 
-from __future__ import annotations
-
 import abc
 import math
 from collections.abc import Iterator

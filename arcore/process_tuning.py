@@ -1,7 +1,5 @@
 """Settings of a process that trains or scores: freed memory is kept, denormal floats are zero."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import sys

@@ -1,7 +1,5 @@
 """Models as folders: `config.json` and `model.safetensors`, and back. Nothing is pickled."""
 
-from __future__ import annotations
-
 import copy
 import errno
 import json

@@ -1,7 +1,5 @@
 """Nats to bits/dim and back: the one place where units are converted."""
 
-from __future__ import annotations
-
 import math
 
 from arcore.events import Event, Number

@@ -1,7 +1,5 @@
 """The systems by name: a module is imported when its model is asked for, and no other with it."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import inspect

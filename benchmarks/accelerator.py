@@ -13,8 +13,6 @@ synchronisation debugging reports them: there should be none. Draws are timed by
 `--device cpu --scale 1 --steps 1` runs the same code without one.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import time

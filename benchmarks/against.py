@@ -14,8 +14,6 @@ ratio wanted. In one thread, milliseconds are the processor's.
                                  [--precision float32] [--json FILE]
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

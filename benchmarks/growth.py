@@ -12,8 +12,6 @@ own. One thread; seconds are the processor's.
                                 [--times 1 2 4 8 16] [--only sampling widths loader] [--json FILE]
 """
 
-from __future__ import annotations
-
 import json
 import math
 import multiprocessing

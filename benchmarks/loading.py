@@ -8,8 +8,6 @@ Peak memory is that of a process that streams one epoch, over what it had after 
     python benchmarks/loading.py [--rows 200000] [--shuffle-rows 65536] [--steps 200]
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

@@ -3,8 +3,6 @@
 `pipeline` is imported where it is needed: `against.py` runs steps of older commits too.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -6,8 +6,6 @@ what `overheads.py` and `loading.py` printed, which have no such option, and wha
     python benchmarks/page.py
 """
 
-from __future__ import annotations
-
 import json
 import textwrap
 from collections.abc import Callable, Iterable

@@ -7,8 +7,6 @@ products, and of `torch.mm` in bfloat16. Sizes are (rows, inputs, outputs).
     python benchmarks/products.py [--sizes N] [--json FILE]
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import measuring

@@ -12,8 +12,6 @@ memory on both sides, unless `--untuned` leaves it as it is.
                                 [--json FILE]
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -8,8 +8,6 @@ WaveNet with its queues after vincentherrmann/pytorch-wavenet. Images are drawn 
 whole network per pixel, as there. `forward` returns the loss of each example, in nats.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import (

@@ -11,8 +11,6 @@ machine do not stretch; in several, the clock's.
     python benchmarks/sampling.py --quick
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -10,8 +10,6 @@ What was written is removed at the end.
     python benchmarks/scale.py --rows 20000 100000 500000 [--json FILE]
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

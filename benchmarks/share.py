@@ -10,8 +10,6 @@ as lost. NADE has no matrix products to count.
     python benchmarks/share.py [--steps 5] [--only gated_pixelcnn ...] [--json FILE]
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable
 from typing import Any

@@ -9,8 +9,6 @@ machine do not stretch. The allocator keeps freed memory, as in the pipeline's t
     python benchmarks/training_speed.py [--threads 1] [--pairs 15] [--untuned] [--json FILE]
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -9,8 +9,6 @@ Repeats and seconds are as in benchmarks/sampling.py.
     python benchmarks/wavenet.py --quick
 """
 
-from __future__ import annotations
-
 import measuring
 import torch
 from measuring import Clock

@@ -6,8 +6,6 @@ import, and one that follows from others (a -> b -> c, hence a -> c) is left out
 Example: python docs/architecture.py --write
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 from collections.abc import Iterator
@@ -118,7 +116,7 @@ def parts() -> dict[str, str]:
 
 
 def filled(page: str) -> str:
-    """Return the page with what stands between `<!-- name -->` and `<!-- end -->` made anew."""
+    """Return the page with what stands between `<!-- name -->` and `<!-- end -->` made again."""
     for name, text in parts().items():
         before, marker, rest = page.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition("<!-- end -->\n")

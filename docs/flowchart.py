@@ -8,8 +8,6 @@ Example:
     2
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 

@@ -1,15 +1,13 @@
 """Draw README's picture, docs/images/overview.svg: real digits, samples, and a table as a figure.
 
 The figure is drawn from the records in results/. The digits are kept in docs/images/samples.png,
-beside what they come from in samples.json; `--model` draws them anew from a model of results/:
+next to their origin in samples.json; `--model` draws them again from a model of results/:
 
     python -m stages.fetch binarized_mnist && python -m stages.preprocess binarized_mnist
     python docs/overview.py --model results/binarized_mnist-gated_pixelcnn
 
 Example: python docs/overview.py
 """
-
-from __future__ import annotations
 
 import argparse
 import json

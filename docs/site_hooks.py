@@ -6,8 +6,6 @@ to are copied, a link to a folder becomes text, and a Mermaid flowchart becomes 
 Example: make docs
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

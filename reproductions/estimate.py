@@ -3,8 +3,6 @@
 Example: python -m reproductions.estimate
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import defaultdict
 from collections.abc import Collection, Mapping

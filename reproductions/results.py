@@ -3,8 +3,6 @@
 Example: python -m reproductions.results --experiments dna-nade --datasets dna --tables
 """
 
-from __future__ import annotations
-
 import argparse
 
 from pipeline.core import paths

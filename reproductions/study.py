@@ -3,8 +3,6 @@
 Example: python -m reproductions.study digits-race
 """
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

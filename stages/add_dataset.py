@@ -3,8 +3,6 @@
 Example: python -m stages.add_dataset flowers --images photos/flowers height=64 width=64
 """
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

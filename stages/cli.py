@@ -1,7 +1,5 @@
 """What the command lines of all stages share: logging to stderr, and errors in one line."""
 
-from __future__ import annotations
-
 import atexit
 import errno
 import gc

@@ -1,7 +1,5 @@
 """Stage code: write code.yaml, the hashes of the code that decides each stage's outputs."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 from pathlib import Path

@@ -5,8 +5,6 @@ Writes codecs/<dataset>/codecs.json, without measurements for a dataset of none 
 Example: python -m stages.codecs cifar10_4k
 """
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

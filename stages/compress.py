@@ -3,8 +3,6 @@
 Example: python -m stages.compress a.png b.png --model models/digits-made --out digits.arc
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

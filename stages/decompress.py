@@ -3,8 +3,6 @@
 Example: python -m stages.decompress digits.arc --model models/digits-made --out digits
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Evaluate a trained experiment on its test split; writes evaluation/<dataset>/<experiment>/."""
 
-from __future__ import annotations
-
 from stages import cli
 
 

@@ -4,8 +4,6 @@ Example: ARCORE_MIRROR=/mnt/mirror python -m stages.fetch binarized_mnist
     python -m stages.fetch cars path=newer.csv
 """
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

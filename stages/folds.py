@@ -3,8 +3,6 @@
 Writes evaluation/<dataset>/<experiment>-folds/.
 """
 
-from __future__ import annotations
-
 from stages import cli
 
 

@@ -1,7 +1,5 @@
 """Have a trained experiment join a mixture; writes mixtures/<mixture>/<experiment>/."""
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

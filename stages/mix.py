@@ -1,7 +1,5 @@
 """Mix trained experiments, with weights fitted to validation rows; writes models/<mixture>/."""
 
-from __future__ import annotations
-
 from stages import cli
 
 

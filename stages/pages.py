@@ -3,8 +3,6 @@
 Example: python -m stages.pages
 """
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

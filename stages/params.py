@@ -6,8 +6,6 @@ same stages.
 Example: python -m stages.params && git diff params.yaml
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 from pathlib import Path

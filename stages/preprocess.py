@@ -3,8 +3,6 @@
 Example: python -m stages.preprocess dna split=as_distributed
 """
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

@@ -3,8 +3,6 @@
 Example: python -m stages.register digits; after a lost database, python -m stages.register --all
 """
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

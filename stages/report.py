@@ -3,8 +3,6 @@
 Example: python -m stages.report digits; python -m stages.report --show
 """
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

@@ -1,7 +1,5 @@
 """Run DVC's targets: stale stages side by side, a line for each."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path

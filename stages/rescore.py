@@ -3,8 +3,6 @@
 Example: python -m stages.rescore mushrooms-nade
 """
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

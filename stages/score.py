@@ -3,8 +3,6 @@
 Example: python -m stages.score digits-nade test.npy
 """
 
-from __future__ import annotations
-
 import argparse
 
 from stages import cli

@@ -3,8 +3,6 @@
 Example: python -m stages.submit -- python -m stages.train digits-made
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

@@ -1,7 +1,5 @@
 """Train an experiment of params.yaml; writes models/<experiment>/."""
 
-from __future__ import annotations
-
 from stages import cli
 
 

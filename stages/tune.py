@@ -3,8 +3,6 @@
 Example: python -m stages.tune digits-made num_trials=4 cluster.max_concurrent_trials=1
 """
 
-from __future__ import annotations
-
 from stages import cli
 
 

@@ -3,8 +3,6 @@
 Example: python -m stages.ui; python -m stages.ui --port 5001; python -m stages.ui --print
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import socket

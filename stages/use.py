@@ -3,8 +3,6 @@
 Example: python -m stages.use inpainting digits-nade num_rows=50
 """
 
-from __future__ import annotations
-
 import argparse
 
 from pipeline.uses import use_descriptions

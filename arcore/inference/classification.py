@@ -1,7 +1,5 @@
 """Classes of events by Bayes' rule, from a class-conditional model."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Missing dimensions given observed ones, exactly, where a model's order allows it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The hidden layer of a model as features of an event."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Walks between two conditions: events drawn along a line, all with the same noise."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

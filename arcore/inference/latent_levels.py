@@ -1,7 +1,5 @@
 """What latents tell of events: the cost of each level, the units in use, walks between events."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import zip_longest
 

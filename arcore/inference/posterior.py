@@ -5,8 +5,6 @@ was drawn so far, and each dimension's likelihood is its observation. The filter
 own schedule, whatever was observed, and needs nothing of the model but its decoder.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

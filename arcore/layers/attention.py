@@ -1,7 +1,5 @@
 """Causal self-attention, over a whole sequence or token by token."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention

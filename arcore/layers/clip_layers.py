@@ -1,7 +1,5 @@
 """Layers of networks over clips: an LSTM whose states are maps, and multiplicative units."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch

@@ -1,7 +1,5 @@
 """How a condition enters a network over images."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, one_hot, relu

@@ -4,8 +4,6 @@ Shapes stay (batch, channels, height, width); the order in memory alone is anoth
 pointwise layer keeps it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """A stack of dilated causal convolutions, over sequences (batch, T, channels) or by queues."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, cast
 

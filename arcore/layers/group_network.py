@@ -1,7 +1,5 @@
 """The network of a group of pixels that a multiscale model draws in parallel."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

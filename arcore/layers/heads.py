@@ -1,7 +1,5 @@
 """Output heads of image models: what a network's maps say about each sub-pixel."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

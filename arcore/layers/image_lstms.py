@@ -1,7 +1,5 @@
 """The state-to-state parts of PixelRNNs, which also run at one pixel at a time."""
 
-from __future__ import annotations
-
 import functools
 
 import torch

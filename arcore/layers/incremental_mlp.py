@@ -1,7 +1,5 @@
 """A multilayer perceptron that can be shown its inputs one dimension after the other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Gaussian latents over images: how they are inferred, and an autoregressive prior over a map."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """How levels and conditions enter a network, and how its outputs become distributions."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution

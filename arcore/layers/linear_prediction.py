@@ -6,8 +6,6 @@ prediction says what is left. In the parameters' own precision, autocast or not:
 eight bits, and the levels have as many.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

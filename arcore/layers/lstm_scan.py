@@ -1,7 +1,5 @@
 """What LSTMs over images share: weights, and a scan of the cell over rows or diagonals."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A linear layer some of whose weights are held out by a mask."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

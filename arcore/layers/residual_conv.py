@@ -7,8 +7,6 @@ In float32 it gives what the layers give one by one, bit by bit, but for the gra
 weight, whose terms are added up in another order.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

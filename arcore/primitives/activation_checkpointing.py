@@ -5,8 +5,6 @@ backward pass computes a block again instead of keeping what is inside, so that 
 activations of one block. Gradients are the same, random draws included.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar, cast

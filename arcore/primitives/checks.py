@@ -1,7 +1,5 @@
 """The one form of error for a bad argument."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Mu-law companding: sound amplitudes to levels and back."""
 
-from __future__ import annotations
-
 import math
 
 import torch

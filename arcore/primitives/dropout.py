@@ -1,7 +1,5 @@
 """Dropout with a mask from 16 random bits a value."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

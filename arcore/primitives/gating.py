@@ -7,8 +7,6 @@ float32, since 2 sigm - 1 would lose a bfloat16's small values. Pieces of a batc
 are taken one after the other.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Small pure functions for masks. Degrees follow Germain et al. (2015), section 4, 1-based."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

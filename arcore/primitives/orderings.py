@@ -4,8 +4,6 @@ Dimensions are numbered in C order of the event's shape. For images (C, H, W) ev
 ordering visits a pixel's channels one after the other before it goes on to the next pixel.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

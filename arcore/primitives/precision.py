@@ -1,7 +1,5 @@
 """The precision in which sums and draws are made."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial

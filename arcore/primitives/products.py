@@ -1,7 +1,5 @@
 """Products of matrices in float32, by oneDNN where torch takes a slower library."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A progress bar where it is asked for; tqdm is imported here alone, and only then."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

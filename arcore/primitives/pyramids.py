@@ -1,7 +1,5 @@
 """Multiscale groups of an image's pixels: every other row and column, scale by scale."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Draws that belong to a row: a function of its values, whatever the rest of the batch."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Copies that the host does not wait for, and functions that torch.compile leaves as they are."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 

@@ -1,7 +1,5 @@
 """One at a time: a lock for each output, held by an open file that the system closes with us."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import logging

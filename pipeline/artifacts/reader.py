@@ -4,8 +4,6 @@ What DVC restored from its cache has its seal, and maybe the origin of another r
 over. Outputs of older versions have no seal: what they say of themselves is checked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast

@@ -1,7 +1,5 @@
 """Copies of outputs in the storage that all hosts reach."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """The token of an embedded Ray, in a file that nobody else on the machine can read."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets

@@ -1,7 +1,5 @@
 """A clean export of the checkout for a job: what it needs, and no secrets."""
 
-from __future__ import annotations
-
 import fnmatch
 import logging
 import os

@@ -1,7 +1,5 @@
 """Ray: an embedded one on this machine, or the cluster of RAY_ADDRESS."""
 
-from __future__ import annotations
-
 import logging
 import math
 import os

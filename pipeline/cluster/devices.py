@@ -1,7 +1,5 @@
 """The device of what a stage computes in its own process, and what it computes there."""
 
-from __future__ import annotations
-
 import logging
 import os
 

@@ -5,8 +5,6 @@ on one, threads do as well. Files of a folder must be on a disk that all hosts s
 out of large files here travels.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Jobs on a Ray cluster: a clean export of the checkout, submitted and followed to its end."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Which network interface the workers of a training talk over, by gloo or NCCL."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

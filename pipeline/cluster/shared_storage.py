@@ -1,7 +1,5 @@
 """The storage that every node reaches."""
 
-from __future__ import annotations
-
 import os
 import uuid
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Work spread over Ray's workers, piece by piece; Ray gives a lost worker's piece to another."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Files: written so that a reader sees all or nothing, brought onto the disk, and hashed."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The one exception that a user sees as a single line."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +19,7 @@ class UserError(Exception):
 
 
 class SiteError(UserError):
-    """Storage, shards, hosts or code are amiss, whatever is asked of them.
+    """Storage, shards, hosts or code are wrong, whatever is asked of them.
 
     A trial of a search that meets it has no value yet, where another `UserError` says that its
     values cannot be.

@@ -1,7 +1,5 @@
 """Where things are: every path below one root."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

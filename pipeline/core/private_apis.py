@@ -4,8 +4,6 @@ Seen in Ray 2.60.0 and MLflow 3.17.2; look here first when another version fails
 may name such a thing (`tests/structure/test_imports.py`). Libraries are imported on first use.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 

@@ -3,8 +3,6 @@
 DVC unpickles what is in its site cache, and makes that folder for all users.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import stat

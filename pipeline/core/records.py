@@ -4,8 +4,6 @@ The keys of the object are the fields. A field that is a record itself is flatte
 and several keys there.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json
@@ -46,7 +44,7 @@ _SIGNS = {
 }
 
 
-def left_out(default: T) -> T:
+def omit_if_default(default: T) -> T:
     """Declare a field that is not written where it has its default."""
     field: T = dataclasses.field(default=default, metadata={_LEFT_OUT: True})
     return field
@@ -64,7 +62,7 @@ class Record:
         ...     name: str
         ...     nats: float
         ...     stderr: float | None = None
-        ...     num_folds: int = left_out(1)
+        ...     num_folds: int = omit_if_default(1)
         >>> Outcome(name="a", nats=1.5).to_dict()
         {'name': 'a', 'nats': 1.5, 'stderr': None}
         >>> Outcome.from_dict({"name": "a", "nats": "low"}, "a.json")

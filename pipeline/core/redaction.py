@@ -1,7 +1,5 @@
 """URIs as they are shown and logged: without passwords, tokens and options."""
 
-from __future__ import annotations
-
 import logging
 import re
 from pathlib import Path

@@ -13,8 +13,6 @@ dataset's and whose value is likewise.
 A report also depends on which entries its dataset has, which the keys `entries.<dataset>` list.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import platform

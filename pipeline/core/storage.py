@@ -7,8 +7,6 @@
 A place is whole when its `manifest.json` is there: `publish` writes that file last.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import glob

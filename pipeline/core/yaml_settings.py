@@ -1,7 +1,5 @@
 """Settings in YAML 1.2, as DVC reads it: of files, and of `dotted.key=value` arguments."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Mapping, Sequence

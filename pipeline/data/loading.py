@@ -7,8 +7,6 @@ its blocks (row groups) are permuted and read window by window, of `shuffle_rows
 are permuted within a window, and while one window is consumed the next is read.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from collections.abc import Generator, Iterator

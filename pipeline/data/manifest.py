@@ -1,7 +1,5 @@
 """The manifest of a dataset's shards: `manifest.json`, its fields and their checks."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

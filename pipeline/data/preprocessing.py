@@ -1,7 +1,5 @@
 """Preprocessing: a dataset's raw files into Parquet shards, written whole or not at all."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import logging

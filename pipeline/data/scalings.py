@@ -1,7 +1,5 @@
 """How the values in a dataset's shards were standardised: `scalings.json` next to them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

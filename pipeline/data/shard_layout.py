@@ -1,7 +1,5 @@
 """What the rows of shards are: their shape, type, labels and range, and the hash of them all."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import tempfile

@@ -11,8 +11,6 @@ rows, the blocks that are read at a time. Nothing in a shard depends on the time
 that the same input gives the same bytes.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections import OrderedDict

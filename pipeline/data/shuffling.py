@@ -1,7 +1,5 @@
 """Which rows each rank takes at each step of an epoch, in which order: functions of the seed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

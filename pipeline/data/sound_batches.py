@@ -1,7 +1,5 @@
 """Batches of sounds: padding, the span that counts, conditions; windows to train on."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path

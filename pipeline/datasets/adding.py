@@ -1,7 +1,5 @@
 """Describing data of the user's own: options from the files themselves, written as a conf file."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ A new dataset is one module with a `DATASETS` table and one file in `pipeline/co
 `builder` names the module. Only the module that builds a dataset is imported.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint

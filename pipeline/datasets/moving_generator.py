@@ -10,8 +10,6 @@ Reference:
     LSTMs", ICML 2015, section 4, and its code.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 SPEED = 0.1

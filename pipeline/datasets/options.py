@@ -1,7 +1,5 @@
 """Options of datasets: dataclasses whose fields declare which values fit, checked by pydantic."""
 
-from __future__ import annotations
-
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A counter-based generator (SplitMix64, Steele, Lea and Flood 2014) instead of nu
 does not depend on the batch it is in, and no release of numpy can change it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Literal

@@ -1,7 +1,5 @@
 """Generated and real sounds: WAV files and spectrograms."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What codecs and simple models need for a dataset's test rows: `codecs/<dataset>/codecs.json`."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

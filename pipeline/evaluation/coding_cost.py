@@ -1,7 +1,5 @@
 """The size of test rows as a file: what the likelihood promises, in bytes."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -5,8 +5,6 @@ run as they do elsewhere; what stays is `evaluation/<dataset>/<experiment>-folds
 model in a folder of its own.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging

@@ -1,7 +1,5 @@
 """Evaluating a trained model under its dataset's protocol."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from functools import partial

@@ -1,7 +1,5 @@
 """General lossless codecs of images: PNG, WebP, JPEG XL, ..., alone and as one mosaic."""
 
-from __future__ import annotations
-
 import io
 import lzma
 import math

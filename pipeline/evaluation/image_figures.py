@@ -1,7 +1,5 @@
 """Figures of samples: images, vectors and clips next to real ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ headers too (which is most of what tiny images cost). Coded as one, a codec pays
 learns from the rows before. Whatever is coded is decoded again and compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Scoring the test split of a dataset under its protocol: the numbers of a result."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -73,7 +73,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
     with writing(output, wait=True) as temporary:
         shutil.copytree(paths.model(experiment), temporary, dirs_exist_ok=True)
         if sha256_of(temporary / WEIGHTS) != trained.weights_sha256:
-            raise UserError(f"{experiment}: trained anew meanwhile; run this again")
+            raise UserError(f"{experiment}: trained again meanwhile; run this again")
         if not config.pooled:
             device, batch = local_device(config.cluster), config.evaluation.batch_size
             valid = ShardReader(paths.shards(manifest.dataset), "valid")

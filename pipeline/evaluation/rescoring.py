@@ -1,7 +1,5 @@
 """Scoring kept weights again: does the score that was recorded come out?"""
 
-from __future__ import annotations
-
 import math
 import tempfile
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ DVC ignores that file, so that `dvc.lock` has nothing in it that differs from ru
 `metrics/<experiment>.json` holds the few numbers of `dvc metrics`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from arcore.events import Event

@@ -14,7 +14,7 @@ import numpy as np
 from arcore import units
 from arcore.events import Event
 from pipeline.core.errors import require
-from pipeline.core.records import Record, left_out
+from pipeline.core.records import Record, omit_if_default
 
 NATS_PER_BYTE = 8 * math.log(2)
 Counterpart = Mapping[str, str]  # {model, variant, split} of a published result
@@ -82,7 +82,7 @@ class Excess(Record):
     entropy_nats: float
     excess_nats: float
     excess_nats_stderr: float
-    excess_bits_per_dim_stderr: float | None = left_out(None)
+    excess_bits_per_dim_stderr: float | None = omit_if_default(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ class FurtherTest(Record):
     num_rows: int
     num_split_rows: int
     score: Score
-    mean_size: float | None = left_out(None)
+    mean_size: float | None = omit_if_default(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,15 +169,15 @@ class Result(Record):
     score: Score
     mean_size: float | None = None
     evaluate_seconds: float | None = None
-    context_frames: int = left_out(0)
+    context_frames: int = omit_if_default(0)
     excess: Excess | None = None
-    receptive_field: int | None = left_out(None)
-    num_evaluations: int | None = left_out(None)
+    receptive_field: int | None = omit_if_default(None)
+    num_evaluations: int | None = omit_if_default(None)
     member: MemberScore | None = None
     importance: ImportanceEstimate | None = None
     bound: BoundTerms | None = None
     coded: Coded | None = None
-    further_tests: tuple[FurtherTest, ...] = left_out(())
+    further_tests: tuple[FurtherTest, ...] = omit_if_default(())
     num_rows: int
     num_split_rows: int | None = None
     exact: bool = True
@@ -189,14 +189,14 @@ class Result(Record):
     published: Counterpart | None = None
     published_member: Counterpart | None = None
     published_importance: Counterpart | None = None
-    num_folds: int = left_out(1)
-    weights_sha256: str | None = left_out(None)
-    dataset_sha256: str | None = left_out(None)
-    config_sha256: str | None = left_out(None)
-    entry_sha256: str | None = left_out(None)
-    code_sha256: str | None = left_out(None)
-    num_valid_rows: int | None = left_out(None)
-    valid_rows_sha256: str | None = left_out(None)
+    num_folds: int = omit_if_default(1)
+    weights_sha256: str | None = omit_if_default(None)
+    dataset_sha256: str | None = omit_if_default(None)
+    config_sha256: str | None = omit_if_default(None)
+    entry_sha256: str | None = omit_if_default(None)
+    code_sha256: str | None = omit_if_default(None)
+    num_valid_rows: int | None = omit_if_default(None)
+    valid_rows_sha256: str | None = omit_if_default(None)
 
     def is_bound_in(self, unit: str, event: Event) -> bool:
         """Whether a value in a unit is only bounded: bits of dequantised levels always are."""
@@ -233,9 +233,9 @@ class CodecResult(Record):
     settings: str
     kind: str = "codec"
     num_rows: int
-    bytes: int | None = left_out(None)
+    bytes: int | None = omit_if_default(None)
     score: Score
-    mean_size: float | None = left_out(None)
+    mean_size: float | None = omit_if_default(None)
 
     @classmethod
     def from_bytes(

@@ -1,7 +1,5 @@
 """Drawing samples to look at: of every class in turn, or of real rows' beginnings."""
 
-from __future__ import annotations
-
 import time
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Scoring rows of a split with a model: members, importance samples, bounds, means and errors."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Codecs and simple models of sounds: zstd and FLAC, histograms and counts of three samples."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Iterator, Sequence

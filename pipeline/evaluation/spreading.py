@@ -5,8 +5,6 @@ by each member; sums over rows are made here, in the order of the rows. With as 
 process has that is compared with, on the same kind of processor, every digit is the same.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import tempfile

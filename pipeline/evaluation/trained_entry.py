@@ -1,7 +1,5 @@
 """Whether a model was trained as its experiment is described now."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from typing import Any

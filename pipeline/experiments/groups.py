@@ -1,7 +1,5 @@
 """Files of the groups of `pipeline/conf/` that a run takes, and its cluster without a model."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Names of what is no entry of params.yaml: experiments changed by hand, outcomes over folds."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Entries of params.yaml, the one file that a user edits, and of the params.yaml of `PARTS`."""
 
-from __future__ import annotations
-
 import argparse
 import copy
 import functools

@@ -1,7 +1,5 @@
 """Typed configuration of an experiment, validated on construction."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """What is to be registered: evaluated experiments, each known by a hash of its content."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -12,8 +12,6 @@ Example:
     >>> model.predict(images)                    # columns nats, bits_per_dim  # doctest: +SKIP
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

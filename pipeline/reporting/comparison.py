@@ -3,8 +3,6 @@
 `pipeline.reporting.numbers` makes a table of it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

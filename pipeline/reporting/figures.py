@@ -1,7 +1,5 @@
 """Charts of a report for Plotly: learning curves, and results with codecs and published ones."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

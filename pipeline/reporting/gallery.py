@@ -1,7 +1,5 @@
 """Samples on a page: images, clips and sounds, what is real shown once for all models."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The reports that there are: `reports/index.html` with links to them, and a terminal's tables."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path

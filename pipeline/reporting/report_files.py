@@ -1,7 +1,5 @@
 """Writing a dataset's report to `reports/<dataset>/`, and its curves for `dvc plots`."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

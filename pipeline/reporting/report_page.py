@@ -1,7 +1,5 @@
 """The report's HTML page: figures inside, Plotly's script next to it, nothing from elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

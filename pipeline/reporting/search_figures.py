@@ -1,7 +1,6 @@
 """Charts of a search for Plotly: nats over each parameter, over epochs, and over seconds."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -65,7 +64,9 @@ def over_epochs(curves: pd.DataFrame, trials: pd.DataFrame) -> Chart:
             }
         )
         drawn.append(curve)
-    return {"data": data, "layout": _layout("epoch", limits(drawn)) | TALL}
+    layout = _layout("epoch", limits(drawn)) | TALL
+    layout["xaxis"]["dtick"] = math.ceil(max(curve.seconds[-1] for curve in drawn) / 10)
+    return {"data": data, "layout": layout}
 
 
 def _scatter(trials: pd.DataFrame, column: str, across: str) -> Chart:

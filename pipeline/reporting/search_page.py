@@ -1,7 +1,5 @@
 """The page of a search: its charts by Plotly, whose script all pages share, and its tables."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A search: its record, trials and shares of parameters in their variance, as tables."""
 
-from __future__ import annotations
-
 import csv
 import math
 import statistics

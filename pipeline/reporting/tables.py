@@ -1,7 +1,5 @@
 """Tables of texts, made of the table of numbers: what Markdown, the terminal and pages show."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

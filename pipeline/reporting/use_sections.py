@@ -1,7 +1,5 @@
 """Uses of trained models on a page: numbers of all models side by side, and their figures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Results in words: units, signs, values with their errors, members, settings."""
 
-from __future__ import annotations
-
 import math
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath

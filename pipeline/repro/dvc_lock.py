@@ -1,7 +1,5 @@
 """What dvc.lock was made with, compared with the code and the parameters as they are now."""
 
-from __future__ import annotations
-
 import io
 import subprocess
 import tarfile

@@ -1,7 +1,5 @@
 """Bringing DVC's targets up to date, stale stages side by side: what `make repro` runs."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

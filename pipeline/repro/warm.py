@@ -7,8 +7,6 @@ the server, which forks a child that runs the stage from there; the stage's own 
 passes signals on, and ends with the child's status.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

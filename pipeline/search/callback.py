@@ -1,7 +1,5 @@
 """What a search keeps and says while it runs: records, lines in the terminal, runs in MLflow."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
+from tqdm import tqdm
 
 from pipeline.core import storage
 from pipeline.core.errors import UserError, one_line
@@ -74,12 +73,13 @@ class TrialLogger(Callback):  # type: ignore[misc]
         self.run, self.search, self.records = run, run.search, records
         self.began = time.monotonic()
         self._going: set[int] = set()
+        self._ended = 0
         self._mlflow_answers = True
 
     def on_trial_start(self, trial: Trial, **_: object) -> None:
         """Say which values a trial has."""
         values = self._begin(trial).values
-        shown = " ".join(f"{name}={json.dumps(value)}" for name, value in values.items())
+        shown = " ".join(f"{name.rpartition('.')[2]}={_short(v)}" for name, v in values.items())
         self._print(trial, f"starts: {shown}")
 
     def on_trial_result(self, trial: Trial, result: Mapping[str, object], **_: object) -> None:
@@ -100,7 +100,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
             how = f"fails: {record.problem}"
         elif record.status == "stopped":
             how += f", stopped at epoch {record.epochs}"
-        self._print(trial, f"ends: {how}; {self.best()}")
+        self._print(trial, f"ends: {how}; {self.best()}{self._left()}")
         if self._mlflow_answers:  # else at the search's end
             self._mlflow_answers = log_runs(self.run, [record])
         try:
@@ -159,12 +159,23 @@ class TrialLogger(Callback):  # type: ignore[misc]
         value, which = min(values, default=(math.inf, 0))
         return f"best {value:.3f} (trial {which})" if value < math.inf else "none is valid yet"
 
+    def _left(self) -> str:
+        """Estimate the time of the trials that are left, at the pace since the start."""
+        self._ended += 1
+        left = self.search.total - sum(one.ended for one in self.records.all())
+        seconds = left * (time.monotonic() - self.began) / self._ended
+        return f", {tqdm.format_interval(seconds)} left" if left else ""
+
     def _name(self, trial: Trial) -> str:
         return f"trial {number_of(trial)}/{self.search.total}"
 
     def _print(self, trial: Trial, line: str) -> None:
         seconds = time.monotonic() - self.began
         print(f"[{seconds:5.0f} s] {self._name(trial)} {line}", file=sys.stderr, flush=True)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value)
 
 
 def _reported(record: TrialRecord, result: Mapping[str, object]) -> TrialRecord:

@@ -1,7 +1,5 @@
 """What a search leaves: its trials and their curves, the best overrides, importances, a record."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

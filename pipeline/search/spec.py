@@ -1,7 +1,5 @@
 """Typed configuration of a search: an experiment, a space around it, how it is searched."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

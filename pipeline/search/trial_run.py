@@ -5,8 +5,6 @@ are in the placement group that Ray Tune reserves for the trial and gives back a
 end with the first one's process, whatever ends that.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import logging

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from pipeline.core import stage_code, storage
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.records import Record, left_out, parse_object
+from pipeline.core.records import Record, omit_if_default, parse_object
 from pipeline.core.redaction import redacted
 from pipeline.search.space import FLOATS
 from pipeline.search.spec import Search
@@ -50,8 +50,8 @@ class TrialRecord(Record):
     history: tuple[EpochRecord, ...] = ()
     problem: str = ""
     lost: bool = False
-    sampling_seconds: float | None = left_out(None)
-    code_sha256: str | None = left_out(None)
+    sampling_seconds: float | None = omit_if_default(None)
+    code_sha256: str | None = omit_if_default(None)
 
     @property
     def ended(self) -> bool:

@@ -1,7 +1,5 @@
 """Searching hyperparameters with Ray Tune: the driver's side."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import logging

@@ -4,8 +4,6 @@ Every kind of session uses it: the stage's own process, Ray Train's workers and 
 Only the first worker writes. Ray starts, restarts and stops workers, and knows no checkpoint.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

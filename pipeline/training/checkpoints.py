@@ -4,8 +4,6 @@ A checkpoint is a flat folder. `state.json` is written last; it has the training
 progress, and the SHA-256 of each other file. `checkpoint_store` keeps such folders.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json

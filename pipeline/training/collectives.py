@@ -1,7 +1,5 @@
 """What the workers of a training exchange; a worker alone exchanges nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar, cast
 

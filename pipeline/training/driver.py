@@ -1,7 +1,5 @@
 """Training an experiment with Ray Train: the driver's side."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import logging

@@ -1,7 +1,5 @@
 """A first experiment on a dataset of the user's own: an entry of local/params.yaml."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

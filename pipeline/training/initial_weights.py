@@ -1,7 +1,5 @@
 """Weights of another model that a training starts from: `trainer.initial_weights`."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

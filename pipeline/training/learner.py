@@ -1,7 +1,5 @@
 """A model as it learns: with its optimiser, its averaged weights and its training call."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import dataclasses

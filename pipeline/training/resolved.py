@@ -1,7 +1,5 @@
 """An experiment checked against its data, with every hyperparameter: all that decides a result."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Trained models, from models/<experiment>/."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +89,7 @@ def load_folder(folder: Path) -> TrainedModel:
     checkpoints.load_weights(weights, model)
     weights_sha256 = sha256_of(weights)
     if weights_sha256 != before:
-        raise UserError(f"{folder}: trained anew meanwhile; run this again")
+        raise UserError(f"{folder}: trained again meanwhile; run this again")
     return TrainedModel(model.eval(), name, sha256, weights_sha256, content, record)
 
 

@@ -1,7 +1,5 @@
 """What a training shows as it goes: a bar on a terminal, else a line now and then."""
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import NoReturn

@@ -15,7 +15,7 @@ from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
 from pipeline.core.errors import UserError
-from pipeline.core.records import Record, left_out
+from pipeline.core.records import Record, omit_if_default
 from pipeline.experiments.schema import TrainerConfig
 
 BEST = "best_valid_nats"  # the names by which Ray Tune compares reports
@@ -100,8 +100,8 @@ class EpochRecord(Record):
     seconds: float
     learning_rate: float
     train_nats: float
-    valid_nats: float | None = left_out(None)
-    valid_bits_per_dim: float | None = left_out(None)
+    valid_nats: float | None = omit_if_default(None)
+    valid_bits_per_dim: float | None = omit_if_default(None)
     best_valid_nats: float = math.inf
 
     def metrics(self, *omitted: str) -> dict[str, float]:
@@ -226,8 +226,8 @@ class TrainingRecord(Record):
     epoch_seconds: list[float] = dataclasses.field(default_factory=list)
     weights_sha256: str | None = None
     precision: str | None = None
-    initial_weights: str | None = left_out(None)
-    initial_weights_sha256: str | None = left_out(None)
+    initial_weights: str | None = omit_if_default(None)
+    initial_weights_sha256: str | None = omit_if_default(None)
 
     @classmethod
     def of(cls, folder: Path) -> TrainingRecord | None:

@@ -1,7 +1,5 @@
 """The validation loss of a model: what early stopping and the choice of weights watch."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

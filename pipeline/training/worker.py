@@ -6,8 +6,6 @@ and looked at only every `CHECK_EVERY` steps, when the workers agree on what to 
 save, stop, or give up on a loss that is not finite.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import errno

@@ -14,7 +14,7 @@ from pipeline.artifacts.artifact import USE
 from pipeline.artifacts.reader import check_files, read_origin
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
-from pipeline.core.records import Record, left_out, read_object, write_object
+from pipeline.core.records import Record, omit_if_default, read_object, write_object
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming
 from pipeline.uses.use_descriptions import USES
@@ -35,9 +35,9 @@ class Number(Record):
 
     name: str
     value: float
-    stderr: float | None = left_out(None)
-    unit: str = left_out("")
-    sign: str = left_out("")
+    stderr: float | None = omit_if_default(None)
+    unit: str = omit_if_default("")
+    sign: str = omit_if_default("")
 
     def __str__(self) -> str:
         """Say it in a line of a log."""
@@ -66,8 +66,8 @@ class UseOutcome(Record):
     numbers: Sequence[Number]
     shown: Sequence[Shown]
     notes: str
-    others: dict[str, str] | None = left_out(None)
-    other_datasets: dict[str, str] | None = left_out(None)
+    others: dict[str, str] | None = omit_if_default(None)
+    other_datasets: dict[str, str] | None = omit_if_default(None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,6 @@ Reference:
     Games", NIPS 2015 (other games and policies).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

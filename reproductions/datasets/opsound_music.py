@@ -11,8 +11,6 @@ No segment of valid or test occurs in an earlier split: the greatest normalised 
 with any four seconds of one is 0.83, at every offset, against 0.99 in the pieces of loops.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass

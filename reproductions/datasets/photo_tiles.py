@@ -9,8 +9,6 @@ Tiles of a photograph are alike, so that a standard error over tiles is too smal
 how well a model does on other photographs.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Mapping

@@ -9,8 +9,6 @@ A clip is a function of (seed, split, its number), see `pushing_simulator`. A pr
 makes `PART_CLIPS` at a time.
 """
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool

@@ -1,7 +1,5 @@
 """What stand-ins share: Debian packages, read without installing; recorded sums of rows."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tarfile

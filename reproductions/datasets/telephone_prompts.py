@@ -7,8 +7,6 @@ for is in one split in all languages, by the permutation of seed 0 of all names.
 are one here: what a model gains from the voice it may gain from the language.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import unicodedata

@@ -1,7 +1,5 @@
 """The numbers that `make repro` ends with, kept as one CSV file of `results/`."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 from collections.abc import Iterable

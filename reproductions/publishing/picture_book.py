@@ -25,7 +25,7 @@ from pipeline.artifacts.reader import check_files
 from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require
-from pipeline.core.records import Record, left_out, read_object, write_object
+from pipeline.core.records import Record, omit_if_default, read_object, write_object
 from pipeline.evaluation import result_files
 from pipeline.reporting import gallery, numbers, tables, templates, wording
 from pipeline.uses import use_records
@@ -58,9 +58,9 @@ class GalleryPart(Record):
     notes: str
     numbers: tuple[Number, ...]
     shown: tuple[Shown, ...]
-    others: dict[str, str] | None = left_out(None)  # hashes of weights compared with, by experiment
-    device: str = left_out("")  # samples, which an evaluation drew, and old uses have neither
-    seconds: float | None = left_out(None)
+    others: dict[str, str] | None = omit_if_default(None)  # hashes of weights, by experiment
+    device: str = omit_if_default("")  # empty for samples, which an evaluation drew, and old uses
+    seconds: float | None = omit_if_default(None)
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -12,8 +12,6 @@ searches <name>          link, trials, entry, best, had, shares, command, commit
 studies <name>           link, command, commit, device, took
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Keeping what was measured: copies in `results/`, and tables drawn from these alone."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Iterable

@@ -20,8 +20,6 @@ A page has a marked place for each:
 draws aligned columns in place of a Markdown table.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Time of drawing images and of training steps over the size of images."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

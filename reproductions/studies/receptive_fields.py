@@ -1,7 +1,5 @@
 """Which pixels a network sees: by turning each over, and by gradients, which say how much too."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Running studies: an entry of params.yaml and the command line to a folder."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import logging

@@ -1,7 +1,5 @@
 """What models without a network need for colour images: levels, histograms, a Gaussian."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path

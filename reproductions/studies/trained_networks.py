@@ -3,8 +3,6 @@
 Networks are given by title, as experiments without a dataset.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass, field

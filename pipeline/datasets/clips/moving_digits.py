@@ -6,8 +6,6 @@ of seed 0 and epoch 0, always the same, so that the first test clips have the pa
 validation clips. Digits of a split appear in no other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial

@@ -19,8 +19,6 @@ Reference:
     Prediction", NIPS 2016.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Iterator, Mapping

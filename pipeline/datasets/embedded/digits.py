@@ -8,8 +8,6 @@ principal components, in place of the embeddings of faces there; and a map, a co
 condition for each place (eq. 5).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping

@@ -9,8 +9,6 @@ levels before the first being 7.5. The speaker chooses the period p (4 or 7), th
 but by chance, and one that learned the source comes as near as its error.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

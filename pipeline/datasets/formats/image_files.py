@@ -4,8 +4,6 @@ Pillow decodes, with its three decoders alone. What a header says is checked bef
 decoded, so that a small file that claims to be a huge image costs nothing.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import struct

@@ -5,8 +5,6 @@ but members with a suffix of an image, which Pillow gets, and `.cls`, which is t
 integer.
 """
 
-from __future__ import annotations
-
 import itertools
 import posixpath
 import tarfile

@@ -1,7 +1,5 @@
 """Sounds as people have them, WAV, FLAC and Ogg, by soundfile; rows of sounds from utterances."""
 
-from __future__ import annotations
-
 import io
 import math
 import re

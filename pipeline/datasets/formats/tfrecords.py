@@ -5,8 +5,6 @@ and the masked CRC-32C of the data (4). A `tf.train.Example` is a protocol-buffe
 names to lists of byte strings, floats or integers.
 """
 
-from __future__ import annotations
-
 import functools
 import struct
 from collections.abc import Iterator

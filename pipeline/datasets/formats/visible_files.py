@@ -1,7 +1,5 @@
 """The files of a folder: hidden ones are passed over, links to folders followed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection
 from pathlib import Path

@@ -3,8 +3,6 @@
 A record is one byte of label and 3,072 of pixels: red, green and blue planes, each row by row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial

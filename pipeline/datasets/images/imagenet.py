@@ -9,8 +9,6 @@ The sets that image-net.org gives now under the same names (Chrabaszcz et al. 20
 are another downsampling; likelihoods on them don't compare with those papers'.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 from collections.abc import Iterator, Mapping

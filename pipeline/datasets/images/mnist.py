@@ -10,8 +10,6 @@ train and valid are a shuffle of MNIST's 60,000 rows, test is sorted by class. T
 that TensorFlow Datasets records for the published files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial

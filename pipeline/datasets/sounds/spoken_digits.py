@@ -5,8 +5,6 @@ text of one symbol. The official test split is takes 0 to 4 of each digit and sp
 others, which are train, takes 5 to 9 are valid here.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping

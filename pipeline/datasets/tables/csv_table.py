@@ -1,7 +1,5 @@
 """Tables of text, read by pandas; UCI's red wine in ten folds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Rows of bits separated by commas, as in the density estimation collection of UCLA's StarAI group.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

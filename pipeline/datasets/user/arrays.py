@@ -4,8 +4,6 @@ A .npy file is read in parts from where it is, so that it may be larger than mem
 nothing; `dvc repro -f preprocess@<name>` reads the files again. Training needs the shards alone.
 """
 
-from __future__ import annotations
-
 import lzma
 import math
 import tokenize

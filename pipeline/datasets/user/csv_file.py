@@ -8,8 +8,6 @@ row's. `fetch` copies the file, so that a changed one is noticed at `preprocess`
 `dvc repro -f fetch@<name>`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

@@ -4,8 +4,6 @@ Files stay where they are: `fetch` copies nothing, and `dvc repro -f preprocess@
 again. Training needs the shards alone.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

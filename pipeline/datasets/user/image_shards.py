@@ -4,8 +4,6 @@ An image is a row. Files are read once for each split, in batches, so that they 
 memory. They stay where they are, as those of kind image_folder do.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import itertools
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """What kinds of images share: the size that images are brought to, and decoding them in batches."""
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping

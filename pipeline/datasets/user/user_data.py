@@ -1,7 +1,5 @@
 """What datasets of the user's own share: where their files are and how rows are split."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath

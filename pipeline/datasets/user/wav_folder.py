@@ -5,8 +5,6 @@ share its sound's frames out evenly. Files stay where they are: `fetch` copies n
 `dvc repro -f preprocess@<name>` reads them again.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass

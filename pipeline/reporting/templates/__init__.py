@@ -1,7 +1,5 @@
 """The templates of tables and pages (Jinja2), and what renders them."""
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterable, Sequence

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.records import Record, left_out, read_object, write_object
+from pipeline.core.records import Record, omit_if_default, read_object, write_object
 from pipeline.core.yaml_settings import read_yaml
 from tests.support.refusals import refused
 
@@ -25,7 +25,7 @@ class Thing(Record):
     needed: Pair
     maybe: Trio | None = None
     count: int | None = None
-    often: int = left_out(1)
+    often: int = omit_if_default(1)
     sure: bool = True
     words: dict[str, str] | None = None
     parts: tuple[Pair, ...] = ()
@@ -35,7 +35,7 @@ class Thing(Record):
 class Trio(Record):
     first: int
     second: int
-    third: int | None = left_out(None)
+    third: int | None = omit_if_default(None)
 
 
 PLAIN = {"name": "a", "low": 1, "high": 2.5}

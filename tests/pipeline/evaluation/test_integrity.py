@@ -251,5 +251,5 @@ def test_weights_that_are_replaced_while_they_are_loaded_are_refused(
         change_weights(lambda w: w + 1)
 
     monkeypatch.setattr(saved_models.checkpoints, "load_weights", replaced_meanwhile)
-    with pytest.raises(UserError, match="^models/toy: trained anew meanwhile; run this again"):
+    with pytest.raises(UserError, match="^models/toy: trained again meanwhile; run this again"):
         saved_models.load_folder(Path("models/toy"))
