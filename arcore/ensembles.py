@@ -199,6 +199,8 @@ class Ensemble(Combination):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
+        *,
+        batch: int | None = None,
     ) -> Tensor:
         """Complete each example by a member drawn by its weight (see `AutoregressiveModel.impute`).
 
@@ -215,7 +217,9 @@ class Ensemble(Combination):
             choice = self._choose(x, observed, condition, generator)
         for member, rows in self._shares(choice):
             part = condition_for(member, condition, rows)
-            completed[rows] = member.impute(x[rows], observed[rows], part, generator, temperature)
+            completed[rows] = member.impute(
+                x[rows], observed[rows], part, generator, temperature, batch=batch
+            )
         return completed
 
     def _choose(

@@ -143,6 +143,8 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
+        *,
+        batch: int | None = None,
     ) -> Tensor:
         """Draw the unobserved dimensions given the observed ones that precede them.
 
@@ -155,6 +157,8 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
             condition: one row per row of x, for a conditional model.
             generator: source of randomness, on the model's device; None uses torch's global one.
             temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals.
+            batch: events completed side by side, which bounds memory; None for all. The same
+                generator gives the same events as one call for each part.
 
         Returns:
             (batch, *event.shape) with the observed values as they are in the model's dtype.
@@ -165,11 +169,17 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         self._check(known, condition)
         self._check_generator(generator)
         self._require_finite_weights()
+        batch = max(1, len(x)) if batch is None else batch
+        require_int(batch, "batch", 1)
         known = known.to(self._blank(1).dtype).flatten(1)
+        options, parts = SamplingOptions(generator, temperature), []
         with self._drawing():
-            drawn = self._complete(known, mask, condition, SamplingOptions(generator, temperature))
-            self._require_scores(drawn, condition)
-        return drawn
+            for start in range(0, max(1, len(x)), batch):
+                rows = slice(start, start + batch)
+                part = None if condition is None else condition[rows]
+                parts.append(self._complete(known[rows], mask[rows], part, options))
+                self._require_scores(parts[-1], part)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def sample_varying(
         self,

@@ -72,7 +72,7 @@ class CheckedHyperparameters(Hyperparameters):
     odd: ClassVar[Mapping[str, int]] = {"kernel": 1, "first_kernel": 3}  # a first of 1 sees nothing
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
+        for field in dataclasses.fields(self):  # a type is text where annotations are postponed
             name, value = field.name, getattr(self, field.name)
             if known := self.choices.get(name) or CHOICES.get(name):
                 require_one_of(value, name, known)
@@ -82,11 +82,11 @@ class CheckedHyperparameters(Hyperparameters):
                 require_dropout(value)
             elif name in self.odd:
                 require_odd(value, name, self.odd[name])
-            elif field.type == "bool":
+            elif field.type in ("bool", bool):
                 require_bool(value, name)
-            elif field.type == "int":
+            elif field.type in ("int", int):
                 require_int(value, name, self.least.get(name, 1))
-            elif field.type == "tuple[int, ...]":
+            elif field.type in ("tuple[int, ...]", tuple[int, ...]):
                 require_sizes(value, name, empty=self.least.get(name) == 0)
 
 

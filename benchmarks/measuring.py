@@ -28,16 +28,22 @@ def parser(doc: str | None, *, threads: int | None = None) -> argparse.ArgumentP
     return made
 
 
+def add_untuned(made: argparse.ArgumentParser) -> None:
+    """Add the option of a user's loop that does not call `arcore.tune_process`."""
+    made.add_argument("--untuned", action="store_true", help="keep the C library's allocator")
+
+
 def clock_of(threads: int) -> Clock:
     """Return the processor's clock for one thread, which other processes do not stretch."""
     return time.process_time if threads == 1 else time.perf_counter
 
 
-def prepare(threads: int = 1) -> Clock:
+def prepare(threads: int = 1, untuned: bool = False) -> Clock:
     """Keep freed memory as the pipeline's trainings do, and set the threads; return the clock."""
     import arcore
 
-    arcore.tune_process(flush_denormals=False)
+    if not untuned:
+        arcore.tune_process(flush_denormals=False)
     torch.set_num_threads(threads)
     return clock_of(threads)
 

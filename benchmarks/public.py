@@ -6,9 +6,10 @@ params.yaml trains the system in. Theirs draws images by a pass of the network p
 some are timed and the total is worked out (each costs the same); ours is drawn whole. WaveNet's
 samples come by queues on both sides. Each pair (ours, theirs) is timed in turn, and the ratio is
 the median over pairs. In one thread, milliseconds are the processor's. The allocator keeps freed
-memory on both sides.
+memory on both sides, unless `--untuned` leaves it as it is.
 
-    python benchmarks/public.py [--threads 1] [--pairs 7] [--only pixelcnn ...] [--json FILE]
+    python benchmarks/public.py [--threads 1] [--pairs 7] [--only pixelcnn ...] [--untuned]
+                                [--json FILE]
 """
 
 from collections.abc import Callable
@@ -143,10 +144,11 @@ def compare(row: Row, pairs: int, clock: Clock) -> dict[str, Any]:
 def main() -> None:
     parser = measuring.parser(__doc__, threads=1)
     parser.add_argument("--pairs", type=int, default=7)
+    measuring.add_untuned(parser)
     parser.add_argument("--only", nargs="+", help="rows whose names begin so")
     parser.add_argument("--steps", action="store_true", help="training steps, without draws")
     arguments = parser.parse_args()
-    clock = measuring.prepare(arguments.threads)
+    clock = measuring.prepare(arguments.threads, arguments.untuned)
     measuring.table_head("", "precision", "ours, ms", "theirs, ms", "theirs / ours", "wanted")
     record = []
     for row in rows():

@@ -3,9 +3,10 @@
 Each pair of steps (ours, theirs) is timed in turn, so that a change of the machine's speed meets
 both; the ratio is the median over pairs. A step is forward, backward and Adam on one batch, or a
 draw of 64 events. In one thread, milliseconds are the processor's, which other processes on the
-machine do not stretch. The allocator keeps freed memory, as in the pipeline's trainings.
+machine do not stretch. The allocator keeps freed memory, as in the pipeline's trainings, unless
+`--untuned` leaves it as it is.
 
-    python benchmarks/training_speed.py [--threads 1] [--pairs 15] [--json FILE]
+    python benchmarks/training_speed.py [--threads 1] [--pairs 15] [--untuned] [--json FILE]
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import torch
 import zuko
 from measuring import Clock
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, linear
 
 import arcore
 
@@ -82,8 +83,33 @@ def nflows_made(hidden: list[int]) -> nn.Module:
     )  # fmt: skip
 
 
+class MaskedProduct(nn.Linear):
+    """A linear layer whose weight is multiplied by its mask, after karpathy/pytorch-made."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__(mask.shape[1], mask.shape[0])
+        self.register_buffer("mask", mask.float())
+        self.mask: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.mask * self.weight, self.bias)
+
+
+def plain_made(hidden: list[int]) -> nn.Module:
+    degrees = [torch.arange(SIZE)]
+    for width in hidden:
+        degrees.append(torch.randint(int(degrees[-1].min()), SIZE - 1, (width,)))
+    masks = [b[:, None] >= a for a, b in zip(degrees, degrees[1:], strict=False)]
+    masks.append(degrees[0][:, None] > degrees[-1])
+    layers = [layer for mask in masks for layer in (MaskedProduct(mask), nn.ReLU())]
+    return Masked(nn.Sequential(*layers[:-1]))
+
+
 def step_of(model: nn.Module, x: Tensor) -> Step:
     return measuring.training_step(model, x, optimizer=torch.optim.Adam)
+
+
+OTHERS = {"zuko": zuko_made, "nflows": nflows_made, "masked layers": plain_made}
 
 
 def compare(a: Step, b: Step, pairs: int, clock: Clock) -> tuple[float, float, float]:
@@ -122,7 +148,7 @@ def rows() -> list[tuple[str, str, Callable[[], tuple[Step, Step]]]]:
         ("NADE 500, draw 64", "bare loop", draws),
     ]
     for hidden in ([500], [500, 500], [4000, 4000], [8000]):
-        for name, other in (("zuko", zuko_made), ("nflows", nflows_made)):
+        for name, other in OTHERS.items():
             title = "MADE " + "-".join(map(str, hidden))
             compared.append((title, name, partial(made, hidden, other)))
     title = "MADE 500, direct too"
@@ -133,8 +159,9 @@ def rows() -> list[tuple[str, str, Callable[[], tuple[Step, Step]]]]:
 def main() -> None:
     parser = measuring.parser(__doc__, threads=1)
     parser.add_argument("--pairs", type=int, default=15)
+    measuring.add_untuned(parser)
     arguments = parser.parse_args()
-    clock = measuring.prepare(arguments.threads)
+    clock = measuring.prepare(arguments.threads, arguments.untuned)
     torch.manual_seed(0)
     print(f"{measuring.machine()}, batch {BATCH}")
     print(f"{'ours':20} {'against':14} {'ours ms':>9} {'theirs ms':>10} {'theirs/ours':>12}")

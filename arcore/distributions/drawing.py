@@ -40,10 +40,10 @@ def select(conditionals: Distribution, shape: torch.Size, block: Tensor) -> Dist
 
 
 def reshape(conditionals: Distribution, shape: Sequence[int]) -> Distribution:
-    """Give discrete conditionals another batch shape of as many elements."""
+    """Give conditionals another batch shape of as many elements."""
     kind = type(conditionals)
-    if isinstance(conditionals, DiscretizedLogisticMixture):
-        return conditionals.reshape(shape)
+    if hasattr(conditionals, "reshape"):
+        return cast(Distribution, conditionals.reshape(shape))
     logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
     logits = logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :])
     return kind(logits=logits, validate_args=False)  # type: ignore[call-arg]

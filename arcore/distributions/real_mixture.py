@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -99,8 +100,15 @@ class RealMixture(Distribution):
 
     def select(self, block: Tensor) -> RealMixture:
         """Select a block of flattened indices: batch shape (first extent, len(block))."""
+        return self._of_each(lambda part: part.flatten(1, -2)[:, block])
+
+    def reshape(self, shape: Sequence[int]) -> RealMixture:
+        """Give it another batch shape of as many elements."""
+        return self._of_each(lambda part: part.reshape(*shape, part.shape[-1]))
+
+    def _of_each(self, change: Callable[[Tensor], Tensor]) -> RealMixture:
         parts = (self.log_weights, self.means, self.log_scales)
-        weights, means, scales = (p.flatten(1, -2)[:, block] for p in parts)
+        weights, means, scales = map(change, parts)
         part = RealMixture(self.component, weights, means, scales, self.min_log_scale)
         part.dtype = self.dtype
         return part

@@ -1,7 +1,5 @@
 """What is drawn from a model with latent variables: its latents, then events given them."""
 
-from __future__ import annotations
-
 import abc
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """What models share that draw one dimension after the other in an ordering of their own."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from arcore.events import Event

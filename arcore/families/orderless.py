@@ -1,7 +1,5 @@
 """Orderless models: one network trained for every ordering, then scored exactly under any."""
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 from collections.abc import Iterator

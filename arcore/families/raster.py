@@ -1,7 +1,5 @@
 """What image models in raster order share: encoding, head, conditions and the fast decoder."""
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """What models over clips share: frame encoders, an LSTM over frames, conditions, the decoder."""
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 import itertools

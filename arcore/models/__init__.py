@@ -11,8 +11,6 @@ Example:
     'arcore.models.diagonal_bilstm'
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import importlib.metadata

@@ -1,7 +1,5 @@
 """A causal transformer over the dimensions of an event in any order, in one pass."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch
@@ -44,7 +42,8 @@ class AnyOrderTransformerConfig(CheckedHyperparameters):
         ordering: a name of `arcore.orderings.ORDERINGS`, of patches, under which the model scores
             and samples; `ordering_seed` serves `random` and the members.
         num_orderings: orderings whose mixture is scored where an evaluation asks for all.
-        num_classes, condition_size: an optional class or vector, which shifts every token.
+        num_classes: number of classes of an optional condition, which shifts every token.
+        condition_size: likewise, of a vector.
     """
 
     width: int = 32

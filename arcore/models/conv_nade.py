@@ -1,7 +1,5 @@
 """ConvNADE, the orderless neural autoregressive distribution estimator with convolutions."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """Deep NADE, the orderless neural autoregressive distribution estimator with several layers."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

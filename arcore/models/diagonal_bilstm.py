@@ -1,7 +1,5 @@
 """Diagonal BiLSTM: a PixelRNN that sweeps the image along its diagonals, from both sides."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import cast
 

@@ -1,7 +1,5 @@
 """Multi-Scale PixelRNN: a small image first, then the whole image given the small one."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

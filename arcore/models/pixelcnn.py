@@ -1,7 +1,5 @@
 """PixelCNN: masked convolutions over images."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import cast
 

@@ -1,7 +1,5 @@
 """PixelVAE: latents for the layout of an image, a few autoregressive layers for its details."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """RNADE, the real-valued neural autoregressive density estimator."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """Row LSTM: a PixelRNN that goes down the image row by row."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from torch import Tensor, nn

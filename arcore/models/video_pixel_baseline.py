@@ -1,7 +1,5 @@
 """The baseline of Video Pixel Networks: no dependencies between pixels of a frame, or colours."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

@@ -1,11 +1,28 @@
-"""Calls in a thread that nobody has to wait for."""
+"""Calls in a thread that nobody has to wait for, and in one thread per core."""
 
+import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+
+
+def on_all_cores(work: Callable[[S], T], items: Iterable[S]) -> list[T]:
+    """Return the result of each item, in their order, from one thread per core.
+
+    This is faster for libraries that release Python's lock: codecs do.
+    """
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="working") as pool:
+        return list(pool.map(work, items))
 
 
 def in_thread(work: Callable[[], T], seconds: float | None = None) -> T:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from PIL import Image, features
 
 from arcore.events import Event, Levels, is_levels
+from pipeline.core.threads import on_all_cores
 from pipeline.evaluation import lossless_codec
 from pipeline.evaluation.lossless_codec import LosslessCodec, in_tenths
 from pipeline.evaluation.result_records import CodecResult
@@ -195,8 +196,10 @@ def measure_together(codec: LosslessCodec, images: np.ndarray, event: Levels) ->
     def size(part: np.ndarray) -> int:
         return sum(codec.sizes(mosaic(part), event.num_levels, f"the mosaic of {len(part)} images"))
 
-    means = np.array([size(tenth) / len(tenth) for tenth in in_tenths(images)])
-    return codec.result(size(images), len(images), means, event, "mosaic")
+    tenths = in_tenths(images)
+    total, *parts = on_all_cores(size, [images, *tenths])
+    means = np.array(parts) / [len(tenth) for tenth in tenths]
+    return codec.result(total, len(images), means, event, "mosaic")
 
 
 def mosaic(images: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from arcore.events import Event, Levels, after_frames
 from pipeline.core.errors import UserError, one_line
+from pipeline.core.threads import on_all_cores
 from pipeline.evaluation.result_records import CodecResult
 
 TENTHS = 10  # parts of the rows, of which a codec that codes all together has its error
@@ -57,7 +58,12 @@ class LosslessCodec:
         self, rows: Iterable[np.ndarray], num_levels: int, given: int = 0
     ) -> np.ndarray:
         """Return the bytes of each row, coded by itself, without the packets of given frames."""
-        sizes = [self.sizes(x, num_levels, f"test row {n}") for n, x in enumerate(rows)]
+
+        def size(numbered: tuple[int, np.ndarray]) -> list[int]:
+            number, x = numbered
+            return self.sizes(x, num_levels, f"test row {number}")
+
+        sizes = on_all_cores(size, enumerate(rows))
         return np.array([first + sum(packets[given:]) for first, *packets in sizes])
 
     def measure(self, rows: Iterable[np.ndarray], event: Levels, given: int = 0) -> CodecResult:

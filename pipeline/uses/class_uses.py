@@ -1,7 +1,5 @@
 """Classes of images: posteriors by Bayes' rule, and hidden units as features."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

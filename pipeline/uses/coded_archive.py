@@ -4,8 +4,6 @@ An archive is b"ARCF", a format byte, the length and the CRC-32 of a manifest (J
 the files were, their classes, the lengths of the streams; then the streams.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Comparisons on the same test rows: with other models, and of ensembles of orderings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ See `pipeline.uses.coded_archive` for what an archive is. All files of one shape
 stream of `arcore.coding`; sounds of a model of any length share one, the longest first.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """How near images and clips are to others: PSNR and SSIM; and simple filters to compare with."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -5,8 +5,6 @@ are exact. Elsewhere a particle filter draws, and estimates -ln p(missing | obse
 -ln p(x) + ln p(observed); NADE does so under another order too (`completion.reordered`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

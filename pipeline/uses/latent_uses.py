@@ -1,7 +1,5 @@
 """Latents and vectors: what each level of noise changes, and images between two."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a model learned: first-layer weights, the probabilities of samples, softmax activations."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

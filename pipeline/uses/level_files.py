@@ -4,8 +4,6 @@ What is kept is what a model models: pixels with a picture's mode, samples with 
 Other things in a file (text chunks, colour profiles, how it was packed) are not.
 """
 
-from __future__ import annotations
-
 import io
 import wave
 from pathlib import Path

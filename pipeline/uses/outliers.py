@@ -1,7 +1,5 @@
 """Real images against others by their probability, raw and corrected for complexity."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Figures of uses: rows of images with a title for each, and files with captions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

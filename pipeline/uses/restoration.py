@@ -1,7 +1,5 @@
 """Images restored by the posterior: noise taken away, and small images enlarged."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

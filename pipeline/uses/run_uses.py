@@ -1,7 +1,5 @@
 """Running uses: settings from params.yaml and the command line, files and numbers to folders."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import shutil

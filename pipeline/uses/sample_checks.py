@@ -1,7 +1,5 @@
 """Samples against data: copies of training images, and covariances of pixels."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

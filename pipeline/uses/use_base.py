@@ -1,7 +1,5 @@
 """What every use is: a frozen dataclass of its settings, which runs and gives an outcome."""
 
-from __future__ import annotations
-
 import abc
 import copy
 import dataclasses
@@ -71,7 +69,7 @@ def _require_least(field: dataclasses.Field[object], value: Any) -> None:
     least = field.metadata[LEAST]
     if least is None:
         return
-    expected = f"{'a number' if field.type == 'float' else 'an integer'} >= {least}"
+    expected = f"{'a number' if field.type in ('float', float) else 'an integer'} >= {least}"
     if isinstance(value, list):
         expected = f"integers >= {least}"
     elif "None" in str(field.type):

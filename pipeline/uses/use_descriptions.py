@@ -1,7 +1,5 @@
 """The uses by name, for command lines: what each shows and what it needs."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 ALL = "all"

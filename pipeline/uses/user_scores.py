@@ -1,7 +1,5 @@
 """Scores of a test set of the user's: a prepared dataset, or a file of events."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Video prediction: frames drawn after the given frames of a clip."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

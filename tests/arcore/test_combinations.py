@@ -433,6 +433,12 @@ def test_what_is_said_of_the_members() -> None:
     assert Pool(wavenets(6)).receptive_field == max(fields) > min(fields)
 
 
+def test_conditionals_of_turned_reals_are_in_their_places() -> None:
+    model = Transformed(Case("rnade", events.Real((1, 3, 3)), {"hidden": 3}).build(), "rotate_270")
+    x = torch.randn(2, 1, 3, 3, dtype=torch.float64)
+    assert_close(model.conditionals(x).log_prob(x).sum((1, 2, 3)), model.log_prob(x))
+
+
 def test_fit_finds_the_weights_of_a_known_source(generator: torch.Generator) -> None:
     logits = 2 * torch.randn(60_000, 4, 3, generator=generator, dtype=torch.float64)
     true = torch.tensor([0.6, 0.0, 0.9], dtype=torch.float64)

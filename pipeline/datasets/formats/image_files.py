@@ -5,7 +5,6 @@ decoded, so that a small file that claims to be a huge image costs nothing.
 """
 
 import io
-import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pipeline.core.errors import UserError, require
+from pipeline.core.threads import usable_cores
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -156,6 +156,5 @@ def decoder() -> Iterator[Decode]:
     if given is not None:
         yield given
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores, thread_name_prefix="decoding") as pool:
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="decoding") as pool:
         yield lambda read, columns: np.concatenate(list(pool.map(read, *columns)))

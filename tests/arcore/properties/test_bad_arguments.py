@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
@@ -134,7 +135,7 @@ def test_a_condition_of_another_kind_is_refused(case: Case) -> None:
 
 def bad_values(field: dataclasses.Field) -> list[object]:
     """Values that no hyperparameter of a field's type has; true is no number."""
-    kind = str(field.type)
+    kind = inspect.formatannotation(field.type).strip("'")
     if kind == "bool":
         return [1, "yes"]
     if kind == "str":

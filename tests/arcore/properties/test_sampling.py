@@ -120,6 +120,12 @@ def test_impute_keeps_observed_values_and_ignores_the_others(
     assert torch.equal(completed[observed], x[observed])
     case.event.check(completed)
     assert torch.equal(model.impute(x, torch.ones_like(observed), condition), x)
+    state, drawn = generator.get_state(), []
+    for rows in (slice(0, 8), slice(8, 16), slice(16, 20)):
+        label = None if condition is None else condition[rows]
+        drawn.append(model.impute(x[rows], observed[rows], label, generator))
+    generator.set_state(state)
+    assert torch.equal(model.impute(x, observed, condition, generator, batch=8), torch.cat(drawn))
 
 
 @every_case

@@ -97,7 +97,7 @@ def test_ours_beside_the_published_value(files):
     assert re.search(r"mnist-made-32 +\| made +\| [^|]+\| ensemble of 32 +\| 86.90 ± 0.21 ", text)
     assert "+0.26" in text and "1,234,567" in text and "12.6 min" in text and "<= 95.00" in text
     assert "cpu" in text and "cuda" not in text, "train time belongs to the training's device"
-    assert "MADE (1hl, 1 mask): Germain et al. 2015, MNIST table [unconfirmed]" in text
+    assert "MADE (1hl, 1 mask): Germain et al. 2015, MNIST table [unconfirmed; fixed bits]" in text
     assert "<= 80.97" in text and "~ 84.13" in text
     assert "INVALID likelihood: logits averaged across orderings" in text
 

@@ -65,10 +65,8 @@ def undisturbed(tmp_path_factory, few_digits) -> Worker:
 
 def require_same_end(whole: Worker, resumed: Worker, names=("last", "best")) -> None:
     for name in names:
-        ends = [
-            each.folder / str(each.progress.epoch) / f"{name}.safetensors"
-            for each in (whole, resumed)
-        ]
+        last = str(whole.progress.epoch)
+        ends = [each.folder / last / f"{name}.safetensors" for each in (whole, resumed)]
         assert ends[0].read_bytes() == ends[1].read_bytes()
     histories = [each.progress.history for each in (whole, resumed)]
     for before, after in zip(*histories, strict=True):
