@@ -16,6 +16,7 @@ from arcore.layers import level_features
 from arcore.layers.attention import KeyValueCache, TransformerBlock
 from arcore.layers.level_features import condition_weight, embedded
 from arcore.primitives import orderings
+from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.checks import require
 from arcore.primitives.masks import draw_parts
 from arcore.primitives.precision import summed
@@ -179,7 +180,7 @@ class AnyOrderTransformer(AnyOrderModel):
         if condition is not None and self.shift is not None:
             h = h + embedded(self.shift, condition)[:, None]
         for index, block in enumerate(self.blocks):
-            h = block(h, None if caches is None else caches[index])
+            h = run_block(block, h, None if caches is None else caches[index])
         logits: Tensor = self.head(self.norm(h)).to(self.dtype)
         return logits
 
