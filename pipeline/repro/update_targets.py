@@ -72,7 +72,8 @@ def _run_stale(
     variables.setdefault("OMP_NUM_THREADS", str(max(1, cpus // count)))
     with warmed(variables) as environment:
         Stages(stale, environment).run(count)
-    print(f"{time.monotonic() - began:.0f} s in all", flush=True)
+    said = f"{count} stages" if count > 1 else "1 stage"
+    print(f"{said} at a time: {time.monotonic() - began:.0f} s in all", flush=True)
 
 
 def _wait_for_others() -> None:
