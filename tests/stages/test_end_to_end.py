@@ -145,7 +145,7 @@ def test_a_search_leaves_its_trials_and_the_best(repository) -> None:
     importance = repository.rows("searches/tiny/importance.csv")
     shares = [float(row["importance"]) for row in importance]
     assert 0 < sum(shares) < 1 + 1e-3, "the rest is of several together"
-    assert {path.suffix for path in folder.iterdir()} == {".csv", ".html", ".json", ".yaml", ".png"}
+    assert {path.suffix for path in folder.iterdir()} == {".csv", ".html", ".json", ".yaml"}
 
 
 def test_an_experiment_trains_what_the_search_found(repository) -> None:

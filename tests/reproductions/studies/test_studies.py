@@ -242,7 +242,11 @@ def test_a_record_and_a_copy(
             ["networks.MADE.modle=nade"],
             "unknown key of studies.masks.networks.MADE 'modle",
         ),
-        ("race", ["networks.wide.model=pixelvae"], "networks.wide: expected a model with an exact"),
+        (
+            "race",
+            ["networks.wide={model: pixelvae, model_overrides: null}"],
+            "networks.wide: expected a model with an exact",
+        ),
         ("race", ["networks.third=3"], "studies.race.networks.third: expected a mapping, got 3"),
         ("rows", ["rows=[20,100]"], "rows: expected at least a batch of 50 each, got 20"),
         (
