@@ -15,14 +15,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from arcore.layers.convolutions import CausalConv2d
+from arcore.primitives.activation_checkpointing import checkpoints_blocks
 
 LEAST_IMAGES = 16  # of fewer in float32, torch takes another library than oneDNN in one thread
 
 
 def has_residual_conv(u: Tensor) -> bool:
     """Whether `residual_conv` takes these maps: they record gradients and are oneDNN's."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return False
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or checkpoints_blocks():
+        return False  # a checkpointed block reads its input again
     if u.is_leaf or u._base is not None or not torch.backends.mkldnn.enabled:
         return False  # neither may be written over: a hook's maps are a view
     many = u.dtype == torch.float32 and len(u) >= LEAST_IMAGES

@@ -49,8 +49,8 @@ class PixelCNN(RasterModel):
     blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none).
 
     On a processor, training in bfloat16, and in float32 with 16 images or more, runs blocks as
-    `arcore.layers.residual_conv`: maps that a forward hook keeps are written over, and hooks of a
-    block's layers are not called.
+    `arcore.layers.residual_conv`: maps that a forward hook keeps are written over, hooks of a
+    block's layers are not called, and gradients have no gradients of their own.
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,

@@ -27,6 +27,11 @@ def checkpointed_blocks(enabled: bool = True) -> Iterator[None]:
         _checkpoints = before
 
 
+def checkpoints_blocks() -> bool:
+    """Tell whether `run_block` checkpoints here."""
+    return _checkpoints
+
+
 def run_block(block: Callable[..., T], *inputs: object) -> T:
     """Return what a block makes of its inputs."""
     if not (_checkpoints and torch.is_grad_enabled()):

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock within a block; a killed holder holds nothing, though the file stays.
 
     `wait` waits for another holder, with one line in the log; stages of `make repro` always do.
-    The file names the process that holds the lock, or did last.
+    The file names the process and the host that hold the lock, or did last.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The file stays, and whoever shares the folder opens it for writing to hold it.
@@ -46,9 +47,8 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
             raise UserError(
                 f"{what}: expected to be alone, got another process of the same; wait for it"
             ) from None
-        number = path.read_text(encoding="ascii")
         same = "waits for another process of the same"
-        log.warning("warning: %s: %s (process %s, %s)", what, same, number, path)
+        log.warning("warning: %s: %s (%s%s)", what, same, _holder(path), path)
         lock.acquire()
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
@@ -57,9 +57,24 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
             f"{path}: expected a file system with locks, got {error.strerror}"
         ) from None
     try:
-        with open(path, "r+", encoding="ascii") as file:
-            file.truncate()
-            file.write(str(os.getpid()))
+        _sign(path)
         yield
     finally:
         lock.release()
+
+
+def _sign(path: Path) -> None:
+    """Name this process in a lock file, where it can be written: a full disk keeps no lock away."""
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
+        try:
+            os.write(file, f"process {os.getpid()} of {platform.node()}, ".encode())
+        finally:
+            os.close(file)
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+MOST_THREADS = 8  # an encoder of xz takes up to 0.7 GB
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -17,11 +18,12 @@ def usable_cores() -> int:
 
 
 def on_all_cores(work: Callable[[S], T], items: Iterable[S]) -> list[T]:
-    """Return the result of each item, in their order, from one thread per core.
+    """Return the result of each item, in their order, from one thread per core, at most eight.
 
     This is faster for libraries that release Python's lock: codecs do.
     """
-    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="working") as pool:
+    count = min(MOST_THREADS, usable_cores())
+    with ThreadPoolExecutor(count, thread_name_prefix="working") as pool:
         return list(pool.map(work, items))
 
 

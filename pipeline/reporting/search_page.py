@@ -56,7 +56,8 @@ def _charts(folder: Path, best: int) -> dict[str, object]:
     path, trials = folder / "curves.csv", searches.valued(folder / "trials.csv")
     trials = search_figures.with_kinds(trials, best)
     try:
-        front = search_figures.over_seconds(trials) if searches.SECONDS in trials else None
+        is_timed = "front" in trials and (trials["front"] == "yes").any()
+        front = search_figures.over_seconds(trials) if is_timed else None
         columns = ("trial", "epoch", searches.NATS)  # records in results/ may have no curves
         read = searches.read_table(path, *columns) if path.is_file() else None
         curves = None if read is None else search_figures.over_epochs(read, trials)

@@ -163,7 +163,7 @@ class Learner:
             self._seed(-1 - drawn)
             self.model.sample_training_noise(dataclasses.replace(noise, part=rows))
             # for dropout, in which ranks and parts must differ
-            self._seed((drawn * workers.world + workers.rank) * len(parts) + number)
+            self._seed((drawn * workers.world + workers.rank) * self.trainer.accumulate + number)
             part = part.to(workers.device)
             mixed = self.precision == "bfloat16"
             is_last = number == len(parts) - 1

@@ -12,6 +12,7 @@ from arcore.layers import residual_conv as room
 from arcore.layers.convolutions import CausalConv2d, pixel_conv
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.models import pixelcnn
+from arcore.primitives.activation_checkpointing import checkpointed_blocks
 from arcore.primitives.masks import channel_groups
 
 needed = pytest.mark.skipif(not room._has_onednn(torch.bfloat16), reason="no bfloat16 here")
@@ -93,6 +94,8 @@ def test_only_maps_with_gradients_are_taken() -> None:
     u = maps().bfloat16().requires_grad_()
     assert has_residual_conv(u.clone()) == room._has_onednn(u.dtype)
     assert has_residual_conv(u.float()) == room._has_onednn(torch.float32)
+    with checkpointed_blocks():
+        assert not has_residual_conv(u.clone())  # whose block runs twice
     assert not has_residual_conv(u)  # which it would write over
     assert not has_residual_conv(u.detach())
     assert not has_residual_conv(u[1:].float())
