@@ -156,7 +156,7 @@ def test_the_next_run_waits_for_another_and_for_what_a_killed_one_left(
     again = start(project, "preprocess@a")
     assert again.stdout is not None and again.stderr is not None
     line = (again.stdout if killed else again.stderr).readline()
-    same = rf"warning: make repro: waits for another process of the same \(process {process.pid} of "
+    same = rf"warning: make repro: waits for another process of the same \(process {process.pid} "
     said = rf"waiting for .* \(process {dvc.pid}\)\n" if killed else same
     assert re.match(said, line), line
     for one in [*dvc.children(recursive=True), dvc]:
