@@ -4,11 +4,8 @@ Example: python -m stages.rescore mushrooms-nade
 """
 
 import argparse
-import math
 
 from stages import cli
-
-ROUNDING = 1e-6  # relative: two machines may round to either side of a printed digit
 
 
 def main() -> None:
@@ -31,7 +28,7 @@ def main() -> None:
     failed, different = [], []
     for name in asked:
         try:
-            different += differing(name)
+            different += _differing(name)
         except UserError as error:
             failed.append(str(error))
         except OSError as error:
@@ -42,7 +39,7 @@ def main() -> None:
         raise UserError("; ".join(failed))
 
 
-def differing(name: str) -> list[str]:
+def _differing(name: str) -> list[str]:
     """Print what was recorded and what comes out now; return the splits that differ."""
     from pipeline.evaluation import rescoring
     from pipeline.reporting import wording
@@ -56,8 +53,7 @@ def differing(name: str) -> list[str]:
         apart = found.now.nats - found.recorded.nats
         said = f"recorded {bound}{recorded}, now {bound}{now} nats ({apart:+.1e})"
         print(f"{what}: {said}", flush=True)
-        alike = all(math.isclose(*both, rel_tol=ROUNDING) for both in zip(*pairs, strict=True))
-        if recorded != now and not alike:
+        if not found.same:
             different.append(what)
     return different
 

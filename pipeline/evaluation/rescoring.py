@@ -1,5 +1,6 @@
 """Scoring kept weights again: does the score that was recorded come out?"""
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.training import saved_models
 from pipeline.training.saved_models import TrainedModel
 
 WEIGHTS = "model.safetensors"
+ROUNDING = 0.005  # of the standard error: two machines do not round alike
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,14 @@ class Rescored:
     exact: bool
     recorded: Score
     now: Score
+
+    @property
+    def same(self) -> bool:
+        """Whether nats and their standard error are as recorded, but for rounding."""
+        then, now = self.recorded, self.now
+        pairs = ((then.nats, now.nats), (then.nats_stderr, now.nats_stderr))
+        rounding = ROUNDING * then.nats_stderr
+        return all(math.isclose(*both, rel_tol=1e-6, abs_tol=rounding) for both in pairs)
 
 
 def rescore(name: str) -> list[Rescored]:

@@ -12,10 +12,10 @@ from pipeline.core import paths
 from pipeline.data import fetching, preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
+from pipeline.evaluation import rescoring
 from pipeline.experiments import compose, naming
 from reproductions.datasets import simulated_pushing
 from reproductions.publishing import recording
-from stages import rescore
 from tests.places import MIRROR, ROOT
 
 KEPT = sorted(path.parent for path in (ROOT / "results").rglob("model.safetensors"))
@@ -94,4 +94,5 @@ def test_the_recorded_number_comes_out(
     config = compose.load(naming.experiment_of(name))
     if not paths.shards(config.dataset["name"]).exists():
         bring(catalog.get_dataset(config.dataset))
-    assert not rescore.differing(name)
+    for found in rescoring.rescore(name):
+        assert found.same, found
