@@ -107,7 +107,8 @@ class PixelAttention(nn.Module):
         return widened(heads.permute(1, 0, 2, 4, 3))
 
     def _maps(self, tokens: Tensor, like: Tensor) -> Tensor:
-        return tokens.to(like.dtype).transpose(2, 3).reshape(len(like), -1, *like.shape[2:])
+        shape = len(like), len(self.colours), *like.shape[2:]
+        return tokens.to(like.dtype).transpose(2, 3).reshape(shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [h | x], (batch, maps + inputs, height, width), to (batch, heads width, ...)."""
