@@ -11,7 +11,6 @@ from torch.nn.functional import relu
 
 from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, TwoStackModel
-from arcore.layers.attention import PixelAttention
 from arcore.layers.conditioning import conditioned
 from arcore.layers.convolutions import (
     CausalConv2d,
@@ -23,6 +22,7 @@ from arcore.layers.convolutions import (
     with_bias,
 )
 from arcore.layers.cursor import ImageCursor, LayerCall, Reader
+from arcore.layers.pixel_attention import PixelAttention
 from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.checks import require
 from arcore.primitives.dropout import dropout
@@ -80,7 +80,7 @@ class GatedPixelCNN(TwoStackModel):
     where * is a convolution, other products are 1 x 1, and s is the condition, constant or a map.
     No pixel above is out of sight. The link L takes the unconditioned maps from before the gate.
     With `attention_layers`, h <- h + tanh(b^f) . sigm(b^g) precedes some layers, for b = M [h, y]
-    and the attention y of `arcore.layers.attention.PixelAttention`.
+    and the attention y of `arcore.layers.pixel_attention.PixelAttention`.
 
     Reference:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional Image
