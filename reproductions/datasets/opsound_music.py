@@ -19,11 +19,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
+from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, listed_files
 from pipeline.datasets.formats import sound_files
 from pipeline.datasets.formats.sound_files import Hearing, Utterance
 from pipeline.datasets.options import Options, parse_options
-from reproductions.datasets.stand_ins import APT_ARCHIVES, check_content, raw_packages, read_files
+from reproductions.datasets.stand_ins import APT_ARCHIVES, PACKAGES, check_content, read_files
 
 OF_LOOPS = ("macroform-robot_dity", "macroform-the_simplicity")
 PIECES = (
@@ -38,7 +38,7 @@ QUIETEST = 0.015  # root mean square of amplitudes in [-1, 1)
 TEST_SHARE, VALID_SHARE = 0.2, 0.1
 # Of the bytes of rows and then of labels of train, valid and test.
 CONTENT_SHA256 = "b73345fc232aadd4e353ece458bd9af4194091838ca0fb47cdd163571009fd74"
-(FILE,) = raw_packages("opsound_music")
+(FILE,) = listed_files(PACKAGES, "opsound_music")
 SOUND = Sound(RATE, SECONDS * RATE, 0, PIECES, ())
 
 

@@ -21,14 +21,14 @@ import PIL
 from PIL import Image, features
 
 from arcore.events import Levels
-from pipeline.datasets.base import SPLITS, Dataset, SplitData
+from pipeline.datasets.base import SPLITS, Dataset, SplitData, listed_files
 from pipeline.datasets.formats import image_files
 from pipeline.datasets.options import Options, parse_options
-from reproductions.datasets.stand_ins import APT_ARCHIVES, check_content, raw_packages, read_files
+from reproductions.datasets.stand_ins import APT_ARCHIVES, PACKAGES, check_content, read_files
 
 SPLIT_FILE = Path(__file__).with_name("photo_tiles_split.json")
 SHORTER_SIDE = 320
-_PACKAGES = raw_packages("photo_tiles")
+_PACKAGES = listed_files(PACKAGES, "photo_tiles")
 _FOLDERS = ("budgie", "", "mate/nature")  # below usr/share/backgrounds, of each package
 _LEFT_OUT = (
     "ocean-waves.jpg",  # drawings

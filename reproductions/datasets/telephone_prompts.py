@@ -17,12 +17,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
+from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, listed_files
 from pipeline.datasets.formats import sound_files
 from pipeline.datasets.formats.sound_files import Hearing, Utterance
 from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import permute_rows
-from reproductions.datasets.stand_ins import APT_ARCHIVES, check_content, raw_packages, read_files
+from reproductions.datasets.stand_ins import APT_ARCHIVES, PACKAGES, check_content, read_files
 
 VOICES = (
     "en_US_f_Allison",
@@ -36,7 +36,7 @@ SYMBOLS = " '0123456789abcdefghijklmnopqrstuvwxyzàçèéêìîòùúûабвг�
 TEST_SHARE, VALID_SHARE = 0.1, 0.05
 # Of the bytes of rows and then of labels of train, valid and test.
 CONTENT_SHA256 = "a14458ac697ee6dc37c86851ed88b0dfc9b6525e9122e29ba8e1caa91bb1d6a0"
-FILES = raw_packages("telephone_prompts")  # of sounds and of texts, by language
+FILES = listed_files(PACKAGES, "telephone_prompts")  # of sounds and of texts, by language
 SOUND = Sound(RATE, MAX_SECONDS * RATE, MAX_SYMBOLS, VOICES, tuple(SYMBOLS))
 
 
