@@ -211,11 +211,7 @@ def _shared_rows(location: str, sha256: str, split: str, begin: int, end: int) -
 
 
 def read_split(folder: str | Path, split: str) -> SplitData:
-    """Read a split into memory.
-
-    Raises:
-        ValueError: for an unknown split.
-    """
+    """Read a split into memory."""
     return ShardReader(folder, split).whole()
 
 

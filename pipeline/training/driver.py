@@ -85,10 +85,8 @@ class TrainingRun:
 def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     """Train an experiment and write models/<experiment>/.
 
-    The experiment is resolved against its shards' manifest (`resolve`), becomes a `TrainingJob`
-    (`make_job`), and each worker runs `worker.run_job` with it. `_write` makes the model's folder
-    from the last checkpoint. A training that was killed goes on from its last checkpoint in the
-    work folder, unless it is to start `fresh`; a finished one leaves nothing there.
+    A training that was killed goes on from its last checkpoint in the work folder, unless it is to
+    start `fresh`; a finished one leaves nothing there.
     """
     wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
     require(not config.mixture, "experiment", wanted, config.name)

@@ -1,9 +1,7 @@
 """The training loop that each worker runs.
 
-A batch on its way to a step: `Worker._train_epoch` takes it from the loader, `Learner.step` draws
-the step's noise, calls the model on it and moves the weights; its loss is added up on the device,
-and looked at only every `CHECK_EVERY` steps, when the workers agree on what to do next: go on,
-save, stop, or give up on a loss that is not finite.
+A step's loss is added up on the device, and looked at only every `CHECK_EVERY` steps, when the
+workers agree on what to do next: go on, save, stop, or give up on a loss that is not finite.
 """
 
 import contextlib
@@ -251,7 +249,8 @@ class Worker:
         ended = self._train_epoch(running)
         if ended is not None:
             return ended
-        self._synchronize()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         nats = self.workers.total(running.total)
         self._add_lap()
         mean = nats / progress.rows_in_epoch / self.train.events_per_row
@@ -355,10 +354,6 @@ class Worker:
         now = time.perf_counter()
         self.progress.seconds += now - self._lap_began
         self._lap_began = now
-
-    def _synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     def _log(self, record: EpochRecord) -> None:
         self.logger.metrics(record.metrics("epoch", BEST), step=record.epoch)

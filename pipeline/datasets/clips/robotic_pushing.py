@@ -59,13 +59,13 @@ class PushingClip:
     actions: np.ndarray
     states: np.ndarray
 
-    def vectors(self, context_frames: int = CONTEXT_FRAMES) -> np.ndarray:
+    def vectors(self) -> np.ndarray:
         """Return the condition of one vector a frame, (20, 10): actions, and states while given.
 
         A frame comes with the action of the frame before it, which led to it.
         """
         actions = np.concatenate([np.zeros_like(self.actions[:1]), self.actions[:-1]])
-        states = np.where(np.arange(len(self.states))[:, None] < context_frames, self.states, 0)
+        states = np.where(np.arange(len(self.states))[:, None] < CONTEXT_FRAMES, self.states, 0)
         return np.concatenate([actions, states], 1).astype(np.float32)
 
 

@@ -141,12 +141,7 @@ def principal_components(splits: Mapping[str, np.ndarray], count: int) -> dict[s
     Mean, directions and variances are those of the training split alone. Of each direction the
     largest entry is positive, and numbers are rounded to 4 decimals, so that machines agree.
 
-    Arguments:
-        splits: images (N, ...) by split, `train` among them.
-        count: components.
-
-    Returns:
-        (N, count) float32 by split.
+    Takes images (N, ...) by split, `train` among them, and returns (N, count) float32 by split.
     """
     flat = {split: x.reshape(len(x), -1).astype(np.float64) for split, x in splits.items()}
     center = flat["train"].mean(0)

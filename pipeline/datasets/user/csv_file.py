@@ -1,11 +1,7 @@
 """A CSV file of the user's: a table of reals, or of integers and names, one row an event.
 
-What is modelled is all reals or all levels: no event has both, since its score would be a density
-in some dimensions and a probability in others, in no common unit. Of a mixed table a dataset with
-the levels alone and one with the reals given the levels as `conditions` make up the whole,
-p(levels) p(reals | levels). Names among `conditions` become one number a name, 1 where it is the
-row's. `fetch` copies the file, so that a changed one is noticed at `preprocess` and fetched by
-`dvc repro -f fetch@<name>`.
+All that is modelled is reals or levels (docs/your-data.md). Names among `conditions` become one
+number a name, 1 where it is the row's. `fetch` copies the file, so that a changed one is noticed.
 """
 
 import dataclasses

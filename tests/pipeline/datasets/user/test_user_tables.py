@@ -27,7 +27,7 @@ def add(table: str | bytes, *given: str, replace: bool = False) -> tuple[Dataset
 
 def cars(**given: Any) -> tuple[Dataset, dict[str, Any]]:
     own_files.write_cars(Path("cars.csv"))
-    levels: Any = adding.guess("csv", "mine", "cars.csv", given)["levels"]
+    levels: Any = catalog.module_of_kind("csv").guess("mine", "cars.csv", given)["levels"]
     return own("csv", path="cars.csv", levels=levels, **given), levels
 
 
