@@ -128,7 +128,6 @@ def _held(artifact: Artifact, path: Path, wait: bool) -> AbstractContextManager[
 
 
 def _hashes(artifact: Artifact) -> dict[str, str]:
-    """Return the hash of each input that is there, by its label."""
     found = {one.label: one.content_sha256() for one in artifact.inputs}
     return {label: sha256 for label, sha256 in found.items() if sha256 is not None}
 
@@ -202,7 +201,6 @@ def _restore(old: Path, folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder and all in it onto the disk."""
     for path in (*folder.rglob("*"), folder):
         if not path.is_symlink():
             atomic.flush(path)

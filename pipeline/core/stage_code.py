@@ -147,7 +147,6 @@ def entries(root: Path) -> dict[str, list[str]]:
 
 
 def _datasets(section: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """The names of a section's entries, each with its dataset."""
     for name, entry in section.items():
         dataset = entry.get("dataset") if isinstance(entry, dict) else None
         if isinstance(dataset, str):

@@ -119,7 +119,6 @@ def _mirror() -> Path | str | None:
 
 
 def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | str | None) -> None:
-    """Make a file exist, verified, from the first source that has it."""
     tried: list[str] = []
     for source in _candidates(dataset, file, target, mirror):
         shown = redacted(str(source))
@@ -150,7 +149,6 @@ def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | st
 def _candidates(
     dataset: Dataset, file: RawFile, target: Path, mirror: Path | str | None
 ) -> list[Path | str]:
-    """Paths and addresses where the file may be, in the order to try them."""
     names = [file.name, f"{file.name}.gz", *([archive_of(file)] if file.member else [])]
     family = dataset.family
     places: list[Path | str] = [target.parent]

@@ -90,7 +90,6 @@ class ShardReader:
         return self.info.read_transform
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return self.info.rows
 
     def __getitem__(self, rows: np.ndarray) -> SplitData:

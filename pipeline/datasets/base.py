@@ -100,7 +100,6 @@ class SplitData:
     scalings: Mapping[str, Scaling] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.x)
 
     def __getitem__(self, rows: np.ndarray | slice) -> SplitData:

@@ -142,7 +142,6 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
 
 
 def _write(run: SearchRun, table: Sequence[TrialRecord], begun: Begun) -> Path:
-    """Write the search's folder, and log it to MLflow."""
     cluster = run.search.base.cluster
     here = cluster.use_gpu and torch.cuda.is_available()  # a head may have none
     record = outcome.summarize(

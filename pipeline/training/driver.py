@@ -136,7 +136,6 @@ def _finish(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome
 
 
 def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
-    """Train in this process; return how it ended."""
     threads = run.config.cluster.cpus_per_worker or torch.get_num_threads()
     job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
     stop = threading.Event()
@@ -148,7 +147,6 @@ def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
 
 
 def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
-    """Train with Ray Train; return how it ended."""
     import ray.train
     from ray.exceptions import RayError
 

@@ -162,7 +162,6 @@ class Worker:
         self.valid = open_split(self.job.shards, "valid", self.model, ordered)
 
     def _print_on_rank_zero(self, line: str) -> None:
-        """Print a line, once for all workers."""
         if self.session.rank == 0:
             print(line, flush=True)
 
@@ -279,7 +278,6 @@ class Worker:
         return None
 
     def _train_epoch(self, running: RunningLoss) -> Failed | Stopped | None:
-        """Take the steps that are left of an epoch."""
         progress, last = self.progress, self.train.steps_per_epoch
         for batch in self.train.epoch(progress.epoch, progress.steps_in_epoch):
             running.add(self.learner.step(batch, progress.step, self._total_steps), progress.step)
@@ -369,7 +367,6 @@ class Worker:
             self.session.report(record, finished)
 
     def _save(self) -> None:
-        """Keep a checkpoint, which rank 0 writes."""
         self._saved = time.monotonic()
         if self.workers.rank == 0:
             with self.store.writing() as folder:

@@ -92,7 +92,6 @@ class TelephonePrompts(Dataset):
 
 
 def _utterances(sounds: Path, lists: Path, voice: int) -> dict[tuple[str, int], Utterance]:
-    """The prompts of one voice by their names."""
     listed = [gzip.decompress(content) for _, content in read_files(lists, (".txt.gz",))]
     texts = read_texts(listed[0].decode("utf-8-sig"))
     found = {}

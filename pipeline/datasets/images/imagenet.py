@@ -57,7 +57,6 @@ class SmallImagenet(Dataset):
 
 
 def _stream(path: Path, start: int, stop: int) -> Iterator[SplitData]:
-    """Decode images [start, stop) of an archive, in parts."""
     with open_archive(path) as files:
         chosen = itertools.islice(files, start, stop)
         while images := [_decode(content) for _, content in itertools.islice(chosen, PART)]:

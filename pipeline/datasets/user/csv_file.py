@@ -230,7 +230,6 @@ def _guess_levels(column: pd.Series, file: Path) -> int | list[str] | None:
 
 
 def _delimiter(file: Path) -> str:
-    """The character that the first line has most of."""
     try:
         with file.open("rb") as stream:
             line = stream.readline(1 << 16).decode("utf-8-sig", "replace")
