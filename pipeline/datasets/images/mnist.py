@@ -44,22 +44,18 @@ class IdxImages(Dataset):
 
     Arguments:
         variant: gray, static or dynamic.
-        num_train_file: rows of the training files, of which `num_valid` become valid.
-        num_valid: rows of valid.
-        num_test: rows of the test files.
+        num_valid: rows of the training files that become valid.
     """
 
     variant: Variant
-    num_train_file: int = 60_000
     num_valid: int = 10_000
-    num_test: int = 10_000
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode, split and (for binarised variants) draw."""
-        x, labels = self._read(raw_dir, "train", self.num_train_file)
-        test_x, test_labels = self._read(raw_dir, "t10k", self.num_test)
-        is_valid = np.zeros(self.num_train_file, bool)
-        is_valid[choose_rows(self.num_train_file, self.num_valid, VALID_SEED)] = True
+        x, labels = _read(raw_dir, "train")
+        test_x, test_labels = _read(raw_dir, "t10k")
+        is_valid = np.zeros(len(x), bool)
+        is_valid[choose_rows(len(x), self.num_valid, VALID_SEED)] = True
         valid, train = np.flatnonzero(is_valid), np.flatnonzero(~is_valid)
         train_x, valid_x = x[train], x[valid]
         if self.variant != "gray":
@@ -75,12 +71,12 @@ class IdxImages(Dataset):
             "test": SplitData(test_x, test_labels),
         }
 
-    def _read(self, raw_dir: Path, part: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        images = (raw_dir / f"{part}-images-idx3-ubyte").read_bytes()
-        labels = (raw_dir / f"{part}-labels-idx1-ubyte").read_bytes()
-        # after headers of 4 bytes and 4 a dimension
-        x = np.frombuffer(images, np.uint8, offset=16).reshape(rows, 1, 28, 28)
-        return x, np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+
+def _read(raw_dir: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    # after headers of 4 bytes and 4 a dimension
+    x = np.fromfile(raw_dir / f"{part}-images-idx3-ubyte", np.uint8, offset=16)
+    labels = np.fromfile(raw_dir / f"{part}-labels-idx1-ubyte", np.uint8, offset=8)
+    return x.reshape(-1, 1, 28, 28), labels.astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

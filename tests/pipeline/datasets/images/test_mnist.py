@@ -32,9 +32,7 @@ def small_mnist(variant: Variant) -> IdxImages:
         options=base.Options(),
         num_classes=10,
         variant=variant,
-        num_train_file=60,
         num_valid=10,
-        num_test=20,
     )
 
 
