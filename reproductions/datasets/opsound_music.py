@@ -1,14 +1,10 @@
 """Five pieces of music by three artists, in segments of four seconds: in place of piano music.
 
-Debian's `asterisk-moh-opsound-wav`: 8 kHz, one channel. A piece is cut into segments from its
-beginning; those quieter than `QUIETEST`, the ends of fade-outs, are left out, and what remains of
-its last segment. Two of the pieces are made of loops, so that nearly every later second is heard
-before; they serve training alone. Of the others the beginning is train and the end test, a segment
-dropped at each boundary: what is measured is how well the later part of a piece is foretold by a
-model that learned from its first part, not music that it never heard.
-
-No segment of valid or test occurs in an earlier split: the greatest normalised cross-correlation
-with any four seconds of one is 0.83, at every offset, against 0.99 in the pieces of loops.
+Segments quieter than `QUIETEST`, the ends of fade-outs, are left out. Two of the pieces are made of
+loops, so that nearly every later second is heard before. What is measured is how well the later
+part of a piece is foretold by a model that learned from its first part, not music that it never
+heard. No segment of valid or test occurs in an earlier split: the greatest normalised
+cross-correlation with any four seconds of one is 0.83, against 0.99 in the pieces of loops.
 """
 
 import io

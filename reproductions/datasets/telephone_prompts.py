@@ -1,10 +1,8 @@
 """Recorded telephone prompts in five languages by five voices, with texts: in place of VCTK.
 
-Asterisk's core sounds, of Debian packages: 8 kHz, one voice a language, of whom one is a man. Kept
-are the prompts of at most three seconds and 60 characters whose text is in the language's list;
-tones, and texts with remarks in brackets, are left out. The split is by prompt: what a name stands
-for is in one split in all languages, by the permutation of seed 0 of all names. Voice and language
-are one here: what a model gains from the voice it may gain from the language.
+Asterisk's core sounds, one voice a language. Tones, and texts with remarks in brackets, are left
+out. What a name stands for is in one split in all languages. Voice and language are one here: what
+a model gains from the voice it may gain from the language.
 """
 
 import gzip

@@ -8,11 +8,10 @@ so that the folder is put in place by the user and named by the option `folder`:
     <folder>/push_testseen/push_testseen.tfrecord-00000-of-00005
     <folder>/push_testnovel/push_testnovel.tfrecord-00000-of-00005
 
-Each record is checked by the CRC-32C in it. As in the published protocol, clips have 20 frames of
-64 x 64 pixels, of which the first two are given; frames are cropped to the middle square and made
-smaller as the bicubic filter of TensorFlow 1 does, which averages nothing: of 512 x 512 pixels it
-takes every eighth (by what its source does; not compared with a published copy). A filter
-that averages makes smoother frames, of fewer nats.
+Each record is checked by its CRC-32C. Frames are cropped to the middle square and made smaller as
+the bicubic filter of TensorFlow 1 does, which averages nothing: of 512 x 512 pixels it takes every
+eighth (by its source; not compared with a published copy). A filter that averages makes smoother
+frames, of fewer nats.
 
 Reference:
     Finn, Goodfellow and Levine, "Unsupervised Learning for Physical Interaction through Video

@@ -1,12 +1,9 @@
 """ImageNet at 32 x 32 and 64 x 64 pixels, as van den Oord et al. 2016 made it: archives of PNGs.
 
-Papers report on the published validation archive, which is the test split here; valid is the end of
-the training archive. There are no labels. The sets are larger than memory, so that they are decoded
-as streams. The archives are no longer at image-net.org/small and must be put in place by hand or
-by a mirror; the sums are those that TensorFlow Datasets recorded.
-
-The sets that image-net.org gives now under the same names (Chrabaszcz et al. 2017: pickles or npz)
-are another downsampling; likelihoods on them don't compare with those papers'.
+There are no labels. The sets are larger than memory, so that they are decoded as streams. The
+archives must be put in place by hand or by a mirror; the sums are those that TensorFlow Datasets
+recorded. The sets that image-net.org gives now under the same names (Chrabaszcz et al. 2017) are
+another downsampling; likelihoods on them don't compare with those papers'.
 """
 
 import io

@@ -1,13 +1,9 @@
 """MNIST and Fashion-MNIST: gray, statically and dynamically binarised, and Larochelle's bits.
 
-Train is the 60,000 training rows minus a fixed validation part of 10,000, chosen by a recorded
-seed; test is the published 10,000. Binarised variants draw each pixel from Bernoulli(gray / 255):
-the static one once for every row, the dynamic one for each epoch's training rows (their shards
-stay gray). Both share the same fixed draws of valid and test, so their numbers compare.
-
-`binarized_mnist` is the fixed binarisation of Salakhutdinov and Murray, as Larochelle published it:
-train and valid are a shuffle of MNIST's 60,000 rows, test is sorted by class. The sums are those
-that TensorFlow Datasets records for the published files.
+Valid is chosen from the training rows by a recorded seed. Binarised variants draw each pixel from
+Bernoulli(gray / 255); they share the draws of valid and test, so that their numbers compare.
+`binarized_mnist` is the fixed binarisation of Salakhutdinov and Murray: train and valid are a
+shuffle of MNIST's 60,000 rows, test is sorted by class.
 """
 
 from collections.abc import Callable, Mapping
