@@ -14,6 +14,7 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import BeforeValidator
 
 from arcore.events import Event, Levels, Real
 from pipeline.core import paths
@@ -32,6 +33,8 @@ from pipeline.datasets.user.user_data import (
 
 MOST_NAMES = 256
 FEW = 50  # a column of integers has at most one number in fifty that is no level
+# Columns by their names, which YAML may read as numbers.
+Column = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 _DIFFERENT = expected("different columns", lambda names: len(set(names)) == len(names))
 _NAMES = expected("different names", lambda names: 2 <= len(set(names)) == len(names) <= MOST_NAMES)
 Counts = Annotated[int, between(2, 256)] | Annotated[list[str], _NAMES]  # of a column of levels
@@ -53,10 +56,10 @@ class CsvOptions(UserOptions):
 
     delimiter: Annotated[str, expected("a character", lambda text: len(text) == 1)] = ","
     header: bool = True
-    drop: list[str] = field(default_factory=list)
-    levels: dict[str, Counts] = field(default_factory=dict)
-    conditions: Annotated[list[str], _DIFFERENT] = field(default_factory=list)
-    label: str = ""
+    drop: list[Column] = field(default_factory=list)
+    levels: dict[Column, Counts] = field(default_factory=dict)
+    conditions: Annotated[list[Column], _DIFFERENT] = field(default_factory=list)
+    label: Column = ""
     standardize: bool = True
 
     @property
@@ -173,24 +176,18 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
 
     A column is what most of its cells are; `decode` refuses the others.
     """
-    file, given = paths.root() / path, columns_by_name(given)
+    file, options = paths.root() / path, parse_options(CsvOptions, name, {"path": path, **given})
     found: dict[str, object] = {"delimiter": str(given.get("delimiter") or _delimiter(file))}
     first = read_table(file, str(found["delimiter"]), False).iloc[0]
-    header = given.get("header")
-    found["header"] = header if isinstance(header, bool) else not np.isfinite(_parsed(first)).any()
+    by_names = not np.isfinite(_parsed(first)).any()
+    found["header"] = options.header if "header" in given else by_names
     if "levels" in given:
         return found
     table = read_table(file, str(found["delimiter"]), bool(found["header"]))
-    dropped = given.get("drop", [])
-    columns = {
-        column: _guess_levels(table[column], file)
-        for column in table.columns
-        if not isinstance(dropped, list) or column not in dropped
-    }
-    conditions, label = given.get("conditions"), given.get("label")
-    told = {label, *(conditions if isinstance(conditions, list) else [])}
-    modelled = {column: levels for column, levels in columns.items() if column not in told}
-    are_levels = None not in modelled.values()
+    kept = (column for column in table.columns if column not in options.drop)
+    columns = {column: _guess_levels(table[column], file) for column in kept}
+    modelled = {name: levels for name, levels in columns.items() if name not in options.told}
+    label, are_levels = options.label or None, None not in modelled.values()
     words = [column for column, levels in modelled.items() if isinstance(levels, list)]
     if words and not are_levels:
         raise UserError(
@@ -241,7 +238,7 @@ def _delimiter(file: Path) -> str:
 def build(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`)."""
     name = str(settings["name"])
-    options = parse_options(CsvOptions, name, columns_by_name(settings))
+    options = parse_options(CsvOptions, name, settings)
     path = _path(name, options.path)
     names = read_names(path, options.delimiter, options.header)
     for column in options.drop:
@@ -274,28 +271,6 @@ def build(settings: Mapping[str, object]) -> Dataset:
         system_folders=(str(path.parent),),
         columns=tuple(columns),
     )
-
-
-def columns_by_name(given: Mapping[str, object]) -> dict[str, object]:
-    """Return options of a table with its columns' names as text, which YAML reads as numbers.
-
-    Example:
-        >>> columns_by_name({"drop": [0, "b"], "label": 2019, "levels": {3: 2}})
-        {'drop': ['0', 'b'], 'label': '2019', 'levels': {'3': 2}}
-    """
-    found = dict(given)
-    for key in ("drop", "conditions"):
-        if isinstance(columns := given.get(key), list):
-            found[key] = [_column_name(column) for column in columns]
-    if "label" in given:
-        found["label"] = _column_name(given["label"])
-    if isinstance(levels := given.get("levels"), Mapping):
-        found["levels"] = {_column_name(column): count for column, count in levels.items()}
-    return found
-
-
-def _column_name(given: object) -> object:
-    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
 def _path(name: str, given: str) -> Path:
