@@ -176,7 +176,8 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
 
     A column is what most of its cells are; `decode` refuses the others.
     """
-    file, options = paths.root() / path, parse_options(CsvOptions, name, {"path": path, **given})
+    file, known = paths.root() / path, {key: given[key] for key in given if key != "delimiter"}
+    options = parse_options(CsvOptions, name, known)
     found: dict[str, object] = {"delimiter": str(given.get("delimiter") or _delimiter(file))}
     first = read_table(file, str(found["delimiter"]), False).iloc[0]
     by_names = not np.isfinite(_parsed(first)).any()
