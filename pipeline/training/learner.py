@@ -122,7 +122,9 @@ class Learner:
             with warnings.catch_warnings():  # torch 2.13 renames the option, 2.7 has the old name
                 warnings.simplefilter("ignore", FutureWarning)
                 # without device_ids, which would send spans from the host, that reads them, away
-                call = shared = DistributedDataParallel(call, broadcast_buffers=False)
+                call = shared = DistributedDataParallel(
+                    call, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
             self._unsynchronized = shared.no_sync
         self._call = call
 
