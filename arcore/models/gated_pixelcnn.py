@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import cast
 
 import torch
@@ -24,6 +25,7 @@ from arcore.layers.convolutions import (
 from arcore.layers.cursor import ImageCursor, LayerCall, Reader
 from arcore.layers.pixel_attention import PixelAttention
 from arcore.primitives.activation_checkpointing import run_block
+from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.checks import require
 from arcore.primitives.dropout import dropout
 from arcore.primitives.gating import gated
@@ -159,6 +161,8 @@ class _GatedSteps:
         self, model: GatedPixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
         layers, width, self.row = model._layers(), model.hyperparameters.width, -1
+        attention = [layer.attention for layer in layers]  # whose past grows by new tensors
+        self.step = StepRecorder(model.device, not any(attention))
         projections = [layer.horizontal_projection for layer in layers]
         self.steps = [
             PixelSteps(
@@ -170,7 +174,6 @@ class _GatedSteps:
         cursor.state(layers[0].horizontal, lambda: self.steps[0])
         skips = [with_bias(layer.skip) for layer in layers]
         residuals = [None if layer.is_last else with_bias(layer.residual) for layer in layers]
-        attention = [layer.attention for layer in layers]
         self.layers = list(zip(self.steps, skips, residuals, attention, strict=True))
         self.head = pointwise(model.hidden_head), pointwise(model.output)
         weight = model.output.weight
@@ -188,8 +191,11 @@ class _GatedSteps:
 
     def outputs(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) for the pixel's features (batch, F)."""
+        self.steps[0].slots[cursor.column].copy_(x)
+        return self.step(cursor.column, partial(self._outputs, x, cursor))
+
+    def _outputs(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         (f, g), one, total, column = self.gates, self.one, self.total, cursor.column
-        self.steps[0].slots[column].copy_(x)
         following = self.steps[1:]
         for number, (steps, skip, residual, attention) in enumerate(self.layers):
             if attention is not None:
