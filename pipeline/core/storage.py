@@ -126,7 +126,6 @@ def remove(location: str | Path) -> None:
 
     Raises:
         ValueError: for the root of a file system.
-        UserError: if it can't be removed.
     """
     found, path = filesystem(location)
     if not path.strip("/"):

@@ -50,11 +50,7 @@ def raw_folder(dataset: str) -> Path:
 
 
 def fetch(dataset: Dataset) -> Path:
-    """Bring all raw files of a dataset to its folder, and write `source.json` next to them.
-
-    Raises:
-        UserError: when no source has a file, or the mirror does not exist.
-    """
+    """Bring all raw files of a dataset to its folder, and write `source.json` next to them."""
     with alone(artifact.raw(dataset.name), wait=True):
         folder, own = raw_folder(dataset.name), _own_path(dataset)
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,12 +73,7 @@ def fetch(dataset: Dataset) -> Path:
 
 
 def verify_raw(dataset: Dataset) -> Path:
-    """Check a dataset's raw files by SHA-256 without fetching any; return their folder.
-
-    Raises:
-        UserError: naming the file that is missing or altered; of a dataset of the user's own, the
-            file that has changed since it was copied.
-    """
+    """Check a dataset's raw files by SHA-256 without fetching any; return their folder."""
     folder, own = raw_folder(dataset.name), _own_path(dataset)
     hint = f"run python -m stages.fetch {dataset.name}"
     if own is not None:

@@ -44,9 +44,6 @@ def open_split(
     (`shard_reader.ShardReader`), it waits in memory, is taken in the order that (seed, epoch)
     permutes (`shuffling`), becomes an event by the split's read transform, drawn by (seed, epoch,
     row), and is put into a `Batch` with what the model is conditioned on.
-
-    Raises:
-        UserError: see `Loader` and `SoundLoader`; for `first_rows` of sounds.
     """
     if model.event.is_open:
         if plan.first_rows is not None:
@@ -67,7 +64,6 @@ class Loader:
     With `use_labels`, batches have the labels as their condition, if the split has any.
 
     Raises:
-        UserError: naming what is wrong with the shards, or if a rank would have no row in a batch.
         ValueError: for an unknown split or a rank out of range.
     """
 
@@ -117,7 +113,6 @@ class Loader:
         thread that reads ahead.
 
         Raises:
-            UserError: naming the shard that is missing or corrupt.
             ValueError: without a batch size, or for a step out of range.
         """
         size = self._plan.batch_size

@@ -118,11 +118,7 @@ class Manifest:
 
 
 def require_same(folder: str | Path, manifest: Manifest) -> None:
-    """Check that shards are still those of a manifest, after hours in which they were read.
-
-    Raises:
-        UserError: if they were made again of other content.
-    """
+    """Check that shards are still those of a manifest, after hours in which they were read."""
     now = read_manifest(folder).sha256
     if now != manifest.sha256:
         raise UserError(
@@ -132,11 +128,7 @@ def require_same(folder: str | Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read and check `manifest.json` of a folder, or of a URI as in `pipeline.core.storage`.
-
-    Raises:
-        SiteError: if it is missing or malformed.
-    """
+    """Read and check `manifest.json` of a folder, or of a URI as in `pipeline.core.storage`."""
     location = storage.join(folder, MANIFEST)
     path = redacted(location)
     try:

@@ -63,9 +63,6 @@ class BatchPlan:
         Arguments:
             rows: of the split.
             is_whole: whether every rank holds all of them.
-
-        Raises:
-            UserError: if a rank would have no row in a batch.
         """
         if self.batch_size is None:
             return 0

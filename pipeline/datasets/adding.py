@@ -34,9 +34,6 @@ def add(
 
     Returns:
         The dataset, and lines that say what was found.
-
-    Raises:
-        UserError: for files that are missing or malformed, or a name that is taken.
     """
     catalog.check_user_name(name, kind)
     require(path.isprintable(), "path", "letters that can be printed", path)
@@ -68,21 +65,13 @@ def add(
 
 
 def guess(kind: str, name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Suggest options of a dataset by its files; those that are given go before.
-
-    Raises:
-        UserError: for files that are missing or malformed, or mean what only the user knows.
-    """
+    """Suggest options of a dataset by its files; those that are given go before."""
     found: dict[str, object] = catalog.module_of_kind(kind).guess(name, path, given)
     return found
 
 
 def _found(dataset: Dataset) -> list[str]:
-    """Decode the first rows of each split, and say what the dataset is.
-
-    Raises:
-        UserError: naming the first file or value that is wrong.
-    """
+    """Decode the first rows of each split, and say what the dataset is."""
     assert isinstance(dataset, UserDataset) and isinstance(dataset.options, UserOptions)
     splits = dataset.decode((paths.root() / dataset.options.path).parent)
     first, lines = dict[str, SplitData](), []

@@ -197,8 +197,4 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def decode(self, raw_dir: Path) -> Mapping[str, SplitData | SplitStream]:
-        """Decode the raw files of a folder into the splits train, valid, test and further tests.
-
-        Raises:
-            UserError: naming the file that is missing, truncated or malformed.
-        """
+        """Decode the raw files of a folder into the splits train, valid, test and further tests."""

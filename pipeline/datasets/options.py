@@ -54,9 +54,6 @@ def parse_options(cls: type[OptionsT], dataset: str, settings: Mapping[str, obje
     Example:
         >>> parse_options(Options, "digits", {"name": "digits", "rows_per_shard": 100})
         Options(rows_per_shard=100)
-
-    Raises:
-        UserError: naming the option, what was expected and what came.
     """
     hints = typing.get_type_hints(cls, include_extras=True)
     values = {key: settings[key] for key in settings if key not in ("name", "kind")}

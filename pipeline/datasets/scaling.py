@@ -72,9 +72,6 @@ def fit_scaling(
         parts: gives the training rows part by part, float64; called twice.
         where: what an error calls them.
         columns: their names, if they have some.
-
-    Raises:
-        UserError: for a number that is the same in all rows, or whose square is not finite.
     """
     total, count = np.zeros(()), 0
     low, high = np.array(np.inf), np.array(-np.inf)

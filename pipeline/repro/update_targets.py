@@ -109,11 +109,7 @@ def _running() -> dict[int, str]:
 
 
 def stale_stages(targets: Sequence[str]) -> dict[str, set[str]]:
-    """Ask DVC which of the stages that targets need are stale, and which of these each waits for.
-
-    Raises:
-        UserError: for a target that is not there, or files that DVC cannot read.
-    """
+    """Ask DVC which stages that targets need are stale, and which of these each waits for."""
     stale: dict[str, set[str]] = {}
     try:
         with Repo(_wait_for_lock=True) as repo, repo.lock:
@@ -153,9 +149,6 @@ class Stages:
         """Run all, some at a time; after a failure those that run end and no other begins.
 
         A request to end, or a terminal that closes, is as Ctrl-C and reaches them.
-
-        Raises:
-            UserError: with the last lines of a stage that failed, or if interrupted.
         """
         for kind in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(kind) != signal.SIG_IGN:  # as nohup does

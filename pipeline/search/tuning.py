@@ -57,10 +57,6 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     `trials` keeps each as a JSON file in the storage, `outcome.write` makes the search's folder of
     them. A search that was interrupted goes on from those files, unless it is to start `fresh`:
     trials that ended are kept, running ones continue from their checkpoints.
-
-    Raises:
-        UserError: for one that runs already, a search that cannot be, a cluster too small, an
-            interruption, or when no trial gave a finite validation value.
     """
     search = load_search(name, overrides)
     dataset = search.base.dataset["name"]

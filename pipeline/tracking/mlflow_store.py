@@ -161,10 +161,6 @@ def experiment_id(store: MlflowClient, name: str) -> str:
     """Return the id of the MLflow experiment called `name`, made (or restored) if needed.
 
     MLflow's pages open it on its runs.
-
-    Raises:
-        UserError: for a name that would not do for a folder, as a local store's artifacts need, or
-            a store that was moved or copied here, whose artifacts would be written elsewhere.
     """
     fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]*", name) is not None
     expected = "a name of letters, digits, '.', '_', '-' and spaces"

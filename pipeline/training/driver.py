@@ -89,10 +89,6 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     (`make_job`), and each worker runs `worker.run_job` with it. `_write` makes the model's folder
     from the last checkpoint. A training that was killed goes on from its last checkpoint in the
     work folder, unless it is to start `fresh`; a finished one leaves nothing there.
-
-    Raises:
-        UserError: for another training of the same that runs, missing shards, a model that does not
-            fit them, a cluster that cannot be reached, or a loss that is not finite.
     """
     wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
     require(not config.mixture, "experiment", wanted, config.name)

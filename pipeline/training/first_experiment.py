@@ -31,9 +31,6 @@ def add(dataset: Dataset, model: str | None, replace: bool = False) -> list[str]
 
     Returns:
         Lines that say what was written, how long training takes here, and the next command.
-
-    Raises:
-        UserError: for a model that is unknown or does not model the event, or a name that is taken.
     """
     suited, conditions = suggested_model(dataset)
     model = model or suited

@@ -103,9 +103,6 @@ def play(seed: tuple[int, int, int], mode: int) -> tuple[np.ndarray, np.ndarray]
     """Play a game; return screens (steps, rows, columns) in grays, and the action before each.
 
     The seed, non-negative integers, decides the actions; the mode, 0 to 7, the traffic.
-
-    Raises:
-        UserError: without ale-py.
     """
     try:
         from ale_py import Action, ALEInterface, LoggerMode, roms
@@ -138,11 +135,7 @@ def choose_actions(random: np.random.Generator) -> np.ndarray:
 
 
 def cut(screens: np.ndarray, actions: np.ndarray, clips: slice) -> SplitData:
-    """Cut a game, screens (steps, 210, 160), into clips of levels with the actions before frames.
-
-    Raises:
-        UserError: for a gray that Freeway does not have.
-    """
+    """Cut a game, screens (steps, 210, 160), into clips of levels with the actions before each."""
     whole = len(screens) // NUM_FRAMES * NUM_FRAMES
     frames = screens[:whole, ROWS, COLUMNS].reshape(-1, NUM_FRAMES, 1, SIDE, SIDE)[clips]
     level_of = np.full(256, len(GRAYS), np.uint8)

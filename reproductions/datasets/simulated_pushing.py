@@ -116,11 +116,7 @@ class SimulatedPushing(Dataset):
 
 
 def render_part(seed: int, split: str, first: int, stop: int) -> np.ndarray:
-    """Make clips [first, stop) of a split, (stop - first,) of `CLIP`.
-
-    Raises:
-        UserError: without pybullet.
-    """
+    """Make clips [first, stop) of a split, (stop - first,) of `CLIP`."""
     simulator = Simulator()
     names = NOVEL_OBJECTS if split == NOVEL else SEEN_OBJECTS
     clips = np.empty(stop - first, CLIP)

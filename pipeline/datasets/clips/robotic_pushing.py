@@ -70,11 +70,7 @@ class PushingClip:
 
 
 def read_clips(path: Path) -> Iterator[PushingClip]:
-    """Read the clips of a TFRecord file, the first 20 frames of each.
-
-    Raises:
-        UserError: naming the file and the record that is damaged, or has fewer frames.
-    """
+    """Read the clips of a TFRecord file, the first 20 frames of each."""
     for number, data in enumerate(read_records(path), 1):
         where = f"{path}: record {number}"
         example = parse_example(data, where)

@@ -40,11 +40,7 @@ Splits = dict[str, SplitData]
 
 
 def load() -> tuple[np.ndarray, np.ndarray]:
-    """Load scikit-learn's digits as (1797, 1, 8, 8) uint8 and (1797,) int64.
-
-    Raises:
-        UserError: if the installed scikit-learn ships other data.
-    """
+    """Load scikit-learn's digits as (1797, 1, 8, 8) uint8 and (1797,) int64."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -151,9 +147,6 @@ def principal_components(splits: Mapping[str, np.ndarray], count: int) -> dict[s
 
     Returns:
         (N, count) float32 by split.
-
-    Raises:
-        UserError: if the training split varies in fewer directions.
     """
     flat = {split: x.reshape(len(x), -1).astype(np.float64) for split, x in splits.items()}
     center = flat["train"].mean(0)

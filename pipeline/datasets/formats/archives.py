@@ -41,9 +41,6 @@ def open_tar(path: Path, mode: Literal["r:*", "r|*"] = "r:*") -> Iterator[tarfil
     Arguments:
         path: of the archive.
         mode: of tarfile: `r|*` for one that is read once, forwards.
-
-    Raises:
-        UserError: naming the archive if it is missing, truncated or damaged.
     """
     try:
         with tarfile.open(path, mode, tarinfo=WholeTarInfo) as archive:
@@ -76,9 +73,6 @@ def open_archive(path: Path) -> Iterator[Files]:
         >>> with open_archive(path) as files:
         ...     [(member.name, content.read(3)) for member, content in files]
         [('folder/code.py', b'\"\"\"')]
-
-    Raises:
-        UserError: naming the archive if it is missing, truncated or damaged.
     """
     with open_tar(path) as archive:
         yield (
@@ -89,11 +83,7 @@ def open_archive(path: Path) -> Iterator[Files]:
 
 
 def read_first(path: Path, name: str, size: int) -> bytes:
-    """Read the first bytes of one file of an archive.
-
-    Raises:
-        UserError: if the archive cannot be read, or lacks the file.
-    """
+    """Read the first bytes of one file of an archive."""
     with open_archive(path) as files:
         for member, content in files:
             if member.name == name:

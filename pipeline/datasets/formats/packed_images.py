@@ -45,9 +45,6 @@ def count_images(path: Path, image: str, label: str) -> int:
         path: of the file.
         image: the column of images; without effect for a tar.
         label: the column of labels, or of a tar "cls"; "" for none.
-
-    Raises:
-        UserError: for a damaged file, or one without such columns or members.
     """
     if is_parquet(path):
         with _opened_parquet(path, image, label) as file:
@@ -56,11 +53,7 @@ def count_images(path: Path, image: str, label: str) -> int:
 
 
 def read_samples(path: Path, image: str, label: str) -> Iterator[Sample]:
-    """Yield the images of a file in order; arguments as for `count_images`.
-
-    Raises:
-        UserError: naming the row or member that is missing or malformed.
-    """
+    """Yield the images of a file in order; arguments as for `count_images`."""
     if is_parquet(path):
         return _parquet_samples(path, image, label)
     return _tar_samples(path, label, is_read=True)

@@ -134,11 +134,7 @@ class CsvFile(UserDataset):
 
 
 def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> np.ndarray:
-    """Turn the cells of a column into numbers; names count in the order of their list.
-
-    Raises:
-        UserError: naming the row of the first cell that is none.
-    """
+    """Turn the cells of a column into numbers; names count in the order of their list."""
     if isinstance(levels, list):
         known = {name: float(number) for number, name in enumerate(levels)}
         values, wanted = column.map(known).to_numpy(np.float64), f"one of {listed(levels, 8)}"
@@ -180,10 +176,6 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
     """Say what the delimiter is, whether there is a header, and which columns are levels.
 
     A column is what most of its cells are; `decode` refuses the others.
-
-    Raises:
-        UserError: for a file that is missing or no table, a column of names that cannot be levels,
-            and names among reals.
     """
     file, given = paths.root() / path, columns_by_name(given)
     found: dict[str, object] = {"delimiter": str(given.get("delimiter") or _delimiter(file))}
@@ -221,11 +213,7 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
 
 
 def _guess_levels(column: pd.Series, file: Path) -> int | list[str] | None:
-    """Say what most cells of a column are: a number of levels, a list of names, or None: reals.
-
-    Raises:
-        UserError: for decimal commas, and for names that are all the same or too many.
-    """
+    """Say what most cells of a column are: a number of levels, a list of names, or None: reals."""
     values, where = _parsed(column), f"{file}: column {column.name!r}"
     numbers = values[np.isfinite(values)]
     words = column[~np.isfinite(values)].dropna()
@@ -256,11 +244,7 @@ def _delimiter(file: Path) -> str:
 
 
 def build(settings: Mapping[str, object]) -> Dataset:
-    """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`).
-
-    Raises:
-        UserError: for bad options, or a file that is missing or has no column left.
-    """
+    """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`)."""
     name = str(settings["name"])
     options = parse_options(CsvOptions, name, columns_by_name(settings))
     path = _path(name, options.path)
@@ -332,11 +316,7 @@ def _path(name: str, given: str) -> Path:
 
 
 def _modelled(name: str, options: CsvOptions, kept: Sequence[str], path: Path) -> list[str]:
-    """The columns that are modelled: those that are neither dropped nor given.
-
-    Raises:
-        UserError: for columns that are not there, or given twice, or if none is left.
-    """
+    """The columns that are modelled: those that are neither dropped nor given."""
     told = options.told
     for column in [*told, *options.levels]:
         if column not in kept:

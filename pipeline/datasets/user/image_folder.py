@@ -104,11 +104,7 @@ class ImageFolder(ImageSource):
 
 
 def find_images(folder: Path, splits: Mapping[str, list[str]]) -> list[FoundImage]:
-    """List the images of a folder, split by split where folders below it are named as splits.
-
-    Raises:
-        UserError: for a folder without images, or one that is in two splits.
-    """
+    """List the images of a folder, split by split where folders below it are named as splits."""
     named = [(number, name) for number, split in enumerate(SPLITS) for name in splits[split]]
     found: list[FoundImage] = []
     for number, name in named or [(0, ".")]:
@@ -128,11 +124,7 @@ def find_images(folder: Path, splits: Mapping[str, list[str]]) -> list[FoundImag
 
 
 def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Suggest options by the names of folders and the headers of some images.
-
-    Raises:
-        UserError: for a folder without images, or with some next to folders of classes.
-    """
+    """Suggest options by the names of folders and the headers of some images."""
     folder = paths.root() / path
     refuse_unless(folder.is_dir(), name, "path", "an existing folder", path)
     below = [child.name for child in folder.iterdir() if visible_files(child, SUFFIXES)]

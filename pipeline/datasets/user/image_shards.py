@@ -84,11 +84,7 @@ class ImageShards(ImageSource):
         return splits, read
 
     def _files(self) -> dict[Path, int]:
-        """The files in order, each with the number of its split, 0 where splits have no names.
-
-        Raises:
-            UserError: for a pattern that fits no file, or a file that two splits name.
-        """
+        """The files in order, each with the number of its split, 0 where splits have no names."""
         folder, named = paths.root() / self.options.path, self.options.named.names
         every = find(self.name, self.options.path)
         if not any(named.values()):
@@ -113,11 +109,7 @@ def _fits(path: Path, folder: Path, pattern: str) -> bool:
 
 
 def find(name: str, given: str) -> list[Path]:
-    """List the files of a dataset: all Parquet files or all tars.
-
-    Raises:
-        UserError: if there are none, or both.
-    """
+    """List the files of a dataset: all Parquet files or all tars."""
     path = paths.root() / given
     refuse_unless(bool(given) and path.exists(), name, "path", "an existing file or folder", given)
     files = packed_images.find_files(path)
