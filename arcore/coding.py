@@ -40,7 +40,6 @@ from arcore.portable import PortableArithmetic, portable_copy
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.progress import Advance, progress_bar
 
-CHUNK_DIMENSIONS = 1 << 22
 PROBE_BLOCKS = 8
 PORTABLE = "portable"
 Runtime = tuple[str, str, str, str]
@@ -175,7 +174,7 @@ def _compress(
     with progress_bar(progress, steps, "coding") as advance:
         probe = _probe(twin, batch, condition)
         rows = _Rows(twin, condition, lengths, advance)
-        for spans in _chunks(len(x), batch, size):
+        for spans in coded_batches.chunks(len(x), batch, size):
             codes.append(_encode(rows, flat, spans))
             crc = zlib.crc32(bytes_of(flat[spans[0].start : spans[-1].stop]))
             chunks.append(Chunk(len(codes[-1]), zlib.crc32(codes[-1]), crc))
@@ -206,7 +205,7 @@ def _decompress(
     twin = _check_header(header, model, runtime)
     condition = _condition(twin, condition, header.count)
     _same("condition", "that of encoding", header.condition, digest_of(condition))
-    num_chunks = -(-header.count // _rows_of_chunk(header.batch, twin.event.size))
+    num_chunks = -(-header.count // coded_batches.rows_of_chunk(header.batch, twin.event.size))
     require(num_chunks == len(codes), "data", f"{num_chunks} chunks", len(codes))
     parts = []
     lengths = torch.tensor(header.lengths, device=twin.device) if header.lengths else None
@@ -215,7 +214,9 @@ def _decompress(
         probe = _probe(twin, header.batch, condition)
         _same("model", "the probabilities of encoding (other hardware?)", header.probe, probe)
         rows = _Rows(twin, condition, lengths, advance)
-        for index, spans in enumerate(_chunks(header.count, header.batch, twin.event.size)):
+        for index, spans in enumerate(
+            coded_batches.chunks(header.count, header.batch, twin.event.size)
+        ):
             levels = _decode(rows, codes[index], spans)
             crc = header.chunks[index].levels_crc
             if levels is None or zlib.crc32(bytes_of(levels)) != crc:
@@ -314,18 +315,6 @@ def _condition(model: AutoregressiveModel, condition: Tensor | None, count: int)
     model._check_condition(condition, count)
     real = condition is not None and condition.is_floating_point()
     return condition.to(model.dtype) if real else condition  # type: ignore[union-attr]
-
-
-def _chunks(count: int, batch: int, size: int) -> Iterator[list[slice]]:
-    """Cut rows into batches, and these into chunks of about `CHUNK_DIMENSIONS`."""
-    rows = _rows_of_chunk(batch, size)
-    for first in range(0, count, rows):
-        end = min(first + rows, count)
-        yield [slice(start, min(start + batch, end)) for start in range(first, end, batch)]
-
-
-def _rows_of_chunk(batch: int, size: int) -> int:
-    return batch * max(1, CHUNK_DIMENSIONS // (batch * size))
 
 
 # -- the coder
