@@ -38,13 +38,7 @@ Ranges = list[tuple[int, int]]
 def open_split(
     location: str | Path, split: str, model: AutoregressiveModel, plan: BatchPlan
 ) -> BatchLoader:
-    """Open one rank's part of a split, for a model.
-
-    A row on its way from shard to batch: its row group is read and checked
-    (`shard_reader.ShardReader`), it waits in memory, is taken in the order that (seed, epoch)
-    permutes (`shuffling`), becomes an event by the split's read transform, drawn by (seed, epoch,
-    row), and is put into a `Batch` with what the model is conditioned on.
-    """
+    """Open one rank's part of a split, for a model."""
     if model.event.is_open:
         if plan.first_rows is not None:
             raise UserError(f"trainer.train_rows: expected null for sounds, got {plan.first_rows}")
@@ -111,9 +105,6 @@ class Loader:
 
         Windows before `first_step` are not read. Close the iterator, or use it up, to end the
         thread that reads ahead.
-
-        Raises:
-            ValueError: without a batch size, or for a step out of range.
         """
         size = self._plan.batch_size
         if size is None or not 0 <= first_step <= self.steps_per_epoch:

@@ -15,7 +15,7 @@ from arcore import events
 from arcore.events import Event
 from pipeline.core import storage
 from pipeline.core.errors import SiteError, UserError
-from pipeline.core.records import parse_object
+from pipeline.core.records import parse_object, write_object
 from pipeline.core.redaction import redacted
 from pipeline.datasets.base import SPLITS, Dataset, Sound, Unit
 from pipeline.datasets.options import expected, wanted_by
@@ -172,8 +172,7 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         **_optional_fields(dataset),
     }
     plain[OWN] = _own_sha256(plain)
-    text = json.dumps(plain, indent=2) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    write_object(folder / MANIFEST, plain)
 
 
 def _optional_fields(kind: Dataset | Manifest) -> dict[str, object]:

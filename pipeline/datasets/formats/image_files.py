@@ -118,7 +118,6 @@ def is_of_16_bits(image: Image.Image) -> bool:
 
 
 def _flattened(image: Image.Image) -> Image.Image:
-    """Lay transparent pixels on white."""
     if image.mode not in ("LA", "RGBA", "PA") and "transparency" not in image.info:
         return image
     seen = image.convert("RGBA")

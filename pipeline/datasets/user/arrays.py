@@ -1,7 +1,6 @@
 """Arrays of the user's: .npy files or an .npz archive, with labels or condition vectors or neither.
 
-A .npy file is read in parts from where it is, so that it may be larger than memory. `fetch` copies
-nothing; `dvc repro -f preprocess@<name>` reads the files again. Training needs the shards alone.
+A .npy file is read in parts, so that it may be larger than memory.
 """
 
 import lzma
@@ -145,10 +144,7 @@ def open_arrays(
 ) -> dict[str, np.ndarray]:
     """Open the arrays of a dataset by role: .npy files mapped into memory, an .npz read into it.
 
-    Arguments:
-        dataset: its name.
-        path: a .npy file, or an .npz archive.
-        x, labels, conditions: names of arrays in the archive, or else .npy files; "" for none.
+    `x`, `labels` and `conditions` are arrays of the archive, or else .npy files; "" for none.
     """
     file, found = existing(dataset, "path", path), {}
     for role, name in {"x": x, "labels": labels, "conditions": conditions}.items():

@@ -1,8 +1,4 @@
-"""A folder of the user's images: PNG, JPEG and WebP files, in any sub-folders.
-
-Files stay where they are: `fetch` copies nothing, and `dvc repro -f preprocess@<name>` reads them
-again. Training needs the shards alone.
-"""
+"""A folder of the user's images: PNG, JPEG and WebP files, in any sub-folders."""
 
 import itertools
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,6 @@
 """Images packed into few files: Parquet as Hugging Face `datasets` has it, tars of WebDataset.
 
-An image is a row. Files are read once for each split, in batches, so that they may be larger than
-memory. They stay where they are, as those of kind image_folder do.
+Files are read once for each split, in batches, so that they may be larger than memory.
 """
 
 import fnmatch

@@ -1,4 +1,8 @@
-"""What datasets of the user's own share: where their files are and how rows are split."""
+"""What datasets of the user's own share: where their files are and how rows are split.
+
+But for a table, files stay where they are: `fetch` copies nothing, and `dvc repro -f
+preprocess@<name>` reads them again. Training needs the shards alone.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
 """A folder of the user's sounds (VCTK, say), with or without a table of speakers and texts.
 
 A table's files are relative to `path`; only these are read. Texts have no times: a text's symbols
-share its sound's frames out evenly. Files stay where they are: `fetch` copies nothing, and
-`dvc repro -f preprocess@<name>` reads them again.
+share its sound's frames out evenly.
 """
 
 from collections import Counter
