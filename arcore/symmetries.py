@@ -15,14 +15,9 @@ from arcore.ensembles import Combination
 from arcore.events import Event
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
+from arcore.primitives.orderings import SYMMETRIES, transformed
 
 IDENTITY = ("identity",)
-# Quarter turns against the clock, and whether the image is mirrored from left to right before.
-SYMMETRIES = {
-    "identity": (0, False), "mirror": (0, True), "flip": (2, True), "rotate_90": (1, False),
-    "rotate_180": (2, False), "rotate_270": (3, False), "transpose": (1, True),
-    "antitranspose": (3, True),
-}  # fmt: skip
 
 
 def require_symmetries(symmetries: Sequence[str], event: Event) -> None:
@@ -82,10 +77,8 @@ class Transformed(Combination):
         return f"Transformed({self.symmetry}, {self.model!r})"
 
     def _place(self) -> None:
-        turns, is_mirrored = SYMMETRIES[self.symmetry]
         numbers = torch.arange(self.event.size, device=self.device).view(self.event.extents)
-        numbers = numbers.flip(-1) if is_mirrored else numbers
-        places = torch.rot90(numbers, turns, (-2, -1)).flatten()
+        places = transformed(numbers, self.symmetry).flatten()
         self.register_buffer("places", places, persistent=False)
 
     def _rebuild(self) -> None:

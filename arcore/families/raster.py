@@ -108,13 +108,14 @@ class RasterModel(AutoregressiveModel):
 
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     hyperparameters: RasterConfig
+    symmetry: str = "identity"
+    layer_call: LayerCall = staticmethod(full_image)
 
     def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
         super().__init__(event, hyperparameters)
         assert isinstance(event, Levels)
         p = hyperparameters
         self.image = image_shape(event)
-        self.ordering: str = getattr(p, "ordering", "raster")
         gray = isinstance(event, Gray)
         spread = 1.0 if p.linear_prediction is None else PREDICTED_SPREAD
         self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray, spread)
@@ -126,24 +127,37 @@ class RasterModel(AutoregressiveModel):
             self.condition_maps = ConditionMaps(
                 self.condition_kind, self.image[1:], p.condition_width
             )
-        if self.ordering == "column":
-            channels, height, width = self.image
-            self.image = channels, width, height
         self.order: Tensor
         self.dimensions: Tensor
         self.places: Tensor
         self._set_order(torch.get_default_device())
 
-    def _set_order(self, device: torch.device) -> None:
-        channels, *size = image_shape(self.event)
+    @property
+    def ordering(self) -> str:
+        """The name of the order in which pixels are drawn."""
+        return getattr(self.hyperparameters, "ordering", "raster")
+
+    def _arrange(self) -> tuple[Tensor, Tensor]:
+        """Return the pixels of the network's image, (H, W), and their order."""
+        size = image_shape(self.event)[1:]
         seed = getattr(self.hyperparameters, "ordering_seed", 0)
-        order = with_channels(make_ordering(self.ordering, tuple(size), seed), channels)
-        self.register_buffer("order", order.to(device), persistent=False)
+        order = make_ordering(self.ordering, size, seed)
+        return order.view(size[::-1] if self.ordering == "column" else size), order
+
+    def _set_order(self, device: torch.device) -> None:
+        channels = self.image[0]
+        pixels, order = self._arrange()
+        self.image = channels, *pixels.shape
+        self.register_buffer("order", with_channels(order, channels).to(device), persistent=False)
         if self.ordering != "raster":
             # the dimension at each place of the network's image, and the place of each dimension
-            places = order.view(-1, channels).t().reshape(-1)
+            places = with_channels(pixels.flatten(), channels).view(-1, channels).t().reshape(-1)
             self.register_buffer("dimensions", places.to(device), persistent=False)
             self.register_buffer("places", inverse(places).to(device), persistent=False)
+
+    def place(self, pixel: int) -> tuple[int, int]:
+        """Return the row and column of a pixel by its number in the order."""
+        return divmod(pixel, self.image[2])
 
     def _rebuild(self) -> None:
         self._set_order(self.device)
@@ -183,7 +197,7 @@ class RasterModel(AutoregressiveModel):
 
     def outputs(self, features: Tensor, maps: Tensor | None) -> Tensor:
         """Return the head's maps of whole images, means relative to the prediction if any."""
-        outputs = self._network(features, maps, full_image).to(self.dtype)
+        outputs = self._network(features, maps, self.layer_call).to(self.dtype)
         if self.prediction is None:
             return outputs
         return self.head.move_means(outputs, self.prediction(features))
@@ -213,7 +227,7 @@ class RasterModel(AutoregressiveModel):
             return None
         maps: Tensor = self.condition_maps(condition, self.dtype)
         if self.ordering != "raster" and maps.shape[-1] * maps.shape[-2] > 1:
-            pixels = self.order[:: self.image[0]] % (self.image[1] * self.image[2])
+            pixels = self.dimensions[: self.image[1] * self.image[2]]
             maps = maps.flatten(2)[:, :, pixels].unflatten(2, self.image[1:])
         return maps
 
@@ -249,13 +263,12 @@ class RasterDecoder(Decoder):
         self.model, self.maps = model, maps
         self.image = model._blank(batch).view(batch, *model.image)
         self.features = model.encode(self.image)
-        self.cursor = ImageCursor(*model.image[1:])
+        self.cursor = ImageCursor(*model.image[1:], model.symmetry)
         self.outputs = self.features
 
     def _place(self) -> tuple[int, int, int]:
-        channels, _, width = self.model.image
-        pixel, colour = divmod(self.position, channels)
-        return colour, *divmod(pixel, width)
+        pixel, colour = divmod(self.position, self.model.image[0])
+        return colour, *self.model.place(pixel)
 
     def _next(self, block: Tensor) -> Distribution:
         model = self.model

@@ -104,6 +104,10 @@ class CausalConv2d(DerivedBuffers):
         """Return the weight with masked entries zero."""
         return self.weight if self.mask is None else self.weight * self.mask
 
+    def row_weights(self, symmetry: str) -> list[Tensor]:
+        """Return the masked weights of rows in turn, for a network's order."""
+        return [self.masked_weight()]
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
         left, right, above, _ = self.padding
@@ -116,10 +120,11 @@ class CausalConv2d(DerivedBuffers):
     def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Map a piece of a row at the cursor, (batch, inputs, 1, n), to (batch, outputs, 1, n)."""
         state = cursor.state(self, lambda: _ConvState(self, x, cursor))
+        weight, matrix = state.weights[cursor.row % len(state.weights)]
         if x.shape[-1] > 1:
-            return conv2d_nhwc(state.cover(x, cursor), state.weight, self.bias)
+            return conv2d_nhwc(state.cover(x, cursor), weight, self.bias)
         seen = x.flatten(1) if self.size == (1, 1) else state.cover(x, cursor).flatten(1)
-        return torch.addmm(self.bias, seen, state.matrix).view(len(x), len(self.bias), 1, 1)
+        return torch.addmm(self.bias, seen, matrix).view(len(x), len(self.bias), 1, 1)
 
     def write_cache(self, x: Tensor, cursor: ImageCursor) -> None:
         """Take in a piece of a row at the cursor."""
@@ -128,11 +133,13 @@ class CausalConv2d(DerivedBuffers):
 
 
 class _ConvState:
-    """The padded input so far, (batch, rows, columns, inputs), and the masked weight."""
+    """The padded input so far, (batch, rows, columns, inputs), and masked weights."""
 
     def __init__(self, layer: CausalConv2d, x: Tensor, cursor: ImageCursor) -> None:
-        self.weight = layer.masked_weight()
-        self.matrix = self.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
+        self.weights = [
+            (weight, weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous())
+            for weight in layer.row_weights(cursor.symmetry)
+        ]
         self.size = layer.size
         self.centre, self.right, self.above, _ = layer.padding
         if layer.size != (1, 1):
@@ -179,39 +186,47 @@ def rows_conv(inputs: int, outputs: int, size: int) -> CausalConv2d:
 class PixelSteps:
     """One causal convolution of a batch of images, over buffers that are allocated once.
 
-        y[r, c] = base[r, c] + sum_{j <= centre} x[r, c - centre + j] W_j,
+        y[r, c] = base[r, c] + sum_j x[r, c - centre + j] W_j,
 
     where base[r, c] has the bias, what the rows above give and `added`, (batch, outputs, height or
-    1, width or 1). A pixel writes its input to `slots[c]`; the result is `torch.addmm(bases[c],
-    windows[c], matrix)`. For a few maps, its time is mostly the overhead of operations.
+    1, width or 1), and j is at most the centre where all rows have the same weights. A pixel writes
+    its input to `slots[c]`; the result is `torch.addmm(bases[c], windows[c], matrix)`. For a few
+    maps, its time is mostly the overhead of operations.
     """
 
     @torch.no_grad()
     def __init__(
-        self, layer: CausalConv2d, batch: int, width: int, added: Tensor | None = None
+        self, layer: CausalConv2d, batch: int, cursor: ImageCursor, added: Tensor | None = None
     ) -> None:
         rows, columns = layer.size
-        centre, weight = layer.centre, layer.masked_weight()
+        centre, width = layer.centre, cursor.width
+        weights = layer.row_weights(cursor.symmetry)
+        weight, reach = weights[0], centre + 1 if len(weights) == 1 else columns
         outputs, inputs = weight.shape[:2]
-        own, self.above = weight[:, :, -1, : centre + 1], weight[:, :, :-1]
-        self.matrix = own.permute(2, 1, 0).reshape(-1, outputs).contiguous()
+        self.above = weight[:, :, :-1]
+        self.matrices = [
+            each[:, :, -1, :reach].permute(2, 1, 0).reshape(-1, outputs).contiguous()
+            for each in weights
+        ]
+        self.matrix = self.matrices[0].clone()
         self.added = added
         self.bias, self.pad = layer.bias, (centre, columns - 1 - centre)
-        canvas = weight.new_zeros(batch, width + centre, inputs)
+        canvas = weight.new_zeros(batch, width + reach - 1, inputs)
         self.base = layer.bias.repeat(batch, width, 1)
         self.finished = weight.new_zeros(batch, inputs, rows - 1, centre + width + self.pad[1])
-        self.row = canvas[:, centre:]
+        self.row = canvas[:, centre : centre + width]
         self.slots = self.row.unbind(1)
         self.bases = self.base.unbind(1)
         flat = canvas.flatten(1)
         self.windows = [
-            flat[:, column * inputs : (column + centre + 1) * inputs] for column in range(width)
+            flat[:, column * inputs : (column + reach) * inputs] for column in range(width)
         ]
 
     @torch.no_grad()
     def start_row(self, row: int, link: Tensor | None = None) -> None:
         """Take in the row that is complete, and compute what is added to this one's products."""
         rows, width = self.finished.shape[2], self.row.shape[1]
+        self.matrix.copy_(self.matrices[row % len(self.matrices)])  # a recorded step reads it there
         if row and rows:
             self.finished[:, :, :-1] = self.finished[:, :, 1:].clone()
             last = self.finished[:, :, -1, self.pad[0] : self.pad[0] + width]

@@ -40,11 +40,12 @@ class ImageCursor:
     """A place in a batch of images, and the states of the layers that were evaluated there.
 
     Rows come in order, and in each row pixels or the whole row (`span` is 1 or the width). The same
-    place may be evaluated again with another input, which replaces what it left before.
+    place may be evaluated again with another input, which replaces what it left before. Images are
+    transformed by `symmetry`, for layers whose weights depend on the order.
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        self.height, self.width = height, width
+    def __init__(self, height: int, width: int, symmetry: str = "identity") -> None:
+        self.height, self.width, self.symmetry = height, width, symmetry
         self.row, self.column, self.span = 0, 0, 1
         self._states: dict[nn.Module, Any] = {}
 

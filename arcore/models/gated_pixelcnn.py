@@ -166,7 +166,7 @@ class _GatedSteps:
         projections = [layer.horizontal_projection for layer in layers]
         self.steps = [
             PixelSteps(
-                layer.horizontal, batch, cursor.width,
+                layer.horizontal, batch, cursor,
                 None if maps is None or projection is None else projection(maps),
             )
             for layer, projection in zip(layers, projections, strict=True)

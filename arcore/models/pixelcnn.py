@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from arcore.events import Event
-from arcore.families.raster import OrderedRasterConfig, RasterModel
+from arcore.families.s_curves import SCurveConfig, SCurveModel
 from arcore.layers.convolutions import CausalConv2d, PixelSteps, pixel_conv, pointwise, with_bias
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
@@ -19,8 +19,8 @@ from arcore.primitives.dropout import dropout
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PixelCNNConfig(OrderedRasterConfig):
-    """Hyperparameters of PixelCNN; those of `OrderedRasterConfig` too.
+class PixelCNNConfig(SCurveConfig):
+    """Hyperparameters of PixelCNN; those of `SCurveConfig` too.
 
     Arguments:
         hidden: h, maps inside a residual block; blocks pass 2 h maps on.
@@ -37,10 +37,10 @@ class PixelCNNConfig(OrderedRasterConfig):
     kernel: int = 3
     head_width: int = 32
     dropout: float = 0.0
-    least = {"num_blocks": 0}
+    least = {"num_blocks": 0, "s_curves": 0}
 
 
-class PixelCNN(RasterModel):
+class PixelCNN(SCurveModel):
     """Masked convolutional network over images of k levels and any number of colours.
 
         u = conv_A(x),  u <- u + W_3 relu(conv_B(relu(W_1 relu(u)))),
@@ -48,7 +48,8 @@ class PixelCNN(RasterModel):
 
     where conv_A sees the pixels above and to the left and earlier colours of the pixel itself, and
     every other layer, 1 x 1 ones too, maps of the same colour as well. Stacked k x k masks leave a
-    blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none).
+    blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none). With
+    `s_curves`, masks follow one of several orders instead: see `LocalConv2d` and `SCurveModel`.
 
     On a processor, training in bfloat16, and in float32 with 16 images or more, runs blocks as
     `arcore.layers.residual_conv`: maps that a forward hook keeps are written over, hooks of a
@@ -56,7 +57,8 @@ class PixelCNN(RasterModel):
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
-        sections 3.3 to 3.5 and table 1.
+        sections 3.3 to 3.5 and table 1; Jain, Abbeel and Pathak, "Locally Masked Convolution for
+        Autoregressive Models", UAI 2020 (S-curves).
 
     Example:
         >>> import torch, arcore
@@ -72,7 +74,7 @@ class PixelCNN(RasterModel):
         super().__init__(event, hyperparameters)
         p = hyperparameters
         width = self.colours(2 * p.hidden, "2 * hidden")
-        self.input = pixel_conv("A", self.input_colours, width, p.first_kernel)
+        self.input = self.convolution("A", self.input_colours, width, p.first_kernel)
         self.input_projection = self.projection(len(width))
         self.blocks = nn.ModuleList(_ResidualBlock(self) for _ in range(p.num_blocks))
         head = self.colours(p.head_width, "head_width")
@@ -116,7 +118,7 @@ class _ResidualSteps:
     ) -> None:
         def steps_of(layer: CausalConv2d, projection: nn.Module | None) -> PixelSteps:
             added = None if maps is None or projection is None else projection(maps)
-            return PixelSteps(layer, batch, cursor.width, added)
+            return PixelSteps(layer, batch, cursor, added)
 
         self.row, self.step = -1, StepRecorder(model.device)
         self.input = cursor.state(
@@ -169,7 +171,7 @@ class _ResidualBlock(nn.Module):
         p = model.hyperparameters
         wide, narrow = model.colours(2 * p.hidden, "2 * hidden"), model.colours(p.hidden, "hidden")
         self.reduce = pixel_conv("B", wide, narrow)
-        self.core = pixel_conv("B", narrow, narrow, p.kernel)
+        self.core = model.convolution("B", narrow, narrow, p.kernel)
         self.expand = pixel_conv("B", narrow, wide)
         self.projection = model.projection(p.hidden)
         self.dropout = p.dropout

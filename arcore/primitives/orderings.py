@@ -20,6 +20,23 @@ from arcore.primitives.checks import (
 # Named, so that a model also builds inside `with torch.device("meta")`.
 CPU = torch.device("cpu")
 ORDERINGS = ("raster", "reverse", "column", "snake", "spiral", "random")
+# Quarter turns against the clock, and whether the image is mirrored from left to right before.
+SYMMETRIES = {
+    "identity": (0, False), "mirror": (0, True), "flip": (2, True), "rotate_90": (1, False),
+    "rotate_180": (2, False), "rotate_270": (3, False), "transpose": (1, True),
+    "antitranspose": (3, True),
+}  # fmt: skip
+# of the S-curve from the upper left: those that leave rows rows come first
+S_CURVES = (
+    "identity", "rotate_180", "mirror", "flip", "transpose", "antitranspose", "rotate_90",
+    "rotate_270",
+)  # fmt: skip
+
+
+def transformed(maps: Tensor, symmetry: str) -> Tensor:
+    """Mirror and turn maps, (..., height, width)."""
+    turns, is_mirrored = SYMMETRIES[symmetry]
+    return torch.rot90(maps.flip(-1) if is_mirrored else maps, turns, (-2, -1))
 
 
 def require_permutation(order: Tensor, size: int) -> None:
