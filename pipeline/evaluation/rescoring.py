@@ -14,6 +14,7 @@ from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
 from pipeline.evaluation import cross_validation, measuring, result_files, scoring
 from pipeline.evaluation.result_records import Result, Score
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose, naming
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import saved_models
@@ -101,7 +102,6 @@ def _score(
     except ValueError as error:
         raise UserError(f"results/{config.name}: {error}") from None
     model, test = model.to(local_device()).eval(), ShardReader(shards, split)
-    plan, context = config.evaluation, manifest.context_frames
-    chosen = scoring.choose(test, plan)
-    nats = scoring.scores(model, test, plan.batch_size, chosen, context)
-    return measuring.scored_rows(test, chosen, manifest).score(nats), len(nats)
+    rows = ChosenRows.under(config.evaluation, test, manifest.context_frames)
+    nats = scoring.scores(model, rows)
+    return measuring.scored_rows(rows, manifest.event).score(nats), len(nats)
