@@ -21,7 +21,7 @@ from pipeline.training import saved_models
 from pipeline.training.saved_models import TrainedModel
 
 WEIGHTS = "model.safetensors"
-ROUNDING = 0.005  # of the standard error: two machines do not round alike
+EPSILON = 2.0**-23  # of float32, relative
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,16 @@ class Rescored:
 
     @property
     def same(self) -> bool:
-        """Whether nats and their standard error are as recorded, but for rounding."""
+        """Whether nats and their standard error are as recorded, but for rounding.
+
+        Each row's nats are a float32 number, which another machine may round otherwise. Of long
+        sounds that is 1e-2 nats a row, and the error of a few rows moves by as much: so the bound
+        of the error is relative to the nats, not to the error.
+        """
         then, now = self.recorded, self.now
         pairs = ((then.nats, now.nats), (then.nats_stderr, now.nats_stderr))
-        rounding = ROUNDING * then.nats_stderr
-        return all(math.isclose(*both, rel_tol=1e-6, abs_tol=rounding) for both in pairs)
+        ulp = EPSILON * abs(then.nats)
+        return all(math.isclose(*both, rel_tol=1e-6, abs_tol=ulp) for both in pairs)
 
 
 def rescore(name: str) -> list[Rescored]:

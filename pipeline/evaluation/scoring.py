@@ -63,7 +63,7 @@ class ChosenRows:
     @property
     def lengths(self) -> np.ndarray:
         """The samples of each row of a split of sounds, (rows,) int64."""
-        return sound_batches.lengths(self.split.whole())[self.numbers]
+        return np.asarray(sound_batches.lengths(self.split.whole())[self.numbers])
 
     def events(self, event: arcore.events.Event) -> np.ndarray:
         """Return the rows in their fixed draw, (rows, *event.shape)."""
