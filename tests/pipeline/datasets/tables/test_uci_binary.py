@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.data import fetching
-from pipeline.datasets import catalog
+from pipeline.datasets import base, catalog
 from pipeline.datasets.tables import uci_binary
 from tests.places import MIRROR
 
@@ -25,8 +25,8 @@ def test_dna_follows_the_papers_by_default(workdir: Path, monkeypatch: pytest.Mo
     assert "as distributed, 1600/400/1186" in distributed.provenance
     raw = fetching.fetch(published)
     ours, theirs = published.decode(raw), distributed.decode(raw)
-    assert [len(ours[split].x) for split in catalog.SPLITS] == [1400, 600, 1186]
-    assert [len(theirs[split].x) for split in catalog.SPLITS] == [1600, 400, 1186]
+    assert [len(ours[split].x) for split in base.SPLITS] == [1400, 600, 1186]
+    assert [len(theirs[split].x) for split in base.SPLITS] == [1600, 400, 1186]
     for parts in zip(*[(s["train"].x, s["valid"].x) for s in (ours, theirs)], strict=True):
         assert parts[0].shape[1] == parts[1].shape[1] == 180
     joined = np.concatenate([theirs["train"].x, theirs["valid"].x])
