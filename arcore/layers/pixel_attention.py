@@ -66,7 +66,8 @@ class PixelAttention(nn.Module):
         past.maps = x[:, : self.num_maps]
         query = cursor(self.query, past.maps)
         places = cursor.piece(past.places[:, : len(self.colours)])
-        return self._maps(attention(self.tokens(query, places)[0], *past.known, False), query)
+        (key, value), tokens = past.known, self.tokens(query, places)
+        return self._maps(attention(tokens[0], key, value, False), query)
 
     def write_cache(self, x: Tensor, cursor: ImageCursor) -> None:
         """Take in the image's features at the cursor, after `step` there."""
