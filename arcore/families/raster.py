@@ -25,6 +25,7 @@ from arcore.primitives.checks import require, require_odd
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import inverse, make_ordering, with_channels
 from arcore.primitives.precision import DRAWN_IN
+from arcore.primitives.transfer import to_device
 
 NEIGHBOURLY = ("raster", "reverse", "column")
 
@@ -108,8 +109,7 @@ class RasterModel(AutoregressiveModel):
 
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     hyperparameters: RasterConfig
-    symmetry: str = "identity"
-    layer_call: LayerCall = staticmethod(full_image)
+    symmetry: str = "identity"  # by which the network's image is transformed
 
     def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -137,6 +137,11 @@ class RasterModel(AutoregressiveModel):
         """The name of the order in which pixels are drawn."""
         return getattr(self.hyperparameters, "ordering", "raster")
 
+    @property
+    def layer_call(self) -> LayerCall:
+        """How layers are evaluated over whole images."""
+        return full_image
+
     def _arrange(self) -> tuple[Tensor, Tensor]:
         """Return the pixels of the network's image, (H, W), and their order."""
         size = image_shape(self.event)[1:]
@@ -148,12 +153,13 @@ class RasterModel(AutoregressiveModel):
         channels = self.image[0]
         pixels, order = self._arrange()
         self.image = channels, *pixels.shape
-        self.register_buffer("order", with_channels(order, channels).to(device), persistent=False)
+        buffers = {"order": with_channels(order, channels)}
         if self.ordering != "raster":
             # the dimension at each place of the network's image, and the place of each dimension
             places = with_channels(pixels.flatten(), channels).view(-1, channels).t().reshape(-1)
-            self.register_buffer("dimensions", places.to(device), persistent=False)
-            self.register_buffer("places", inverse(places).to(device), persistent=False)
+            buffers |= {"dimensions": places, "places": inverse(places)}
+        for name, buffer in buffers.items():
+            self.register_buffer(name, to_device(buffer, device), persistent=False)
 
     def place(self, pixel: int) -> tuple[int, int]:
         """Return the row and column of a pixel by its number in the order."""

@@ -51,7 +51,7 @@ class SCurveModel(RasterModel):
     """
 
     hyperparameters: SCurveConfig
-    _curve = _own_curve = 0
+    _own_symmetry = S_CURVES[0]
 
     def __init__(self, event: Event, hyperparameters: SCurveConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -70,11 +70,6 @@ class SCurveModel(RasterModel):
         """The name of the order in which pixels are drawn."""
         p = self.hyperparameters
         return "s_curve" if p.s_curves else p.ordering
-
-    @property
-    def symmetry(self) -> str:
-        """How the network's image is transformed."""
-        return S_CURVES[self._curve]
 
     @property
     def layer_call(self) -> LayerCall:
@@ -96,22 +91,22 @@ class SCurveModel(RasterModel):
         return row, self.image[2] - 1 - column if turns else column
 
     @torch.inference_mode(False)  # training may follow what is evaluated
-    def _follow(self, curve: int) -> None:
-        self._curve = curve
+    def _follow(self, symmetry: str) -> None:
+        self.symmetry = symmetry
         self._set_order(self.device)
 
     def _set_step(self, seed: int, step: int) -> None:
-        self._follow(step % self.num_members)
+        if self.changes_by_step:
+            self._follow(S_CURVES[step % self.num_members])
 
-    def _step_state(self) -> int:
-        return self._curve
+    def _step_state(self) -> str:
+        return self.symmetry
 
     def _restore(self, state: object) -> None:
-        assert isinstance(state, int)
-        self._follow(state)
+        self._follow(str(state))
 
     def _rebuild(self) -> None:
-        self._follow(self._own_curve)
+        self._follow(self._own_symmetry)
 
     def train(self, mode: bool = True) -> Self:
         """Switch between training and evaluation, which restores the model's own order."""
@@ -126,7 +121,7 @@ class SCurveModel(RasterModel):
         fits = is_int and 0 <= index < self.num_members
         require(fits, "index", f"an order in [0, {self.num_members})", index)
         view = shared(self)
-        view._own_curve, view.changes_by_step = index, False
+        view._own_symmetry, view.changes_by_step = S_CURVES[index], False
         view._rebuild()
         return view
 

@@ -24,11 +24,11 @@ PIXELCNN = [
         condition_shape=(1, 2, 3), condition_width=4),
     row("pixelcnn-prediction", CUBE, **BLOCK, **MIXTURE, linear_prediction=3),
     *(row(f"pixelcnn-s-curve-{n}", NINE, mask=n, hidden=4, num_blocks=1, first_kernel=5, s_curves=8)
-      for n in (0, 3, 7)),
+      for n in (1, 3, 7)),
     row("pixelcnn-s-curve-map", TALL, mask=5, hidden=4, num_blocks=1,
         first_kernel=5, condition_shape=(1, 2, 3), condition_width=4, s_curves=6),
     row("pixelcnn-s-curves-mixture", CUBE, hidden=3, num_blocks=1, **MIXTURE, num_classes=2,
-        s_curves=2),
+        s_curves=1),
     row("pixelcnn-rgb", RGB, hidden=6, num_blocks=1, num_classes=2),
     row("pixelcnn-rgb-random", RGB, hidden=6, num_blocks=1, ordering="random", ordering_seed=3,
         kernel=1),
