@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import arcore
-from pipeline.artifacts import shared_copies
+from pipeline.artifacts import writer
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
@@ -352,7 +352,7 @@ def test_a_mixing_after_one_that_failed_has_its_own_weights(
 
     mixing.mix(compose.load_mixture("both"))  # leaves no unfinished run of another test
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b"):
-        failing.setattr(shared_copies, "publish", away)
+        failing.setattr(writer, "publish", away)
         failing.setattr(mixing, "fit_weights", lambda _: (torch.tensor([0.25, 0.75]), [9.0, 9.0]))
         mixing.mix(compose.load_mixture("both"))
     mixing.mix(compose.load_mixture("both"))
