@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.authentication import keep_token_private
+from pipeline.core.private_files import keep_token_private
 
 TOKEN = {"RAY_AUTH_MODE": "token"}
 
