@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -16,8 +16,7 @@ from tqdm import tqdm
 from arcore.events import Binary, Levels
 from pipeline.datasets.base import SPLITS, SplitData, SplitStream
 from pipeline.datasets.formats import image_files
-from pipeline.datasets.formats.image_files import Fit, Frame
-from pipeline.datasets.options import between
+from pipeline.datasets.formats.image_files import Frame, Side
 from pipeline.datasets.user.user_data import (
     PART_BYTES,
     NamedSplits,
@@ -28,33 +27,17 @@ from pipeline.datasets.user.user_data import (
 
 BATCH = 512  # images that are decoded at a time
 SMALL = 128  # pixels of a side up to which images are kept as they are
-Side = Annotated[int, between(1, 1024)]
 Item = tuple[str, Path | bytes, int | None]  # what an error calls an image, the image, its class
 Read = Callable[[np.ndarray], Iterator[Item]]  # the images that are wanted, (N,) bool, in order
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameOptions(UserOptions):
-    """Options of the user's images.
-
-    Arguments:
-        height, width: pixels of a row.
-        gray: whether colours are left out.
-        num_levels: of a pixel, 2 to 256; 2 makes the event binary.
-        fit: how an image of another size is brought to this one.
-    """
+class FrameOptions(Frame, UserOptions):
+    """Options of the user's images; two levels make the event binary."""
 
     named_by: ClassVar[str]
     height: Side = 32
     width: Side = 32
-    gray: bool = False
-    num_levels: Annotated[int, between(2, 256)] = 256
-    fit: Fit = "resize"
-
-    @property
-    def frame(self) -> Frame:
-        """How an image becomes a row."""
-        return Frame(self.height, self.width, self.gray, self.num_levels, self.fit)
 
     @property
     def named(self) -> NamedSplits:
@@ -83,7 +66,7 @@ class ImageSource(UserDataset):
 
     def _rows(self, split: str, images: Iterator[Item], count: int) -> Iterator[SplitData]:
         assert isinstance(self.options, FrameOptions)
-        read = partial(_decode, self.options.frame)
+        read = partial(_decode, self.options)
         bar = tqdm(
             total=count, desc=f"decoding {split}", unit="image", leave=False, delay=0.5,
             disable=None,
@@ -143,15 +126,15 @@ def build_images(
 ) -> ImageSource:
     """Build a dataset of images, or of other things (`what`) that are split."""
     options.named.check(name)
-    shape, levels, frame = options.frame.shape, options.num_levels, options.frame
-    fitted = f"{'cropped' if frame.fit == 'crop' else 'resized'} to {frame.height} x {frame.width}"
+    levels, fitted = options.num_levels, "cropped" if options.fit == "crop" else "resized"
     return kind(
         name=name,
-        event=Binary(shape) if levels == 2 else Levels(levels, shape),
+        event=Binary(options.shape) if levels == 2 else Levels(levels, options.shape),
         unit="nats" if levels == 2 else "bits_per_dim",
         provenance=(
-            f"{'gray' if frame.gray else 'RGB'} images of {Path(options.path).name}, {fitted}, "
-            f"{levels} levels; {options.named.words(options, what)}"
+            f"{'gray' if options.gray else 'RGB'} images of {Path(options.path).name}, {fitted} to "
+            f"{options.height} x {options.width}, {levels} levels; "
+            f"{options.named.words(options, what)}"
         ),
         options=options,
         num_classes=num_classes or None,
