@@ -1,7 +1,6 @@
 """What kinds of images share: the size that images are brought to, and decoding them in batches."""
 
 import abc
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,15 +13,18 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from arcore.events import Binary, Levels
+from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, SplitData, SplitStream
 from pipeline.datasets.formats import image_files
 from pipeline.datasets.formats.image_files import Frame, Side
+from pipeline.datasets.options import refuse_unless
+from pipeline.datasets.read_transforms import permute_rows
 from pipeline.datasets.user.user_data import (
     PART_BYTES,
-    NamedSplits,
     UserDataset,
     UserOptions,
     rows_of_a_part,
+    split_by_seed,
 )
 
 BATCH = 512  # images that are decoded at a time
@@ -33,18 +35,56 @@ Read = Callable[[np.ndarray], Iterator[Item]]  # the images that are wanted, (N,
 
 @dataclass(frozen=True, kw_only=True)
 class FrameOptions(Frame, UserOptions):
-    """Options of the user's images; two levels make the event binary."""
+    """Options of the user's images; two levels make the event binary.
+
+    Train and test are named, by folders or by patterns of files, or all three splits, or none; what
+    is not named is drawn by `split_seed`, valid alone out of train.
+    """
 
     named_by: ClassVar[str]
     height: Side = 32
     width: Side = 32
 
     @property
-    def named(self) -> NamedSplits:
+    def names(self) -> dict[str, list[str]]:
         """What of the dataset each split is."""
-        names = dataclasses.asdict(self)
-        of_split = {split: names[f"{split}_{self.named_by}"] for split in SPLITS}
-        return NamedSplits(of_split, self.named_by)
+        return {split: getattr(self, f"{split}_{self.named_by}") for split in SPLITS}
+
+    def check_names(self, dataset: str) -> None:
+        """Refuse splits of which train or test alone is named."""
+        given = [split for split in SPLITS if self.names[split]]
+        refuse_unless(
+            given in ([], ["train", "test"], list(SPLITS)),
+            dataset,
+            ", ".join(f"{split}_{self.named_by}" for split in SPLITS),
+            f"{self.named_by} for all, for train and test, or for none",
+            self.names,
+        )
+
+    def fill(self, splits: np.ndarray, what: str) -> None:
+        """Draw the splits that are not named, in place: the number of the split of each item."""
+        if not self.names["train"]:
+            cut = split_by_seed(len(splits), self, self.path, what)
+            for number, split in enumerate(SPLITS):
+                splits[cut[split]] = number
+        elif not self.names["valid"]:
+            (train,) = np.nonzero(splits == 0)
+            count, share = len(train), self.valid_fraction
+            num_valid = round(share * count)
+            if min(num_valid, count - num_valid) < 1:
+                raise UserError(
+                    f"{self.path}: expected {what} of train_{self.named_by} for each of train and "
+                    f"valid, got {count} {what} with valid_fraction {share}"
+                )
+            splits[train[permute_rows(count, self.split_seed)[:num_valid]]] = 1
+
+    def split_words(self, what: str) -> str:
+        """Say how rows are split, for a provenance."""
+        if not self.names["train"]:
+            return super().split_words(what)
+        drawn = f", {self.valid_fraction} of those of train for valid, chosen by seed "
+        drawn = "" if self.names["valid"] else f"{drawn}{self.split_seed}"
+        return f"split by {self.named_by}{drawn}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +165,7 @@ def build_images(
     kind: type[ImageSource], options: FrameOptions, name: str, what: str, num_classes: int
 ) -> ImageSource:
     """Build a dataset of images, or of other things (`what`) that are split."""
-    options.named.check(name)
+    options.check_names(name)
     levels, fitted = options.num_levels, "cropped" if options.fit == "crop" else "resized"
     return kind(
         name=name,
@@ -133,8 +173,7 @@ def build_images(
         unit="nats" if levels == 2 else "bits_per_dim",
         provenance=(
             f"{'gray' if options.gray else 'RGB'} images of {Path(options.path).name}, {fitted} to "
-            f"{options.height} x {options.width}, {levels} levels; "
-            f"{options.named.words(options, what)}"
+            f"{options.height} x {options.width}, {levels} levels; {options.split_words(what)}"
         ),
         options=options,
         num_classes=num_classes or None,
