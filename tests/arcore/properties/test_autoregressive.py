@@ -9,9 +9,10 @@ from tests.support.dependence import influence
 
 @every_case
 def test_schedule_partitions_the_event(case: Case) -> None:
-    blocks = case.build().schedule
-    assert sorted(torch.cat(blocks).tolist()) == list(range(case.event.size))
-    assert all(len(block) for block in blocks)
+    model = case.build()
+    assert sorted(torch.cat(model.schedule).tolist()) == list(range(case.event.size))
+    assert all(len(block) for block in model.schedule)
+    assert {block.device.type for block in model.to("meta").schedule} == {"meta"}
 
 
 @cases_where(lambda case: True, tiny=True)

@@ -126,6 +126,10 @@ def test_impute_keeps_observed_values_and_ignores_the_others(
         drawn.append(model.impute(x[rows], observed[rows], label, generator))
     generator.set_state(state)
     assert torch.equal(model.impute(x, observed, condition, generator, batch=8), torch.cat(drawn))
+    none, some = x[:0], torch.zeros(x.shape[1:], dtype=torch.bool)
+    some.flatten()[0] = True
+    for seen in (torch.zeros_like(some), some, torch.ones_like(some)):
+        assert model.impute(none, seen, case.condition(0)).shape == none.shape
 
 
 @every_case
@@ -171,15 +175,6 @@ def test_nothing_is_dropped_in_drawing(case: Case) -> None:
         drawn.append(model.impute(x, observed, condition, torch.Generator().manual_seed(0)))
         assert all(module.training is training for module in model.modules())
     assert torch.equal(drawn[0], drawn[2]) and torch.equal(drawn[1], drawn[3])
-
-
-@every_case
-def test_no_rows_are_completed_to_none(case: Case) -> None:
-    x, condition = case.values(0), case.condition(0)
-    some = torch.zeros(x.shape[1:], dtype=torch.bool)
-    some.flatten()[0] = True
-    for observed in (torch.zeros_like(some), some, torch.ones_like(some)):
-        assert case.build().impute(x, observed, condition).shape == x.shape
 
 
 @every_case
