@@ -1,4 +1,4 @@
-"""A cluster that does not answer is one line, soon; an embedded one keeps its files to itself."""
+"""A cluster's address, token, devices and storage; one that does not answer is one line, soon."""
 
 import resource
 import socket
@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 import ray
+import torch
 
-from pipeline.cluster import connection
+from pipeline.cluster import connection, shared_storage
+from pipeline.cluster.authentication import keep_token_private
 from pipeline.cluster.connection import connected
+from pipeline.cluster.devices import exact, local_device
 from pipeline.core.errors import UserError
+from pipeline.experiments.schema import ClusterConfig
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,3 +94,95 @@ def test_the_files_of_an_embedded_ray_are_the_owners_alone_and_go(
             assert len(options["_temp_dir"]) + len("/session_2026-12-31_23-59-59_") < 107 - 40
             Path(options["_temp_dir"]).mkdir()
         assert not folder.exists()
+
+
+TOKEN = {"RAY_AUTH_MODE": "token"}
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / ".ray/auth_token"
+
+
+def test_a_new_token_is_private_from_its_first_moment(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: object) -> None:
+        raise AssertionError("a file that was readable until now")
+
+    monkeypatch.setattr(Path, "chmod", late)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: keep_token_private(TOKEN), range(8)))
+    assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700
+    assert len(file.read_text()) == 64 and [path.name for path in file.parent.iterdir()] == [
+        "auth_token"
+    ]
+
+
+def test_an_old_token_is_kept_and_made_private(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text("abc")
+    file.chmod(0o644)
+    keep_token_private(TOKEN)
+    assert file.read_text() == "abc" and file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, TOKEN | {"RAY_AUTH_TOKEN": "x"}, TOKEN | {"RAY_AUTH_TOKEN_PATH": "/elsewhere"}],
+)
+def test_nothing_is_made_where_no_token_is_asked_for_or_one_is_given(
+    file: Path, variables: dict[str, str]
+) -> None:
+    keep_token_private(variables)
+    assert not file.exists()
+
+
+GPU = ClusterConfig(use_gpu=True)
+
+
+def test_a_head_without_a_gpu_computes_on_its_processor(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(UserError, match="cluster.use_gpu: expected a CUDA device"):
+        local_device(GPU)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert local_device(GPU) == torch.device("cpu")
+    assert "this machine has no CUDA device" in caplog.text
+
+
+def test_cuda_convolves_in_float32_and_the_same_each_time() -> None:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.deterministic
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert exact(torch.device("cpu")).type == "cpu"
+        assert (cudnn.allow_tf32, cudnn.deterministic) == before and matmul.allow_tf32
+        assert exact(torch.device("cuda")).type == "cuda"
+        assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True) and not matmul.allow_tf32
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic = before
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize(
+    ("place", "absolute"),
+    [
+        ("storage", "{here}/storage"),
+        ("/mnt/arcore", "/mnt/arcore"),
+        ("s3://bucket/arcore?scheme=http", "s3://bucket/arcore?scheme=http"),
+    ],
+)
+@pytest.mark.parametrize("by", ["config", "environment"])
+def test_a_place_is_absolute(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, place: str, absolute: str, by: str
+) -> None:
+    monkeypatch.setenv("ARCORE_STORAGE", "" if by == "config" else place)
+    config = ClusterConfig(storage=place if by == "config" else None)
+    assert shared_storage.shared_storage(config) == absolute.format(here=workdir)
+    assert shared_storage.storage_of(config) == absolute.format(here=workdir)
+    monkeypatch.setenv("ARCORE_STORAGE", "")
+    assert shared_storage.shared_storage(ClusterConfig()) is None
