@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import arcore
-from arcore.events import Binary, Event, Levels, Real, from_dict, resized, to_dict
+from arcore.events import Binary, Event, Gray, Levels, Real, from_dict, resized, to_dict
 from arcore.units import bits_per_dim_to_nats, nats_to_bits_per_dim
 from tests.support.refusals import refuses
 
 EVENTS = [
     *(Binary((1, 28, 28)), Levels(17, (1, 8, 8)), Levels(2, (4,)), Binary((None,))),
+    Gray((2, 1, 3, 3)),
     *(Real((11,)), Real((1, 8, 8), bin_width=1 / 17)),
 ]
 
