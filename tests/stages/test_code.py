@@ -103,7 +103,7 @@ def edit(folder: Path, name: str, old: str, new: str) -> None:
 
 
 def test_what_is_edited_reruns_what_has_it(repository) -> None:
-    """A layer its models, another evaluation no training, a docstring, comment or model nothing.
+    """A layer its models, another evaluation its folds, a docstring, comment or model nothing.
 
     The result of an entry that goes stays where DVC put it and leaves no row.
     """
@@ -118,8 +118,8 @@ def test_what_is_edited_reruns_what_has_it(repository) -> None:
         params = yaml.safe_dump(PARAMS | {"experiments": experiments | more})
         (repository / "params.yaml").write_text(params)
         if more:
-            edited = {"code", "evaluate@nade", "train@more", "evaluate@more"} | ALL_MODELS
-            edited |= {"train@pixelcnn", "evaluate@pixelcnn", "join@pixelcnn"}
+            edited = {"code", "train@more", "evaluate@more", "evaluate@nade", "folds@nade"}
+            edited |= {"train@pixelcnn", "evaluate@pixelcnn", "join@pixelcnn"} | ALL_MODELS
             assert repro(repository) - {"join@nade"} == edited
         else:
             edit(repository, "pipeline/reporting/published_results.yaml", "\n", "\n\n")
