@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -208,9 +207,7 @@ def test_a_layer_is_the_same_with_and_without_gradients(dtype: torch.dtype) -> N
 
 
 @pytest.mark.parametrize(("vendor", "fast"), [("AuthenticAMD", True), ("GenuineIntel", False)])
-def test_the_processor_decides(
-    vendor: str, fast: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_processor_decides(vendor: str, fast: bool, monkeypatch, tmp_path) -> None:
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         pytest.skip("this torch has one of the libraries alone")
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")

@@ -126,9 +126,7 @@ def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(tmp_path, monkeypatch) -> None:
     folder = tmp_path / "model"
     arcore.save(nade(), folder)
     replace = os.replace
@@ -145,9 +143,7 @@ def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(
     assert arcore.load(folder).event == Binary((6,))
 
 
-def test_of_two_saves_at_once_the_last_one_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_saves_at_once_the_last_one_stays(tmp_path, monkeypatch) -> None:
     """Another process puts its folder in place just after this one moved the old one away."""
     model, other = (arcore.create_model("nade", Binary((4,)), hidden=h) for h in (2, 3))
     saving.save(model, tmp_path / "toy")

@@ -111,9 +111,7 @@ def test_later_frames_given_earlier_ones_are_part_of_the_chain_rule(name: str, s
 
 
 @both
-def test_frames_are_encoded_once_each_when_sampling(
-    name: str, small: dict, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_are_encoded_once_each_when_sampling(name: str, small: dict, monkeypatch) -> None:
     event = Binary((5, 1, 3, 3))
     model = create(name, event, **small)
     encoded: list[int] = []

@@ -78,9 +78,7 @@ def test_what_listens_and_is_no_ray(says: bytes) -> None:
         done.result()
 
 
-def test_the_files_of_an_embedded_ray_are_the_owners_alone_and_go(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_files_of_an_embedded_ray_are_the_owners_alone_and_go(monkeypatch, tmp_path) -> None:
     """Ray opens its own folder to all; the path of a socket in it has at most 107 characters."""
     options: dict[str, str] = {}
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -105,9 +103,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".ray/auth_token"
 
 
-def test_a_new_token_is_private_from_its_first_moment(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_token_is_private_from_its_first_moment(file: Path, monkeypatch) -> None:
     def late(*_: object) -> None:
         raise AssertionError("a file that was readable until now")
 
@@ -142,9 +138,7 @@ def test_nothing_is_made_where_no_token_is_asked_for_or_one_is_given(
 GPU = ClusterConfig(use_gpu=True)
 
 
-def test_a_head_without_a_gpu_computes_on_its_processor(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_head_without_a_gpu_computes_on_its_processor(monkeypatch, caplog) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(UserError, match="cluster.use_gpu: expected a CUDA device"):
@@ -177,9 +171,7 @@ def test_cuda_convolves_in_float32_and_the_same_each_time() -> None:
     ],
 )
 @pytest.mark.parametrize("by", ["config", "environment"])
-def test_a_place_is_absolute(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch, place: str, absolute: str, by: str
-) -> None:
+def test_a_place_is_absolute(workdir, monkeypatch, place: str, absolute: str, by: str) -> None:
     monkeypatch.setenv("ARCORE_STORAGE", "" if by == "config" else place)
     config = ClusterConfig(storage=place if by == "config" else None)
     assert shared_storage.shared_storage(config) == absolute.format(here=workdir)

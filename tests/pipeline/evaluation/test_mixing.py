@@ -95,9 +95,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, few_digits: Path):
         yield folder
 
 
-def test_it_is_mixed_by_command_lines(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_is_mixed_by_command_lines(mixed: Path, monkeypatch, caplog) -> None:
     before = Path("models/both/model.safetensors").read_bytes()
     for member in MIXTURE["mixture"]:
         joined = Path("mixtures/both") / member
@@ -202,9 +200,7 @@ def test_a_pool_of_other_orderings_is_refused_before_anything_is_scored(mixed: P
     assert not Path("mixtures/odd").exists()
 
 
-def test_a_pool_of_many_levels_is_fitted_to_some_rows(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_pool_of_many_levels_is_fitted_to_some_rows(mixed: Path, monkeypatch, caplog) -> None:
     models = [saved_models.load(name).model for name in POOL["mixture"]]
     valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
     plan = EvaluationConfig()
@@ -344,9 +340,7 @@ def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
     assert params_file.stages_of("sums") == ("train", "evaluate")
 
 
-def test_a_mixing_after_one_that_failed_has_its_own_weights(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mixing_after_one_that_failed_has_its_own_weights(mixed: Path, monkeypatch) -> None:
     def away(*_: object) -> None:
         raise UserError("s3://b: cannot write")
 

@@ -171,9 +171,7 @@ def test_the_next_run_waits_for_another_and_for_what_a_killed_one_left(
     assert again.returncode == 0, err
 
 
-def test_the_last_lines_of_a_stage_that_fails_are_said(
-    workdir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_last_lines_of_a_stage_that_fails_are_said(workdir, capsys) -> None:
     said = "Running stage 'train@one':\nERROR: failed to reproduce 'train@one': gone"
     (workdir / "dvc.py").write_text(f"print({said!r})\nraise SystemExit(255)\n")
     variables = os.environ | {"PYTHONPATH": str(workdir)}

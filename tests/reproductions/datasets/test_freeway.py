@@ -48,9 +48,7 @@ def test_games_are_cut_by_time_and_modes(workdir: Path, monkeypatch: pytest.Monk
     assert actions.tolist() == np.eye(3)[np.arange(81 * 20, 82 * 20) % 3].tolist()
 
 
-def test_other_clips_than_those_on_record_are_refused(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_clips_than_those_on_record_are_refused(workdir, monkeypatch) -> None:
     monkeypatch.setattr(freeway, "play", fake_game)
     monkeypatch.setattr(freeway, "CONTENT_SHA256", {(0, 1): "0" * 64})
     options = {"name": "freeway", "games": 1}
