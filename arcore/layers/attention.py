@@ -38,10 +38,13 @@ class TransformerBlock(nn.Module):
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
 
-    def forward(self, h: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(
+        self, h: Tensor, cache: KeyValueCache | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """Map tokens (batch, tokens, width); with a cache they follow those that it holds.
 
-        Several tokens at once may only be the first of a cache.
+        Several tokens at once may only be the first of a cache, unless a mask (tokens, all tokens)
+        says which ones each of them sees.
         """
         heads = self.project(self.first_norm(h)).unflatten(-1, (3, self.num_heads, -1))
         # a CPU's kernels take a third of the time in float32, backward above all
@@ -49,7 +52,8 @@ class TransformerBlock(nn.Module):
         query, *new = heads.to(wide).permute(2, 0, 3, 1, 4)
         key, value = new if cache is None else cache.append(torch.stack(new))
         with without_autocast(h.device):
-            seen = scaled_dot_product_attention(query, key, value, is_causal=h.shape[1] > 1)
+            is_causal = mask is None and h.shape[1] > 1
+            seen = scaled_dot_product_attention(query, key, value, mask, is_causal=is_causal)
         merged = self.merge(seen.to(heads.dtype).transpose(1, 2).flatten(2))
         h = h + dropout(merged, self.rate, self.training)
         widened = gelu(self.expand(self.second_norm(h)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import cast
 
 import torch
@@ -23,6 +24,7 @@ from arcore.layers.convolutions import (
 )
 from arcore.layers.cursor import ImageCursor, LayerCall
 from arcore.primitives.activation_checkpointing import run_block
+from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.dropout import dropout
 from arcore.primitives.gating import gated
 
@@ -132,6 +134,7 @@ class _GatedSteps:
         self, model: GatedPixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
         layers, width, self.row = model._layers(), model.hyperparameters.width, -1
+        self.step = StepRecorder(model.device)
         projections = [layer.horizontal_projection for layer in layers]
         self.steps = [
             PixelSteps(
@@ -160,8 +163,11 @@ class _GatedSteps:
 
     def outputs(self, x: Tensor, column: int) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) for the pixel's features (batch, F)."""
-        (f, g), one, total = self.gates, self.one, self.total
         self.steps[0].slots[column].copy_(x)
+        return self.step(column, partial(self._outputs, column))
+
+    def _outputs(self, column: int) -> Tensor:
+        (f, g), one, total = self.gates, self.one, self.total
         following = self.steps[1:]
         for number, (steps, skip, residual) in enumerate(self.layers):
             torch.addmm(steps.bases[column], steps.windows[column], steps.matrix, out=self.a)

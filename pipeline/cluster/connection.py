@@ -206,7 +206,6 @@ def cpus_per_worker(cluster: ClusterConfig) -> int:
 
 
 def _nodes() -> list[dict[str, float]]:
-    """Return the resources of each node that is alive."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -34,7 +34,6 @@ class Batch:
     rows: int
 
     def __len__(self) -> int:
-        """Return this rank's rows n."""
         return len(self.x)
 
     def parts(self, count: int) -> Iterator[tuple[slice, Batch]]:

@@ -38,16 +38,7 @@ Ranges = list[tuple[int, int]]
 def open_split(
     location: str | Path, split: str, model: AutoregressiveModel, plan: BatchPlan
 ) -> BatchLoader:
-    """Open one rank's part of a split, for a model.
-
-    A row on its way from shard to batch: its row group is read and checked
-    (`shard_reader.ShardReader`), it waits in memory, is taken in the order that (seed, epoch)
-    permutes (`shuffling`), becomes an event by the split's read transform, drawn by (seed, epoch,
-    row), and is put into a `Batch` with what the model is conditioned on.
-
-    Raises:
-        UserError: see `Loader` and `SoundLoader`; for `first_rows` of sounds.
-    """
+    """Open one rank's part of a split, for a model."""
     if model.event.is_open:
         if plan.first_rows is not None:
             raise UserError(f"trainer.train_rows: expected null for sounds, got {plan.first_rows}")
@@ -67,7 +58,6 @@ class Loader:
     With `use_labels`, batches have the labels as their condition, if the split has any.
 
     Raises:
-        UserError: naming what is wrong with the shards, or if a rank would have no row in a batch.
         ValueError: for an unknown split or a rank out of range.
     """
 
@@ -115,10 +105,6 @@ class Loader:
 
         Windows before `first_step` are not read. Close the iterator, or use it up, to end the
         thread that reads ahead.
-
-        Raises:
-            UserError: naming the shard that is missing or corrupt.
-            ValueError: without a batch size, or for a step out of range.
         """
         size = self._plan.batch_size
         if size is None or not 0 <= first_step <= self.steps_per_epoch:

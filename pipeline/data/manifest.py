@@ -15,7 +15,7 @@ from arcore import events
 from arcore.events import Event
 from pipeline.core import storage
 from pipeline.core.errors import SiteError, UserError
-from pipeline.core.records import parse_object
+from pipeline.core.records import parse_object, write_object
 from pipeline.core.redaction import redacted
 from pipeline.datasets.base import SPLITS, Dataset, Sound, Unit
 from pipeline.datasets.options import expected, wanted_by
@@ -118,11 +118,7 @@ class Manifest:
 
 
 def require_same(folder: str | Path, manifest: Manifest) -> None:
-    """Check that shards are still those of a manifest, after hours in which they were read.
-
-    Raises:
-        UserError: if they were made again of other content.
-    """
+    """Check that shards are still those of a manifest, after hours in which they were read."""
     now = read_manifest(folder).sha256
     if now != manifest.sha256:
         raise UserError(
@@ -132,11 +128,7 @@ def require_same(folder: str | Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read and check `manifest.json` of a folder, or of a URI as in `pipeline.core.storage`.
-
-    Raises:
-        SiteError: if it is missing or malformed.
-    """
+    """Read and check `manifest.json` of a folder, or of a URI as in `pipeline.core.storage`."""
     location = storage.join(folder, MANIFEST)
     path = redacted(location)
     try:
@@ -180,8 +172,7 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         **_optional_fields(dataset),
     }
     plain[OWN] = _own_sha256(plain)
-    text = json.dumps(plain, indent=2) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    write_object(folder / MANIFEST, plain)
 
 
 def _optional_fields(kind: Dataset | Manifest) -> dict[str, object]:

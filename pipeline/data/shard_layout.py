@@ -91,7 +91,6 @@ def _check_range(name: str, values: np.ndarray, low: int, high: int, where: str)
 
 
 def _check_each_level(x: np.ndarray, uneven: tuple[int, ...], where: str) -> None:
-    """Check the range of each column of a table."""
     for column, (count, high) in enumerate(zip(uneven, x.max(0).tolist(), strict=True)):
         if high >= count:
             raise UserError(

@@ -146,9 +146,6 @@ class SoundLoader:
     So every sample is trained on exactly once an epoch, whatever the lengths, and no padding ever
     counts. In front of a window come the `context` samples before it, as far as the row has them,
     which do not count: a window is scored as the whole row would score it.
-
-    Raises:
-        UserError: naming what is wrong with the shards, or a split of more than `shuffle_rows`.
     """
 
     partitioned_by_rank = False

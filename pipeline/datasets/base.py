@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 
 from arcore.events import Event
+from pipeline.core.records import validated, value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.datasets.options import Options
 from pipeline.datasets.read_transforms import ReadTransform
 from pipeline.datasets.scaling import Scaling
@@ -41,6 +43,12 @@ class RawFile:
     member: str | None = None
     archive_size: int = 0
     equals: tuple[str, ...] = ()
+
+
+def listed_files(path: Path, key: str) -> tuple[RawFile, ...]:
+    """Return the raw files that a YAML file lists by a key."""
+    listed = value_of(read_yaml(path), key, list, str(path))
+    return tuple(validated(RawFile, one, f"{path}: {key}") for one in listed)
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,6 @@ class SplitData:
     scalings: Mapping[str, Scaling] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.x)
 
     def __getitem__(self, rows: np.ndarray | slice) -> SplitData:
@@ -197,8 +204,4 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def decode(self, raw_dir: Path) -> Mapping[str, SplitData | SplitStream]:
-        """Decode the raw files of a folder into the splits train, valid, test and further tests.
-
-        Raises:
-            UserError: naming the file that is missing, truncated or malformed.
-        """
+        """Decode the raw files of a folder into the splits train, valid, test and further tests."""

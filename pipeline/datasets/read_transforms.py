@@ -113,11 +113,7 @@ def draw(
 
 
 def num_bins(event: Event) -> int:
-    """Number of levels of a dequantised event, whose values are in [0, 1).
-
-    Raises:
-        ValueError: for another kind of event.
-    """
+    """Number of levels of a dequantised event, whose values are in [0, 1)."""
     width = event.bin_width if isinstance(event, Real) else None
     if width is None or not math.isclose(round(1 / width) * width, 1, rel_tol=1e-9):
         raise ValueError(f"event: expected Real with a bin_width of 1 / levels, got {event}")

@@ -24,16 +24,8 @@ TIMED_ROWS, TIMED_LENGTH, TIMED_STEPS = 16, 4_000, 5
 def add(dataset: Dataset, model: str | None, replace: bool = False) -> list[str]:
     """Write an experiment on a dataset into local/params.yaml, and the stages into local/dvc.yaml.
 
-    Arguments:
-        dataset: of the user's own.
-        model: its name, None for one that suits the event.
-        replace: whether an entry of that name in local/params.yaml is replaced.
-
-    Returns:
-        Lines that say what was written, how long training takes here, and the next command.
-
-    Raises:
-        UserError: for a model that is unknown or does not model the event, or a name that is taken.
+    Without a model, one that suits the event. Returns lines that say what was written, how long
+    training takes here, and the next command.
     """
     suited, conditions = suggested_model(dataset)
     model = model or suited

@@ -206,9 +206,10 @@ class Race(NetworkStudy):
             for title, network in self.networks.items()
         }
         trained = {title: context.train(config, fresh=True) for title, config in configs.items()}
+        histories = {title: paths.model(one.name) / "history.csv" for title, one in trained.items()}
         nats = {
-            title: [float(row["valid_nats"]) for row in read_history(_history(one.name))]
-            for title, one in trained.items()
+            title: [float(row["valid_nats"]) for row in read_history(path)]
+            for title, path in histories.items()
         }
         goal, rows = max(map(min, nats.values())), []
         for title, one in trained.items():
@@ -223,7 +224,3 @@ class Race(NetworkStudy):
         header = ["network", "weights", "best validation nats", "s an epoch"]
         header += [f"epochs to {goal:.2f}", "s to that"]
         return StudyOutcome(header, rows, notes, device_of(trained.values()))
-
-
-def _history(name: str) -> Path:
-    return paths.model(name) / "history.csv"

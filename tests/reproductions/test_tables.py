@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -80,17 +81,20 @@ def test_the_picture_is_in_step() -> None:
         text.strip()
         for text in re.findall(r"<text[^>]*>([^<]*)</text>", overview.OVERVIEW.read_text())
     ]
-    for label, row in overview.shown_rows():
+    rows = overview.shown_rows()
+    for name, row in rows.items():
         assert row.published is not None and row.published_value is not None
         doubt = "*" if row.published.doubt else ""
         numbers = [rounded(row.value, 2), rounded(row.published_value, 2) + doubt]
-        assert label in shown
+        assert overview.SHOWN[name] in shown
         assert numbers in [text.split() for text in shown]
-    origin = read_object(overview.ORIGIN)
-    nats, seconds = (float(str(origin[key])) for key in ("nats", "train_seconds"))
-    assert f"samples ({rounded(nats, 1)} nats)" in shown
+    nats = rows[overview.SAMPLED].value
+    name = f"{overview.DATASET}-{overview.SAMPLED}"
+    trained: dict[str, Any] = read_object(ROOT / "results" / name / "training.json")
+    assert f"Gated PixelCNN: {rounded(nats, 1)} nats" in shown
     caption = " ".join((ROOT / "README.md").read_text().split())
-    assert f"trained for {origin['epochs']} epochs, {seconds / 60:.0f} minutes" in caption
+    minutes = trained["train_seconds"] / 60
+    assert f"trained for {trained['epochs']} epochs, {minutes:.0f} minutes" in caption
     assert f"to {rounded(nats, 2)} nats" in caption
 
 

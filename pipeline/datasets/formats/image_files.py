@@ -63,10 +63,6 @@ def decode_upright(source: Source, gray: bool, where: str | Path) -> Image.Image
 
     Orientation by EXIF is applied; transparent pixels are laid on white; colours are taken as they
     are stored, without their profile.
-
-    Raises:
-        UserError: for a file that is damaged or no such image, has several frames, 16 bits a
-            channel, or more pixels than Pillow deems safe.
     """
     try:
         with Image.open(source, formats=FORMATS) as image:
@@ -92,9 +88,6 @@ def read_rows(source: Source, frame: Frame, where: str | Path) -> np.ndarray:
     """Decode an image into a row, (1, channels, height, width) uint8 levels.
 
     Sizes are changed by Pillow's bicubic filter, which averages where it reduces.
-
-    Raises:
-        UserError: as `decode_upright`.
     """
     pixels = decode_upright(source, frame.gray, where)
     size = (frame.width, frame.height)
@@ -125,7 +118,6 @@ def is_of_16_bits(image: Image.Image) -> bool:
 
 
 def _flattened(image: Image.Image) -> Image.Image:
-    """Lay transparent pixels on white."""
     if image.mode not in ("LA", "RGBA", "PA") and "transparency" not in image.info:
         return image
     seen = image.convert("RGBA")

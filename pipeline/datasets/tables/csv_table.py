@@ -28,9 +28,6 @@ def read_table(
     """Read the cells of a text table as text, without spaces around them; rows count from 1.
 
     Blank rows are left out. Columns without a header are called 0, 1, ...
-
-    Raises:
-        UserError: for a file that is missing or no table of UTF-8, or columns of one name.
     """
     table = _read_cells(path, delimiter, missing)
     names = _names(table, path, header)

@@ -1,7 +1,6 @@
 """Arrays of the user's: .npy files or an .npz archive, with labels or condition vectors or neither.
 
-A .npy file is read in parts from where it is, so that it may be larger than memory. `fetch` copies
-nothing; `dvc repro -f preprocess@<name>` reads the files again. Training needs the shards alone.
+A .npy file is read in parts, so that it may be larger than memory.
 """
 
 import lzma
@@ -145,14 +144,7 @@ def open_arrays(
 ) -> dict[str, np.ndarray]:
     """Open the arrays of a dataset by role: .npy files mapped into memory, an .npz read into it.
 
-    Arguments:
-        dataset: its name.
-        path: a .npy file, or an .npz archive.
-        x, labels, conditions: names of arrays in the archive, or else .npy files; "" for none.
-
-    Raises:
-        UserError: for a file that is missing, damaged or has objects in it, or labels that are no
-            integers.
+    `x`, `labels` and `conditions` are arrays of the archive, or else .npy files; "" for none.
     """
     file, found = existing(dataset, "path", path), {}
     for role, name in {"x": x, "labels": labels, "conditions": conditions}.items():
@@ -239,12 +231,7 @@ def _scaled(
 
 
 def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Suggest options by the arrays' names, shapes, types and values.
-
-    Raises:
-        UserError: for a missing or damaged file, rows whose meaning only the user knows, or
-            integers that are no levels.
-    """
+    """Suggest options by the arrays' names, shapes, types and values."""
     guessed: dict[str, object] = {}
     if Path(path).suffix == ".npz":
         names, x = _list_npz(paths.root() / path), given.get("x", "x")
@@ -295,11 +282,7 @@ def _list_npz(path: Path) -> list[str]:
 
 
 def _guess_layout(x: np.ndarray, path: str) -> str:
-    """Say where the channels of rows are.
-
-    Raises:
-        UserError: for rows whose last axis may be channels.
-    """
+    """Say where the channels of rows are."""
     *_, last = shape = x.shape[1:]
     if len(shape) == 3 and last in (1, 3) and shape[0] not in (1, 3):
         raise UserError(
@@ -310,11 +293,7 @@ def _guess_layout(x: np.ndarray, path: str) -> str:
 
 
 def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
-    """Numbers of levels of rows of integers; 0 for reals.
-
-    Raises:
-        UserError: for integers that are no levels, and reals that may be bits.
-    """
+    """Numbers of levels of rows of integers; 0 for reals."""
     if x.dtype.kind not in "iub":
         if np.array_equal(np.unique(x[:1000]), [0, 1]):
             raise UserError(

@@ -1,8 +1,4 @@
-"""A folder of the user's images: PNG, JPEG and WebP files, in any sub-folders.
-
-Files stay where they are: `fetch` copies nothing, and `dvc repro -f preprocess@<name>` reads them
-again. Training needs the shards alone.
-"""
+"""A folder of the user's images: PNG, JPEG and WebP files, in any sub-folders."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -104,11 +100,7 @@ class ImageFolder(ImageSource):
 
 
 def find_images(folder: Path, splits: Mapping[str, list[str]]) -> list[FoundImage]:
-    """List the images of a folder, split by split where folders below it are named as splits.
-
-    Raises:
-        UserError: for a folder without images, or one that is in two splits.
-    """
+    """List the images of a folder, split by split where folders below it are named as splits."""
     named = [(number, name) for number, split in enumerate(SPLITS) for name in splits[split]]
     found: list[FoundImage] = []
     for number, name in named or [(0, ".")]:
@@ -128,11 +120,7 @@ def find_images(folder: Path, splits: Mapping[str, list[str]]) -> list[FoundImag
 
 
 def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Suggest options by the names of folders and the headers of some images.
-
-    Raises:
-        UserError: for a folder without images, or with some next to folders of classes.
-    """
+    """Suggest options by the names of folders and the headers of some images."""
     folder = paths.root() / path
     refuse_unless(folder.is_dir(), name, "path", "an existing folder", path)
     below = [child.name for child in folder.iterdir() if visible_files(child, SUFFIXES)]

@@ -70,11 +70,7 @@ class ImageSource(UserDataset):
 
     @abc.abstractmethod
     def find(self) -> tuple[np.ndarray, Read]:
-        """Find the images, which stay where they are: the split of each, and what reads them.
-
-        Raises:
-            UserError: without images, or where options name splits that are none.
-        """
+        """Find the images, which stay where they are: the split of each, and what reads them."""
 
     def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
         """Assign images to splits; they are decoded when a stream is read."""

@@ -1,4 +1,8 @@
-"""What datasets of the user's own share: where their files are and how rows are split."""
+"""What datasets of the user's own share: where their files are and how rows are split.
+
+But for a table, files stay where they are: `fetch` copies nothing, and `dvc repro -f
+preprocess@<name>` reads them again. Training needs the shards alone.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -101,10 +105,6 @@ def split_by_seed(
 ) -> dict[str, np.ndarray]:
     """Choose which of `count` rows or files are train, valid and test; their ascending numbers.
 
-    Raises:
-        UserError: unless there is one of each, and a second one for test, since one alone has no
-            standard error.
-
     Example:
         >>> cut = split_by_seed(10, UserOptions(test_fraction=0.2), "here", "rows")
         >>> {split: rows.tolist() for split, rows in cut.items()}
@@ -151,11 +151,7 @@ class NamedSplits:
         )
 
     def fill(self, splits: np.ndarray, options: UserOptions, where: str | Path, what: str) -> None:
-        """Draw the splits that are not named, in place: the number of the split of each item.
-
-        Raises:
-            UserError: unless each split gets one.
-        """
+        """Draw the splits that are not named, in place: the number of the split of each item."""
         if not self.names["train"]:
             cut = split_by_seed(len(splits), options, where, what)
             for number, split in enumerate(SPLITS):
@@ -184,11 +180,7 @@ class NamedSplits:
 def whole_split(
     where: Path, guessed: Mapping[str, list[str]], given: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return what is named as a split, nothing where names tell of one alone or of none.
-
-    Raises:
-        UserError: if names tell of some splits, and train and test are not among them.
-    """
+    """Return what is named as a split, nothing where names tell of one alone or of none."""
     found = [option for option in guessed if given.get(option, guessed[option])]
     if len(found) < 2:
         return {}

@@ -1,8 +1,7 @@
 """A folder of the user's sounds (VCTK, say), with or without a table of speakers and texts.
 
 A table's files are relative to `path`; only these are read. Texts have no times: a text's symbols
-share its sound's frames out evenly. Files stay where they are: `fetch` copies nothing, and
-`dvc repro -f preprocess@<name>` reads them again.
+share its sound's frames out evenly.
 """
 
 from collections import Counter
@@ -74,12 +73,7 @@ class SoundFile:
 
 
 def read_entries(folder: Path, table: Path | None) -> list[SoundFile]:
-    """List the files of a folder, or of its table, by name.
-
-    Raises:
-        UserError: for a table without the column file, a file that is named twice or missing, a
-            row without text where there are texts, or no file at all.
-    """
+    """List the files of a folder, or of its table, by name."""
     if table is None:
         found = visible_files(folder, sound_files.SUFFIXES)
         require(bool(found), str(folder), "WAV, FLAC or Ogg files", "none")
@@ -162,11 +156,7 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
 
 
 def build(settings: Mapping[str, object]) -> Dataset:
-    """Build a dataset of kind wav_folder, whose files must be there; only headers are read.
-
-    Raises:
-        UserError: for bad options, a folder or table that is missing or empty, or a bad file.
-    """
+    """Build a dataset of kind wav_folder, whose files must be there; only headers are read."""
     name = str(settings["name"])
     options = parse_options(WavOptions, name, settings)
     rate = options.sample_rate

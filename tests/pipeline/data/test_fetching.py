@@ -13,7 +13,7 @@ from arcore.events import Binary
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocessing
 from pipeline.datasets import catalog
-from pipeline.datasets.catalog import RawFile
+from pipeline.datasets.base import RawFile
 from pipeline.datasets.options import Options
 from pipeline.datasets.tables.uci_binary import UciBinary
 from tests.support.served_folder import QuietHandler, served

@@ -19,7 +19,7 @@ from pipeline.data import preprocessing, shard_reader
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
-from pipeline.datasets import catalog, read_transforms
+from pipeline.datasets import base, catalog, read_transforms
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.clips.moving_digits import TEST_SHA256
 from pipeline.datasets.moving_generator import render, trajectories
@@ -122,7 +122,7 @@ def write(folder: Path, rows: list[int], alike: bool = False) -> Path:
         split: SplitData(
             generator.integers(255 * alike, 256, (n, 2, 4, 4), dtype=np.uint8), None, "moving"
         )
-        for split, n in zip(catalog.SPLITS, rows, strict=True)
+        for split, n in zip(base.SPLITS, rows, strict=True)
     }
     return preprocessing.write(dataset, splits, folder / "shards")
 
@@ -206,7 +206,7 @@ def write_pushed(folder: Path, **changed: np.ndarray) -> Path:
     )
     generator = np.random.default_rng(0)
     splits = {}
-    for split, rows in zip(catalog.SPLITS, (64, 16, 9), strict=True):
+    for split, rows in zip(base.SPLITS, (64, 16, 9), strict=True):
         vectors = generator.choice([-1.0, 1.0], (rows, 5, 2)).astype(np.float32)
         white = (vectors[:, :, 1] > 0).astype(np.uint8)
         x = np.ascontiguousarray(np.broadcast_to(white[:, :, None, None, None], (rows, 5, 1, 4, 4)))

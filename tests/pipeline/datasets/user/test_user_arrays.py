@@ -15,7 +15,7 @@ from pipeline.core import paths
 from pipeline.data import preprocessing, shard_layout
 from pipeline.data.manifest import read_manifest
 from pipeline.data.scalings import read_scalings
-from pipeline.datasets import adding
+from pipeline.datasets import adding, catalog
 from pipeline.datasets.base import SPLITS, Dataset
 from pipeline.datasets.user import arrays
 from pipeline.datasets.user.user_data import split_by_seed
@@ -39,7 +39,7 @@ def test_arrays_of_levels_with_labels() -> None:
     np.save("x.npy", x)
     np.save("y.npy", np.arange(50, dtype=np.int16) % 3)
     given = {"labels": "y.npy"}
-    guessed = adding.guess("arrays", "mine", "x.npy", given)
+    guessed = catalog.module_of_kind("arrays").guess("mine", "x.npy", given)
     assert guessed == {"shape": [1, 4, 4], "num_levels": 17, "num_classes": 3}
     dataset = own("arrays", path="x.npy", **guessed, **given)
     parts = shards(dataset)
@@ -52,7 +52,7 @@ def test_arrays_of_levels_with_labels() -> None:
 
 def test_arrays_of_an_archive_are_standardised_with_their_conditions() -> None:
     own_files.write_simulations(Path("jets.npz"), rows=100)
-    guessed = adding.guess("arrays", "mine", "jets.npz", {})
+    guessed = catalog.module_of_kind("arrays").guess("mine", "jets.npz", {})
     dataset = own("arrays", path="jets.npz", standardize=True, **guessed)
     assert dataset.event == Real((3,)) and dataset.condition_size == 2
     parts = shards(dataset)
@@ -82,7 +82,7 @@ def test_arrays_of_an_archive_are_standardised_with_their_conditions() -> None:
 )
 def test_scalings_that_are_none_are_refused(change: dict[str, Any] | None, message: str) -> None:
     own_files.write_simulations(Path("jets.npz"))
-    guessed = adding.guess("arrays", "mine", "jets.npz", {})
+    guessed = catalog.module_of_kind("arrays").guess("mine", "jets.npz", {})
     shards(own("arrays", path="jets.npz", **guessed))
     assert read_scalings("shards") == {}
     shards(own("arrays", path="jets.npz", standardize=True, **guessed))
@@ -155,10 +155,10 @@ def test_arrays_that_are_no_rows_are_refused_at_the_guess(
     """Objects are never unpickled."""
     np.savez("a.npz", **given)  # type: ignore[arg-type]
     with refused(message):
-        adding.guess("arrays", "mine", "a.npz", {})
+        catalog.module_of_kind("arrays").guess("mine", "a.npz", {})
     np.save("a.npy", OBJECTS, allow_pickle=True)
     with refused("a.npy: expected an array of numbers"):
-        adding.guess("arrays", "mine", "a.npy", {})
+        catalog.module_of_kind("arrays").guess("mine", "a.npy", {})
 
 
 GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}

@@ -36,7 +36,7 @@ PNG, JPEG = packed_pictures(2)
 
 
 def guess(path: str, **given: Any) -> dict[str, Any]:
-    return adding.guess("image_folder", "mine", path, given)
+    return catalog.module_of_kind("image_folder").guess("mine", path, given)
 
 
 def row_of(path: str, *frame: Any, **given: Any) -> np.ndarray:
