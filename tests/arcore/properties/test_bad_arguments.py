@@ -65,6 +65,8 @@ BAD_CLASSES = [
     (torch.zeros(2, 1).long(), ["condition", "(2,)", "(2, 1)"]),
     (torch.zeros(2), ["condition", "int64", "float32"]),
     (torch.zeros(2).byte(), ["condition", "int64", "uint8"]),
+]
+BAD_LABELS = [  # which a training step does not wait for
     (LABELS.to("meta"), ["condition", "a tensor on cpu", "meta"]),
     (LABELS - 1, ["condition", "[0, 3)", "-1"]),
     (torch.tensor([0, 3]), ["condition", "[0, 3)", "3"]),
@@ -88,13 +90,15 @@ def test_bad_arguments_and_values_are_named(kind: type[AutoregressiveModel]) -> 
 def test_bad_classes_are_named(kind: type[AutoregressiveModel]) -> None:
     model = built(kind, num_classes=3)
     calls: list[Callable[[object], object]] = [
-        *(partial(method, X) for method in (model.log_prob, model, model.conditionals)),
+        *(partial(method, X) for method in (model.log_prob, model.conditionals)),
         *(partial(method, 2) for method in (model.sample, model.decoder)),
         partial(model.impute, X, MASK),
     ]
-    for condition, parts in BAD_CLASSES:
+    for condition, parts in [*BAD_CLASSES, *BAD_LABELS]:
         for call in calls:
-            refuses(lambda call=call, condition=condition: call(condition), parts)
+            refuses(partial(call, condition), parts)
+    for condition, parts in BAD_CLASSES:
+        refuses(partial(model, X, condition), parts)
 
 
 @cases_where(lambda case: case.condition(1) is not None)
