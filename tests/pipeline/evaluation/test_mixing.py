@@ -24,6 +24,7 @@ from pipeline.evaluation import (
     result_files,
     scoring,
 )
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose, layout, params_file
 from pipeline.experiments.schema import EvaluationConfig
 from pipeline.reporting import wording
@@ -157,9 +158,9 @@ def test_its_weights_do_best_on_the_validation_rows(names: list[str], mixed: Pat
     trained = saved_models.load("both" if "sums" in names else "mirrored")
     model = trained.model
     assert list(trained.content["weights"]) == names
-    valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
-    each = torch.stack([scoring.scores(member, valid, 500) for member in model], 1)
-    best = scoring.scores(model, valid, 500).mean()
+    rows = ChosenRows.of(shard_reader.read_split(paths.shards("digits_binary"), "valid"), 500)
+    each = torch.stack([scoring.scores(member, rows) for member in model], 1)
+    best = scoring.scores(model, rows).mean()
     assert best <= each.mean(0).min() + 1e-4
     for share in torch.linspace(0.01, 0.99, 50):
         other = -torch.logsumexp(-each + torch.stack([share, 1 - share]).log(), 1).mean()
@@ -170,14 +171,14 @@ def test_a_pool_is_one_model_whose_weights_do_best_on_the_validation_rows(mixed:
     pool = saved_models.load("product").model
     assert isinstance(pool, arcore.Pool)
     members = [saved_models.load(name).model for name in POOL["mixture"]]
-    valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
-    best = scoring.scores(pool, valid, 500).mean()
-    single = [scoring.scores(member, valid, 500).mean() for member in members]
+    rows = ChosenRows.of(shard_reader.read_split(paths.shards("digits_binary"), "valid"), 500)
+    best = scoring.scores(pool, rows).mean()
+    single = [scoring.scores(member, rows).mean() for member in members]
     assert best <= min(single) + 1e-4
     generator = torch.Generator().manual_seed(0)
     for _ in range(30):
         weights = (pool.weights + 0.2 * torch.randn(2, generator=generator)).clamp_min(0)
-        assert best <= scoring.scores(arcore.Pool(members, weights), valid, 500).mean() + 1e-4
+        assert best <= scoring.scores(arcore.Pool(members, weights), rows).mean() + 1e-4
 
 
 def test_a_pool_is_coded_and_reported(mixed: Path) -> None:
