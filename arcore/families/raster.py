@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -16,8 +17,7 @@ from arcore.events import Binary, Event, Gray, Levels
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
-from arcore.layers.convolutions import CausalConv2d
-from arcore.layers.cursor import ImageCursor, LayerCall, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, Reader, full_image
 from arcore.layers.heads import PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
 from arcore.model import AutoregressiveModel
@@ -170,7 +170,7 @@ class RasterModel(AutoregressiveModel):
 
     @property
     @abc.abstractmethod
-    def first(self) -> list[CausalConv2d]:
+    def first(self) -> Sequence[Reader]:
         """The layers that read the features of the pixel itself and of those before it."""
 
     @abc.abstractmethod
@@ -196,7 +196,7 @@ class RasterModel(AutoregressiveModel):
         return self.head.move_means(outputs, cursor(self.prediction, cursor.piece(features)))
 
     @property
-    def readers(self) -> list[CausalConv2d]:
+    def readers(self) -> Sequence[Reader]:
         """The layers that read the features of the image."""
         return self.first if self.prediction is None else [*self.first, self.prediction]
 

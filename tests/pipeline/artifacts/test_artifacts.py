@@ -165,9 +165,7 @@ def test_an_output_is_published_but_for_a_part_of_another(output: Artifact, work
     assert Path(storage, "results/out/a/main.json").is_file()
 
 
-def test_interrupted_between_its_renames_it_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_between_its_renames_it_leaves_what_was_there(tmp_path, monkeypatch) -> None:
     out, replace = tmp_path / "out", os.replace
     with replacing(out) as folder:
         (folder / "a").write_text("old")

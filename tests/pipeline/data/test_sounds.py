@@ -35,6 +35,7 @@ from pipeline.evaluation import (
     scoring,
     sound_codecs,
 )
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.registry import registration
 from pipeline.reporting import comparison
@@ -210,9 +211,9 @@ def test_windows_add_up_to_whole_rows(folder: Path, condition: dict) -> None:
 def test_evaluation_scores_rows_in_their_order(folder: Path, condition: dict) -> None:
     model, split = build(**condition), shard_reader.read_split(folder, "test")
     chosen = np.array([3, 50, 7, 20])
-    scores = scoring.scores(model, split, 3, chosen)
+    scores = scoring.scores(model, ChosenRows(split, chosen, 3))
     for score, row in zip(scores.tolist(), chosen, strict=True):
-        (alone,) = scoring.scores(model, split, 1, np.array([row])).tolist()
+        (alone,) = scoring.scores(model, ChosenRows(split, np.array([row]), 1)).tolist()
         assert score == pytest.approx(alone, rel=1e-10)
         length, speaker, count, *symbols = split.labels[row].tolist()
         frames = -(-length // model.hop) if "local_classes" in condition else 0

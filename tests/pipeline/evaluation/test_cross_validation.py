@@ -123,9 +123,7 @@ def test_folds_are_kept_until_all_is_published(
     assert list(Path(".arcore/folds").iterdir()) == []
 
 
-def test_a_result_over_folds_is_of_the_experiment_as_it_is_now(
-    trained: list[int],
-) -> None:
+def test_a_result_over_folds_is_of_the_experiment_as_it_is_now(trained: list[int]) -> None:
     out = cross_validation.run("toy")
     result = result_files.read(out)
     identity.Entries.read().check(result)

@@ -20,9 +20,10 @@ from pipeline.data.manifest import read_manifest
 from pipeline.datasets import base, catalog
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.read_transforms import dynamic_binarize
-from pipeline.evaluation import baselines, image_codecs, scoring, sound_codecs, video_codecs
+from pipeline.evaluation import baselines, image_codecs, sound_codecs, video_codecs
 from pipeline.evaluation.lossless_codec import LosslessCodec
 from pipeline.evaluation.reading import read_codecs
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.evaluation.video_codecs import X264, ffmpeg
 from stages import codecs as stage
 
@@ -228,7 +229,7 @@ def test_clips_are_measured_as_they_are_evaluated(workdir: Path) -> None:
     assert set(measured(name)["libraries"]) == {"av", "libavcodec"}
     manifest = read_manifest(paths.shards(name))
     test = shard_reader.read_split(paths.shards(name), "test")
-    drawn = scoring.read_rows(test, np.arange(len(test.x)), manifest.event)
+    drawn = ChosenRows.of(test, 1).events(manifest.event)
     expected = video_codecs.measure_all(drawn, manifest.event, manifest.context_frames)
     assert expected[0].num_rows == 4
     assert set(read_codecs(manifest)) == set(expected)

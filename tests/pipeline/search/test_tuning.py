@@ -42,9 +42,7 @@ def kept_trials() -> Path:
     return Path(".arcore/tune").absolute() / f"toy-{config_hash[:12]}"
 
 
-def test_a_second_search_touches_nothing_of_the_first(
-    ended: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_search_touches_nothing_of_the_first(ended: list[str], monkeypatch) -> None:
     refusing_cluster.forbid_runs(monkeypatch)
     kept = kept_trials()
     with locks.held(locks.path_beside(str(kept.parent), kept.name), "searching toy"):
@@ -94,9 +92,7 @@ def test_trials_are_kept_until_the_search_is_published(
     assert "toy: best trial 1 of 1, validation 9.000 nats; wrote " in caplog.text
 
 
-def test_a_search_without_trials_kept_is_a_run_of_its_own(
-    ended: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_without_trials_kept_is_a_run_of_its_own(ended: list[str], monkeypatch) -> None:
     """Its numbers would mix with those of trials that are gone."""
     asked: list[bool] = []
 

@@ -74,9 +74,7 @@ def test_a_cluster_that_will_not_do_leaves_all_as_it_was(
     assert kept.is_dir() and ended == []
 
 
-def test_a_second_training_touches_nothing_of_the_first(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_training_touches_nothing_of_the_first(project: Path, monkeypatch) -> None:
     refusing_cluster.forbid_runs(monkeypatch)
     config = compose.load("toy")
     name = f"toy-{resolve(config, read_manifest('data/shards/digits_binary')).config_hash[:12]}"
@@ -159,9 +157,7 @@ def test_shards_of_other_options_are_not_trained_on(project: Path) -> None:
     assert resolve(compose.load("pca", ["model.condition_size=3"]), older)
 
 
-def test_the_same_training_on_two_machines_is_two_runs(
-    home: Path, write_project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_training_on_two_machines_is_two_runs(home, write_project, monkeypatch) -> None:
     """In a store of both; each goes on with its own."""
     write_project(**ENTRIES)
 
