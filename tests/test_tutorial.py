@@ -3,7 +3,6 @@
 import json
 import re
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,12 +22,7 @@ MOST_BITS = {"tutorial": 2.1, "compression": 2.4, "your-images": 4.2, "codes": 5
         pytest.param("codes", marks=pytest.mark.slow),  # 25 s
     ],
 )
-def test_a_notebook_runs(
-    page: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_notebook_runs(page: str, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     pyplot.switch_backend("agg")
     names: dict[str, object] = {"__name__": "__main__"}

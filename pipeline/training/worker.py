@@ -338,7 +338,8 @@ class Worker:
         """Return the mean validation loss, in nats and bits/dim; note whether it is the best."""
         model = self.learner.evaluated
         model.eval()
-        summed = self.workers.total(validation.summed_loss(model, self.valid, self.config))
+        batches = self.valid.sequential(validation.rows_at_once(model.event))
+        summed = self.workers.total(validation.summed_loss(model, batches, self.config))
         nats = summed / self.valid.rows
         bits = nats_to_bits_per_dim(nats, self.model.scored_event, size=self.valid.mean_size)
         if self.progress.judge(nats, self.config.patience):
