@@ -233,21 +233,13 @@ class TrainingRecord(Record):
 
     @classmethod
     def of(cls, folder: Path) -> TrainingRecord | None:
-        """Read the record of a model folder; None if there is none, or one of other weights.
-
-        Raises:
-            UserError: naming the file, if it is damaged.
-        """
+        """Read the record of a model folder; None if there is none, or one of other weights."""
         found = read_origin(folder, MODEL)
         return None if found is None else cls.from_dict(found, str(folder / MODEL.origin))
 
 
 def read_history(path: Path) -> list[Mapping[str, str]]:
-    """Read a history.csv: each cell a finite number as text, or empty; `epoch` counts from 1.
-
-    Raises:
-        UserError: naming the file, if it is missing or damaged.
-    """
+    """Read a history.csv: each cell a finite number as text, or empty; `epoch` counts from 1."""
     try:
         with open(path, newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines, strict=True, restval=""))
