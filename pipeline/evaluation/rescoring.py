@@ -12,7 +12,7 @@ from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
-from pipeline.evaluation import cross_validation, measuring, result_files, scoring
+from pipeline.evaluation import cross_validation, result_files, scoring
 from pipeline.evaluation.result_records import Result, Score
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose, naming
@@ -108,5 +108,4 @@ def _score(
         raise UserError(f"results/{config.name}: {error}") from None
     model, test = model.to(local_device()).eval(), ShardReader(shards, split)
     rows = ChosenRows.under(config.evaluation, test, manifest.context_frames)
-    nats = scoring.scores(model, rows)
-    return measuring.scored_rows(rows, manifest.event).score(nats), len(nats)
+    return rows.score(scoring.scores(model, rows), manifest.event), len(rows)
