@@ -21,7 +21,7 @@ from pipeline.training import saved_models
 from pipeline.training.saved_models import TrainedModel
 
 WEIGHTS = "model.safetensors"
-EPSILON = 2.0**-23  # of float32, relative
+ROUNDING = 1e-6  # of the nats of a row
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Rescored:
     def same(self) -> bool:
         """Whether nats and their standard error are as recorded, but for rounding.
 
-        Each row's nats are a float32 number, which another machine may round otherwise. Of long
-        sounds that is 1e-2 nats a row, and the error of a few rows moves by as much: so the bound
-        of the error is relative to the nats, not to the error.
+        A row's nats are a float32 sum, of up to 10^5 terms, which another processor rounds
+        otherwise: by 2e-7 of it at most in the records. The error moves by as much as the rows do,
+        which for long sounds is more than 1e-6 of the error: both are bounded relative to the nats.
         """
         then, now = self.recorded, self.now
         pairs = ((then.nats, now.nats), (then.nats_stderr, now.nats_stderr))
-        ulp = EPSILON * abs(then.nats)
-        return all(math.isclose(*both, rel_tol=1e-6, abs_tol=ulp) for both in pairs)
+        most = ROUNDING * abs(then.nats)
+        return all(math.isclose(*both, rel_tol=0, abs_tol=most) for both in pairs)
 
 
 def rescore(name: str) -> list[Rescored]:
