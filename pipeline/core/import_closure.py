@@ -193,6 +193,7 @@ def _package_of_import(node: ast.Call, file: str) -> str:
     )
 
 
+@functools.cache
 def code_hash(source: str) -> str:
     r"""Hash the syntax of a module without comments and docstrings: 16 hexadecimal digits.
 

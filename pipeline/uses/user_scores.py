@@ -17,7 +17,7 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.scalings import read_scalings
 from pipeline.data.shard_reader import ShardReader, Split
 from pipeline.datasets import catalog
-from pipeline.datasets.base import SplitData
+from pipeline.datasets.base import SplitData, level_type
 from pipeline.datasets.read_transforms import ReadTransform, num_bins
 from pipeline.datasets.scaling import Scaling
 from pipeline.datasets.user import arrays, csv_file
@@ -186,7 +186,7 @@ def _events(
 ) -> tuple[np.ndarray, ReadTransform | None]:
     """Check values, and bring them to the types of shards."""
     if is_levels(event):
-        kind = np.uint8 if event.num_levels <= 256 else np.int64
+        kind = level_type(event.num_levels)
         x = x.astype(np.uint8) if x.dtype == bool else x
         return event.check(torch.from_numpy(np.array(x)), where).numpy().astype(kind), None
     if event.bin_width is not None and x.dtype.kind in "iub":  # the noise is to be drawn

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import arcore
-from pipeline.artifacts import shared_copies
+from pipeline.artifacts import writer
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
@@ -96,9 +96,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, few_digits: Path):
         yield folder
 
 
-def test_it_is_mixed_by_command_lines(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_is_mixed_by_command_lines(mixed: Path, monkeypatch, caplog) -> None:
     before = Path("models/both/model.safetensors").read_bytes()
     for member in MIXTURE["mixture"]:
         joined = Path("mixtures/both") / member
@@ -203,9 +201,7 @@ def test_a_pool_of_other_orderings_is_refused_before_anything_is_scored(mixed: P
     assert not Path("mixtures/odd").exists()
 
 
-def test_a_pool_of_many_levels_is_fitted_to_some_rows(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_pool_of_many_levels_is_fitted_to_some_rows(mixed: Path, monkeypatch, caplog) -> None:
     models = [saved_models.load(name).model for name in POOL["mixture"]]
     valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
     plan = EvaluationConfig()
@@ -345,15 +341,13 @@ def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
     assert params_file.stages_of("sums") == ("train", "evaluate")
 
 
-def test_a_mixing_after_one_that_failed_has_its_own_weights(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mixing_after_one_that_failed_has_its_own_weights(mixed: Path, monkeypatch) -> None:
     def away(*_: object) -> None:
         raise UserError("s3://b: cannot write")
 
     mixing.mix(compose.load_mixture("both"))  # leaves no unfinished run of another test
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b"):
-        failing.setattr(shared_copies, "publish", away)
+        failing.setattr(writer, "publish", away)
         failing.setattr(mixing, "fit_weights", lambda _: (torch.tensor([0.25, 0.75]), [9.0, 9.0]))
         mixing.mix(compose.load_mixture("both"))
     mixing.mix(compose.load_mixture("both"))

@@ -242,9 +242,7 @@ def test_models_are_conditioned_on_a_vector_for_each_frame(tmp_path: Path) -> No
         (np.full((9, 5, 2), np.nan, np.float32), "expected finite conditions"),
     ],
 )
-def test_vectors_of_frames_that_do_not_fit(
-    vectors: np.ndarray, message: str, tmp_path: Path
-) -> None:
+def test_vectors_of_frames_that_do_not_fit(vectors: np.ndarray, message: str, tmp_path) -> None:
     with pytest.raises(UserError, match=message):
         write_pushed(tmp_path, test=vectors)
 
