@@ -118,12 +118,14 @@ class RasterModel(AutoregressiveModel):
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     hyperparameters: RasterConfig
     symmetry: str = "identity"  # by which the network's image is transformed
+    layer_call: LayerCall = staticmethod(full_image)
 
     def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
         super().__init__(event, hyperparameters)
         assert isinstance(event, Levels)
         p = hyperparameters
         self.image = image_shape(event)
+        self.ordering: str = getattr(p, "ordering", "raster")
         gray = isinstance(event, Gray)
         spread = 1.0 if p.linear_prediction is None else PREDICTED_SPREAD
         self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray, spread)
@@ -142,16 +144,6 @@ class RasterModel(AutoregressiveModel):
         self.dimensions: Tensor
         self.places: Tensor
         self._set_order(torch.get_default_device())
-
-    @property
-    def ordering(self) -> str:
-        """The name of the order in which pixels are drawn."""
-        return getattr(self.hyperparameters, "ordering", "raster")
-
-    @property
-    def layer_call(self) -> LayerCall:
-        """How layers are evaluated over whole images."""
-        return full_image
 
     def _arrange(self) -> tuple[Tensor, Tensor]:
         """Return the pixels of the network's image, (H, W), and their order."""

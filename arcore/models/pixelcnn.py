@@ -37,7 +37,7 @@ class PixelCNNConfig(SCurveConfig):
     kernel: int = 3
     head_width: int = 32
     dropout: float = 0.0
-    least = {"num_blocks": 0, "s_curves": 0}
+    least = {"num_blocks": 0}
 
 
 class PixelCNN(SCurveModel):
@@ -49,7 +49,7 @@ class PixelCNN(SCurveModel):
     where conv_A sees the pixels above and to the left and earlier colours of the pixel itself, and
     every other layer, 1 x 1 ones too, maps of the same colour as well. Stacked k x k masks leave a
     blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none). With
-    `s_curves`, masks follow one of several orders instead: see `LocalConv2d` and `SCurveModel`.
+    the ordering `s_curve`, masks follow one of several orders: see `LocalConv2d` and `SCurveModel`.
 
     On a processor, training in bfloat16, and in float32 with 16 images or more, runs blocks as
     `arcore.layers.residual_conv`: maps that a forward hook keeps are written over, hooks of a

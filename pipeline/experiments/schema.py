@@ -284,9 +284,8 @@ def member_defaults(model: Mapping[str, Any]) -> dict[str, dict[str, int]]:
         >>> member_defaults({"name": "deep_nade", "num_orderings": 16})
         {'trainer': {'validate_members': 1}, 'evaluation': {'num_members': 16}}
     """
-    names = "num_masks", "num_orderings", "s_curves"
-    masks, *orderings = (_count(model.get(name)) for name in names)
-    members = {"num_members": max(masks, *orderings)}
+    masks, orderings = (_count(model.get(name)) for name in ("num_masks", "num_orderings"))
+    members = {"num_members": max(masks, orderings)}
     return {"trainer": {"validate_members": masks}, "evaluation": members}
 
 

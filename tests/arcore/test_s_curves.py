@@ -15,8 +15,9 @@ from tests.support.cases import create, randomize
 X = torch.arange(24).view(2, 1, 3, 4) % 5 % 2
 
 
-def model_of(s_curves: int) -> PixelCNN:
-    model = create(PixelCNN, Binary((1, 3, 4)), hidden=4, num_blocks=1, s_curves=s_curves).double()
+def model_of(num_orderings: int) -> PixelCNN:
+    given = {"ordering": "s_curve", "num_orderings": num_orderings}
+    model = create(PixelCNN, Binary((1, 3, 4)), hidden=4, num_blocks=1, **given).double()
     assert isinstance(randomize(model), PixelCNN)
     return model
 
@@ -52,6 +53,6 @@ def test_training_takes_orders_in_turn_and_scores_mix_them() -> None:
 
 
 def test_an_order_of_another_kind_is_refused() -> None:
-    for given in ({"s_curves": 9}, {"s_curves": 2, "ordering": "column"}):
-        with pytest.raises(ValueError, match="^s_curves: expected "):
+    for given in ({"ordering": "s_curve", "num_orderings": 9}, {"num_orderings": 2}):
+        with pytest.raises(ValueError, match="^num_orderings: expected at most "):
             create(PixelCNN, Binary((1, 3, 4)), **given)

@@ -6,7 +6,7 @@ from tests.support.events import CUBE, NINE, RGB, ROW, TALL, WIDE
 
 MIXTURE = {"head": "logistic_mixture"}
 SIX, BLOCK = {"width": 6, "num_layers": 2}, {"hidden": 4, "num_blocks": 1}
-THREE = {"width": 4, "num_layers": 3}
+THREE, CURVE = {"width": 4, "num_layers": 3}, {"ordering": "s_curve"}
 
 # a blind spot is part of PixelCNN: a kernel as wide as the image leaves none
 PIXELCNN = [
@@ -23,12 +23,12 @@ PIXELCNN = [
     row("pixelcnn-map", TALL, hidden=6, num_blocks=2, first_kernel=7,
         condition_shape=(1, 2, 3), condition_width=4),
     row("pixelcnn-prediction", CUBE, **BLOCK, **MIXTURE, linear_prediction=3),
-    *(row(f"pixelcnn-s-curve-{n}", NINE, mask=n, hidden=4, num_blocks=1, first_kernel=5, s_curves=8)
-      for n in (1, 3, 7)),
+    *(row(f"pixelcnn-s-curve-{n}", NINE, mask=n, hidden=4, num_blocks=1, first_kernel=5, **CURVE,
+          num_orderings=8) for n in (1, 3, 7)),
     row("pixelcnn-s-curve-map", TALL, mask=5, hidden=4, num_blocks=1,
-        first_kernel=5, condition_shape=(1, 2, 3), condition_width=4, s_curves=6),
+        first_kernel=5, condition_shape=(1, 2, 3), condition_width=4, **CURVE, num_orderings=6),
     row("pixelcnn-s-curves-mixture", CUBE, hidden=3, num_blocks=1, **MIXTURE, num_classes=2,
-        s_curves=1),
+        **CURVE),
     row("pixelcnn-rgb", RGB, hidden=6, num_blocks=1, num_classes=2),
     row("pixelcnn-rgb-random", RGB, hidden=6, num_blocks=1, ordering="random", ordering_seed=3,
         kernel=1),
