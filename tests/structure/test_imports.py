@@ -67,6 +67,7 @@ ROOMS = (
     ("arcore.decoding",),
     ("arcore.hyperparameters", "arcore.distributions", "arcore.units", "arcore.process_tuning"),
     ("arcore.events", "arcore.derived_buffers"),
+    ("arcore.columns",),
     ("arcore.primitives",),
 )
 BLOCKED = (
@@ -76,6 +77,7 @@ BLOCKED = (
 # What arcore needs beyond torch, in one module each, which imports it when it is called for.
 LIBRARIES = {
     "arcore.saving": {"safetensors"},
+    "arcore.inference.data_frames": {"pandas"},
     "arcore.entropy": {"constriction", "numpy"},
     "arcore.primitives.progress": {"tqdm"},
 }

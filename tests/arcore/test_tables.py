@@ -1,0 +1,145 @@
+"""Tables: densities over columns of several kinds, and data frames in and out."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch.testing import assert_close
+
+import arcore
+from arcore.columns import Column
+from arcore.distributions.table_row import TableRow
+from arcore.events import Real, Table, from_dict
+from arcore.inference import data_frames
+from tests.arcore.cases import CASES, cases_where
+from tests.support.cases import Case
+from tests.support.events import COLUMNS, TABLE
+from tests.support.refusals import refuses
+from tests.support.statistics import quadrature
+
+FRAME = pd.DataFrame(
+    {"doors": [2, None, 5], "colour": ["red", "blue", None], "price": [1.5, -2.0, 3.0]},
+    index=[7, 8, 9],
+)
+STATES = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in (3, 1, 4)))
+
+
+@cases_where(lambda case: isinstance(case.event, Table))
+@torch.no_grad()
+def test_densities_sum_and_integrate_to_one_in_any_unit(case: Case) -> None:
+    model = case.build()
+    for condition in case.conditions(1):
+        label = None if condition is None else condition.expand(len(STATES))
+        given = model.conditionals(STATES, label)
+        assert isinstance(given, TableRow) and given.mixture is not None
+        z, weights = quadrature(given.mixture.select(torch.tensor([1])))
+        x = STATES.repeat_interleave(z.shape[1], 0)
+        x[:, 1] = 1 + 2 * z.flatten()
+        label = None if condition is None else condition.expand(len(x))
+        density = model.log_prob(x, label).exp().view_as(z)
+        assert (density * weights * 2).sum().item() == pytest.approx(1, abs=1e-6)
+    price = dataclasses.replace(COLUMNS[1], mean=500.0, deviation=1000.0)
+    cents = dataclasses.replace(case, event=Table([COLUMNS[0], price, COLUMNS[2]])).build()
+    x, condition = case.values(5), case.condition(5)
+    shifted = x * torch.tensor([1, 500, 1])
+    assert_close(cents.log_prob(shifted, condition), model.log_prob(x, condition) - math.log(500))
+
+
+def built(name: str) -> arcore.AutoregressiveModel:
+    return next(case for case in CASES if case.name == name).build().eval()
+
+
+def test_missing_cells_are_marginalised_or_drawn(generator: torch.Generator) -> None:
+    """The last column of an order has the others' marginal; draws of the first one estimate it."""
+    exact = built("deep_nade-table")
+    last = TABLE.columns[int(torch.cat(exact.schedule)[-1])].name
+    whole = data_frames.sample(exact, 4, generator=generator)
+    some = whole.astype(object).assign(**{last: None})
+    terms = exact.conditionals(data_frames.to_tensor(whole, TABLE)).log_prob
+    kept = [column.name != last for column in TABLE.columns]
+    expected = terms(data_frames.to_tensor(whole, TABLE))[:, kept].sum(1)
+    assert_close(data_frames.log_prob(exact, some), expected.detach())
+
+    model, some = built("made-table"), whole.astype(object).assign(colour=None)
+    x = data_frames.to_tensor(whole, TABLE)
+    joint = [model.log_prob(torch.cat([torch.full((4, 1), c), x[:, 1:]], 1)) for c in range(3)]
+    found = data_frames.log_prob(model, some, num_draws=3000, generator=generator)
+    assert_close(found, torch.stack(joint).logsumexp(0).detach(), rtol=0, atol=0.2)
+    expected = ["num_draws: expected a number, since MADE has one order and cells are missing"]
+    refuses(lambda: data_frames.log_prob(model, some), expected)
+
+
+def test_frames_come_back_as_they_were(tmp_path: Path, generator: torch.Generator) -> None:
+    arcore.save(arcore.create_model("made", TABLE, hidden=[4]), tmp_path / "made")
+    model = arcore.load(tmp_path / "made")
+    assert model.event == TABLE == from_dict(TABLE.to_dict())
+    assert model.event.columns[1].unit == "EUR" and model.event.columns[2].low == 2
+    found = data_frames.impute(model, FRAME, generator=generator)
+    assert found.index.tolist() == [7, 8, 9] and found.columns.tolist() == [
+        "colour",
+        "price",
+        "doors",
+    ]
+    assert found["price"].tolist() == [1.5, -2.0, 3.0] and found["colour"][8] == "blue"
+    assert found["doors"].between(2, 5).all() and found["colour"].isin(COLUMNS[0].levels).all()
+    drawn = data_frames.sample(model, 50, generator=generator)
+    assert_close(
+        data_frames.to_frame(data_frames.to_tensor(drawn, TABLE), TABLE).equals(drawn), True
+    )
+    assert data_frames.log_prob(model, drawn).isfinite().all()
+
+
+def test_columns_are_guessed() -> None:
+    frame = FRAME.assign(
+        size=pd.Categorical(["S", "L", "S"], ["S", "M", "L"]), new=[True, False, True]
+    )
+    table = data_frames.table_of(frame, {"price": "EUR"})
+    assert [column.levels for column in table.columns] == [
+        4, ("blue", "red"), None, ("S", "M", "L"), 2
+    ]  # fmt: skip
+    doors, _, price, *_ = table.columns
+    assert doors.low == 2 and price.unit == "EUR" and price.mean == pytest.approx(2.5 / 3)
+
+
+BAD: list[tuple[Callable[[], object], list[str]]] = [
+    (lambda: Table([]), ["columns", "a non-empty list of arcore.columns.Column"]),
+    (lambda: Table([COLUMNS[0]] * 2), ["columns", "different names", "colour"]),
+    (lambda: Column(name="a", levels=("x", "x")), ["levels", "two or more different names"]),
+    (lambda: Column(name="a", levels=1), ["levels", "an integer >= 2", "1"]),
+    (lambda: Column(name="a", deviation=0.0), ["deviation", "a number > 0"]),
+    (lambda: Column(name="a", mean=math.nan), ["mean", "a finite number", "nan"]),
+    (lambda: Column(name="a", low=3), ["low", "0 but for integers", "3"]),
+    (lambda: Column(name=3), ["name", "text", "3"]),
+    (lambda: TABLE.check(torch.tensor([[0.0, math.nan, 1]])), ["x", "finite numbers"]),
+    (lambda: TABLE.check(torch.tensor([[3.0, 0, 1]])), ["x", "[0, 3)", "'colour'", "[3, 3]"]),
+    (lambda: TABLE.check(torch.tensor([[0.5, 0, 1]])), ["x", "levels in [0, 3)", "'colour'"]),
+    (lambda: from_dict({"kind": "table", "shape": [1], "columns": [{}]}), ["column", "with name"]),
+    (lambda: from_dict({"kind": "table", "shape": [2], "columns": [{"name": "a"}]}), ["shape"]),
+    (lambda: from_dict({"kind": "table", "shape": [2]}), ["event", "a shape and columns"]),
+    (lambda: arcore.create_model("rnade", TABLE), ["event", "RNADE expects Real"]),
+    (lambda: data_frames.sample(arcore.create_model("rnade", Real((2,))), 3), ["model", "Table"]),
+    (lambda: data_frames.to_tensor(FRAME[["colour"]], TABLE), ["frame", "a column 'price'"]),
+    (
+        lambda: data_frames.to_tensor(FRAME.replace("blue", "bleu"), TABLE),
+        ["frame: row 8, column 'colour': expected one of red, green, blue (did you mean 'blue'?)"],
+    ),
+    (
+        lambda: data_frames.to_tensor(FRAME.replace(5, 6), TABLE),
+        ["frame: row 9, column 'doors': expected an integer in [2, 6), got 6.0"],
+    ),
+    (
+        lambda: data_frames.to_tensor(FRAME.assign(price="1_0"), TABLE),
+        ["frame: row 7, column 'price': expected a finite number, got '1_0'"],
+    ),
+    (lambda: data_frames.table_of(FRAME.assign(one=1)), ["column 'one'", "different numbers"]),
+    (lambda: data_frames.table_of(FRAME.assign(one="a")), ["column 'one'", "2 to 256 names"]),
+]
+
+
+@pytest.mark.parametrize(("call", "parts"), BAD)
+def test_bad_tables_are_one_clear_line(call: Callable[[], object], parts: list[str]) -> None:
+    refuses(call, parts)
