@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from typing import ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +25,12 @@ class AnyOrderModel(OrderedModel):
     `log_prob`, `conditionals` and `sample` follow the model's own ordering, `under(order)` is the
     model under another, and `ensemble(n)` averages n (EoNADE). Hyperparameters name the
     `num_orderings` that an evaluation takes, besides those of `OrderedModel`.
+
+    A unit is what `arcore.inference.parallel_steps` draws several of at once: a dimension, or a
+    patch of `places` dimensions.
     """
+
+    places: int = 1
 
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     takes_uneven_levels = True
@@ -68,6 +73,25 @@ class AnyOrderModel(OrderedModel):
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
         """
+
+    def _caches(self) -> list[Any]:
+        """Return empty caches of what `_ask` has taken in, none for most models."""
+        return []
+
+    @abc.abstractmethod
+    def _ask(
+        self, x: Tensor, first: int, end: int, condition: Tensor | None, caches: list[Any]
+    ) -> Tensor:
+        """Return what one pass tells of units [first, end) of the order given those before.
+
+        Arguments:
+            x: (batch, D) levels.
+            caches: of all units before earlier values of `first`, which come in order.
+        """
+
+    def _answer(self, told: Tensor, x: Tensor, first: int, end: int, place: int) -> Tensor:
+        """Return the logits of a place of these units, (batch, units, k), given earlier places."""
+        return told
 
 
 class OrderlessEnsemble(Ensemble):

@@ -4,6 +4,7 @@ import abc
 import dataclasses
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -252,6 +253,12 @@ class OrderlessModel(AnyOrderModel):
         return [(slice(first, first + count), x[first : first + count]) for first in starts]
 
     # -- generation
+
+    def _ask(
+        self, x: Tensor, first: int, end: int, condition: Tensor | None, caches: list[Any]
+    ) -> Tensor:
+        observed = (self.position < first)[:, None]
+        return self._logits(self._inputs(x) * observed, condition)[:, self.order[first:end]]
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return OrderlessDecoder(self, batch, condition)

@@ -165,8 +165,9 @@ class AnyOrderTransformer(AnyOrderModel):
         return TokenPlan(*(getattr(self, name) for name in TokenPlan._fields))
 
     def _joint(
-        self, x: Tensor, plan: TokenPlan, condition: Tensor | None, caches: Caches = None
-    ) -> Tensor:
+        self, x: Tensor, plan: TokenPlan, condition: Tensor | None, caches: Caches = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return the logits of a patch's joint values at each token, (batch, tokens, k^n)."""
         count = len(self.values)
         codes = x + self.own % self.places * (count // self.places)
@@ -180,7 +181,7 @@ class AnyOrderTransformer(AnyOrderModel):
         if condition is not None and self.shift is not None:
             h = h + embedded(self.shift, condition)[:, None]
         for index, block in enumerate(self.blocks):
-            h = run_block(block, h, None if caches is None else caches[index])
+            h = run_block(block, h, None if caches is None else caches[index], mask)
         logits: Tensor = self.head(self.norm(h)).to(self.dtype)
         return logits
 
@@ -265,6 +266,34 @@ class AnyOrderTransformer(AnyOrderModel):
         nothing = torch.zeros(self.event.extents, dtype=torch.bool, device=self.device)
         return self.log_conditional(x, observed, nothing, condition)
 
+    def _caches(self) -> list[KeyValueCache]:
+        return [KeyValueCache(self.plan.target.shape[1]) for _ in self.blocks]
+
+    def _ask(
+        self, x: Tensor, first: int, end: int, condition: Tensor | None, caches: list[KeyValueCache]
+    ) -> Tensor:
+        """Take in the patches that are not cached yet, then one query for each of those asked."""
+        tokens = torch.arange(caches[0].length, end, device=self.device)
+        whole = self.plan.target.shape[1] == len(self.members)
+        require(whole, "order", "one that keeps patches whole", self.order)
+        shown, plan, every = tokens.clamp(max=first), self.plan, torch.arange(end).to(tokens)
+        part = plan._replace(
+            shown=plan.shown[:, shown], source=plan.source[:, shown], target=plan.target[:, tokens]
+        )
+        own = tokens[:, None] == every
+        mask = own | (tokens[:, None] > every) & (every < first)
+        joint = self._joint(x, part, condition, caches, mask)
+        for cache in caches:
+            cache.length = first
+        return joint[:, first - end :]
+
+    def _answer(self, told: Tensor, x: Tensor, first: int, end: int, place: int) -> Tensor:
+        target = self.plan.target[0, first:end]
+        joint = told[:, :, None].expand(-1, -1, self.places, -1)
+        logits = self._levels(joint, x[:, self.members[target]], self.plan.known[:, target])
+        which = self.own[self.order.view(-1, self.places)[first:end, place]] % self.places
+        return logits[:, torch.arange(end - first, device=which.device), which]
+
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return TokenDecoder(self, batch, condition)
 
@@ -300,7 +329,7 @@ class TokenDecoder(Decoder):
         self.model, self.condition = model, condition
         self.x = model._blank(batch)
         self.plan = model.plan
-        self.caches = [KeyValueCache(self.plan.target.shape[1]) for _ in model.blocks]
+        self.caches = model._caches()
         self.token = -1
 
     def _next(self, block: Tensor) -> Distribution:

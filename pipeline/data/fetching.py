@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import logging
 import os
 import shlex
@@ -26,8 +25,9 @@ from tqdm import tqdm
 
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import alone
-from pipeline.core import atomic, paths
+from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line
+from pipeline.core.records import write_object
 from pipeline.core.redaction import redacted
 from pipeline.datasets.base import Dataset, RawFile
 from pipeline.datasets.formats import archives
@@ -50,11 +50,7 @@ def raw_folder(dataset: str) -> Path:
 
 
 def fetch(dataset: Dataset) -> Path:
-    """Bring all raw files of a dataset to its folder, and write `source.json` next to them.
-
-    Raises:
-        UserError: when no source has a file, or the mirror does not exist.
-    """
+    """Bring all raw files of a dataset to its folder, and write `source.json` next to them."""
     with alone(artifact.raw(dataset.name), wait=True):
         folder, own = raw_folder(dataset.name), _own_path(dataset)
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +65,7 @@ def fetch(dataset: Dataset) -> Path:
             "source": "files" if dataset.files else "embedded" if own is None else "in place",
             "files": {f.name: {"sha256": f.sha256, "size": f.size} for f in dataset.files},
         }
-        atomic.write_text(folder / "source.json", json.dumps(source, indent=2) + "\n")
+        write_object(folder / "source.json", source)
     if not dataset.files:
         where = own or "embedded data, or the folder that the option says,"
         logger.info("%s: nothing to copy, preprocess reads %s where it is", dataset.name, where)
@@ -77,12 +73,7 @@ def fetch(dataset: Dataset) -> Path:
 
 
 def verify_raw(dataset: Dataset) -> Path:
-    """Check a dataset's raw files by SHA-256 without fetching any; return their folder.
-
-    Raises:
-        UserError: naming the file that is missing or altered; of a dataset of the user's own, the
-            file that has changed since it was copied.
-    """
+    """Check a dataset's raw files by SHA-256 without fetching any; return their folder."""
     folder, own = raw_folder(dataset.name), _own_path(dataset)
     hint = f"run python -m stages.fetch {dataset.name}"
     if own is not None:
@@ -128,7 +119,6 @@ def _mirror() -> Path | str | None:
 
 
 def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | str | None) -> None:
-    """Make a file exist, verified, from the first source that has it."""
     tried: list[str] = []
     for source in _candidates(dataset, file, target, mirror):
         shown = redacted(str(source))
@@ -159,7 +149,6 @@ def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | st
 def _candidates(
     dataset: Dataset, file: RawFile, target: Path, mirror: Path | str | None
 ) -> list[Path | str]:
-    """Paths and addresses where the file may be, in the order to try them."""
     names = [file.name, f"{file.name}.gz", *([archive_of(file)] if file.member else [])]
     family = dataset.family
     places: list[Path | str] = [target.parent]

@@ -25,11 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def preprocess(dataset: Dataset) -> Path:
-    """Decode `data/raw/<dataset>` into `data/shards/<dataset>`.
-
-    Raises:
-        UserError: naming the raw file that is missing, truncated or altered.
-    """
+    """Decode `data/raw/<dataset>` into `data/shards/<dataset>`."""
     with alone(artifact.shards(dataset.name), wait=True):
         raw = fetching.verify_raw(dataset)
         folder = paths.shortened(paths.shards(dataset.name))
@@ -46,10 +42,6 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
 
     Of a stream, the rows of a shard are in memory at a time. Leftovers of killed runs next to
     `folder` are removed.
-
-    Raises:
-        UserError: for rows that don't fit the dataset's event or classes, or a stream of another
-            number of rows than it says.
     """
     output = dataclasses.replace(artifact.shards(dataset.name), folder=folder)
     with writing(output, wait=True) as partial:
@@ -64,11 +56,7 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
 def write_split(
     folder: Path, split: str, data: SplitData | SplitStream, dataset: Dataset
 ) -> SplitInfo:
-    """Write a split's shards into a folder; return what the manifest says of it.
-
-    Raises:
-        UserError: for rows that don't fit the dataset, or a stream of another number of rows.
-    """
+    """Write a split's shards into a folder; return what the manifest says of it."""
     stream = data if isinstance(data, SplitStream) else SplitStream(len(data), [data])
     rows_per_shard = dataset.options.rows_per_shard
     count = -(-stream.rows // rows_per_shard)

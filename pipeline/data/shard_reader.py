@@ -57,7 +57,6 @@ class ShardReader:
     keeps rows in memory.
 
     Raises:
-        SiteError: for a manifest that is missing or malformed.
         ValueError: for an unknown split.
 
     Example:
@@ -91,15 +90,10 @@ class ShardReader:
         return self.info.read_transform
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return self.info.rows
 
     def __getitem__(self, rows: np.ndarray) -> SplitData:
-        """Return rows by their positions, in any order; quick where they are ascending.
-
-        Raises:
-            SiteError: naming the shard that is missing or corrupt.
-        """
+        """Return rows by their positions, in any order; quick where they are ascending."""
         if self._held is not None:
             return self._held[rows - self._begin]
         if len(rows) == 0:
@@ -133,9 +127,6 @@ class ShardReader:
 
         Fast when ranges are ascending and begin and end where blocks do: a shard is opened once
         for ranges that follow each other.
-
-        Raises:
-            SiteError: naming the shard that is missing or corrupt.
         """
         shape = self.info.row_shape or row_shape(self.manifest)
         dtype, width = row_format(self.manifest.event, self.read_transform, shape)
@@ -219,12 +210,7 @@ def _shared_rows(location: str, sha256: str, split: str, begin: int, end: int) -
 
 
 def read_split(folder: str | Path, split: str) -> SplitData:
-    """Read a split into memory.
-
-    Raises:
-        SiteError: naming the shard that is missing or corrupt.
-        ValueError: for an unknown split.
-    """
+    """Read a split into memory."""
     return ShardReader(folder, split).whole()
 
 

@@ -13,18 +13,7 @@ from types import ModuleType
 from pipeline.core import stage_code, yaml_settings
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.yaml_settings import read_yaml
-from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
-
-__all__ = [
-    "SPLITS",
-    "Dataset",
-    "RawFile",
-    "SplitData",
-    "SplitStream",
-    "get_dataset",
-    "list_datasets",
-    "load_settings",
-]
+from pipeline.datasets.base import Dataset
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
 KINDS = {  # of the user's files, with their modules
@@ -58,9 +47,6 @@ def get_dataset(settings: Mapping[str, object]) -> Dataset:
     Example:
         >>> get_dataset({"name": "dna", "split": "as_distributed"}).event.shape
         (180,)
-
-    Raises:
-        UserError: for an unknown name, or an unknown or ill-typed option.
     """
     if not isinstance(settings, Mapping) or "name" not in settings:
         raise UserError(f"dataset: expected a mapping with the key name, got {settings!r}")
@@ -74,11 +60,6 @@ def get_dataset(settings: Mapping[str, object]) -> Dataset:
 
 
 def _load(name: str, builder: str) -> _Build:
-    """Import the function that builds a dataset.
-
-    Raises:
-        UserError: naming the builder that cannot be imported.
-    """
     try:
         found = EntryPoint(name, builder, stage_code.DATASETS).load()
         build: _Build = found.DATASETS[name] if isinstance(found, ModuleType) else found
@@ -88,11 +69,7 @@ def _load(name: str, builder: str) -> _Build:
 
 
 def check_user_name(name: object, kind: str) -> None:
-    """Check the name of a dataset of the user's own.
-
-    Raises:
-        UserError: for one that has other characters, or is that of a dataset of the project.
-    """
+    """Check the name of a dataset of the user's own."""
     fits = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name)
     if not fits or name in list_datasets():
         raise UserError(
@@ -123,9 +100,6 @@ def load_settings(name: str, overrides: Sequence[str] = ()) -> dict[str, object]
     Example:
         >>> load_settings("dna", ["rows_per_shard=100"])["rows_per_shard"]
         100
-
-    Raises:
-        UserError: for an unknown dataset or an override that isn't `option=value`.
     """
     known = stage_code.dataset_names(CONF_FOLDER)
     if name not in known:
@@ -143,9 +117,6 @@ def parse_overrides(name: str, overrides: Sequence[str]) -> dict[str, object]:
     Example:
         >>> parse_overrides("flowers", ["height=64", "classes=[rose, tulip]"])
         {'height': 64, 'classes': ['rose', 'tulip']}
-
-    Raises:
-        UserError: for one that isn't `option=value`.
     """
     fixed = ("name", "kind", stage_code.BUILDER)
     for override in overrides:

@@ -54,9 +54,6 @@ def parse_options(cls: type[OptionsT], dataset: str, settings: Mapping[str, obje
     Example:
         >>> parse_options(Options, "digits", {"name": "digits", "rows_per_shard": 100})
         Options(rows_per_shard=100)
-
-    Raises:
-        UserError: naming the option, what was expected and what came.
     """
     hints = typing.get_type_hints(cls, include_extras=True)
     values = {key: settings[key] for key in settings if key not in ("name", "kind")}
@@ -64,7 +61,7 @@ def parse_options(cls: type[OptionsT], dataset: str, settings: Mapping[str, obje
         if key not in hints:
             raise unknown_name(f"{dataset} option", key, hints)
         try:
-            TypeAdapter(hints[key]).validate_python(value, strict=True)
+            values[key] = TypeAdapter(hints[key]).validate_python(value, strict=True)
         except ValidationError as error:
             refuse_unless(False, dataset, key, wanted_by(error), value)
     make: Callable[..., OptionsT] = cls

@@ -21,8 +21,7 @@ import yaml
 from arcore import events
 from arcore.events import Event
 from pipeline.artifacts import artifact
-from pipeline.artifacts.shared_copies import unpublished
-from pipeline.artifacts.writer import alone, writing
+from pipeline.artifacts.writer import alone, unpublished, writing
 from pipeline.cluster import shared_storage
 from pipeline.core import paths, stage_code
 from pipeline.core import storage as places

@@ -11,9 +11,6 @@ from torch import Tensor
 import arcore
 from arcore.events import Event, after_frames, is_gray
 from arcore.units import nats_to_bits_per_dim
-from pipeline.data import sound_batches
-from pipeline.data.manifest import Manifest
-from pipeline.data.shard_reader import Split
 from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import (
     BoundTerms,
@@ -22,7 +19,7 @@ from pipeline.evaluation.result_records import (
     MemberScore,
     Score,
 )
-from pipeline.evaluation.scoring import mean_and_error
+from pipeline.evaluation.scoring import ChosenRows, mean_and_error
 from pipeline.experiments.schema import EvaluationConfig
 
 
@@ -75,26 +72,24 @@ class ScoredRows:
         )
 
 
-def scored_rows(test: Split, chosen: np.ndarray, manifest: Manifest) -> ScoredRows:
-    """Return the chosen rows of a split, for their score."""
-    lengths = None
-    if manifest.sound is not None:
-        lengths = torch.from_numpy(sound_batches.lengths(test.whole())[chosen])
-    return ScoredRows(after_frames(manifest.event, manifest.context_frames), lengths)
+def scored_rows(rows: ChosenRows, event: Event) -> ScoredRows:
+    """Return rows of an event, for their score."""
+    lengths = torch.from_numpy(rows.lengths) if event.is_open else None
+    return ScoredRows(after_frames(event, rows.context_frames), lengths)
 
 
 def measure(
     model: arcore.AutoregressiveModel,
-    test: Split,
-    chosen: np.ndarray,
-    manifest: Manifest,
+    rows: ChosenRows,
+    event: Event,
     plan: EvaluationConfig,
     by_member: Callable[[], Tensor],
     source: np.ndarray | None = None,
 ) -> Measured:
-    """Score the chosen rows of a split by a model, or by an ensemble's members and their mixture.
+    """Score rows by a model, or by an ensemble's members and their mixture.
 
     Arguments:
+        event: of the rows, as the dataset has it.
         by_member: gives the nats of these rows by each member, (rows, members).
         source: nats of each row of the split under what drew them, where that is known.
     """
@@ -102,20 +97,19 @@ def measure(
     each = by_member()
     nats = scoring.mixture(each)
     seconds = time.perf_counter() - began
-    rows = scored_rows(test, chosen, manifest)
-    bound = None if source is None else torch.from_numpy(source[chosen])
-    if is_gray(manifest.event):
-        context = manifest.context_frames
-        bound = scoring.entropy_scores(test, manifest.event, plan.batch_size, chosen, context)
+    scored = scored_rows(rows, event)
+    bound = None if source is None else torch.from_numpy(source[rows.numbers])
+    if is_gray(event):
+        bound = scoring.entropy_scores(event, rows)
     return Measured(
         nats=nats,
         seconds=seconds,
-        score=rows.score(nats),
-        mean_size=rows.mean_size,
-        excess=None if bound is None else _excess(nats, bound, rows),
+        score=scored.score(nats),
+        mean_size=scored.mean_size,
+        excess=None if bound is None else _excess(nats, bound, scored),
         member=_member(each) if each.shape[1] > 1 else None,
-        importance=_importance(model, test, chosen, plan, nats),
-        bound=_bound(model, test, chosen, plan),
+        importance=_importance(model, rows, plan, nats),
+        bound=_bound(model, rows),
     )
 
 
@@ -135,12 +129,11 @@ def _member(by_member: Tensor) -> MemberScore:
 
 
 def _importance(
-    model: arcore.AutoregressiveModel, test: Split, chosen: np.ndarray, plan: EvaluationConfig,
-    bounds: Tensor,
-) -> ImportanceEstimate | None:  # fmt: skip
+    model: arcore.AutoregressiveModel, rows: ChosenRows, plan: EvaluationConfig, bounds: Tensor
+) -> ImportanceEstimate | None:
     if not (model.latent_levels and plan.importance_samples):
         return None
-    estimates, places = scoring.importance_scores(model, test, plan, chosen)
+    estimates, places = scoring.importance_scores(model, rows, plan)
     mean, error = scoring.difference_estimate(bounds, estimates, places)
     return ImportanceEstimate(
         nats_importance_weighted=mean,
@@ -150,13 +143,11 @@ def _importance(
     )
 
 
-def _bound(
-    model: arcore.AutoregressiveModel, test: Split, chosen: np.ndarray, plan: EvaluationConfig
-) -> BoundTerms | None:
+def _bound(model: arcore.AutoregressiveModel, rows: ChosenRows) -> BoundTerms | None:
     levels = model.latent_levels
     if not levels:
         return None
-    terms, units = scoring.bound_scores(model, test, plan.batch_size, chosen)
+    terms, units = scoring.bound_scores(model, rows)
     return BoundTerms(
         level_nats=dict(zip(levels, terms.mean(0).tolist(), strict=True)),
         active_units={name: used for name, (used, _) in zip(levels, units, strict=False)},

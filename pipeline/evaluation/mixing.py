@@ -29,8 +29,8 @@ from pipeline.core.errors import UserError, one_line, unknown_name
 from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split
-from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring, trained_entry
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
@@ -75,14 +75,15 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
         if sha256_of(temporary / WEIGHTS) != trained.weights_sha256:
             raise UserError(f"{experiment}: trained again meanwhile; run this again")
         if not config.pooled:
-            device, batch = local_device(config.cluster), config.evaluation.batch_size
+            device = local_device(config.cluster)
             valid = ShardReader(paths.shards(manifest.dataset), "valid")
-            each = [scoring.scores(one.to(device).eval(), valid, batch) for one in under]
+            rows = ChosenRows.of(valid, config.evaluation.batch_size)
+            each = [scoring.scores(one.to(device).eval(), rows) for one in under]
             nats = torch.stack(each, 1)
             if not bool(nats.isfinite().all()):
                 raise UserError(f"{experiment}: expected finite nats for each row; train it again")
-            rows = "".join(",".join(map(repr, row)) + "\n" for row in nats.tolist())
-            (temporary / SCORES).write_text(_header(count, config) + rows, encoding="utf-8")
+            lines = "".join(",".join(map(repr, row)) + "\n" for row in nats.tolist())
+            (temporary / SCORES).write_text(_header(count, config) + lines, encoding="utf-8")
     log.info("%s: %s joins", config.name, experiment)
     return output.folder
 
@@ -287,10 +288,9 @@ def fit_shares(
     count = min(len(split), max(1, NUMBERS // size))
     if count < len(split):
         log.info("weights are fitted to %d of %d validation rows", count, len(split))
-    chosen = choose_rows(len(split), count, plan.seed)
     at_once = min(plan.batch_size, max(1, AT_ONCE // size))
     batches = []
-    for _, batch in scoring.read_batches(pooled, split, at_once, chosen):
+    for _, batch in scoring.read_batches(pooled, ChosenRows.of(split, at_once, count, plan.seed)):
         with torch.no_grad():
             logits = pooled.member_logits(batch.x, batch.condition)
         batches.append((logits.float().cpu(), batch.x.cpu()))

@@ -14,13 +14,14 @@ from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
 from pipeline.evaluation import cross_validation, measuring, result_files, scoring
 from pipeline.evaluation.result_records import Result, Score
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose, naming
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import saved_models
 from pipeline.training.saved_models import TrainedModel
 
 WEIGHTS = "model.safetensors"
-ROUNDING = 0.005  # of the standard error: two machines do not round alike
+EPSILON = 2.0**-23  # of float32, relative
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,16 @@ class Rescored:
 
     @property
     def same(self) -> bool:
-        """Whether nats and their standard error are as recorded, but for rounding."""
+        """Whether nats and their standard error are as recorded, but for rounding.
+
+        Each row's nats are a float32 number, which another machine may round otherwise. Of long
+        sounds that is 1e-2 nats a row, and the error of a few rows moves by as much: so the bound
+        of the error is relative to the nats, not to the error.
+        """
         then, now = self.recorded, self.now
         pairs = ((then.nats, now.nats), (then.nats_stderr, now.nats_stderr))
-        rounding = ROUNDING * then.nats_stderr
-        return all(math.isclose(*both, rel_tol=1e-6, abs_tol=rounding) for both in pairs)
+        ulp = EPSILON * abs(then.nats)
+        return all(math.isclose(*both, rel_tol=1e-6, abs_tol=ulp) for both in pairs)
 
 
 def rescore(name: str) -> list[Rescored]:
@@ -101,7 +107,6 @@ def _score(
     except ValueError as error:
         raise UserError(f"results/{config.name}: {error}") from None
     model, test = model.to(local_device()).eval(), ShardReader(shards, split)
-    plan, context = config.evaluation, manifest.context_frames
-    chosen = scoring.choose(test, plan)
-    nats = scoring.scores(model, test, plan.batch_size, chosen, context)
-    return measuring.scored_rows(test, chosen, manifest).score(nats), len(nats)
+    rows = ChosenRows.under(config.evaluation, test, manifest.context_frames)
+    nats = scoring.scores(model, rows)
+    return measuring.scored_rows(rows, manifest.event).score(nats), len(nats)

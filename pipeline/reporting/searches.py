@@ -89,7 +89,6 @@ def valued(path: Path) -> pd.DataFrame:
 
 
 def _mean(nats: Sequence[float]) -> str:
-    """Print the mean, with its standard error if there are several."""
     mean = statistics.fmean(nats)
     if len(nats) == 1:
         return wording.rounded(mean, 2)
@@ -166,11 +165,7 @@ def read_record(folder: Path) -> SearchFacts:
 
 
 def read_table(path: Path, *columns: str) -> pd.DataFrame:
-    """Read a CSV file of texts, with a row at least if columns are asked for.
-
-    Raises:
-        UserError: naming a file that is no such table.
-    """
+    """Read a CSV file of texts, with a row at least if columns are asked for."""
     try:
         with path.open(newline="", encoding="utf-8") as file:  # pandas fills and cuts rows
             header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]

@@ -21,11 +21,7 @@ from pipeline.repro.update_targets import CODE, needed_stages
 
 
 def why(root: Path, key: str) -> list[str]:
-    """Explain a key of code.yaml: which files changed since its stages were locked, one per line.
-
-    Raises:
-        UserError: for an unknown key.
-    """
+    """Explain a key of code.yaml: the files that changed since its stages were locked, by line."""
     code = StageCode(root)
     if key not in code.keys():
         raise unknown_name("key", key, code.keys())
@@ -85,9 +81,6 @@ def out_of_step(targets: Sequence[str]) -> list[str]:
 
     Data need not be there: where a stage reads what another one writes, their hashes in dvc.lock
     are compared with each other. Without targets all stages are compared. The last line counts.
-
-    Raises:
-        UserError: for an unknown target, or files that DVC cannot read.
     """
     try:
         with Repo() as repo:

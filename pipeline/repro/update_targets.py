@@ -40,11 +40,7 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
 
     A model of an embedded dataset gains little from a second thread, so that trainings of one
     thread side by side end sooner than one after the other.
-
-    Arguments:
-        targets: of DVC.
-        lanes: stages at a time; None for one a CPU, at most four.
-        cpus: to share among them.
+    `lanes` are stages at a time, which share the CPUs; None for one a CPU, at most four.
     """
     require(lanes is None or lanes >= 1, "lanes", "a number >= 1", lanes)
     elsewhere = os.environ.get("ARCORE_HOME")
@@ -109,11 +105,7 @@ def _running() -> dict[int, str]:
 
 
 def stale_stages(targets: Sequence[str]) -> dict[str, set[str]]:
-    """Ask DVC which of the stages that targets need are stale, and which of these each waits for.
-
-    Raises:
-        UserError: for a target that is not there, or files that DVC cannot read.
-    """
+    """Ask DVC which stages that targets need are stale, and which of these each waits for."""
     stale: dict[str, set[str]] = {}
     try:
         with Repo(_wait_for_lock=True) as repo, repo.lock:
@@ -153,9 +145,6 @@ class Stages:
         """Run all, some at a time; after a failure those that run end and no other begins.
 
         A request to end, or a terminal that closes, is as Ctrl-C and reaches them.
-
-        Raises:
-            UserError: with the last lines of a stage that failed, or if interrupted.
         """
         for kind in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(kind) != signal.SIG_IGN:  # as nohup does

@@ -105,9 +105,6 @@ class Search:
         """Return the experiment of a trial from its values by parameter name.
 
         No file is read: a trial runs where the configuration of a dataset or cluster may be none.
-
-        Raises:
-            UserError: for values that do not fit, or another model.
         """
         where = f"searches.{self.key}"
         given = {"model": dict(self.base.model), "trainer": dataclasses.asdict(self.base.trainer)}
@@ -163,11 +160,7 @@ class Search:
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def check(self, manifest: Manifest) -> None:
-        """Build the model, without memory, for each option and end of range of each parameter.
-
-        Raises:
-            UserError: naming the parameter and the value that cannot be.
-        """
+        """Build the model, without memory, for each option and end of range of each parameter."""
         try:
             resolve(self.base, manifest)
         except UserError as error:
@@ -210,12 +203,7 @@ class SearchRun:
 
 
 def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
-    """Load a search of params.yaml, with overrides of its plan (`num_trials=4`) or experiment.
-
-    Raises:
-        UserError: for an unknown search, key, parameter or kind, and for values that do not fit
-            or that an override would set and the space draw.
-    """
+    """Load a search of params.yaml, with overrides of its plan (`num_trials=4`) or experiment."""
     entry = dict(params_file.read_entry("searches", name))
     where = f"searches.{name}"
     require_known(entry, (*ENTRY_KEYS, *PLAN_KEYS), where)

@@ -99,12 +99,7 @@ class TrialRecords:
         self._failing = False
 
     def read(self) -> None:
-        """Read what an interrupted search left; one that failed with its process runs again.
-
-        Raises:
-            UserError: naming the file, if it is damaged, of another search or of other code, whose
-                values may not be compared with those of this code.
-        """
+        """Read what an interrupted search left; one that failed with its process runs again."""
         names = storage.names(storage.join(self.place, FOLDER))
         for name in sorted(name for name in names if re.fullmatch(r"\d+\.json", name)):
             place = storage.join(self.place, FOLDER, name)
@@ -125,7 +120,6 @@ class TrialRecords:
             )
 
     def __getitem__(self, number: int) -> TrialRecord:
-        """Return the record of a trial."""
         return self._found[number]
 
     def all(self) -> list[TrialRecord]:
@@ -171,11 +165,7 @@ def _require_valid(record: TrialRecord, search: Search, where: str) -> None:
 
 
 def best(table: Sequence[TrialRecord]) -> TrialRecord:
-    """Return the trial of the lowest validation nats.
-
-    Raises:
-        UserError: if no trial has a finite value.
-    """
+    """Return the trial of the lowest validation nats."""
     found = min(table, key=lambda row: row.value, default=None)
     if found is None or not math.isfinite(found.value):
         problems = sorted({row.problem for row in table if row.problem})

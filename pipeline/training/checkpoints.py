@@ -70,7 +70,6 @@ def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, We
     """Restore a training in place; return its progress and best weights.
 
     Raises:
-        UserError: for a checkpoint of another experiment or architecture, or a damaged one.
         OfOtherCode: for one that other code wrote, where both are known.
     """
     with _naming_damage(folder, UserError):
@@ -92,12 +91,7 @@ def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, We
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Load a safetensors file into a module of the same architecture.
-
-    Raises:
-        UserError: naming the file and the first weight that is missing, left over, of another shape
-            or dtype, or not finite.
-    """
+    """Load a safetensors file into a module of the same architecture."""
     try:
         saving.load_weights(module, path)
     except ValueError as error:
@@ -110,7 +104,6 @@ def _progress(state: Mapping[str, object]) -> Progress:
 
 @contextlib.contextmanager
 def _naming_damage(folder: Path, *kinds: type[Exception]) -> Iterator[None]:
-    """Name the checkpoint in errors of some kinds."""
     try:
         yield
     except kinds as error:

@@ -54,12 +54,7 @@ def publish(cluster: ClusterConfig, given: str | None, sha256: str | None) -> st
 
 
 def load(place: str, sha256: str | None, *models: AutoregressiveModel) -> None:
-    """Load weights into models of their architecture.
-
-    Raises:
-        UserError: naming the file that is missing, of another content than `sha256`, or damaged, or
-            the first weight that is missing, left over, of another shape or dtype, or not finite.
-    """
+    """Load weights into models of their architecture."""
     where = redacted(place)
     try:
         content = storage.read_bytes(place)

@@ -62,13 +62,7 @@ class ResolvedConfig:
 
 
 def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
-    """Check an experiment against its shards, by building the model without memory.
-
-    Raises:
-        UserError: for shards that were made with other options of the dataset, or of other files
-            than overrides name, a model that does not fit the data, or scores whole clips alone
-            where frames are given, or members that it does not have.
-    """
+    """Check an experiment against its shards, by building the model without memory."""
     check_shards(config.dataset, manifest)
     sha256 = initial_weights.sha256_of(config.trainer.initial_weights)
     return replace(fit(config, manifest), initial_sha256=sha256)
@@ -91,11 +85,7 @@ def fit(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
 
 
 def create_model(model: Mapping[str, object], event: Event) -> AutoregressiveModel:
-    """Create a model from its configuration ({name, ...hyperparameters}).
-
-    Raises:
-        UserError: what arcore says of an unknown name, hyperparameter, value or event.
-    """
+    """Create a model from its configuration ({name, ...hyperparameters})."""
     hyperparameters = {key: value for key, value in model.items() if key != "name"}
     for key in hyperparameters:  # which Python would not take for a keyword of this function
         fits = isinstance(key, str) and key != "event"
@@ -111,9 +101,6 @@ def check_shards(dataset: Mapping[str, object], manifest: Manifest) -> None:
 
     Options that an older manifest does not have are passed over. So is where the dataset's own
     configuration says that its files are: elsewhere on another host, and not read again.
-
-    Raises:
-        UserError: naming the first option that differs, and what makes shards with all of them.
     """
     options = asdict(catalog.get_dataset(dataset).options)
     wanted: dict[str, object] = json.loads(json.dumps(options))  # as the manifest has them

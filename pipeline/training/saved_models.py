@@ -40,12 +40,7 @@ class TrainedModel:
 
 
 def load(experiment: str) -> TrainedModel:
-    """Load a trained model from models/<experiment>/, as `pipeline.training.driver` wrote it.
-
-    Raises:
-        UserError: if it is unknown or has not been trained, or its files are damaged or of another
-            architecture.
-    """
+    """Load a trained model from models/<experiment>/, as `pipeline.training.driver` wrote it."""
     folder = paths.model(experiment)
     for path in (folder / "config.yaml", folder / "model.safetensors"):
         if not path.is_file():
@@ -67,12 +62,7 @@ def _how_to_make(experiment: str) -> str:
 
 
 def load_folder(folder: Path) -> TrainedModel:
-    """Load the model of such a folder, wherever it is.
-
-    Raises:
-        UserError: if its files are missing, altered, damaged or of another architecture, are
-            replaced meanwhile, or are not those of the record next to them.
-    """
+    """Load the model of such a folder, wherever it is."""
     arcore.tune_process(flush_denormals=False)  # whoever loads a model computes with it
     reader.check_files(folder, "restore the folder, or make it again")
     weights = folder / "model.safetensors"

@@ -124,6 +124,7 @@ class Session:
         device: on which it trains.
         stop_requested: tells whether the training should save itself and leave; None for never.
         report: takes each finished epoch, and whether it was the last; None for nothing.
+        preempted: tells all workers alike whether the node of one goes away; None for never.
     """
 
     rank: int
@@ -131,6 +132,7 @@ class Session:
     device: torch.device
     stop_requested: Callable[[], bool] | None = None
     report: Callable[[EpochRecord, bool], None] | None = None
+    preempted: Callable[[], bool] | None = None
 
 
 @dataclass
@@ -231,21 +233,13 @@ class TrainingRecord(Record):
 
     @classmethod
     def of(cls, folder: Path) -> TrainingRecord | None:
-        """Read the record of a model folder; None if there is none, or one of other weights.
-
-        Raises:
-            UserError: naming the file, if it is damaged.
-        """
+        """Read the record of a model folder; None if there is none, or one of other weights."""
         found = read_origin(folder, MODEL)
         return None if found is None else cls.from_dict(found, str(folder / MODEL.origin))
 
 
 def read_history(path: Path) -> list[Mapping[str, str]]:
-    """Read a history.csv: each cell a finite number as text, or empty; `epoch` counts from 1.
-
-    Raises:
-        UserError: naming the file, if it is missing or damaged.
-    """
+    """Read a history.csv: each cell a finite number as text, or empty; `epoch` counts from 1."""
     try:
         with open(path, newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines, strict=True, restval=""))

@@ -214,7 +214,7 @@ class UseContext:
         that the first rows stand for nothing.
         """
         data = self.stored(split)
-        numbers = choose(self._usable(len(data), split), count, seed)
+        numbers = choose_rows(self._usable(len(data), split), count, seed)
         stored = data[numbers]
         x = torch.from_numpy(draw_events(data, stored, numbers, self.model.event))
         condition = scoring.condition_of(self.model, stored)
@@ -228,11 +228,6 @@ class UseContext:
     def generator(self, seed: int) -> torch.Generator:
         """Return a source of randomness on the model's device."""
         return torch.Generator(self.model.device).manual_seed(seed)
-
-
-def choose(total: int, count: int | None, seed: int) -> np.ndarray:
-    """Choose at most `count` of `total` rows at random, all for None; their numbers, ascending."""
-    return choose_rows(total, total if count is None else min(count, total), seed)
 
 
 def trained_model(experiment: str) -> saved_models.TrainedModel:

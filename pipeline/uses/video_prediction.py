@@ -41,7 +41,7 @@ class VideoPrediction(Use):
             raise context.unfit_event("clips whose first frames are given")
         rows = context.rows("test", self.num_clips, self.seed)
         real, draws = rows.x.cpu().numpy(), self._draw(context, rows, given)
-        expected = image_figures.expected(context.model, real, rows.condition, given)
+        expected = image_figures.expected(context.model, rows.x, rows.condition, given)
         truth, ahead, *went_on = (
             image_quality.shades(torch.from_numpy(clips), event)
             for clips in (real, expected, *draws)

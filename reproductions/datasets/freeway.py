@@ -1,14 +1,10 @@
 """Clips of the game Freeway with the actions of its player, by the Arcade Learning Environment.
 
-A chicken crosses a road of ten lanes: each frame comes with the action (wait, up, down) before it.
-A frame is every third row and every second column of the screen's middle, so that its 15 gray
-levels stay what they are. The traffic is a function of time and of the game's mode alone; so games
-are cut by time: the first clips of each are train, the next valid, the last test. The second test
-set, `novel`, is of modes whose traffic is in no other split.
-
-The player moves at random, and holds an action for some steps. A game is a function of (seed, mode,
-its number). Games are played on the machine where they are used, by the optional extra `games`
-(ale-py, GPL-2.0, which brings the game); neither is in this repository.
+A chicken crosses a road of ten lanes. A frame is every third row and every second column of the
+screen's middle, so that its 15 gray levels stay what they are. The traffic is a function of time
+and of the game's mode alone; so games are cut by time, and the second test set, `novel`, is of
+modes whose traffic is in no other split. The player moves at random, and holds an action for some
+steps. The optional extra `games` (ale-py, GPL-2.0) brings the game; it is not in this repository.
 
 Reference:
     Oh, Guo, Lee, Lewis and Singh, "Action-Conditional Video Prediction using Deep Networks in Atari
@@ -103,9 +99,6 @@ def play(seed: tuple[int, int, int], mode: int) -> tuple[np.ndarray, np.ndarray]
     """Play a game; return screens (steps, rows, columns) in grays, and the action before each.
 
     The seed, non-negative integers, decides the actions; the mode, 0 to 7, the traffic.
-
-    Raises:
-        UserError: without ale-py.
     """
     try:
         from ale_py import Action, ALEInterface, LoggerMode, roms
@@ -138,11 +131,7 @@ def choose_actions(random: np.random.Generator) -> np.ndarray:
 
 
 def cut(screens: np.ndarray, actions: np.ndarray, clips: slice) -> SplitData:
-    """Cut a game, screens (steps, 210, 160), into clips of levels with the actions before frames.
-
-    Raises:
-        UserError: for a gray that Freeway does not have.
-    """
+    """Cut a game, screens (steps, 210, 160), into clips of levels with the actions before each."""
     whole = len(screens) // NUM_FRAMES * NUM_FRAMES
     frames = screens[:whole, ROWS, COLUMNS].reshape(-1, NUM_FRAMES, 1, SIDE, SIDE)[clips]
     level_of = np.full(256, len(GRAYS), np.uint8)

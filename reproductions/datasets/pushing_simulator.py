@@ -46,9 +46,6 @@ class Simulator:
     """A simulation without graphics, in which one clip after the other is made.
 
     A clip depends on what is asked for it alone, not on those before.
-
-    Raises:
-        UserError: without pybullet.
     """
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming, schema
 from pipeline.experiments.params_file import read_entry
+from reproductions.studies.any_question import AnyQuestion
 from reproductions.studies.model_times import SamplingTime, StepTime
 from reproductions.studies.receptive_fields import ReceptiveFields
 from reproductions.studies.simple_models import SimpleModels
@@ -34,6 +35,7 @@ STUDY_TYPES: Mapping[str, type[Study]] = {
     "train_rows": TrainRows,
     "race": Race,
     "simple_models": SimpleModels,
+    "any_question": AnyQuestion,
 }
 
 

@@ -53,7 +53,7 @@ ROOMS = (
     ("pipeline.artifacts",),
     ("pipeline.core",),
     ("arcore.coding", "arcore.inference", "arcore.saving"),
-    ("arcore.entropy",),
+    ("arcore.entropy", "arcore.portable"),
     ("arcore.bitstream", "arcore.coded_batches"),
     ("arcore.zoo",),
     ("arcore.pools",),

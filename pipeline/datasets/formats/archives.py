@@ -18,11 +18,7 @@ class WholeTarInfo(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> WholeTarInfo:
-        """Read the next member's header.
-
-        Raises:
-            tarfile.ReadError: if it is damaged, cut, or missing without an end mark before it.
-        """
+        """Read the next header; a `ReadError` if it is damaged, or the end mark is missing."""
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
@@ -36,15 +32,7 @@ Files = Iterator[tuple[tarfile.TarInfo, IO[bytes]]]
 
 @contextmanager
 def open_tar(path: Path, mode: Literal["r:*", "r|*"] = "r:*") -> Iterator[tarfile.TarFile]:
-    """Open a tar archive, compressed or not.
-
-    Arguments:
-        path: of the archive.
-        mode: of tarfile: `r|*` for one that is read once, forwards.
-
-    Raises:
-        UserError: naming the archive if it is missing, truncated or damaged.
-    """
+    """Open a tar archive, compressed or not; `r|*` reads it once, forwards."""
     try:
         with tarfile.open(path, mode, tarinfo=WholeTarInfo) as archive:
             yield archive
@@ -76,9 +64,6 @@ def open_archive(path: Path) -> Iterator[Files]:
         >>> with open_archive(path) as files:
         ...     [(member.name, content.read(3)) for member, content in files]
         [('folder/code.py', b'\"\"\"')]
-
-    Raises:
-        UserError: naming the archive if it is missing, truncated or damaged.
     """
     with open_tar(path) as archive:
         yield (
@@ -89,11 +74,7 @@ def open_archive(path: Path) -> Iterator[Files]:
 
 
 def read_first(path: Path, name: str, size: int) -> bytes:
-    """Read the first bytes of one file of an archive.
-
-    Raises:
-        UserError: if the archive cannot be read, or lacks the file.
-    """
+    """Read the first bytes of one file of an archive."""
     with open_archive(path) as files:
         for member, content in files:
             if member.name == name:

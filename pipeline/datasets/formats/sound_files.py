@@ -50,22 +50,14 @@ class Utterance:
 
 
 def count_samples(source: Source, hearing: Hearing, where: str | Path) -> int:
-    """Return the number of samples that a file gives, from its header.
-
-    Raises:
-        UserError: for a file that is no such sound, of another rate, cut, too long, or empty.
-    """
+    """Return the number of samples that a file gives, from its header."""
     frames, rate = _header(source, hearing, where)
     common = math.gcd(rate, hearing.sample_rate)
     return -(-frames * (hearing.sample_rate // common) // (rate // common))
 
 
 def read_samples(source: Source, hearing: Hearing, where: str | Path) -> np.ndarray:
-    """Return amplitudes in [-1, 1], (T,) float64, T at least 1.
-
-    Raises:
-        UserError: as `count_samples`, for damaged files, or for reals that are no amplitudes.
-    """
+    """Return amplitudes in [-1, 1], (T,) float64, T at least 1."""
     frames, rate = _header(source, hearing, where)
     with _explained(where):
         channels = soundfile.read(source, dtype="float64", always_2d=True)[0]

@@ -90,11 +90,7 @@ def masked(crc: int) -> int:
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """Yield the records of a TFRecord file in order, each checked.
-
-    Raises:
-        UserError: naming the file, and the record that is truncated or corrupt.
-    """
+    """Yield the records of a TFRecord file in order, each checked."""
     try:
         with open(path, "rb") as file:
             number = 0
@@ -122,11 +118,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def parse_example(data: bytes, where: str) -> dict[str, Feature]:
-    """Parse a serialised tf.train.Example into lists of bytes, arrays of float32 or int64, by name.
-
-    Raises:
-        UserError: if it is no such message.
-    """
+    """Parse a tf.train.Example into lists of bytes, or arrays of float32 or int64, by name."""
     try:
         features = _example().FromString(data).features.feature
         if "" in features:

@@ -14,9 +14,6 @@ def visible_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
     Hidden files and folders are passed over. Folders that are links are followed; one that was met
     already, by another way, is passed over. A folder that is not there has no file.
-
-    Raises:
-        UserError: for a folder that cannot be read.
     """
 
     def refuse(error: OSError) -> None:

@@ -1,11 +1,7 @@
 """A CSV file of the user's: a table of reals, or of integers and names, one row an event.
 
-What is modelled is all reals or all levels: no event has both, since its score would be a density
-in some dimensions and a probability in others, in no common unit. Of a mixed table a dataset with
-the levels alone and one with the reals given the levels as `conditions` make up the whole,
-p(levels) p(reals | levels). Names among `conditions` become one number a name, 1 where it is the
-row's. `fetch` copies the file, so that a changed one is noticed at `preprocess` and fetched by
-`dvc repro -f fetch@<name>`.
+All that is modelled is reals or levels (docs/your-data.md). Names among `conditions` become one
+number a name, 1 where it is the row's. `fetch` copies the file, so that a changed one is noticed.
 """
 
 import dataclasses
@@ -18,6 +14,7 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import BeforeValidator
 
 from arcore.events import Event, Levels, Real
 from pipeline.core import paths
@@ -36,6 +33,8 @@ from pipeline.datasets.user.user_data import (
 
 MOST_NAMES = 256
 FEW = 50  # a column of integers has at most one number in fifty that is no level
+# Columns by their names, which YAML may read as numbers.
+Column = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 _DIFFERENT = expected("different columns", lambda names: len(set(names)) == len(names))
 _NAMES = expected("different names", lambda names: 2 <= len(set(names)) == len(names) <= MOST_NAMES)
 Counts = Annotated[int, between(2, 256)] | Annotated[list[str], _NAMES]  # of a column of levels
@@ -57,10 +56,10 @@ class CsvOptions(UserOptions):
 
     delimiter: Annotated[str, expected("a character", lambda text: len(text) == 1)] = ","
     header: bool = True
-    drop: list[str] = field(default_factory=list)
-    levels: dict[str, Counts] = field(default_factory=dict)
-    conditions: Annotated[list[str], _DIFFERENT] = field(default_factory=list)
-    label: str = ""
+    drop: list[Column] = field(default_factory=list)
+    levels: dict[Column, Counts] = field(default_factory=dict)
+    conditions: Annotated[list[Column], _DIFFERENT] = field(default_factory=list)
+    label: Column = ""
     standardize: bool = True
 
     @property
@@ -134,11 +133,7 @@ class CsvFile(UserDataset):
 
 
 def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> np.ndarray:
-    """Turn the cells of a column into numbers; names count in the order of their list.
-
-    Raises:
-        UserError: naming the row of the first cell that is none.
-    """
+    """Turn the cells of a column into numbers; names count in the order of their list."""
     if isinstance(levels, list):
         known = {name: float(number) for number, name in enumerate(levels)}
         values, wanted = column.map(known).to_numpy(np.float64), f"one of {listed(levels, 8)}"
@@ -180,29 +175,20 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
     """Say what the delimiter is, whether there is a header, and which columns are levels.
 
     A column is what most of its cells are; `decode` refuses the others.
-
-    Raises:
-        UserError: for a file that is missing or no table, a column of names that cannot be levels,
-            and names among reals.
     """
-    file, given = paths.root() / path, columns_by_name(given)
+    file, known = paths.root() / path, {key: given[key] for key in given if key != "delimiter"}
+    options = parse_options(CsvOptions, name, known)
     found: dict[str, object] = {"delimiter": str(given.get("delimiter") or _delimiter(file))}
     first = read_table(file, str(found["delimiter"]), False).iloc[0]
-    header = given.get("header")
-    found["header"] = header if isinstance(header, bool) else not np.isfinite(_parsed(first)).any()
+    by_names = not np.isfinite(_parsed(first)).any()
+    found["header"] = options.header if "header" in given else by_names
     if "levels" in given:
         return found
     table = read_table(file, str(found["delimiter"]), bool(found["header"]))
-    dropped = given.get("drop", [])
-    columns = {
-        column: _guess_levels(table[column], file)
-        for column in table.columns
-        if not isinstance(dropped, list) or column not in dropped
-    }
-    conditions, label = given.get("conditions"), given.get("label")
-    told = {label, *(conditions if isinstance(conditions, list) else [])}
-    modelled = {column: levels for column, levels in columns.items() if column not in told}
-    are_levels = None not in modelled.values()
+    kept = (column for column in table.columns if column not in options.drop)
+    columns = {column: _guess_levels(table[column], file) for column in kept}
+    modelled = {name: levels for name, levels in columns.items() if name not in options.told}
+    label, are_levels = options.label or None, None not in modelled.values()
     words = [column for column, levels in modelled.items() if isinstance(levels, list)]
     if words and not are_levels:
         raise UserError(
@@ -221,11 +207,7 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
 
 
 def _guess_levels(column: pd.Series, file: Path) -> int | list[str] | None:
-    """Say what most cells of a column are: a number of levels, a list of names, or None: reals.
-
-    Raises:
-        UserError: for decimal commas, and for names that are all the same or too many.
-    """
+    """Say what most cells of a column are: a number of levels, a list of names, or None: reals."""
     values, where = _parsed(column), f"{file}: column {column.name!r}"
     numbers = values[np.isfinite(values)]
     words = column[~np.isfinite(values)].dropna()
@@ -246,7 +228,6 @@ def _guess_levels(column: pd.Series, file: Path) -> int | list[str] | None:
 
 
 def _delimiter(file: Path) -> str:
-    """The character that the first line has most of."""
     try:
         with file.open("rb") as stream:
             line = stream.readline(1 << 16).decode("utf-8-sig", "replace")
@@ -256,13 +237,9 @@ def _delimiter(file: Path) -> str:
 
 
 def build(settings: Mapping[str, object]) -> Dataset:
-    """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`).
-
-    Raises:
-        UserError: for bad options, or a file that is missing or has no column left.
-    """
+    """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`)."""
     name = str(settings["name"])
-    options = parse_options(CsvOptions, name, columns_by_name(settings))
+    options = parse_options(CsvOptions, name, settings)
     path = _path(name, options.path)
     names = read_names(path, options.delimiter, options.header)
     for column in options.drop:
@@ -297,28 +274,6 @@ def build(settings: Mapping[str, object]) -> Dataset:
     )
 
 
-def columns_by_name(given: Mapping[str, object]) -> dict[str, object]:
-    """Return options of a table with its columns' names as text, which YAML reads as numbers.
-
-    Example:
-        >>> columns_by_name({"drop": [0, "b"], "label": 2019, "levels": {3: 2}})
-        {'drop': ['0', 'b'], 'label': '2019', 'levels': {'3': 2}}
-    """
-    found = dict(given)
-    for key in ("drop", "conditions"):
-        if isinstance(columns := given.get(key), list):
-            found[key] = [_column_name(column) for column in columns]
-    if "label" in given:
-        found["label"] = _column_name(given["label"])
-    if isinstance(levels := given.get("levels"), Mapping):
-        found["levels"] = {_column_name(column): count for column, count in levels.items()}
-    return found
-
-
-def _column_name(given: object) -> object:
-    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
-
-
 def _path(name: str, given: str) -> Path:
     path = paths.root() / given
     copy = paths.raw(name) / path.name
@@ -332,11 +287,7 @@ def _path(name: str, given: str) -> Path:
 
 
 def _modelled(name: str, options: CsvOptions, kept: Sequence[str], path: Path) -> list[str]:
-    """The columns that are modelled: those that are neither dropped nor given.
-
-    Raises:
-        UserError: for columns that are not there, or given twice, or if none is left.
-    """
+    """The columns that are modelled: those that are neither dropped nor given."""
     told = options.told
     for column in [*told, *options.levels]:
         if column not in kept:

@@ -22,7 +22,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader, sound_batches
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
-from pipeline.datasets import catalog
+from pipeline.datasets import base, catalog
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats import sound_files
@@ -35,6 +35,7 @@ from pipeline.evaluation import (
     scoring,
     sound_codecs,
 )
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.registry import registration
 from pipeline.reporting import comparison
@@ -146,7 +147,7 @@ def test_wrong_labels_are_refused(tmp_path: Path) -> None:
     for column, value, name in ((0, 0, "lengths"), (1, 2, "speakers"), (3, 2, "symbols")):
         labels = good.labels.copy()
         labels[0, column] = value
-        bad = dict.fromkeys(catalog.SPLITS, SplitData(good.x, labels))
+        bad = dict.fromkeys(base.SPLITS, SplitData(good.x, labels))
         with pytest.raises(UserError, match=f"expected {name} in"):
             preprocessing.write(dataset, bad, tmp_path / "shards")
 
@@ -210,9 +211,9 @@ def test_windows_add_up_to_whole_rows(folder: Path, condition: dict) -> None:
 def test_evaluation_scores_rows_in_their_order(folder: Path, condition: dict) -> None:
     model, split = build(**condition), shard_reader.read_split(folder, "test")
     chosen = np.array([3, 50, 7, 20])
-    scores = scoring.scores(model, split, 3, chosen)
+    scores = scoring.scores(model, ChosenRows(split, chosen, 3))
     for score, row in zip(scores.tolist(), chosen, strict=True):
-        (alone,) = scoring.scores(model, split, 1, np.array([row])).tolist()
+        (alone,) = scoring.scores(model, ChosenRows(split, np.array([row]), 1)).tolist()
         assert score == pytest.approx(alone, rel=1e-10)
         length, speaker, count, *symbols = split.labels[row].tolist()
         frames = -(-length // model.hop) if "local_classes" in condition else 0
@@ -362,7 +363,7 @@ def test_back_off_is_a_distribution_and_uses_its_context() -> None:
 
 def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
     dataset = catalog.get_dataset({"name": "tones"})
-    splits = [shard_reader.read_split(folder, split) for split in catalog.SPLITS]
+    splits = [shard_reader.read_split(folder, split) for split in base.SPLITS]
     measured = sound_codecs.measure_all(dataset, Levels(16, (None,)), tones.SOUND, *splits)
     bits = {one.label.split(" (")[0]: one.score.bits_per_dim for one in measured}
     assert bits["uniform"] == pytest.approx(4, abs=1e-12)

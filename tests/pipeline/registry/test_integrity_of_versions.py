@@ -54,9 +54,7 @@ def test_a_version_whose_files_were_changed_is_refused(home: Path) -> None:
     mlflow.pyfunc.load_model(uri)
 
 
-def test_the_champion_is_compared_on_the_same_rows(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_champion_is_compared_on_the_same_rows(monkeypatch, caplog) -> None:
     def candidate(
         name: str, nats: float, rows: int, digest: str, size: int = 5, competes: bool = True
     ) -> Any:

@@ -14,6 +14,7 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats.sound_files import wave_bytes
 from pipeline.evaluation import audio_figures, measuring, scoring
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.uses import comparisons, sound_uses, use_context
 from pipeline.uses.sound_uses import Continuation, SoundRows
 from tests.support import titles
@@ -116,7 +117,7 @@ def test_speakers_are_swapped_at_the_same_text(project: Path) -> None:
 def test_what_a_condition_gains_is_of_the_same_sounds(project: Path) -> None:
     told, alone = (use_context.load(f"tones-{name}") for name in ("both", "plain"))
     test = told.split("test")
-    nats = [scoring.scores(one.model, test, 7) for one in (alone, told)]
+    nats = [scoring.scores(one.model, ChosenRows.of(test, 7)) for one in (alone, told)]
     apart, lengths = nats[0] - nats[1], torch.from_numpy(test.labels[:, 0]).double()
     outcome = comparisons.PairedDifferences(others=["tones-plain"]).run(told, project)
     gain, ahead = outcome.numbers

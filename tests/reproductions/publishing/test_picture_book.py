@@ -96,9 +96,7 @@ def test_a_page_is_drawn_of_what_is_kept_alone(book: Path) -> None:
     assert kept == {"inpainting-a.png", "inpainting.json", "learned-a.png", "learned.json"}
 
 
-def test_a_record_anew_keeps_what_is_of_the_same_weights(
-    book: Path, monkeypatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_record_anew_keeps_what_is_of_the_same_weights(book: Path, monkeypatch, caplog) -> None:
     """A use of an hour is not lost to one of a second, run on a clone without the other."""
     shutil.rmtree(book.parent / "evaluation/digits/uses/digits-one/learned")
     folder = book / "gallery/digits-one"

@@ -15,6 +15,7 @@ import yaml
 import arcore
 from pipeline.core.errors import UserError
 from pipeline.training import saved_models
+from pipeline.uses import use_context
 from reproductions import study
 from reproductions.publishing import recording
 from reproductions.studies import (
@@ -57,7 +58,16 @@ STUDIES: dict[str, dict[str, Any]] = {
         "networks": {"narrow": MADE, "wide": MADE | {"model_overrides": {"hidden": [64]}}},
     },
     "simple": {"study": "simple_models", "shrinkages": [0.5, 1.0]},
-}
+    "question": {
+        "study": "any_question",
+        "networks": {
+            "first": {"model": "deep_nade", "model_overrides": {"hidden": [8]}, "trainer": TRAINER},
+            "last": {"model": "deep_nade", "model_overrides": {"hidden": [4]}, "trainer": TRAINER},
+        },
+        "masks": ["right"], "steps": [4], "num_rows": 3, "num_particles": 2, "num_masks": 1,
+        "num_orders": 1,
+    },
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -180,9 +190,22 @@ def test_simple_models_score_what_they_say(project: Path) -> None:
     torch.testing.assert_close(nats, -normal.log_prob(noisy["test"]).sum(1))
 
 
-def test_given_frames_are_scored_by_each_network(
-    tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_question_is_answered_by_networks_and_by_the_filter(project: Path) -> None:
+    out = run_studies.run("question")
+    rows = _table(out)
+    asked = [(row["network"], row["answered by"]) for row in rows]
+    assert asked == [("first", "itself"), ("last", "itself"), ("last", "particle filter")]
+    names = {path.name for path in Path("models").glob("question--*")}
+    (name,) = (name for name in names if "first" in name)
+    use, seen = use_context.load(name), torch.arange(8).expand(1, 8, 8) < 4
+    nats = use.missing_nats(use.rows("test", 3), seen)
+    assert float(rows[0]["nats"].split(" ± ")[0]) == pytest.approx(nats.mean(), abs=0.01)
+    assert rows[0]["times the first"] == "1" and float(rows[2]["seconds"]) > 0
+    assert all(0 <= float(row["covered by 50%"].split(" ± ")[0]) <= 1 for row in rows[:2])
+    assert {path.name for path in out.glob("*.png")} == {"right.png", "steps.png"}
+
+
+def test_given_frames_are_scored_by_each_network(tmp_path, migrated: Path, monkeypatch) -> None:
     trained = CLIPS | {"dataset": "moving_digits", "model": "video_pixel_baseline"}
     train_on_few(tmp_path, migrated, {"clips": trained}, 8)
     monkeypatch.chdir(tmp_path)
@@ -206,9 +229,7 @@ def test_given_frames_are_scored_by_each_network(
         run_studies.run("frames", ["frames=[20]"])
 
 
-def test_a_record_and_a_copy(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_record_and_a_copy(project: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["study", "steps"])
     study.main()
     out = project / "studies/steps"
@@ -259,6 +280,10 @@ def test_a_record_and_a_copy(
             ["networks.small.trainer.patience=2"],
             "networks.small.trainer.patience: expected null, so that all take as many steps, got 2",
         ),
+        ("question", ["steps=[65]"], "steps: expected integers in [1, 64], got [65]"),
+        ("question", ["masks=[rigth]"], "unknown mask 'rigth'; did you mean 'right'"),
+        ("question", ["num_rows=0"], "num_rows: expected one integer >= 1"),
+        ("question", ["networks.last.model=made"], "networks.last: expected a model of any order"),
         ("simple", ["seed=99999999999999999999"], "seed: expected an integer in [0, 2^31)"),
         ("simple", ["shrinkages=[0]"], "shrinkages: expected one number in [1e-05, 1] or more"),
     ],
