@@ -21,7 +21,7 @@ from pipeline.datasets.base import SplitData, level_type
 from pipeline.datasets.read_transforms import ReadTransform, num_bins
 from pipeline.datasets.scaling import Scaling
 from pipeline.datasets.user import arrays, csv_file
-from pipeline.evaluation import measuring, scoring
+from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import Score
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments.schema import EvaluationConfig
@@ -72,7 +72,7 @@ def score(model: str, data: str) -> ScoredSet:
     rows = ChosenRows.of(split, batch_size, context_frames=context)
     nats = scoring.scores(scored, rows)
     return ScoredSet(
-        score=measuring.scored_rows(rows, scored.event).score(nats),
+        score=rows.score(nats, scored.event),
         num_rows=len(nats),
         exact=scored.exact,
         bits_exact=scored.exact and scored.event.bin_width is None,
