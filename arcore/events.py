@@ -5,7 +5,7 @@ An event is one datum. Discrete events travel as integer levels in [0, num_level
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
 import torch
@@ -271,7 +271,7 @@ class Table(Event):
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the event with plain types."""
-        return super().to_dict() | {"columns": [column.to_dict() for column in self.columns]}
+        return super().to_dict() | {"columns": [asdict(column) for column in self.columns]}
 
     def check(self, x: Tensor, name: str = "x") -> Tensor:
         """Check that cells are finite, and those of names and integers levels of their column."""
@@ -356,7 +356,13 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     require(isinstance(name, str) and name in kinds, "event kind", f"one of {sorted(kinds)}", name)
     assert isinstance(name, str)
     if name == "table":
-        return _table_from(fields)
+        columns = fields.get("columns")
+        fits = isinstance(columns, list) and all(isinstance(one, Mapping) for one in columns)
+        require(fits, "columns", "a list of mappings", columns)
+        try:
+            return Table([Column(**one) for one in columns or ()])
+        except TypeError as error:  # of other fields
+            raise ValueError(f"columns: {error}") from None
     expected = {"shape", "num_levels"} if name == "levels" else {"shape"}
     got = set(fields) - ({"bin_width"} if name == "real" else set())
     require(got == expected, "event", f"fields {sorted(expected)}", sorted(map(str, got)))
@@ -366,13 +372,3 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     size = math.prod(extent or 1 for extent in event.shape)
     require(size <= MOST_DESCRIBED, "shape", f"at most {MOST_DESCRIBED:,} dimensions", size)
     return event
-
-
-def _table_from(fields: Mapping[str, Any]) -> Table:
-    require(set(fields) == {"shape", "columns"}, "event", "a shape and columns", sorted(fields))
-    columns = fields["columns"]
-    require(isinstance(columns, list), "columns", "a list of mappings", columns)
-    table = Table([Column.from_dict(one) for one in columns])
-    fits = fields["shape"] in (table.shape, list(table.shape))
-    require(fits, "shape", f"{table.shape}, as columns", fields["shape"])
-    return table

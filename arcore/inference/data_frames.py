@@ -1,14 +1,20 @@
-"""Tables as pandas data frames: their columns, and scores, draws and missing cells of models.
+"""Tables as pandas data frames: names, integers and reals in the units of the file.
 
-Frames have the names, integers and units of the file; `log_prob` is a density in these units
-(`arcore.events.Table`).
+Example:
+    >>> import arcore, pandas
+    >>> frame = pandas.DataFrame({"colour": ["red", "blue", "red"], "price": [1.5, 2.0, 4.0]})
+    >>> table = table_of(frame)
+    >>> model = arcore.create_model("made", table)
+    >>> log_prob(model, frame).shape, to_frame(model.sample(4), table).columns.tolist()
+    (torch.Size([3]), ['colour', 'price'])
+    >>> missing = to_tensor(frame.assign(price=None), table)
+    >>> completed = to_frame(model.impute(missing, ~missing.isnan()), table)
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,9 +22,9 @@ from torch import Tensor
 
 from arcore.columns import Column
 from arcore.events import Table, is_table
-from arcore.families.any_order import AnyOrderModel, OrderlessEnsemble
+from arcore.families.any_order import AnyOrderModel
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require
 from arcore.primitives.precision import summed
 
 if TYPE_CHECKING:
@@ -29,40 +35,32 @@ if TYPE_CHECKING:
 MOST_LEVELS = 256  # of a column that `table_of` takes for names or integers
 
 
-def table_of(frame: pd.DataFrame, units: Mapping[str, str] | None = None) -> Table:
-    """Guess the columns of a table from the training rows.
+def table_of(frame: pd.DataFrame) -> Table:
+    """Guess the columns of a table from its training rows, which standardise reals.
 
     Text and categories are names. Whole numbers with a range below 256 are integers. Other numbers
-    are reals, which the rows' mean and deviation standardise for networks.
-
-    Arguments:
-        frame: training rows.
-        units: of some columns, by their names.
+    are reals.
 
     Raises:
         ValueError: for a column of one value, or of too many names.
     """
-    units = units or {}
-    return Table([_column_of(frame[name], units.get(str(name), "")) for name in frame.columns])
+    return Table([_column_of(frame[name]) for name in frame.columns])
 
 
-def _column_of(cells: Cells, unit: str) -> Column:
+def _column_of(cells: Cells) -> Column:
     name, known = str(cells.name), cells.dropna()
     is_number, different = known.dtype.kind in "biuf", known.nunique()
     wanted = "different numbers" if is_number else f"2 to {MOST_LEVELS} names"
     fits = different > 1 and (is_number or different <= MOST_LEVELS)
     require(fits, f"column {name!r}", wanted, f"{different} of them")
     if not is_number:
-        names = getattr(known.dtype, "categories", None)
-        levels = sorted({*known.map(str)}) if names is None else [str(one) for one in names]
-        return Column(name=name, levels=tuple(levels), unit=unit)
+        return Column(name=name, levels=sorted({*known.map(str)}))
     values = known.astype("float64")
     low, high = float(values.min()), float(values.max())
     require(math.isfinite(high - low), f"column {name!r}", "finite numbers", "infinity")
     if high - low < MOST_LEVELS and bool((values == values.round()).all()):
-        return Column(name=name, levels=int(high - low) + 1, low=int(low), unit=unit)
-    deviation = float(values.std(ddof=0))
-    return Column(name=name, mean=float(values.mean()), deviation=deviation, unit=unit)
+        return Column(name=name, levels=int(high - low) + 1, low=int(low))
+    return Column(name=name, mean=float(values.mean()), deviation=float(values.std(ddof=0)))
 
 
 def to_tensor(frame: pd.DataFrame, table: Table, where: str = "frame") -> Tensor:
@@ -73,32 +71,24 @@ def to_tensor(frame: pd.DataFrame, table: Table, where: str = "frame") -> Tensor
     Raises:
         ValueError: naming the column that is missing, or the row and column of a wrong cell.
     """
-    absent = [column.name for column in table.columns if column.name not in frame.columns]
-    given = ", ".join(map(str, frame.columns[:8]))
-    require(not absent, where, f"a column {absent[0] if absent else ''!r}", given)
-    numbers = [_numbers(frame[column.name], column, where) for column in table.columns]
-    return torch.tensor(numbers, dtype=torch.float64).t().contiguous()
-
-
-def _numbers(cells: Cells, column: Column, where: str) -> list[float]:
-    names, found = column.levels if isinstance(column.levels, tuple) else (), []
-    places = {name: float(place) for place, name in enumerate(names)}
-    for row, cell, is_missing in zip(cells.index, cells, cells.isna(), strict=True):
-        if is_missing:
-            number: float | None = math.nan
-        else:
-            number = places.get(str(cell)) if column.is_named else _number(cell, column)
-        if number is None:
-            wanted = _wanted(column, str(cell))
-            raise ValueError(
-                f"{where}: row {row}, column {column.name!r}: expected {wanted}, got {cell!r}"
-            )
-        found.append(number)
-    return found
+    numbers = []
+    for column in table.columns:
+        fits = column.name in frame.columns
+        require(fits, where, f"a column {column.name!r}", list(frame.columns))
+        cells = frame[column.name]
+        for row, cell, missing in zip(cells.index, cells, cells.isna(), strict=True):
+            number = math.nan if missing else _number(cell, column)
+            if number is None:
+                place = f"{where}: row {row}, column {column.name!r}"
+                raise ValueError(f"{place}: expected {_wanted(column, str(cell))}, got {cell!r}")
+            numbers.append(number)
+    return torch.tensor(numbers, dtype=torch.float64).view(table.size, -1).t().contiguous()
 
 
 def _number(cell: object, column: Column) -> float | None:
-    """Return the number of a cell of integers or reals, None if it is none."""
+    """Return the number of a cell, None if it is none of the column."""
+    if column.names:
+        return column.names.index(str(cell)) if str(cell) in column.names else None
     try:
         is_plain = not isinstance(cell, str) or (cell.isascii() and "_" not in cell)
         number = float(cell) - column.low if is_plain else math.nan  # type: ignore[arg-type]
@@ -109,48 +99,31 @@ def _number(cell: object, column: Column) -> float | None:
 
 
 def _wanted(column: Column, cell: str) -> str:
-    if not isinstance(column.levels, tuple):
+    if not column.names:
         last = column.low + column.count
         return f"an integer in [{column.low}, {last})" if column.count else "a finite number"
-    near = difflib.get_close_matches(cell, column.levels, n=1)
+    near = difflib.get_close_matches(cell, column.names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"one of {', '.join(column.levels[:8])}{', ...' * (column.count > 8)}{hint}"
+    return f"one of {', '.join(column.names[:8])}{', ...' * (column.count > 8)}{hint}"
 
 
 def to_frame(x: Tensor, table: Table) -> pd.DataFrame:
     """Return rows (N, D) as a data frame of names, integers and reals."""
     import pandas as pd
 
-    columns = zip(table.columns, table.check(x).t().tolist(), strict=True)
-    return pd.DataFrame({column.name: _cells(column, numbers) for column, numbers in columns})
+    found = {}
+    for column, cells in zip(table.columns, table.check(x).t().tolist(), strict=True):
+        if column.count:
+            cells = [int(cell) for cell in cells]
+            cells = [column.names[i] if column.names else i + column.low for i in cells]
+        found[column.name] = cells
+    return pd.DataFrame(found)
 
 
-def _cells(column: Column, numbers: Sequence[float]) -> list[Any]:
-    if isinstance(column.levels, tuple):
-        return [column.levels[int(number)] for number in numbers]
-    return [int(number) + column.low if column.count else number for number in numbers]
-
-
-def sample(model: AutoregressiveModel, n: int, **options: Any) -> pd.DataFrame:
-    """Draw n rows; `options` are those of `model.sample`."""
-    return to_frame(model.sample(n, **options), _table(model))
-
-
-def impute(model: AutoregressiveModel, frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
-    """Draw the missing cells of a frame; `options` are those of `model.impute`.
-
-    An any-order model draws given all known cells of the row; another model given those that come
-    first in its order.
-    """
-    x = to_tensor(frame, _table(model)).to(model.device)
-    drawn = to_frame(model.impute(x, ~x.isnan(), **options), _table(model))
-    return drawn.set_index(frame.index)
-
-
+@torch.no_grad()
 def log_prob(
     model: AutoregressiveModel,
     frame: pd.DataFrame,
-    condition: Tensor | None = None,
     num_draws: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -167,26 +140,18 @@ def log_prob(
     Raises:
         ValueError: for missing cells of a model of one order without `num_draws`.
     """
-    x = to_tensor(frame, _table(model)).to(model.device)
-    known = ~x.isnan()
-    with torch.no_grad():
-        if bool(known.all()):
-            return model.log_prob(x, condition)
-        if isinstance(model, (AnyOrderModel, OrderlessEnsemble)):
-            return model.log_marginal(x, known, condition)
-        expected = f"a number, since {type(model).__name__} has one order and cells are missing"
-        require(num_draws is not None, "num_draws", expected, num_draws)
-        require_int(num_draws, "num_draws", 1)
-        assert num_draws is not None
-        terms = []
-        for _ in range(num_draws):
-            drawn = model.impute(x, known, condition, generator)
-            given = model.conditionals(drawn, condition).log_prob(drawn)
-            terms.append(summed(torch.where(known, given, 0)))
-        return torch.stack(terms).logsumexp(0) - math.log(num_draws)
-
-
-def _table(model: AutoregressiveModel) -> Table:
     require(is_table(model.event), "model", "one of an event Table", model.event)
     assert isinstance(model.event, Table)
-    return model.event
+    x = to_tensor(frame, model.event).to(model.device)
+    if bool((known := ~x.isnan()).all()):
+        return model.log_prob(x)
+    if isinstance(model, AnyOrderModel):
+        return model.log_marginal(x, known)
+    what = f"a number, since {type(model).__name__} has one order and cells are missing"
+    require(type(num_draws) is int and num_draws > 0, "num_draws", what, num_draws)
+    terms = []
+    for _ in range(num_draws or 0):
+        drawn = model.impute(x, known, generator=generator)
+        given = model.conditionals(drawn).log_prob(drawn)
+        terms.append(summed(torch.where(known, given, 0)))
+    return torch.stack(terms).logsumexp(0) - math.log(len(terms))

@@ -54,7 +54,9 @@ def encode_sparsely(
 ) -> tuple[Tensor, Tensor]:
     """Return the one feature of each level that `encode` makes other than zero, and its value."""
     if isinstance(event, Table):
-        return table_features.encode_sparsely(x, event, encoding, dtype, dimensions)
+        features = table_features.encode(x, event, encoding, dtype, dimensions)
+        columns = features.abs().argmax(-1)
+        return columns, features.gather(-1, columns[..., None])[..., 0]
     assert isinstance(event, Levels)
     if encoding == "scaled":
         values = encode(x, event, encoding, dtype, dimensions)[..., 0]

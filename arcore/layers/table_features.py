@@ -12,21 +12,19 @@ from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
 
 COMPONENTS = 8  # Gaussians of a column of reals
-REACH = 3.0  # deviations up to which their means spread at first
+SPACING = 6 / COMPONENTS  # of their means at first, which reach to 3 deviations
 MIN_LOG_SCALE = -5.0  # of standardised reals: rounded values would have no finite best likelihood
-SPACING = 2 * REACH / COMPONENTS
 
 
 def num_features(table: Table, encoding: str) -> int:
     """Number of inputs of each column: the most that one needs."""
-    counts = [c.count for c in table.columns if c.is_named or encoding == "one_hot"]
-    return max(1, max(counts, default=0) - 1)
+    hot = [c.count for c in table.columns if c.names or encoding == "one_hot"]
+    return max(2, *hot, 0) - 1
 
 
 def num_outputs(table: Table) -> int:
-    """Number of outputs of each column: its logits, or weights, means and scales of a mixture."""
-    has_reals = not all(column.count for column in table.columns)
-    return max(3 * COMPONENTS * has_reals, *(column.count for column in table.columns))
+    """Number of outputs of each column: of levels, or of weights, means and log-scales."""
+    return max(3 * COMPONENTS, *(column.count for column in table.columns))
 
 
 def _numbers(
@@ -35,12 +33,9 @@ def _numbers(
     """Return levels (0 for reals), whether inputs are one-hot, shift and scale of columns."""
     rows = []
     for column in table.columns:
-        if column.is_named or (encoding == "one_hot" and column.count):
-            rows.append((column.count, 1.0, 0.0, 1.0))
-        elif column.count:
-            rows.append((column.count, 0.0, 0.0, column.count - 1.0))
-        else:
-            rows.append((0, 0.0, column.mean, column.deviation))
+        is_hot = bool(column.names) or (encoding == "one_hot" and column.count > 0)
+        scale = 1.0 if is_hot else column.count - 1.0 if column.count else column.deviation
+        rows.append((column.count, is_hot, 0.0 if column.count else column.mean, scale))
     found = to_device(torch.tensor(rows, dtype=torch.float64, device="cpu"), device)
     return (found if dimensions is None else found[dimensions]).unbind(-1)
 
@@ -48,26 +43,15 @@ def _numbers(
 def encode(
     x: Tensor, table: Table, encoding: str, dtype: torch.dtype, dimensions: Tensor | None = None
 ) -> Tensor:
-    """Encode cells (batch, D) as features (batch, D, F), which show levels and reals.
+    """Encode cells (batch, D) as features (batch, D, F).
 
     A name is one-hot, without an indicator of the first; so is an integer where `encoding` is
     one_hot, and else level / (k - 1). A real is standardised.
     """
     _, is_hot, shift, scale = _numbers(table, encoding, x.device, dimensions)
     places = torch.arange(num_features(table, encoding), device=x.device)
-    hot = (x[..., None] == places + 1).to(dtype)
     number = ((x - shift) / scale).to(dtype)[..., None] * (places == 0)
-    return torch.where(is_hot[:, None] > 0, hot, number)
-
-
-def encode_sparsely(
-    x: Tensor, table: Table, encoding: str, dtype: torch.dtype, dimensions: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return the one feature of each cell that `encode` makes other than zero, and its value."""
-    _, is_hot, shift, scale = _numbers(table, encoding, x.device, dimensions)
-    columns = torch.where(is_hot > 0, x - 1, 0).clamp(min=0).long()
-    values = torch.where(is_hot > 0, (x > 0).double(), (x - shift) / scale)
-    return columns, values.to(dtype)
+    return torch.where(is_hot[:, None] > 0, (x[..., None] == places + 1).to(dtype), number)
 
 
 def conditionals(outputs: Tensor, table: Table, dimensions: Tensor | int | None = None) -> TableRow:
@@ -79,11 +63,9 @@ def conditionals(outputs: Tensor, table: Table, dimensions: Tensor | int | None 
     counts, _, shift, scale = _numbers(table, "scaled", outputs.device, dimensions)
     # a column of reals has one level, whose mass is not asked for
     never = torch.arange(outputs.shape[-1], device=outputs.device) >= counts.clamp(min=1)[..., None]
-    mixture = None
-    if not all(column.count for column in table.columns):
-        parts = outputs[..., : 3 * COMPONENTS].unflatten(-1, (3, COMPONENTS))
-        weights, means, log_scales = parts.unbind(-2)
-        centre = torch.arange(COMPONENTS, device=outputs.device) - (COMPONENTS - 1) / 2
-        means, log_scales = means + SPACING * centre, log_scales + math.log(SPACING)
-        mixture = RealMixture("gaussian", weights, means, log_scales, MIN_LOG_SCALE)
+    parts = outputs[..., : 3 * COMPONENTS].unflatten(-1, (3, COMPONENTS))
+    weights, means, log_scales = parts.unbind(-2)
+    centre = torch.arange(COMPONENTS, device=outputs.device) - (COMPONENTS - 1) / 2
+    means, log_scales = means + SPACING * centre, log_scales + math.log(SPACING)
+    mixture = RealMixture("gaussian", weights, means, log_scales, MIN_LOG_SCALE)
     return TableRow(outputs.masked_fill(never, -torch.inf), mixture, counts == 0, shift, scale)

@@ -13,7 +13,6 @@ from arcore.model import AutoregressiveModel
 def parameters_of(distribution: Distribution) -> Tensor:
     """What decides a conditional: logits, or a mixture's weights, means and scales, (..., P)."""
     if isinstance(distribution, TableRow):
-        assert distribution.mixture is not None
         return torch.cat([distribution.logits, parameters_of(distribution.mixture)], -1)
     if isinstance(distribution, RealMixture):
         parts = (distribution.log_weights, distribution.means, distribution.log_scales)

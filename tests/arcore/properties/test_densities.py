@@ -32,7 +32,6 @@ def probability_integral_transform(
         if not isinstance(conditionals, TableRow):
             assert isinstance(conditionals, RealMixture)
             return conditionals.cdf(x).flatten(1)
-        assert conditionals.mixture is not None
         masses = conditionals.logits.exp()  # of levels, the part below, and a random part of theirs
         levels = torch.where(conditionals.is_real, 0, x).long()[..., None]
         parts = [t.gather(-1, levels)[..., 0] for t in (masses.cumsum(-1), masses)]
