@@ -58,7 +58,7 @@ def test_a_block_and_its_gradients_are_those_of_its_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """As near to float64 as the type is, layer by layer, however gradients are computed."""
-    monkeypatch.setattr(room, "LEAST_PIXELS", pixels)
+    monkeypatch.setattr(fused_blocks, "LEAST_PIXELS", pixels)
     layers = block(colours, size)
     parameters = [p for layer in layers for p in layer.parameters()]
 
