@@ -1,10 +1,11 @@
 """How many rows are coded side by side: each has a probability for every level of every step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from arcore.events import Levels
 from arcore.primitives.checks import require
 
+CHUNK_DIMENSIONS = 1 << 22
 LONGEST = 1 << 21  # steps of a row
 USUAL_ROWS = 256
 USUAL_ENTRIES = 1 << 24
@@ -42,3 +43,16 @@ def at_once(size: int, lengths: Sequence[int] | None, batch: int) -> int:
     if lengths is None:
         return size * batch
     return max(sum(lengths[first : first + batch]) for first in range(0, len(lengths), batch))
+
+
+def chunks(count: int, batch: int, size: int) -> Iterator[list[slice]]:
+    """Cut rows into batches, and these into chunks of about `CHUNK_DIMENSIONS`."""
+    rows = rows_of_chunk(batch, size)
+    for first in range(0, count, rows):
+        end = min(first + rows, count)
+        yield [slice(start, min(start + batch, end)) for start in range(first, end, batch)]
+
+
+def rows_of_chunk(batch: int, size: int) -> int:
+    """Return the rows of a chunk, a whole number of batches."""
+    return batch * max(1, CHUNK_DIMENSIONS // (batch * size))

@@ -3,7 +3,8 @@
 Both sides must find the very same probabilities: encoder and decoder walk the same incremental path
 (`AutoregressiveModel.decoder`) with the same number of rows side by side, in the same precision on
 the same kind of device, in one thread of the CPU, and the coded bytes say so. Another kind of
-processor may differ, which a digest of probe probabilities tells.
+processor may differ, which a digest of probe probabilities tells; `portable=True` codes by
+`PortableArithmetic`, which no processor and no version of torch changes.
 
 The coder is ANS, which takes 0.005 % more than -log2 p of bits as sure as those of binarised digits
 (a range coder 0.08 %). ANS is a stack: the encoder keeps the probabilities of one batch and codes
@@ -14,6 +15,7 @@ import dataclasses
 import hashlib
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 
 import torch
@@ -34,11 +36,14 @@ from arcore.entropy import (
 )
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
+from arcore.portable import PortableArithmetic, portable_copy
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.progress import Advance, progress_bar
 
-CHUNK_DIMENSIONS = 1 << 22
 PROBE_BLOCKS = 8
+PORTABLE = "portable"
+Runtime = tuple[str, str, str, str]
+"""dtype, kind of device, versions of torch and constriction"""
 
 
 def compress(
@@ -48,6 +53,7 @@ def compress(
     *,
     lengths: Tensor | None = None,
     batch: int | None = None,
+    portable: bool = False,
     verify: bool = True,
     progress: bool = False,
 ) -> bytes:
@@ -62,6 +68,8 @@ def compress(
             takes the steps of its longest row: order rows by length.
         batch: rows coded side by side; None for as many as keep a batch's probabilities in 128 MiB,
             at most 256. No batch, nor a row alone, has more than 4 GiB of them.
+        portable: so that any processor decodes it, with any version of torch, from weights in
+            float32 or float64; on the CPU, slower, for models whose operations are all portable.
         verify: decode, and compare with x. Without it, a model whose conditionals differ from run
             to run is noticed only when it is too late.
         progress: show a bar, which needs tqdm.
@@ -77,11 +85,11 @@ def compress(
         True
     """
     check_model(model)
-    with same_numbers(model):
-        x, lengths = _padded(model, x, lengths)
-        data = _compress(model, x, condition, lengths, batch, progress)
+    x, lengths = _padded(model, x, lengths)
+    with _numbers(model, portable) as (coder, runtime):
+        data = _compress(coder, x, condition, lengths, batch, progress, runtime)
         if verify:
-            decoded = _decompress(model, data, condition, progress)
+            decoded = _decompress(coder, data, condition, progress, runtime)
             same = torch.equal(decoded, x.to(decoded))
             require(same, "model", "to decode what was encoded", "other levels")
     return data
@@ -101,11 +109,13 @@ def decompress(
     Raises:
         ValueError: for data that are truncated or damaged, or were coded by another model, event,
             condition, dtype, kind of device or version of torch or constriction, or where the
-            model's probabilities come out differently.
+            model's probabilities come out differently. Of what is portable, dtype, device and
+            torch may be others.
     """
     check_model(model)
-    with same_numbers(model):
-        return _decompress(model, data, condition, progress)
+    portable = bitstream.split(data)[0].runtime[0] == PORTABLE
+    with _numbers(model, portable) as (coder, runtime):
+        return _decompress(coder, data, condition, progress, runtime).to(model.device)
 
 
 def lengths_of(data: bytes) -> Tensor | None:
@@ -146,6 +156,7 @@ def _compress(
     lengths: Tensor | None,
     batch: int | None,
     progress: bool,
+    runtime: Runtime,
 ) -> bytes:
     twin = _of_extents(model, tuple(x.shape[1:]))
     assert isinstance(twin.event, Levels)
@@ -163,7 +174,7 @@ def _compress(
     with progress_bar(progress, steps, "coding") as advance:
         probe = _probe(twin, batch, condition)
         rows = _Rows(twin, condition, lengths, advance)
-        for spans in _chunks(len(x), batch, size):
+        for spans in coded_batches.chunks(len(x), batch, size):
             codes.append(_encode(rows, flat, spans))
             crc = zlib.crc32(bytes_of(flat[spans[0].start : spans[-1].stop]))
             chunks.append(Chunk(len(codes[-1]), zlib.crc32(codes[-1]), crc))
@@ -174,7 +185,7 @@ def _compress(
         count=len(x),
         batch=batch,
         lengths=() if lengths is None else tuple(lengths.tolist()),
-        runtime=_runtime(model),
+        runtime=runtime,
         condition=digest_of(condition),
         probe=probe,
         levels=digest_of(flat),
@@ -184,13 +195,17 @@ def _compress(
 
 
 def _decompress(
-    model: AutoregressiveModel, data: bytes, condition: Tensor | None, progress: bool
+    model: AutoregressiveModel,
+    data: bytes,
+    condition: Tensor | None,
+    progress: bool,
+    runtime: Runtime,
 ) -> Tensor:
     header, codes = bitstream.split(data)
-    twin = _check_header(header, model)
+    twin = _check_header(header, model, runtime)
     condition = _condition(twin, condition, header.count)
     _same("condition", "that of encoding", header.condition, digest_of(condition))
-    num_chunks = -(-header.count // _rows_of_chunk(header.batch, twin.event.size))
+    num_chunks = -(-header.count // coded_batches.rows_of_chunk(header.batch, twin.event.size))
     require(num_chunks == len(codes), "data", f"{num_chunks} chunks", len(codes))
     parts = []
     lengths = torch.tensor(header.lengths, device=twin.device) if header.lengths else None
@@ -199,7 +214,9 @@ def _decompress(
         probe = _probe(twin, header.batch, condition)
         _same("model", "the probabilities of encoding (other hardware?)", header.probe, probe)
         rows = _Rows(twin, condition, lengths, advance)
-        for index, spans in enumerate(_chunks(header.count, header.batch, twin.event.size)):
+        for index, spans in enumerate(
+            coded_batches.chunks(header.count, header.batch, twin.event.size)
+        ):
             levels = _decode(rows, codes[index], spans)
             crc = header.chunks[index].levels_crc
             if levels is None or zlib.crc32(bytes_of(levels)) != crc:
@@ -214,6 +231,20 @@ def _decompress(
 
 
 # -- what is the same on both sides
+
+
+@contextmanager
+def _numbers(
+    model: AutoregressiveModel, portable: bool
+) -> Iterator[tuple[AutoregressiveModel, Runtime]]:
+    """Yield the model that codes and what it runs on, within the arithmetic of both sides."""
+    runtime = _runtime(model)
+    if not portable:
+        with same_numbers(model):
+            yield model, runtime
+        return
+    with same_numbers(twin := portable_copy(model)), PortableArithmetic():
+        yield twin, (PORTABLE, "any", "any", runtime[-1])
 
 
 def check_model(model: AutoregressiveModel) -> None:
@@ -240,7 +271,9 @@ def _lengths_fit(header: Header) -> bool:
     return whole and 1 <= min(lengths) and max(lengths) <= header.extents[0]
 
 
-def _check_header(header: Header, model: AutoregressiveModel) -> AutoregressiveModel:
+def _check_header(
+    header: Header, model: AutoregressiveModel, runtime: Runtime
+) -> AutoregressiveModel:
     """Refuse what was coded under other circumstances; return the model for the event's length."""
     assert isinstance(model.event, Levels)
     shape, extents = model.event.shape, header.extents
@@ -256,7 +289,7 @@ def _check_header(header: Header, model: AutoregressiveModel) -> AutoregressiveM
     coded_batches.check_steps("data: extents", extents)
     coded_batches.check(("data: extents", "data: batch"), header.batch, event, lengths or None)
     names = ("dtype", "device", "torch", "constriction")
-    for name, coded, here in zip(names, header.runtime, _runtime(model), strict=True):
+    for name, coded, here in zip(names, header.runtime, runtime, strict=True):
         require(coded == here, f"data: {name}", f"{here}, as here", coded)
     _same("model", "the model that encoded", header.model, fingerprint(model))
     return _of_extents(model, extents)
@@ -269,7 +302,7 @@ def _same(name: str, expected: str, coded: bytes, here: bytes) -> None:
         )
 
 
-def _runtime(model: AutoregressiveModel) -> tuple[str, str, str, str]:
+def _runtime(model: AutoregressiveModel) -> Runtime:
     libraries()
     dtype = str(model.dtype).removeprefix("torch.")
     return dtype, model.device.type, str(torch.__version__), metadata.version("constriction")
@@ -282,18 +315,6 @@ def _condition(model: AutoregressiveModel, condition: Tensor | None, count: int)
     model._check_condition(condition, count)
     real = condition is not None and condition.is_floating_point()
     return condition.to(model.dtype) if real else condition  # type: ignore[union-attr]
-
-
-def _chunks(count: int, batch: int, size: int) -> Iterator[list[slice]]:
-    """Cut rows into batches, and these into chunks of about `CHUNK_DIMENSIONS`."""
-    rows = _rows_of_chunk(batch, size)
-    for first in range(0, count, rows):
-        end = min(first + rows, count)
-        yield [slice(start, min(start + batch, end)) for start in range(first, end, batch)]
-
-
-def _rows_of_chunk(batch: int, size: int) -> int:
-    return batch * max(1, CHUNK_DIMENSIONS // (batch * size))
 
 
 # -- the coder

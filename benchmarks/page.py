@@ -184,6 +184,16 @@ def sampling(record: Record) -> str:
     return section("Decoders against full passes", text, table(record["rows"], columns))
 
 
+def portable(record: Record) -> str:
+    columns = {
+        "": "{model}", "rows": "{rows}", "-log2 p, bytes": "{ideal:,}", "plain": "{plain:,}",
+        "portable": "{portable:,}", "time of encoding, ratio": "{time:.1f}",
+    }  # fmt: skip
+    text = """`python benchmarks/portable.py` codes rows that each kept model draws, plainly and by
+        `portable=True`, which any processor decodes."""
+    return section("Portable archives", text, table(record["rows"], columns))
+
+
 def growth(record: Record) -> str:
     made, loader, rows = record["made"], record["loader"], record["rows"]
     sides = [f"{side} x {side}" for side in rows[0]["sizes"]]
@@ -253,6 +263,7 @@ SECTIONS: dict[str, Callable[[Record], str]] = {
     "training_speed": training_speed,
     "public": public,
     "sampling": sampling,
+    "portable": portable,
     "growth": growth,
     "scale": scale,
     "earlier": earlier,

@@ -8,35 +8,18 @@ Example: python docs/architecture.py --write
 
 import argparse
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import networkx
+
+from pipeline.core.import_closure import Checkout
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 TOPS = ("reproductions", "stages", "pipeline", "arcore")
 WHOLE = TOPS[:2]  # drawn as one package each
+CHECKOUT = Checkout(ROOT, TOPS)
 Graph = networkx.DiGraph
-
-
-def module_files() -> dict[str, Path]:
-    """Return each module's file, by its dotted name."""
-    files = {}
-    for top in TOPS:
-        for path in sorted((ROOT / top).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return files
-
-
-def imports_of(path: Path) -> Iterator[str]:
-    """Yield what a module imports anywhere in its code, modules or names of modules."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def package_of(module: str) -> str:
@@ -45,18 +28,14 @@ def package_of(module: str) -> str:
     return top if top in WHOLE or not rest else f"{top}.{rest[0]}"
 
 
-def package_graph(files: dict[str, Path]) -> Graph:
+def package_graph() -> Graph:
     """Return which packages each package imports, without arcore and pipeline themselves."""
     graph = networkx.DiGraph()
-    graph.add_nodes_from(package_of(module) for module in files if module not in TOPS[2:])
-    for module, path in files.items():
-        if module in ("pipeline", "arcore"):
-            continue
+    for module in CHECKOUT.modules.keys() - {*TOPS[2:]}:
         package = package_of(module)
-        for name in imports_of(path):
-            target = name if name in files else name.rpartition(".")[0]
-            if target in files and (other := package_of(target)) != package:
-                graph.add_edge(package, other)
+        graph.add_node(package)
+        others = {package_of(name) for name in CHECKOUT.needs(module).modules} - {package}
+        graph.add_edges_from((package, other) for other in others)
     return graph
 
 
@@ -87,15 +66,17 @@ def mermaid(graph: Graph) -> str:
     return "\n".join([*lines, "```"])
 
 
-def table(packages: list[str], files: dict[str, Path]) -> str:
+def table(packages: list[str]) -> str:
     """Return the purpose of each package and subpackage, from its docstring."""
     lines = ["| package | what it is for, and what not |", "|---|---|"]
     packages = [package for package in packages if package not in TOPS[1:]]
+    modules = sorted(CHECKOUT.modules)
     inside = {
-        package: sorted(f for f in files if f.rpartition(".")[0] == package) for package in packages
+        package: [name for name in modules if name.rpartition(".")[0] == package]
+        for package in packages
     }
     for package in (name for outer in packages for name in (outer, *inside[outer])):
-        path = files[package]
+        path = ROOT / CHECKOUT.modules[package]
         if path.name == "__init__.py":
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             about = " ".join(docstring.partition("Example:")[0].split())
@@ -105,12 +86,11 @@ def table(packages: list[str], files: dict[str, Path]) -> str:
 
 def parts() -> dict[str, str]:
     """Return what the page has between its markers, by the markers' names."""
-    files = module_files()
-    graph = package_graph(files)
+    graph = package_graph()
     inside = graph.subgraph(name for name in graph if name.startswith("arcore."))
     pictures = {"pipeline": merge(graph, "arcore"), "arcore": inside}
     return {
-        name: f"{mermaid(picture)}\n\n{table(upper_first(picture), files)}"
+        name: f"{mermaid(picture)}\n\n{table(upper_first(picture))}"
         for name, picture in pictures.items()
     }
 

@@ -22,6 +22,9 @@ def main() -> None:
     parser.add_argument(
         "--quantize", action="store_true", help="take the nearest levels of a sound's samples"
     )
+    parser.add_argument(
+        "--portable", action="store_true", help="decode on any processor, with any torch; slower"
+    )
     options = parser.parse_args()
     from pipeline.uses import file_compression  # torch, which --help can do without
 
@@ -31,6 +34,7 @@ def main() -> None:
         options.out,
         classes=options.classes,
         quantize=options.quantize,
+        portable=options.portable,
         progress=sys.stderr.isatty(),
     )
     print(summary)

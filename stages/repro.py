@@ -1,7 +1,6 @@
 """Run DVC's targets: stale stages side by side, a line for each."""
 
 import argparse
-import os
 from pathlib import Path
 
 from stages import cli
@@ -15,13 +14,13 @@ def main() -> None:
         "--lanes", type=int, default=None, help="stages at a time; the CPUs are shared among them"
     )
     arguments = parser.parse_args()
+    from pipeline.core import threads
     from pipeline.experiments import layout
     from pipeline.repro import update_targets
 
     if (path := Path(layout.FILE)).is_file():
         layout.complete(path)
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    update_targets.repro(arguments.targets, arguments.lanes, cpus or 1)
+    update_targets.repro(arguments.targets, arguments.lanes, threads.usable_cores())
 
 
 if __name__ == "__main__":

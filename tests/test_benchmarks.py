@@ -21,6 +21,7 @@ SLOW = {
     "growth": ["--only", "sampling", "--sizes", "8"],
     "loading": ["--rows", "2000", "--times", "2", "--steps", "5", "--hidden", "8"],
     "wavenet": ["--quick"],
+    "portable": ["results/binarized_mnist-nade", "--rows", "2"],
     "scale": ["--rows", "300"],
     "training_speed": ["--pairs", "1"],
     "overheads": ["--quick"],

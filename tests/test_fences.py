@@ -131,9 +131,7 @@ def load(section: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("page", ["docs/tuning.md"])
-def test_searches_that_are_shown_can_be(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_searches_that_are_shown_can_be(page: str, tmp_path, monkeypatch) -> None:
     blocks = [b for b in BLOCKS if b.page == page and b.code.startswith("searches:")]
     assert blocks
     for block in blocks:
@@ -152,9 +150,7 @@ def test_studies_that_are_shown_can_be(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("page", ["docs/tuning.md", "docs/clips.md"])
-def test_experiments_that_are_shown_can_be(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_experiments_that_are_shown_can_be(page: str, tmp_path, monkeypatch) -> None:
     blocks = [b for b in BLOCKS if b.page == page and b.language == "yaml"]
     blocks = [block for block in blocks if not block.code.startswith("searches:")]
     assert blocks

@@ -8,6 +8,20 @@ from arcore.primitives.dropout import dropout
 from arcore.primitives.precision import at_least_float32, without_autocast
 
 
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, is_causal: bool, mask: Tensor | None = None
+) -> Tensor:
+    """Return softmax(query key^T / sqrt(width)) value of tokens (batch, heads, tokens, width)."""
+    with without_autocast(query.device):
+        return scaled_dot_product_attention(query, key, value, mask, is_causal=is_causal)
+
+
+def widened(heads: Tensor) -> Tensor:
+    """Return heads in the type to attend in."""
+    # a CPU's kernels take a third of the time in float32, backward above all
+    return heads.to(at_least_float32(heads.dtype)) if heads.device.type == "cpu" else heads
+
+
 class KeyValueCache:
     """The keys and values of a layer for the tokens so far, of at most `most` tokens."""
 
@@ -47,14 +61,10 @@ class TransformerBlock(nn.Module):
         says which ones each of them sees.
         """
         heads = self.project(self.first_norm(h)).unflatten(-1, (3, self.num_heads, -1))
-        # a CPU's kernels take a third of the time in float32, backward above all
-        wide = at_least_float32(heads.dtype) if h.device.type == "cpu" else heads.dtype
-        query, *new = heads.to(wide).permute(2, 0, 3, 1, 4)
+        query, *new = widened(heads).permute(2, 0, 3, 1, 4)
         key, value = new if cache is None else cache.append(torch.stack(new))
-        with without_autocast(h.device):
-            is_causal = mask is None and h.shape[1] > 1
-            seen = scaled_dot_product_attention(query, key, value, mask, is_causal=is_causal)
+        seen = attention(query, key, value, mask is None and h.shape[1] > 1, mask)
         merged = self.merge(seen.to(heads.dtype).transpose(1, 2).flatten(2))
         h = h + dropout(merged, self.rate, self.training)
-        widened = gelu(self.expand(self.second_norm(h)))
-        return h + dropout(self.contract(widened), self.rate, self.training)
+        hidden = gelu(self.expand(self.second_norm(h)))
+        return h + dropout(self.contract(hidden), self.rate, self.training)

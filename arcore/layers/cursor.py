@@ -23,6 +23,14 @@ class LayerCall(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """A layer that reads the features of the image, which are known after it was evaluated."""
+
+    def write_cache(self, x: Tensor, cursor: ImageCursor) -> None:
+        """Take in the features at the cursor."""
+        ...
+
+
 def full_image(layer: nn.Module, x: Tensor) -> Tensor:
     """Evaluate a layer over whole images, (batch, channels, height, width)."""
     return layer(x)

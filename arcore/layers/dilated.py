@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, pad
 
+from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.gating import gated
 from arcore.primitives.precision import at_least_float32, product_dtype
 from arcore.primitives.products import scored_linear
+from arcore.primitives.transfer import to_device
 
 
 def delayed(x: Tensor, steps: int) -> Tensor:
@@ -134,6 +136,9 @@ class DilatedQueues:
     both gates, and z / 2 = s_f s_g - s_g / 2 is read as two parts. Both cancel, hence float32 or
     more.
 
+    Where steps are recorded, queues of two taps lie in one tensor, in which a counter on the device
+    finds the heads.
+
     Reference:
         Le Paine et al., "Fast Wavenet Generation Algorithm", 2016.
 
@@ -157,7 +162,8 @@ class DilatedQueues:
         given: Tensor | None,
         local: Tensor | None,
     ) -> None:
-        self.kernel, self.time, self.ready = layers[0].kernel, 0, False
+        self.kernel, self.time = layers[0].kernel, 0
+        self.found: Tensor | None = None
         gate_width = layers[0].taps.out_features // 2
         bias = input_bias.to(at_least_float32(input_bias.dtype)).expand(batch, -1)
         self.local = None if local is None else local.to(bias.dtype)
@@ -170,8 +176,11 @@ class DilatedQueues:
         self.local_now = bias.new_zeros(batch, len(layers) * 2 * gate_width)
         local_now = self.local_now.chunk(len(layers), 1)
         if self.local is not None:
+            self.local_at = self.local[:, 0].clone()
             weights = [cast(nn.Linear, layer.local).weight.t() * factors for layer in layers]
             self.local_weight = torch.cat(weights, 1)
+        self.step = StepRecorder(bias.device, self.kernel == 2)
+        heads, stored = bias.new_empty(len(layers), batch, 2 * gate_width), []
         self.queues = []
         for number, (layer, gates) in enumerate(zip(layers, self.gates.unbind(1), strict=True)):
             base = layer.taps.bias.expand(batch, -1)
@@ -187,7 +196,10 @@ class DilatedQueues:
                 for j in range(1, self.kernel - 1)
                 if j * layer.dilation < length
             ]
-            slots = base.repeat(size, 1, 1).unbind()
+            stored.append(base.repeat(size, 1, 1))
+            slots = stored[-1].unbind()
+            if self.step.asked:
+                slots, size = (heads[number],), 1
             residual = None
             if layer.residual is not None:
                 weight = layer.residual.weight.t().to(bias.dtype)
@@ -199,20 +211,23 @@ class DilatedQueues:
                 slots, size, base, newest, oldest, middle, residual, gates, f, g, local_gates,
             )  # fmt: skip
             self.queues.append(queue)
+        self.pool = _QueuePool(heads, stored) if self.step.asked else None
         self.head = [
             (layer.weight.t().to(bias.dtype).contiguous().t(), layer.bias.to(bias.dtype))
             for layer in head  # columns in a run: what both libraries are fastest with
         ]
         self.head[0] = (self.head[0][0] * 2, self.head[0][1])
 
-    def _advance(self) -> None:
-        """Evaluate the layers at the next sample."""
+    def _advance(self) -> Tensor:
+        """Evaluate the layers and the head at the next sample."""
         t, h = self.time, self.h
-        pending = self.pending[t % self.kernel]
-        h.copy_(pending)
-        pending.copy_(self.bias)
+        h.copy_(self.pending[0])
+        for earlier, later in zip(self.pending, [*self.pending[1:], self.bias], strict=True):
+            earlier.copy_(later)
         if self.local is not None:
-            torch.mm(self.local[:, t], self.local_weight, out=self.local_now)
+            torch.mm(self.local_at, self.local_weight, out=self.local_now)
+        if self.pool is not None:
+            self.pool.take()
         for slots, size, base, newest, oldest, middle, residual, gates, f, g, local in self.queues:
             a = slots[t % size]
             a.addmm_(h, newest)
@@ -225,23 +240,51 @@ class DilatedQueues:
             torch.addmm(base, h, oldest, out=a)
             if residual is not None:
                 h.addmm_(gates, residual)
+        if self.pool is not None:
+            self.pool.put()
         torch.sub(*self.gates.chunk(2, 2), alpha=0.5, out=self.z)
-        self.ready = True
-
-    def outputs(self) -> Tensor:
-        """Return the head's outputs for the next sample, (batch, num_outputs)."""
-        if not self.ready:
-            self._advance()
         out = self.z.flatten(1)
         for number, (weight, bias) in enumerate(self.head):
             out = scored_linear(out if number == 0 else out.relu_(), weight, bias)
         return out
 
+    def outputs(self) -> Tensor:
+        """Return the head's outputs for the next sample, (batch, num_outputs)."""
+        if self.found is None:
+            if self.local is not None:
+                self.local_at.copy_(self.local[:, self.time])
+            self.found = self.step(None, self._advance)
+        return self.found
+
     def push(self, taps: Sequence[Tensor]) -> None:
         """Take in the next sample: what each tap of the first convolution adds, (batch, width)."""
-        if not self.ready:
-            self._advance()
-        for steps, tap in enumerate(taps, start=1):
-            self.pending[(self.time + steps) % self.kernel].add_(tap)
+        self.outputs()
+        for pending, tap in zip(self.pending, taps, strict=True):
+            pending.add_(tap)
         self.time += 1
-        self.ready = False
+        self.found = None
+
+
+class _QueuePool:
+    """All layers' queues of two taps in one tensor, of which a step takes the heads and puts them.
+
+    Arguments:
+        heads: (layers, batch, 2 gate_width), where the heads are put.
+        queues: of each layer, (size, batch, 2 gate_width).
+    """
+
+    def __init__(self, heads: Tensor, queues: Sequence[Tensor]) -> None:
+        self.heads, self.slots = heads, torch.cat(list(queues))
+        self.sizes = to_device(torch.tensor([len(queue) for queue in queues]), heads.device)
+        self.first = self.sizes.cumsum(0) - self.sizes
+        self.time = torch.zeros_like(self.sizes)
+
+    def take(self) -> None:
+        """Copy the queues' heads out of them."""
+        self.places = self.first + self.time.remainder(self.sizes)
+        torch.index_select(self.slots, 0, self.places, out=self.heads)
+
+    def put(self) -> None:
+        """Put the heads back, at the queues' ends, and go on to the next step."""
+        self.slots.index_copy_(0, self.places, self.heads)
+        self.time.add_(1)

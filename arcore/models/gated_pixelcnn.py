@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import cast
 
 import torch
@@ -21,8 +22,11 @@ from arcore.layers.convolutions import (
     rows_conv,
     with_bias,
 )
-from arcore.layers.cursor import ImageCursor, LayerCall
+from arcore.layers.cursor import ImageCursor, LayerCall, Reader
+from arcore.layers.pixel_attention import PixelAttention
 from arcore.primitives.activation_checkpointing import run_block
+from arcore.primitives.captured_steps import StepRecorder
+from arcore.primitives.checks import require
 from arcore.primitives.dropout import dropout
 from arcore.primitives.gating import gated
 
@@ -38,6 +42,9 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
         kernel: size of the other layers' kernels, odd.
         head_width: maps of the head's hidden layer.
         dropout: probability of dropping a gated value of the horizontal stack in training.
+        attention_layers: blocks of attention to all pixels before, spread evenly between the gated
+            layers; fewer than these.
+        attention_width: numbers of a query, of a key and of a value.
     """
 
     width: int = 32
@@ -46,6 +53,20 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
     kernel: int = 3
     head_width: int = 32
     dropout: float = 0.0
+    attention_layers: int = 0
+    attention_width: int = 16
+    least = {"attention_layers": 0}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expected = f"fewer than num_layers, {self.num_layers}"
+        fits = self.attention_layers < self.num_layers
+        require(fits, "attention_layers", expected, self.attention_layers)
+
+    def attends_before(self, layer: int) -> bool:
+        """Tell whether a block of attention precedes a gated layer."""
+        blocks = range(1, self.attention_layers + 1)
+        return layer in [n * self.num_layers // (self.attention_layers + 1) for n in blocks]
 
 
 class GatedPixelCNN(TwoStackModel):
@@ -60,10 +81,14 @@ class GatedPixelCNN(TwoStackModel):
 
     where * is a convolution, other products are 1 x 1, and s is the condition, constant or a map.
     No pixel above is out of sight. The link L takes the unconditioned maps from before the gate.
+    With `attention_layers`, h <- h + tanh(b^f) . sigm(b^g) precedes some layers, for b = M [h, y]
+    and the attention y of `arcore.layers.pixel_attention.PixelAttention`.
 
     Reference:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional Image
-        Generation with PixelCNN Decoders", NIPS 2016, eq. 2, 4, 5 and figure 2.
+        Generation with PixelCNN Decoders", NIPS 2016, eq. 2, 4, 5 and figure 2; Chen, Mishra,
+        Rohaninejad and Abbeel, "PixelSNAIL: An Improved Autoregressive Generative Model", ICML
+        2018, section 3 (attention).
 
     Example:
         >>> import torch, arcore
@@ -89,9 +114,11 @@ class GatedPixelCNN(TwoStackModel):
         return cast(list[_GatedLayers], list(self.layers))
 
     @property
-    def first(self) -> list[CausalConv2d]:
-        """The layer that reads the pixel's own row; the vertical stack reads whole rows."""
-        return [self._layers()[0].horizontal]
+    def first(self) -> list[Reader]:
+        """The layers that read pixels of the own row; the vertical stack reads whole rows."""
+        layers = self._layers()
+        attending = [layer.attention.attend for layer in layers if layer.attention is not None]
+        return [layers[0].horizontal, *attending]
 
     def _vertical(self, v: Tensor, maps: Tensor | None, call: LayerCall) -> list[Tensor]:
         """Return what the vertical stack passes on to each horizontal layer."""
@@ -104,8 +131,10 @@ class GatedPixelCNN(TwoStackModel):
     def _horizontal(
         self, h: Tensor, links: list[Tensor], maps: Tensor | None, call: LayerCall
     ) -> Tensor:
-        total: Tensor | None = None
+        total, features = None, h
         for layer, link in zip(self._layers(), links, strict=True):
+            if layer.attention is not None:
+                h = run_block(layer.attention, h, features, call)
             skip, h = run_block(layer.horizontal_step, h, link, maps, call)
             total = skip if total is None else total.add_(skip)
         assert total is not None
@@ -118,7 +147,7 @@ class GatedPixelCNN(TwoStackModel):
         steps = cursor.state(self, lambda: _GatedSteps(self, maps, cursor, len(features)))
         if cursor.row != steps.row:
             steps.start_row(cursor.row, self._row_links(features, maps, cursor))
-        return steps.outputs(features[:, :, cursor.row, cursor.column], cursor.column)
+        return steps.outputs(features[:, :, cursor.row, cursor.column], cursor)
 
 
 class _GatedSteps:
@@ -132,6 +161,8 @@ class _GatedSteps:
         self, model: GatedPixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
         layers, width, self.row = model._layers(), model.hyperparameters.width, -1
+        attention = [layer.attention for layer in layers]  # whose past grows by new tensors
+        self.step = StepRecorder(model.device, not any(attention))
         projections = [layer.horizontal_projection for layer in layers]
         self.steps = [
             PixelSteps(
@@ -143,7 +174,7 @@ class _GatedSteps:
         cursor.state(layers[0].horizontal, lambda: self.steps[0])
         skips = [with_bias(layer.skip) for layer in layers]
         residuals = [None if layer.is_last else with_bias(layer.residual) for layer in layers]
-        self.layers = list(zip(self.steps, skips, residuals, strict=True))
+        self.layers = list(zip(self.steps, skips, residuals, attention, strict=True))
         self.head = pointwise(model.hidden_head), pointwise(model.output)
         weight = model.output.weight
         self.a = weight.new_empty(batch, 2 * width)
@@ -158,12 +189,18 @@ class _GatedSteps:
         for steps, link in zip(self.steps, links, strict=True):
             steps.start_row(row, link)
 
-    def outputs(self, x: Tensor, column: int) -> Tensor:
+    def outputs(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) for the pixel's features (batch, F)."""
-        (f, g), one, total = self.gates, self.one, self.total
-        self.steps[0].slots[column].copy_(x)
+        self.steps[0].slots[cursor.column].copy_(x)
+        return self.step(cursor.column, partial(self._outputs, x, cursor))
+
+    def _outputs(self, x: Tensor, cursor: ImageCursor) -> Tensor:
+        (f, g), one, total, column = self.gates, self.one, self.total, cursor.column
         following = self.steps[1:]
-        for number, (steps, skip, residual) in enumerate(self.layers):
+        for number, (steps, skip, residual, attention) in enumerate(self.layers):
+            if attention is not None:
+                h = steps.slots[column]
+                h.copy_(attention(h[:, :, None, None], x[:, :, None, None], cursor)[:, :, 0, 0])
             torch.addmm(steps.bases[column], steps.windows[column], steps.matrix, out=self.a)
             torch.mul(f.tanh_(), g.sigmoid_(), out=self.z)
             if number:
@@ -195,6 +232,7 @@ class _GatedLayers(nn.Module):
         self.vertical = rows_conv(len(inputs), len(gates), kernel)
         self.link = CausalConv2d(len(gates), len(gates))
         self.horizontal = row_conv(kind, inputs, gates, kernel)
+        self.attention = _AttentionBlock(model) if p.attends_before(index) else None
         self.skip = pixel_conv("B", width, model.colours(p.head_width, "head_width"))
         self.horizontal_projection = model.projection(len(gates))
         if not self.is_last:
@@ -225,6 +263,24 @@ class _GatedLayers(nn.Module):
             residual = call(self.residual, z)
             h = residual if self.is_first else residual.add_(h)
         return skip, h
+
+
+class _AttentionBlock(nn.Module):
+    """A gated residual block of the maps and of the attention to the pixels before."""
+
+    def __init__(self, model: GatedPixelCNN) -> None:
+        super().__init__()
+        p, width = model.hyperparameters, model.colours(model.hyperparameters.width)
+        inputs, groups = len(model.input_colours), model.head.groups
+        self.attend = PixelAttention(model.image[1:], width, inputs, groups, p.attention_width)
+        self.merge = pixel_conv("B", torch.cat([width, self.attend.colours]), width.repeat(2))
+        self.dropout = p.dropout
+
+    def forward(self, h: Tensor, features: Tensor, call: LayerCall) -> Tensor:
+        """Map h, (batch, width, height, width), given the features of the image."""
+        seen = call(self.attend, torch.cat([h, features], 1))
+        z = _gate(call(self.merge, torch.cat([h, seen], 1)))
+        return h + dropout(z, self.dropout, self.training)
 
 
 def _gate(a: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """PixelCNN: masked convolutions over images."""
 
 import dataclasses
+from functools import partial
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from arcore.layers.convolutions import CausalConv2d, PixelSteps, pixel_conv, poi
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.primitives.activation_checkpointing import run_block
+from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.dropout import dropout
 
 
@@ -116,7 +118,7 @@ class _ResidualSteps:
             added = None if maps is None or projection is None else projection(maps)
             return PixelSteps(layer, batch, cursor.width, added)
 
-        self.row = -1
+        self.row, self.step = -1, StepRecorder(model.device)
         self.input = cursor.state(
             model.input, lambda: steps_of(model.input, model.input_projection)
         )
@@ -141,8 +143,11 @@ class _ResidualSteps:
             self.row = cursor.row
             for steps in self.steps:
                 steps.start_row(self.row)
+        self.input.slots[column].copy_(x)
+        return self.step(column, partial(self._outputs, column))
+
+    def _outputs(self, column: int) -> Tensor:
         first, u, active = self.input, self.u, self.active
-        first.slots[column].copy_(x)
         torch.addmm(first.bases[column], first.windows[column], first.matrix, out=u)
         for reduce, bias, core, expand in self.blocks:
             torch.clamp_min(u, 0, out=active)

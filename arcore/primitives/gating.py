@@ -67,7 +67,7 @@ class _Gated(torch.autograd.Function):
         (values,) = ctx.saved_tensors
         da, flat = torch.empty_like(values), grad.reshape(len(values), -1)
         for rows in _pieces(flat):
-            dboth = _room(da[rows])
+            dboth = _workspace(da[rows])
             (t, s), (df, dg) = _wide(values[rows]).chunk(2, -1), dboth.chunk(2, -1)
             _back(_wide(flat[rows]), t, s, df, dg)
             _store(dboth, da[rows])
@@ -96,7 +96,7 @@ class _Multiplicative(torch.autograd.Function):
         dgates, dh = torch.empty_like(values), torch.empty_like(flat)
         shape, grad = grad.shape, grad.reshape(flat.shape)
         for rows in _pieces(flat):
-            four, t, dfour = _wide(values[rows]), _wide(last[rows]), _room(dgates[rows])
+            four, t, dfour = _wide(values[rows]), _wide(last[rows]), _workspace(dgates[rows])
             (g1, g2, g3, u), (d1, d2, d3, du) = four.chunk(4, -1), dfour.chunk(4, -1)
             dv = torch.empty_like(t)
             _back(_wide(grad[rows]), t, g1, dv, d1)
@@ -132,7 +132,7 @@ class _LSTMCell(torch.autograd.Function):
         dgates, dbefore = torch.empty_like(values), torch.empty_like(before)
         shape, dh, dc = dh.shape, dh.reshape(before.shape), dc.reshape(before.shape)
         for rows in _pieces(before):
-            four, t, dfour = _wide(values[rows]), _wide(last[rows]), _room(dgates[rows])
+            four, t, dfour = _wide(values[rows]), _wide(last[rows]), _workspace(dgates[rows])
             (o, f, i, g), (do, df, di, dg) = four.chunk(4, -1), dfour.chunk(4, -1)
             dnow = torch.empty_like(t)
             _back(_wide(dh[rows]), t, o, dnow, do)
@@ -157,7 +157,7 @@ def _wide(part: Tensor) -> Tensor:
     return part.to(at_least_float32(part.dtype))
 
 
-def _room(part: Tensor) -> Tensor:
+def _workspace(part: Tensor) -> Tensor:
     """Return what a part is computed in: itself, or float32 of its shape."""
     dtype = at_least_float32(part.dtype)
     return part if part.dtype == dtype else torch.empty_like(part, dtype=dtype)
@@ -169,7 +169,7 @@ def _store(wide: Tensor, part: Tensor) -> None:
 
 
 def _multiply(t: Tensor, s: Tensor, part: Tensor) -> None:
-    product = torch.mul(t, s, out=_room(part))
+    product = torch.mul(t, s, out=_workspace(part))
     _store(product, part)
 
 
@@ -178,7 +178,7 @@ def _squashed(part: Tensor, number: int, tanh: int, kept: Tensor) -> Tensor:
 
     They are kept in `kept`, of the dtype of `part`.
     """
-    gates = _room(kept)
+    gates = _workspace(kept)
     factors = gates.new_ones(number, part.shape[-1] // number)
     factors[tanh] = 2
     torch.mul(part, factors.flatten(), out=gates).sigmoid_()

@@ -22,9 +22,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.artifacts import locks, origin, shared_copies
+from pipeline.artifacts import locks, origin
 from pipeline.artifacts.artifact import FILES, SEAL, Artifact
-from pipeline.core import atomic
+from pipeline.core import atomic, paths
+from pipeline.core import storage as places
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, write_object
@@ -53,6 +54,7 @@ class Begun:
         return time.perf_counter() - self.clock
 
 
+PUBLISHES = ContextVar("publishes", default=True)
 # Work under way, by the file of its lock and by the folder of its output.
 _under_way: ContextVar[Mapping[Path, Begun]] = ContextVar("under_way", default=MappingProxyType({}))
 
@@ -63,11 +65,8 @@ def alone(
 ) -> Iterator[Begun]:
     """Hold the lock of an output for the whole work on it; `writing` inside holds it already.
 
-    Arguments:
-        artifact: the output.
-        wait: for another process that holds it.
-        work: the storage and the folder in it of unfinished work, next to which the lock is, for
-            all hosts that share the storage; None for the lock of this project.
+    Of `work`, the storage and the folder in it of unfinished work, the lock is next to the folder,
+    for all hosts that share the storage; else it is this project's.
     """
     path = _lock_of(artifact) if work is None else locks.path_beside(*work)
     before, folder = _under_way.get(), artifact.folder.absolute()
@@ -98,14 +97,8 @@ def writing(
 
     A block that raises, or a killed process, leaves the output as it was. The folder gets the
     stamp of its origin, in the one file that DVC ignores, and a seal: what it was made of, and the
-    hash of each file.
-
-    Arguments:
-        artifact: the output.
-        device: that it was computed on.
-        storage: shared by all hosts, to which the output is copied; None for none.
-        run: of MLflow, to which the files go that the kind names.
-        wait: for another process that works on the output.
+    hash of each file. It is copied to a storage shared by all hosts, and files that the kind names
+    go to an MLflow run, where these are given.
     """
     with alone(artifact, wait=wait) as begun:
         inputs, lock = _hashes(artifact), _lock_of(artifact)
@@ -115,11 +108,29 @@ def writing(
             if artifact.kind.sealed:
                 _seal(artifact, inputs, folder)
             _stamp(artifact, begun, device, folder)
-        shared_copies.publish(artifact, storage)
+        publish(artifact, storage)
         if run is not None:
             for name in artifact.kind.logged:
                 if (artifact.folder / name).is_file():
                     run.artifact(artifact.folder / name)
+
+
+@contextlib.contextmanager
+def unpublished() -> Iterator[None]:
+    """Let `publish` do nothing inside: what is made is a part of something else."""
+    token = PUBLISHES.set(False)
+    try:
+        yield
+    finally:
+        PUBLISHES.reset(token)
+
+
+def publish(artifact: Artifact, storage: str | None) -> None:
+    """Copy an output to `<storage>/results/`, if there is one: a job's own folder is removed."""
+    if storage is not None and PUBLISHES.get():
+        relative = artifact.folder.relative_to(paths.root()).parts
+        marker = artifact.kind.origin or artifact.kind.main
+        places.publish(artifact.folder, places.join(storage, "results", *relative), marker)
 
 
 def _lock_of(artifact: Artifact) -> Path:
@@ -137,7 +148,6 @@ def _held(artifact: Artifact, path: Path, wait: bool) -> AbstractContextManager[
 
 
 def _hashes(artifact: Artifact) -> dict[str, str]:
-    """Return the hash of each input that is there, by its label."""
     found = {one.label: one.content_sha256() for one in artifact.inputs}
     return {label: sha256 for label, sha256 in found.items() if sha256 is not None}
 
@@ -211,7 +221,6 @@ def _restore(old: Path, folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder and all in it onto the disk."""
     for path in (*folder.rglob("*"), folder):
         if not path.is_symlink():
             atomic.flush(path)

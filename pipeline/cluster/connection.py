@@ -17,8 +17,8 @@ from types import FrameType
 
 import psutil
 
-from pipeline.cluster.authentication import keep_token_private
 from pipeline.core.errors import UserError, one_line
+from pipeline.core.private_files import keep_token_private
 from pipeline.experiments.schema import ClusterConfig
 
 log = logging.getLogger(__name__)
@@ -206,7 +206,6 @@ def cpus_per_worker(cluster: ClusterConfig) -> int:
 
 
 def _nodes() -> list[dict[str, float]]:
-    """Return the resources of each node that is alive."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]

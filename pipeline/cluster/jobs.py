@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from pipeline.cluster import connection
 from pipeline.cluster.checkout import export
@@ -107,7 +108,7 @@ def connect(address: str) -> JobClient:
 
     for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with _explained(address), _environment(RAY_API_SERVER_ADDRESS=address):
+    with _explained(address), mock.patch.dict(os.environ, RAY_API_SERVER_ADDRESS=address):
         requests.get(f"{address}/api/version", timeout=10)  # Ray's own requests wait for ever.
         return JobSubmissionClient(address)
 
@@ -133,7 +134,8 @@ def submit(
             "metadata": {"commit": commit, "command": entrypoint},
         }
         # The export is clean already, and .gitignore would take .dvc/config.local out of it.
-        with _explained(client.get_address()), _environment(RAY_RUNTIME_ENV_IGNORE_GITIGNORE="1"):
+        ignored = mock.patch.dict(os.environ, RAY_RUNTIME_ENV_IGNORE_GITIGNORE="1")
+        with _explained(client.get_address()), ignored:
             return _submitted(client, job)
 
 
@@ -219,16 +221,3 @@ def _explained(address: str) -> Iterator[None]:
         ) from None
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{where}: {one_line(error)}") from None
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Set variables that Ray reads and has no argument for (or prefers to its argument)."""
-    before = {name: os.environ.pop(name) for name in values if name in os.environ}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            del os.environ[name]
-        os.environ.update(before)

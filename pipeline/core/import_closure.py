@@ -114,14 +114,11 @@ class Checkout:
             needs = self.needs(module)
             left += needs.modules
             for package in needs.whole | (needs.by_name - set(chosen)):
-                left += self._inside(package)
+                left += [name for name in self.modules if name.startswith(f"{package}.")]
             files |= needs.data
         named = seen | {parent for module in seen for parent in _parents(module)}
         files |= {self.modules[module] for module in named if module in self.modules}
         return sorted(files)
-
-    def _inside(self, package: str) -> list[str]:
-        return [name for name in self.modules if name.startswith(f"{package}.")]
 
     def _needs(self, module: str) -> Needs:
         file, found = self.modules[module], Needs()
@@ -196,6 +193,7 @@ def _package_of_import(node: ast.Call, file: str) -> str:
     )
 
 
+@functools.cache
 def code_hash(source: str) -> str:
     r"""Hash the syntax of a module without comments and docstrings: 16 hexadecimal digits.
 

@@ -121,7 +121,7 @@ class Record:
 
 
 _hints = cast("Callable[[Any], dict[str, object]]", functools.cache(typing.get_type_hints))
-_adapter = cast("Callable[[Any], TypeAdapter[Any]]", functools.cache(TypeAdapter))
+adapter = cast("Callable[[Any], TypeAdapter[Any]]", functools.cache(TypeAdapter))
 
 
 def _record_in(hint: object) -> type[Record] | None:
@@ -136,16 +136,13 @@ def _record_in(hint: object) -> type[Record] | None:
 def validated(kind: type[T], given: object, where: str, *, is_path: bool = False) -> T:
     """Return plain data as a type, strictly: no number is a text, a truth value or NaN.
 
-    Arguments:
-        kind: a dataclass, or any type that pydantic knows.
-        given: as JSON has it.
-        where: what to call it in an error.
-        is_path: whether a key is appended to `where` by a dot, with those above it.
+    Errors call it `where`, to which a key is appended: by a dot and with those above it, as a path,
+    or alone.
     """
     for name, value in flat(given).items() if isinstance(given, Mapping) else [("", given)]:
         require(value == value, f"{where}: {name.rpartition('.')[2]}", "a number", value)
     try:
-        found: T = _adapter(kind).validate_json(json.dumps(given, default=str), strict=True)
+        found: T = adapter(kind).validate_json(json.dumps(given, default=str), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         names = [str(part) for part in first["loc"]]

@@ -1,16 +1,8 @@
 """What code decides a stage's outputs: one hash for each stage and model, kept in `code.yaml`.
 
-A key is a stage, `fetch`, or a stage and the model it makes, `train.nade`. Its hash covers the code
-of `stages/<stage>.py` (or of `reproductions/`), of the model, and of all modules that these import
-(`pipeline.core.import_closure`); comments and docstrings do not count. `dvc.yaml` names the keys as
-parameters: `params: [code.yaml: [train.${item.model}]]`.
-
-A key `dataset.digits` covers the module that builds a dataset, which its conf file names as
-`builder`: `package.module:function`, or a module whose `DATASETS` has a function for the name.
-Another package brings a dataset by an entry point of the group `arcore.datasets`, whose name is the
-dataset's and whose value is likewise.
-
-A report also depends on which entries its dataset has, which the keys `entries.<dataset>` list.
+docs/stage-code.md describes the keys, and which files they cover. The module that builds a dataset
+is its conf file's `builder`, `package.module:function`, or a module whose `DATASETS` has a function
+for the name; of another package, an entry point of the group `arcore.datasets`, likewise.
 """
 
 import functools
@@ -155,7 +147,6 @@ def entries(root: Path) -> dict[str, list[str]]:
 
 
 def _datasets(section: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """The names of a section's entries, each with its dataset."""
     for name, entry in section.items():
         dataset = entry.get("dataset") if isinstance(entry, dict) else None
         if isinstance(dataset, str):

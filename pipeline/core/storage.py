@@ -68,14 +68,10 @@ def local_path(location: str | Path) -> Path | None:
 
 
 def filesystem(location: str | Path) -> tuple[FileSystem, str]:
-    """Open the file system of a place.
+    """Return the file system of a folder, made absolute, or of a URI, and the path in it.
 
-    Arguments:
-        location: a folder (relative ones are made absolute), or a URI. Options of pyarrow's own
-            file systems go into the query, as in `?endpoint_override=host:port&scheme=http`.
-
-    Returns:
-        The file system and the path in it.
+    Options of pyarrow's own file systems go into the query, as in
+    `?endpoint_override=host:port&scheme=http`.
     """
     if not is_uri(location):
         return LocalFileSystem(), os.path.abspath(location)
@@ -122,11 +118,7 @@ def names(location: str | Path) -> list[str]:
 
 
 def remove(location: str | Path) -> None:
-    """Remove a file, or a folder and all in it; do nothing if there is none.
-
-    Raises:
-        ValueError: for the root of a file system.
-    """
+    """Remove a file, or a folder and all in it, but no root; do nothing if there is none."""
     found, path = filesystem(location)
     if not path.strip("/"):
         raise ValueError(f"location: expected a path below the root, got {redacted(location)}")
@@ -168,11 +160,7 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     Nothing is done where the place already has the same marker, and beside it the same files, by
     names and sizes. Several processes may publish the same folder at the same time. Files are
     overwritten one by one, the marker last; those of names that aren't written now stay.
-
-    Arguments:
-        folder: has the marker.
-        location: a folder or a URI.
-        marker: the file that tells one content from another.
+    The folder has the marker, the file that tells one content from another.
     """
     path_of_marker = folder / marker
     if not path_of_marker.is_file():

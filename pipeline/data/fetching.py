@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import logging
 import os
 import shlex
@@ -26,8 +25,9 @@ from tqdm import tqdm
 
 from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import alone
-from pipeline.core import atomic, paths
+from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line
+from pipeline.core.records import write_object
 from pipeline.core.redaction import redacted
 from pipeline.datasets.base import Dataset, RawFile
 from pipeline.datasets.formats import archives
@@ -65,7 +65,7 @@ def fetch(dataset: Dataset) -> Path:
             "source": "files" if dataset.files else "embedded" if own is None else "in place",
             "files": {f.name: {"sha256": f.sha256, "size": f.size} for f in dataset.files},
         }
-        atomic.write_text(folder / "source.json", json.dumps(source, indent=2) + "\n")
+        write_object(folder / "source.json", source)
     if not dataset.files:
         where = own or "embedded data, or the folder that the option says,"
         logger.info("%s: nothing to copy, preprocess reads %s where it is", dataset.name, where)
@@ -119,7 +119,6 @@ def _mirror() -> Path | str | None:
 
 
 def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | str | None) -> None:
-    """Make a file exist, verified, from the first source that has it."""
     tried: list[str] = []
     for source in _candidates(dataset, file, target, mirror):
         shown = redacted(str(source))
@@ -150,7 +149,6 @@ def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | st
 def _candidates(
     dataset: Dataset, file: RawFile, target: Path, mirror: Path | str | None
 ) -> list[Path | str]:
-    """Paths and addresses where the file may be, in the order to try them."""
     names = [file.name, f"{file.name}.gz", *([archive_of(file)] if file.member else [])]
     family = dataset.family
     places: list[Path | str] = [target.parent]

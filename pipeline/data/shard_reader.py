@@ -90,7 +90,6 @@ class ShardReader:
         return self.info.read_transform
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return self.info.rows
 
     def __getitem__(self, rows: np.ndarray) -> SplitData:
@@ -211,11 +210,7 @@ def _shared_rows(location: str, sha256: str, split: str, begin: int, end: int) -
 
 
 def read_split(folder: str | Path, split: str) -> SplitData:
-    """Read a split into memory.
-
-    Raises:
-        ValueError: for an unknown split.
-    """
+    """Read a split into memory."""
     return ShardReader(folder, split).whole()
 
 

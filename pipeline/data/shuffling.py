@@ -58,12 +58,7 @@ class BatchPlan:
         return part(rows, self.rank, self.world_size)
 
     def steps(self, rows: int, is_whole: bool) -> int:
-        """Count the batches of an epoch, 0 without a batch size.
-
-        Arguments:
-            rows: of the split.
-            is_whole: whether every rank holds all of them.
-        """
+        """Count an epoch's batches, 0 without a batch size; `is_whole` if ranks hold all rows."""
         if self.batch_size is None:
             return 0
         workers, smallest_part = self.world_size, rows // self.world_size

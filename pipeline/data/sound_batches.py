@@ -114,18 +114,12 @@ def gather_batch(
 
 
 def whole_rows(
-    model: AutoregressiveModel,
-    split: SplitData,
-    batch_size: int,
-    chosen: np.ndarray,
-    grain: int = 1,
-) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Yield chosen rows in batches, longest first, with their places among the chosen."""
-    lengths_of_chosen = lengths(split)[chosen]
-    for place in padded_batches(lengths_of_chosen, batch_size):
-        begin = np.zeros(len(place), np.int64)
-        scored = np.stack([begin, lengths_of_chosen[place]], 1)
-        yield place, gather_batch(model, split, chosen[place], begin, scored, grain)
+    model: AutoregressiveModel, split: SplitData, rows: np.ndarray, grain: int = 1
+) -> Batch:
+    """Gather rows from their first sample to their last; see `gather_batch`."""
+    begin = np.zeros(len(rows), np.int64)
+    scored = np.stack([begin, lengths(split)[rows]], 1)
+    return gather_batch(model, split, rows, begin, scored, grain)
 
 
 def to_sample(
@@ -183,8 +177,8 @@ class SoundLoader:
 
     def sequential(self, batch_size: int) -> Iterator[Batch]:
         """Iterate over this rank's rows, whole, longest first; each counts once."""
-        batches = whole_rows(self._model, self._split, batch_size, self._part, GRAIN)
-        return (batch for _, batch in batches)
+        for place in padded_batches(self._lengths[self._part], batch_size):
+            yield whole_rows(self._model, self._split, self._part[place], GRAIN)
 
     def _windows(self, numbers: np.ndarray, epoch: int, seed: int) -> Batch:
         """Gather windows by their numbers, which count through the rows' windows in order."""

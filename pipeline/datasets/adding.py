@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,14 +26,8 @@ def add(
 ) -> tuple[Dataset, list[str]]:
     """Write `pipeline/conf/dataset/<name>.yaml` for data of the user's own; look at some rows.
 
-    Arguments:
-        kind: a key of `catalog.KINDS`; image_folder stands for image_shards too.
-        name, path: of the dataset, and of its folder or file.
-        overrides: `option=value`, which go before what the files suggest.
-        replace: whether a conf file of that name may be there already.
-
-    Returns:
-        The dataset, and lines that say what was found.
+    Returns the dataset, and lines that say what was found. `overrides`, `option=value`, go before
+    what the files suggest; the kind image_folder stands for image_shards too.
     """
     catalog.check_user_name(name, kind)
     require(path.isprintable(), "path", "letters that can be printed", path)
@@ -48,7 +42,7 @@ def add(
     )
     if kind == "image_folder" and image_shards.is_packed(path):
         kind = "image_shards"
-    guessed = guess(kind, name, path, given)
+    guessed = catalog.module_of_kind(kind).guess(name, path, given)
     settings = {"name": name, "kind": kind, "path": path, **guessed, **given}
     dataset = catalog.get_dataset(settings)
     if "rows_per_shard" not in given:  # a shard is held in memory
@@ -62,12 +56,6 @@ def add(
     text = dump_yaml(whole)
     atomic.write_text(target, text)
     return dataset, found
-
-
-def guess(kind: str, name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Suggest options of a dataset by its files; those that are given go before."""
-    found: dict[str, object] = catalog.module_of_kind(kind).guess(name, path, given)
-    return found
 
 
 def _found(dataset: Dataset) -> list[str]:

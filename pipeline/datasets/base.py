@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 
 from arcore.events import Event
+from pipeline.core.records import validated, value_of
+from pipeline.core.yaml_settings import read_yaml
 from pipeline.datasets.options import Options
 from pipeline.datasets.read_transforms import ReadTransform
 from pipeline.datasets.scaling import Scaling
@@ -43,6 +45,12 @@ class RawFile:
     equals: tuple[str, ...] = ()
 
 
+def listed_files(path: Path, key: str) -> tuple[RawFile, ...]:
+    """Return the raw files that a YAML file lists by a key."""
+    listed = value_of(read_yaml(path), key, list, str(path))
+    return tuple(validated(RawFile, one, f"{path}: {key}") for one in listed)
+
+
 @dataclass(frozen=True)
 class Sound:
     """What rows of sounds are, whose event has an open length.
@@ -70,13 +78,18 @@ class Sound:
         return 3 + self.max_symbols
 
 
+def level_type(num_levels: int) -> np.dtype:
+    """Element type of stored levels."""
+    return np.dtype(np.uint8 if num_levels <= 256 else "<i4")
+
+
 @dataclass(frozen=True)
 class SplitData:
     """One decoded split.
 
     Arguments:
-        x: (N, *event shape), of open length (N, max_length); uint8 for discrete events and levels
-            that are drawn when read, float32 for real ones.
+        x: (N, *event shape), of open length (N, max_length); of `level_type` for discrete events,
+            uint8 for levels that are drawn when read, float32 for real ones.
         labels: (N,) int64, of sounds (N, label_width); of a dataset with a `condition_size`
             (N, condition_size) float32, with a `condition_sequence` or `condition_shape` (N, *it)
             float32; or None.
@@ -92,7 +105,6 @@ class SplitData:
     scalings: Mapping[str, Scaling] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.x)
 
     def __getitem__(self, rows: np.ndarray | slice) -> SplitData:

@@ -13,18 +13,7 @@ from types import ModuleType
 from pipeline.core import stage_code, yaml_settings
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.yaml_settings import read_yaml
-from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
-
-__all__ = [
-    "SPLITS",
-    "Dataset",
-    "RawFile",
-    "SplitData",
-    "SplitStream",
-    "get_dataset",
-    "list_datasets",
-    "load_settings",
-]
+from pipeline.datasets.base import Dataset
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
 KINDS = {  # of the user's files, with their modules
@@ -71,7 +60,6 @@ def get_dataset(settings: Mapping[str, object]) -> Dataset:
 
 
 def _load(name: str, builder: str) -> _Build:
-    """Import the function that builds a dataset."""
     try:
         found = EntryPoint(name, builder, stage_code.DATASETS).load()
         build: _Build = found.DATASETS[name] if isinstance(found, ModuleType) else found

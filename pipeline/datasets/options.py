@@ -61,7 +61,7 @@ def parse_options(cls: type[OptionsT], dataset: str, settings: Mapping[str, obje
         if key not in hints:
             raise unknown_name(f"{dataset} option", key, hints)
         try:
-            TypeAdapter(hints[key]).validate_python(value, strict=True)
+            values[key] = TypeAdapter(hints[key]).validate_python(value, strict=True)
         except ValidationError as error:
             refuse_unless(False, dataset, key, wanted_by(error), value)
     make: Callable[..., OptionsT] = cls

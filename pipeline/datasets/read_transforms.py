@@ -42,15 +42,15 @@ def _row_states(indices: np.ndarray, epoch: int, seed: int) -> np.ndarray:
     return _mix(key + (indices.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN))
 
 
-def choose_rows(num_rows: int, num_chosen: int, seed: int) -> np.ndarray:
-    """Choose rows without replacement: the first ones of the permutation that `seed` names.
+def choose_rows(num_rows: int, num_chosen: int | None, seed: int) -> np.ndarray:
+    """Choose at most so many rows: the first ones of the permutation that `seed` names.
 
     Example:
         >>> [int(i) for i in choose_rows(10, 3, seed=0)]
         [0, 7, 8]
 
     Returns:
-        (num_chosen,) int64, ascending.
+        (num_chosen,) int64, ascending; (num_rows,) for None.
     """
     return np.sort(permute_rows(num_rows, seed)[:num_chosen])
 
@@ -113,11 +113,7 @@ def draw(
 
 
 def num_bins(event: Event) -> int:
-    """Number of levels of a dequantised event, whose values are in [0, 1).
-
-    Raises:
-        ValueError: for another kind of event.
-    """
+    """Number of levels of a dequantised event, whose values are in [0, 1)."""
     width = event.bin_width if isinstance(event, Real) else None
     if width is None or not math.isclose(round(1 / width) * width, 1, rel_tol=1e-9):
         raise ValueError(f"event: expected Real with a bin_width of 1 / levels, got {event}")

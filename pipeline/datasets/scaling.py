@@ -68,10 +68,7 @@ def fit_scaling(
 ) -> Scaling:
     """Find what brings values to mean 0 and variance 1.
 
-    Arguments:
-        parts: gives the training rows part by part, float64; called twice.
-        where: what an error calls them.
-        columns: their names, if they have some.
+    `parts`, called twice, gives the training rows part by part, float64.
     """
     total, count = np.zeros(()), 0
     low, high = np.array(np.inf), np.array(-np.inf)

@@ -13,7 +13,7 @@ from pipeline.core.errors import require
 from pipeline.core.records import write_object
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.datasets import catalog
+from pipeline.datasets import base, catalog
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import draw, dynamic_binarize, permute_rows
 from pipeline.evaluation import image_codecs, sound_codecs, video_codecs
@@ -53,7 +53,7 @@ def _measure(manifest: Manifest) -> tuple[Libraries, list[CodecResult]]:
     images, clips = image_codecs.applies(event), video_codecs.applies(event)
     if not (is_levels(event) and (images or clips or manifest.sound is not None)):
         return {}, []
-    train, valid, test = (shard_reader.read_split(shards, split) for split in catalog.SPLITS)
+    train, valid, test = (shard_reader.read_split(shards, split) for split in base.SPLITS)
     require(len(test.x) > 1, f"{manifest.dataset}: test rows", "two or more, for an error", 1)
     if images:
         found = image_codecs.measure_all(_images(manifest.dataset, test), event)

@@ -11,9 +11,8 @@ import arcore
 from arcore import coding
 from pipeline.core.errors import UserError, require
 from pipeline.data import sound_batches
-from pipeline.data.shard_reader import Split, draw_events
-from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import Coded
+from pipeline.evaluation.scoring import ChosenRows
 
 
 def check(model: arcore.AutoregressiveModel, context_frames: int, name: str) -> None:
@@ -26,9 +25,9 @@ def check(model: arcore.AutoregressiveModel, context_frames: int, name: str) -> 
         raise UserError(f"{name}: evaluation.coded: {error}") from None
 
 
-def measure(model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray, name: str) -> Coded:
+def measure(model: arcore.AutoregressiveModel, rows: ChosenRows, name: str) -> Coded:
     """Compress rows of a split as one stream, decompress them and compare."""
-    x, condition, options = _to_code(model, split, rows)
+    x, condition, options = _to_code(model, rows)
     try:
         began = time.perf_counter()
         data = coding.compress(model, x, condition, verify=False, **options)
@@ -41,19 +40,17 @@ def measure(model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray, n
 
 
 def _to_code(
-    model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray
+    model: arcore.AutoregressiveModel, rows: ChosenRows
 ) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
     """Read rows, what they are given, and for sounds their lengths; the longest sounds first."""
     if not model.event.is_open:
-        stored = split[rows]
-        x = torch.from_numpy(draw_events(split, stored, rows, model.event)).to(model.device)
-        return x, scoring.condition_of(model, stored), {}
-    sounds = split.whole()
-    rows = rows[np.argsort(-sound_batches.lengths(sounds)[rows], kind="stable")]
-    twin, condition = sound_batches.to_sample(model, sounds, rows)
+        batch = rows.read(model)
+        return batch.x, batch.condition, {}
+    rows, sounds = rows.part(np.argsort(-rows.lengths, kind="stable")), rows.split.whole()
+    twin, condition = sound_batches.to_sample(model, sounds, rows.numbers)
     (width,) = twin.event.extents
-    x = torch.from_numpy(sounds.x[rows, :width]).to(model.device)
-    lengths = torch.from_numpy(sound_batches.lengths(sounds)[rows])
+    x = torch.from_numpy(sounds.x[rows.numbers, :width]).to(model.device)
+    lengths = torch.from_numpy(rows.lengths)
     padding = torch.arange(width) >= lengths[:, None]
     x = x.masked_fill(padding.to(x.device), 0)
     return x, condition, {"lengths": lengths}

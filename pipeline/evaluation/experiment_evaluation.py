@@ -19,7 +19,7 @@ from pipeline.cluster.shared_storage import shared_storage
 from pipeline.core import paths, stage_code
 from pipeline.core.errors import UserError, require
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.shard_reader import ShardReader, Split
+from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
 from pipeline.evaluation import (
     audio_figures,
@@ -34,7 +34,7 @@ from pipeline.evaluation import (
     trained_entry,
 )
 from pipeline.evaluation.result_records import FurtherTest, Result
-from pipeline.evaluation.scoring import mean_and_error
+from pipeline.evaluation.scoring import ChosenRows, mean_and_error
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import run_logger
 from pipeline.training import saved_models
@@ -117,25 +117,26 @@ def _evaluate(
     own = "kind" in config.dataset  # whose source nobody knows, and whose files would be read again
     if manifest.sound is not None and not own:
         source = catalog.get_dataset(config.dataset).source_nats(test.whole())
-    chosen_valid, scored = scoring.choose(valid, plan), {}
+    chosen_valid, scored = ChosenRows.under(plan, valid, context), {}
     with spreading.scorer(config, model, num_members, trained.weights_sha256) as score:
         for split, data in splits.items():
-            rows = scoring.choose(data, plan)
+            rows = ChosenRows.under(plan, data, context)
             require(
                 len(rows) > 1, f"{dataset}: {split} rows", "two or more, for an error", len(rows)
             )
             known = source if split == "test" else None
-            by_member = partial(score, split, data, rows)
-            found = measuring.measure(model, data, rows, manifest, plan, by_member, known)
-            scored[split] = rows, found, len(data)
-        valid_nats = scoring.mixture(score("valid", valid, chosen_valid))
-    nats_of = {split: found.nats for split, (_, found, _) in scored.items()}
+            by_member = partial(score, split, rows)
+            found = measuring.measure(model, rows, manifest.event, plan, by_member, known)
+            scored[split] = rows, found
+        valid_nats = scoring.mixture(score("valid", chosen_valid))
+    nats_of = {split: found.nats for split, (_, found) in scored.items()}
     _require_finite(config.name, **nats_of, valid=valid_nats)
-    chosen, measured, _ = scored["test"]
-    shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
+    chosen, measured = scored["test"]
+    some = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
+    shown = ChosenRows(test, some, plan.batch_size, context)
     drawn, sample_seconds = None, None
     if plan.num_samples:
-        drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
+        drawn, sample_seconds = sampling.draw(model, plan, shown)
     result = Result(
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
@@ -144,7 +145,7 @@ def _evaluate(
         entry_sha256=described["entry_sha256"],
         code_sha256=described["code_sha256"],
         num_valid_rows=len(valid_nats),
-        valid_rows_sha256=hashlib.sha256(chosen_valid.astype("<i8").tobytes()).hexdigest(),
+        valid_rows_sha256=hashlib.sha256(chosen_valid.numbers.astype("<i8").tobytes()).hexdigest(),
         dataset=dataset,
         model=trained.name,
         num_members=num_members,
@@ -159,16 +160,16 @@ def _evaluate(
         member=measured.member,
         importance=measured.importance,
         bound=measured.bound,
-        coded=coding_cost.measure(model, test, chosen, config.name) if plan.coded else None,
+        coded=coding_cost.measure(model, chosen, config.name) if plan.coded else None,
         further_tests=tuple(
             FurtherTest(
                 split=split,
                 num_rows=len(rows),
-                num_split_rows=total,
+                num_split_rows=len(rows.split),
                 score=found.score,
                 mean_size=found.mean_size,
             )
-            for split, (rows, found, total) in scored.items()
+            for split, (rows, found) in scored.items()
             if split != "test"
         ),
         num_rows=len(measured.nats),
@@ -186,12 +187,12 @@ def _evaluate(
     event = after_frames(manifest.event, context)
     result.check(config.name, event)
     result_files.write(result, out)
-    for split, (rows, found, _) in scored.items():
+    for split, (rows, found) in scored.items():
         name = "scores.csv" if split == "test" else f"scores_{split}.csv"
-        table = pd.DataFrame({"row": rows, "nats": found.nats.numpy()})
+        table = pd.DataFrame({"row": rows.numbers, "nats": found.nats.numpy()})
         table.to_csv(out / name, index=False, float_format="%.6f", lineterminator="\n")
     if drawn is not None:
-        _show(model, test, shown, drawn, manifest, out)
+        _show(model, shown, drawn, manifest, out)
     return result, event
 
 
@@ -208,28 +209,26 @@ def _require_finite(name: str, **nats: Tensor) -> None:
 
 def _show(
     model: arcore.AutoregressiveModel,
-    test: Split,
-    shown: np.ndarray,
+    shown: ChosenRows,
     drawn: np.ndarray,
     manifest: Manifest,
     folder: Path,
 ) -> None:
     """Write samples beside real rows: a picture, and what can be played into `media`."""
-    real = scoring.read_rows(test, shown, model.event)
+    real = shown.events(model.event)
     media, picture = folder / "media", folder / "samples.png"
     media.mkdir()
     if manifest.sound is not None:
-        labels = test[shown].labels
+        labels = shown.split[shown.numbers].labels
         assert labels is not None and is_levels(model.event)  # as every split of sounds
-        pairs = audio_figures.Pairs(drawn, real, labels, model.event, manifest.sound)
-        pairs.write(media)
-        pairs.spectrograms().savefig(picture)
+        audio_figures.write_pairs(media, drawn, real, labels, model.event, manifest.sound).savefig(
+            picture
+        )
     elif image_figures.are_clips(model.event):
-        shown, real, drawn = (rows[: image_figures.MAX_CLIPS] for rows in (shown, real, drawn))
-        context, given = manifest.context_frames, scoring.condition_of(model, test[shown])
-        versions = [real, drawn]
+        versions, context = [real, drawn], shown.context_frames
         if not isinstance(model, arcore.Ensemble):  # which has no conditionals
-            versions.insert(1, image_figures.expected(model, real, given, context))
+            few = shown.part(np.arange(min(len(shown), image_figures.MAX_CLIPS))).read(model)
+            versions.insert(1, image_figures.expected(model, few.x, few.condition, context))
         image_figures.save_clips(picture, versions, model.event, context)
     else:
         events = {"samples": drawn, "real": real}

@@ -182,10 +182,7 @@ def are_clips(event: Event) -> TypeGuard[Levels]:
 
 @torch.no_grad()
 def expected(
-    model: arcore.AutoregressiveModel,
-    real: np.ndarray,
-    condition: Tensor | None,
-    context_frames: int,
+    model: arcore.AutoregressiveModel, real: Tensor, condition: Tensor | None, context_frames: int
 ) -> np.ndarray:
     """Return what a model expects of each frame after those given, given the true ones before it.
 
@@ -194,7 +191,7 @@ def expected(
     assert is_levels(model.event)
     highest = model.event.num_levels - 1
     clips = []
-    for index, clip in enumerate(torch.from_numpy(real).to(model.device).split(1)):
+    for index, clip in enumerate(real.split(1)):
         given = None if condition is None else condition[index : index + 1]
         logits: Tensor = model.conditionals(clip, given).logits  # type: ignore[attr-defined]
         if logits.dim() == clip.dim():

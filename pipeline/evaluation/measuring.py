@@ -9,11 +9,7 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.events import Event, after_frames, is_gray
-from arcore.units import nats_to_bits_per_dim
-from pipeline.data import sound_batches
-from pipeline.data.manifest import Manifest
-from pipeline.data.shard_reader import Split
+from arcore.events import Event, is_gray
 from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import (
     BoundTerms,
@@ -22,7 +18,7 @@ from pipeline.evaluation.result_records import (
     MemberScore,
     Score,
 )
-from pipeline.evaluation.scoring import mean_and_error
+from pipeline.evaluation.scoring import ChosenRows, mean_and_error
 from pipeline.experiments.schema import EvaluationConfig
 
 
@@ -40,61 +36,18 @@ class Measured:
     bound: BoundTerms | None
 
 
-@dataclass(frozen=True)
-class ScoredRows:
-    """Rows of an event that were scored; `lengths` (rows,) are of an event of open length.
-
-    Errors in bits are then those of a ratio of sums.
-    """
-
-    event: Event
-    lengths: Tensor | None
-
-    @property
-    def mean_size(self) -> float | None:
-        """The mean length; None where all events have one."""
-        return None if self.lengths is None else float(self.lengths.double().mean())
-
-    def stderr(self, nats: Tensor) -> float:
-        """Return the standard error of the bits/dim of rows of so many nats."""
-        size = self.mean_size
-        if self.lengths is not None and size is not None:
-            nats = nats - nats.mean() / size * self.lengths
-        spread = mean_and_error(nats)[1]
-        return nats_to_bits_per_dim(spread, self.event, difference=True, size=size)
-
-    def score(self, nats: Tensor, *, difference: bool = False) -> Score:
-        """Return the score of rows of so many nats, or of such differences of them."""
-        mean, error = mean_and_error(nats)
-        size = self.mean_size
-        return Score(
-            nats=mean,
-            nats_stderr=error,
-            bits_per_dim=nats_to_bits_per_dim(mean, self.event, difference=difference, size=size),
-            bits_per_dim_stderr=self.stderr(nats),
-        )
-
-
-def scored_rows(test: Split, chosen: np.ndarray, manifest: Manifest) -> ScoredRows:
-    """Return the chosen rows of a split, for their score."""
-    lengths = None
-    if manifest.sound is not None:
-        lengths = torch.from_numpy(sound_batches.lengths(test.whole())[chosen])
-    return ScoredRows(after_frames(manifest.event, manifest.context_frames), lengths)
-
-
 def measure(
     model: arcore.AutoregressiveModel,
-    test: Split,
-    chosen: np.ndarray,
-    manifest: Manifest,
+    rows: ChosenRows,
+    event: Event,
     plan: EvaluationConfig,
     by_member: Callable[[], Tensor],
     source: np.ndarray | None = None,
 ) -> Measured:
-    """Score the chosen rows of a split by a model, or by an ensemble's members and their mixture.
+    """Score rows by a model, or by an ensemble's members and their mixture.
 
     Arguments:
+        event: of the rows, as the dataset has it.
         by_member: gives the nats of these rows by each member, (rows, members).
         source: nats of each row of the split under what drew them, where that is known.
     """
@@ -102,30 +55,28 @@ def measure(
     each = by_member()
     nats = scoring.mixture(each)
     seconds = time.perf_counter() - began
-    rows = scored_rows(test, chosen, manifest)
-    bound = None if source is None else torch.from_numpy(source[chosen])
-    if is_gray(manifest.event):
-        context = manifest.context_frames
-        bound = scoring.entropy_scores(test, manifest.event, plan.batch_size, chosen, context)
+    bound = None if source is None else torch.from_numpy(source[rows.numbers])
+    if is_gray(event):
+        bound = scoring.entropy_scores(event, rows)
     return Measured(
         nats=nats,
         seconds=seconds,
-        score=rows.score(nats),
-        mean_size=rows.mean_size,
-        excess=None if bound is None else _excess(nats, bound, rows),
+        score=rows.score(nats, event),
+        mean_size=rows.mean_size(event),
+        excess=None if bound is None else _excess(rows, nats, bound, event),
         member=_member(each) if each.shape[1] > 1 else None,
-        importance=_importance(model, test, chosen, plan, nats),
-        bound=_bound(model, test, chosen, plan),
+        importance=_importance(model, rows, plan, nats),
+        bound=_bound(model, rows),
     )
 
 
-def _excess(nats: Tensor, bound: Tensor, rows: ScoredRows) -> Excess:
+def _excess(rows: ChosenRows, nats: Tensor, bound: Tensor, event: Event) -> Excess:
     above, error = mean_and_error(nats - bound)
     return Excess(
         entropy_nats=mean_and_error(bound)[0],
         excess_nats=above,
         excess_nats_stderr=error,
-        excess_bits_per_dim_stderr=rows.stderr(nats - bound),
+        excess_bits_per_dim_stderr=rows.bits_stderr(nats - bound, event),
     )
 
 
@@ -135,12 +86,11 @@ def _member(by_member: Tensor) -> MemberScore:
 
 
 def _importance(
-    model: arcore.AutoregressiveModel, test: Split, chosen: np.ndarray, plan: EvaluationConfig,
-    bounds: Tensor,
-) -> ImportanceEstimate | None:  # fmt: skip
+    model: arcore.AutoregressiveModel, rows: ChosenRows, plan: EvaluationConfig, bounds: Tensor
+) -> ImportanceEstimate | None:
     if not (model.latent_levels and plan.importance_samples):
         return None
-    estimates, places = scoring.importance_scores(model, test, plan, chosen)
+    estimates, places = scoring.importance_scores(model, rows, plan)
     mean, error = scoring.difference_estimate(bounds, estimates, places)
     return ImportanceEstimate(
         nats_importance_weighted=mean,
@@ -150,13 +100,11 @@ def _importance(
     )
 
 
-def _bound(
-    model: arcore.AutoregressiveModel, test: Split, chosen: np.ndarray, plan: EvaluationConfig
-) -> BoundTerms | None:
+def _bound(model: arcore.AutoregressiveModel, rows: ChosenRows) -> BoundTerms | None:
     levels = model.latent_levels
     if not levels:
         return None
-    terms, units = scoring.bound_scores(model, test, plan.batch_size, chosen)
+    terms, units = scoring.bound_scores(model, rows)
     return BoundTerms(
         level_nats=dict(zip(levels, terms.mean(0).tolist(), strict=True)),
         active_units={name: used for name, (used, _) in zip(levels, units, strict=False)},

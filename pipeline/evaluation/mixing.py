@@ -29,8 +29,8 @@ from pipeline.core.errors import UserError, one_line, unknown_name
 from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split
-from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring, trained_entry
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
@@ -75,14 +75,15 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
         if sha256_of(temporary / WEIGHTS) != trained.weights_sha256:
             raise UserError(f"{experiment}: trained again meanwhile; run this again")
         if not config.pooled:
-            device, batch = local_device(config.cluster), config.evaluation.batch_size
+            device = local_device(config.cluster)
             valid = ShardReader(paths.shards(manifest.dataset), "valid")
-            each = [scoring.scores(one.to(device).eval(), valid, batch) for one in under]
+            rows = ChosenRows.of(valid, config.evaluation.batch_size)
+            each = [scoring.scores(one.to(device).eval(), rows) for one in under]
             nats = torch.stack(each, 1)
             if not bool(nats.isfinite().all()):
                 raise UserError(f"{experiment}: expected finite nats for each row; train it again")
-            rows = "".join(",".join(map(repr, row)) + "\n" for row in nats.tolist())
-            (temporary / SCORES).write_text(_header(count, config) + rows, encoding="utf-8")
+            lines = "".join(",".join(map(repr, row)) + "\n" for row in nats.tolist())
+            (temporary / SCORES).write_text(_header(count, config) + lines, encoding="utf-8")
     log.info("%s: %s joins", config.name, experiment)
     return output.folder
 
@@ -202,7 +203,8 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
     Without a trained model DVC has restored the folder.
     """
     folder, source = paths.joined(config.name, experiment), paths.model(experiment)
-    scores, header = folder / SCORES, _header(_count(experiment, resolved), config).encode()
+    _, count = _described(experiment, resolved)
+    scores, header = folder / SCORES, _header(count, config).encode()
     scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(header)
     if scored and (folder / WEIGHTS).is_file():
         names = [WEIGHTS, "config.yaml"] if (source / WEIGHTS).is_file() else []
@@ -222,17 +224,12 @@ def _header(count: int, config: ExperimentConfig) -> str:
     return ",".join(named) + "\n"
 
 
-def _description(experiment: str, resolved: ResolvedConfig) -> dict[str, object]:
+def _described(experiment: str, resolved: ResolvedConfig) -> tuple[dict[str, object], int]:
+    """Return a member's model, and under how many masks or orderings it joins."""
     members = resolved.model["members"]
     assert isinstance(members, list)
-    return dict(members[resolved.experiment.mixture.index(experiment)])
-
-
-def _count(experiment: str, resolved: ResolvedConfig) -> int:
-    """Return under how many masks or orderings a member joins."""
-    count = _description(experiment, resolved)["num_members"]
-    assert isinstance(count, int)
-    return count
+    described = dict(members[resolved.experiment.mixture.index(experiment)])
+    return described, int(described.pop("num_members"))
 
 
 def _check(
@@ -244,15 +241,14 @@ def _check(
             f"{experiment}: expected a model of the shards ({manifest.sha256[:12]}), got one of "
             f"others ({trained.dataset_sha256[:12]}); train it again"
         )
-    wanted = _description(experiment, resolved)
-    del wanted["num_members"]
+    wanted, count = _described(experiment, resolved)
     if {"name": trained.name, **trained.model.hyperparameters.to_dict()} != wanted:
         raise UserError(
             f"models/{experiment}: expected a model as its experiment has it, got one of other "
             "hyperparameters; train it again"
         )
     trained_entry.check(compose.load(experiment), trained, manifest)
-    return _count(experiment, resolved)
+    return count
 
 
 def _read_scores(folder: Path) -> list[list[float]]:
@@ -287,10 +283,9 @@ def fit_shares(
     count = min(len(split), max(1, NUMBERS // size))
     if count < len(split):
         log.info("weights are fitted to %d of %d validation rows", count, len(split))
-    chosen = choose_rows(len(split), count, plan.seed)
     at_once = min(plan.batch_size, max(1, AT_ONCE // size))
     batches = []
-    for _, batch in scoring.read_batches(pooled, split, at_once, chosen):
+    for _, batch in scoring.read_batches(pooled, ChosenRows.of(split, at_once, count, plan.seed)):
         with torch.no_grad():
             logits = pooled.member_logits(batch.x, batch.condition)
         batches.append((logits.float().cpu(), batch.x.cpu()))

@@ -10,17 +10,14 @@ from torch import Tensor
 import arcore
 from arcore.conditions import Map, Vector
 from pipeline.data import sound_batches
-from pipeline.data.shard_reader import Split
-from pipeline.evaluation.scoring import condition_of, read_rows
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments.schema import EvaluationConfig
 
 
 def draw(
     model: arcore.AutoregressiveModel,
     plan: EvaluationConfig,
-    test: Split,
-    shown: np.ndarray,
-    context_frames: int,
+    shown: ChosenRows,
 ) -> tuple[np.ndarray, float]:
     """Sample events; return the seconds that it took too.
 
@@ -29,26 +26,20 @@ def draw(
     """
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     if model.event.is_open:
-        twin, condition = sound_batches.to_sample(model, test.whole(), shown)
+        twin, condition = sound_batches.to_sample(model, shown.split.whole(), shown.numbers)
         run = partial(twin.sample, len(shown), condition, generator)
-    elif context_frames:
-        real = torch.from_numpy(read_rows(test, shown, model.event)).to(model.device)
+    elif shown.context_frames:
+        real = shown.read(model)
         observed = torch.zeros(model.event.extents, dtype=torch.bool, device=model.device)
-        observed[:context_frames] = True
-        given = condition_of(model, test[shown])
-        run = partial(model.impute, real, observed, given, generator)
+        observed[: shown.context_frames] = True
+        run = partial(model.impute, real.x, observed, real.condition, generator)
     elif isinstance(model.condition_kind, Vector | Map):
-        run = partial(model.sample, len(shown), condition_of(model, test[shown]), generator)
+        run = partial(model.sample, len(shown), shown.read(model).condition, generator)
     else:
-        classes = _classes_in_turn(model, plan.num_samples)
-        run = partial(model.sample, plan.num_samples, classes, generator)
+        count, classes = plan.num_samples, None
+        if model.num_classes is not None:
+            classes = torch.arange(count, device=model.device) % model.num_classes
+        run = partial(model.sample, count, classes, generator)
     began = time.perf_counter()
     drawn: Tensor = run()
     return drawn.cpu().numpy(), time.perf_counter() - began
-
-
-def _classes_in_turn(model: arcore.AutoregressiveModel, count: int) -> Tensor | None:
-    """Return a condition to sample under, None for an unconditional model."""
-    if model.num_classes is None:
-        return None
-    return torch.arange(count, device=model.device) % model.num_classes

@@ -1,51 +1,135 @@
 """Scoring rows of a split with a model: members, importance samples, bounds, means and errors."""
 
+from __future__ import annotations
+
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import arcore
+from arcore.events import Event, Gray, after_frames, is_gray
 from arcore.inference import latent_levels
 from arcore.primitives.progress import progress_bar
+from arcore.units import nats_to_bits_per_dim
 from pipeline.data import sound_batches
 from pipeline.data.batches import Batch
 from pipeline.data.shard_reader import Split, draw_events
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
+from pipeline.evaluation.result_records import Score
 from pipeline.experiments.schema import EvaluationConfig
 from pipeline.training.validation import most_rows
 
 
-def scores(
-    model: arcore.AutoregressiveModel,
-    split: Split,
-    batch_size: int,
-    chosen: np.ndarray | None = None,
-    context_frames: int = 0,
-) -> Tensor:
-    """Score rows of a split, all or those chosen, -ln p(x) in nats, (rows,) float64.
+@dataclass(frozen=True)
+class ChosenRows:
+    """Rows of a split that are scored.
 
-    A split that is drawn when read has one fixed draw (epoch 0, seed 0). Of clips whose first
-    frames are given, the frames after them are scored, teacher-forced.
+    Attributes:
+        split: one that is drawn when read has one fixed draw (epoch 0, seed 0).
+        numbers: of the rows, (rows,) int64.
+        batch_size: rows scored at once; of large events no more than in validation.
+        context_frames: of clips, the first frames, which are given; those after them are scored.
     """
-    return mixture(member_scores(model, split, batch_size, chosen, context_frames))
+
+    split: Split
+    numbers: np.ndarray
+    batch_size: int
+    context_frames: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        split: Split,
+        batch_size: int,
+        count: int | None = None,
+        seed: int = 0,
+        context_frames: int = 0,
+    ) -> ChosenRows:
+        """Choose at most `count` rows, a random subset that the seed names, ascending; or all."""
+        return cls(split, choose_rows(len(split), count, seed), batch_size, context_frames)
+
+    @classmethod
+    def under(cls, plan: EvaluationConfig, split: Split, context_frames: int) -> ChosenRows:
+        """Choose the rows that an evaluation scores."""
+        return cls.of(split, plan.batch_size, plan.num_test_rows, plan.seed, context_frames)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.numbers)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The samples of each row of a split of sounds, (rows,) int64."""
+        return np.asarray(sound_batches.lengths(self.split.whole())[self.numbers])
+
+    def events(self, event: Event) -> np.ndarray:
+        """Return the rows in their fixed draw, (rows, *event.shape)."""
+        return draw_events(self.split, self.split[self.numbers], self.numbers, event)
+
+    def read(self, model: arcore.AutoregressiveModel) -> Batch:
+        """Read the rows as one batch on a model's device."""
+        if model.event.is_open:
+            sounds = sound_batches.whole_rows(model, self.split.whole(), self.numbers)
+            return sounds.to(model.device)
+        stored, given, scored = self.split[self.numbers], self.context_frames, None
+        x = torch.from_numpy(draw_events(self.split, stored, self.numbers, model.event))
+        if given:
+            scored = torch.tensor([given, x.shape[1]]).expand(len(x), 2)
+        return Batch(x.to(model.device), condition_of(model, stored), scored, len(x))
+
+    def part(self, places: np.ndarray) -> ChosenRows:
+        """Return the rows at some places among these."""
+        return replace(self, numbers=self.numbers[places])
+
+    def mean_size(self, event: Event) -> float | None:
+        """Return the mean length of rows of an event; None where all have one."""
+        return float(torch.from_numpy(self.lengths).double().mean()) if event.is_open else None
+
+    def bits_stderr(self, nats: Tensor, event: Event) -> float:
+        """Return the standard error of the bits/dim of the rows: of open events of a ratio."""
+        size = self.mean_size(event)
+        if size is not None:
+            nats = nats - nats.mean() / size * torch.from_numpy(self.lengths)
+        scored, error = after_frames(event, self.context_frames), mean_and_error(nats)[1]
+        return nats_to_bits_per_dim(error, scored, difference=True, size=size)
+
+    def score(self, nats: Tensor, event: Event, *, difference: bool = False) -> Score:
+        """Return the score of the rows by their nats, or by such differences of them."""
+        mean, error = mean_and_error(nats)
+        scored, size = after_frames(event, self.context_frames), self.mean_size(event)
+        return Score(
+            nats=mean,
+            nats_stderr=error,
+            bits_per_dim=nats_to_bits_per_dim(mean, scored, difference=difference, size=size),
+            bits_per_dim_stderr=self.bits_stderr(nats, event),
+        )
+
+    def batch_places(self, event: Event) -> list[np.ndarray]:
+        """Return the places, among these rows, of the rows of each batch that is scored.
+
+        Memory that was enough in validation is enough here.
+        """
+        if event.is_open:
+            return list(sound_batches.padded_batches(self.lengths, self.batch_size))
+        size = min(self.batch_size, most_rows(event))
+        return np.split(np.arange(len(self)), range(size, len(self), size))
 
 
-def member_scores(
-    model: arcore.AutoregressiveModel,
-    split: Split,
-    batch_size: int,
-    chosen: np.ndarray | None = None,
-    context_frames: int = 0,
-) -> Tensor:
+def scores(model: arcore.AutoregressiveModel, rows: ChosenRows) -> Tensor:
+    """Score rows, -ln p(x) in nats, (rows,) float64; after given frames teacher-forced."""
+    return mixture(member_scores(model, rows))
+
+
+def member_scores(model: arcore.AutoregressiveModel, rows: ChosenRows) -> Tensor:
     """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
     parts, places = [], []
-    chosen = np.arange(len(split)) if chosen is None else chosen
-    for place, batch in read_batches(model, split, batch_size, chosen, context_frames):
+    for place, batch in read_batches(model, rows):
         with torch.no_grad():
             nats = -model.member_log_probs(batch.x, batch.condition, batch.scored)
         parts.append(nats.double().cpu())
@@ -58,37 +142,23 @@ def in_order(parts: Sequence[Tensor], places: Sequence[np.ndarray]) -> Tensor:
     return torch.cat(list(parts))[torch.from_numpy(np.concatenate(places)).argsort()]
 
 
-def batch_places(
-    event: arcore.events.Event, split: Split, batch_size: int, chosen: np.ndarray
-) -> list[np.ndarray]:
-    """Return the places, among the chosen rows, of the rows of each batch that is scored.
-
-    Large events come in smaller batches, as in validation: memory that was enough there is here.
-    """
-    if event.is_open:
-        lengths = sound_batches.lengths(split.whole())
-        return list(sound_batches.padded_batches(lengths[chosen], batch_size))
-    batch_size = min(batch_size, most_rows(event))
-    return np.split(np.arange(len(chosen)), range(batch_size, len(chosen), batch_size))
-
-
 def importance_scores(
-    model: arcore.AutoregressiveModel, split: Split, plan: EvaluationConfig, chosen: np.ndarray
+    model: arcore.AutoregressiveModel, rows: ChosenRows, plan: EvaluationConfig
 ) -> tuple[Tensor, Tensor]:
     """Estimate -ln p(x) in nats by importance samples, for at most `plan.importance_rows` rows.
 
-    They are a random subset of the rows chosen, whose places among these are returned too. What is
-    drawn for a row is decided by the seed and the row alone.
+    They are a random subset of the rows, whose places among these are returned too. What is drawn
+    for a row is decided by the seed and the row alone.
     """
-    count = min(plan.importance_rows, len(chosen))
-    places = choose_rows(len(chosen), count, plan.seed)
+    places = choose_rows(len(rows), plan.importance_rows, plan.seed)
+    few = rows.part(places)
     generator = torch.Generator(model.device)
     parts, order = [], []
-    for place, batch in read_batches(model, split, plan.batch_size, chosen[places]):
-        for number, row in enumerate(chosen[places][place].tolist()):
+    for place, batch in read_batches(model, few):
+        for at, row in enumerate(few.numbers[place].tolist()):
             (seed,) = np.random.SeedSequence([plan.seed, row]).generate_state(1)
             generator.manual_seed(int(seed))
-            one = slice(number, number + 1)
+            one = slice(at, at + 1)
             given = None if batch.condition is None else batch.condition[one]
             scored = model.importance_weighted(
                 batch.x[one], plan.importance_samples, given, generator
@@ -99,7 +169,7 @@ def importance_scores(
 
 
 def bound_scores(
-    model: arcore.AutoregressiveModel, split: Split, batch_size: int, chosen: np.ndarray
+    model: arcore.AutoregressiveModel, rows: ChosenRows
 ) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
     """Score each level of noise of a model with latents, under the noise of its `log_prob`.
 
@@ -107,46 +177,20 @@ def bound_scores(
     latents the units in use and all of them.
     """
     terms, means = [], []
-    for _, batch in read_batches(model, split, batch_size, chosen):
+    for _, batch in read_batches(model, rows):
         terms.append(latent_levels.bound_terms(model, batch.x, batch.condition).cpu())
         means.append(latent_levels.posterior_means(model, batch.x, batch.condition))
     return torch.cat(terms).double(), latent_levels.units_in_use(means)
 
 
 def read_batches(
-    model: arcore.AutoregressiveModel,
-    split: Split,
-    batch_size: int,
-    chosen: np.ndarray,
-    context_frames: int = 0,
+    model: arcore.AutoregressiveModel, rows: ChosenRows
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Read chosen rows in batches on the model's device, each with its places among them."""
-    with progress_bar(sys.stderr.isatty(), len(chosen), "scoring") as advance:
-        for place, batch in _read(model, split, batch_size, chosen, context_frames):
-            yield place, batch
+    """Read rows in batches on the model's device, each with its places among them."""
+    with progress_bar(sys.stderr.isatty(), len(rows), "scoring") as advance:
+        for place in rows.batch_places(model.event):
+            yield place, rows.part(place).read(model)
             advance(len(place))
-
-
-def _read(
-    model: arcore.AutoregressiveModel,
-    split: Split,
-    batch_size: int,
-    chosen: np.ndarray,
-    context_frames: int,
-) -> Iterator[tuple[np.ndarray, Batch]]:
-    if model.event.is_open:
-        for place, batch in sound_batches.whole_rows(model, split.whole(), batch_size, chosen):
-            yield place, batch.to(model.device)
-        return
-    for place in batch_places(model.event, split, batch_size, chosen):
-        rows = chosen[place]
-        stored = split[rows]
-        x = draw_events(split, stored, rows, model.event)
-        condition = condition_of(model, stored)
-        scored = None
-        if context_frames:
-            scored = torch.tensor([context_frames, x.shape[1]]).expand(len(x), 2)
-        yield place, Batch(torch.from_numpy(x).to(model.device), condition, scored, len(rows))
 
 
 def condition_of(model: arcore.AutoregressiveModel, stored: SplitData) -> Tensor | None:
@@ -157,24 +201,14 @@ def condition_of(model: arcore.AutoregressiveModel, stored: SplitData) -> Tensor
     return torch.from_numpy(stored.labels).to(model.device)
 
 
-def read_rows(split: Split, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
-    """Return events of a split in their fixed draw, (len(rows), *event.shape)."""
-    return draw_events(split, split[rows], rows, event)
-
-
-def entropy_scores(
-    split: Split,
-    event: arcore.events.Gray,
-    batch_size: int,
-    chosen: np.ndarray,
-    context_frames: int,
-) -> Tensor:
+def entropy_scores(event: Gray, rows: ChosenRows) -> Tensor:
     """Return the least nats that any model can have on the targets of rows, (rows,) float64."""
-    scored = arcore.events.after_frames(event, context_frames)
-    assert arcore.events.is_gray(scored)
+    scored = after_frames(event, rows.context_frames)
+    assert is_gray(scored)
+    count = max(1, math.ceil(len(rows) / rows.batch_size))
     parts = [
-        scored.entropy(torch.from_numpy(read_rows(split, rows, event))[:, context_frames:])
-        for rows in np.array_split(chosen, max(1, math.ceil(len(chosen) / batch_size)))
+        scored.entropy(torch.from_numpy(rows.part(place).events(event))[:, rows.context_frames :])
+        for place in np.array_split(np.arange(len(rows)), count)
     ]
     return torch.cat(parts)
 
@@ -182,12 +216,6 @@ def entropy_scores(
 def mixture(nats: Tensor) -> Tensor:
     """Average the probabilities of members: (rows, members) nats to the mixture's, (rows,)."""
     return math.log(nats.shape[1]) - torch.logsumexp(-nats, 1)
-
-
-def choose(split: Split, plan: EvaluationConfig) -> np.ndarray:
-    """Return the rows of a split that are scored, ascending: all, or a subset that `seed` names."""
-    count = len(split) if plan.num_test_rows is None else min(plan.num_test_rows, len(split))
-    return choose_rows(len(split), count, plan.seed)
 
 
 def difference_estimate(known: Tensor, few: Tensor, places: Tensor) -> tuple[float, float]:

@@ -27,12 +27,13 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_layout import ROW_GROUP
 from pipeline.data.shard_reader import ShardReader, Split
 from pipeline.evaluation import scoring
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import saved_models
 
 PIECES = 8  # for each worker at least, so that the last ones end at about the same time
 FILES = ("config.yaml", "model.safetensors")  # of `saved_models.load_folder`
-Scorer = Callable[[str, Split, np.ndarray], Tensor]
+Scorer = Callable[[str, ChosenRows], Tensor]
 
 
 @dataclass
@@ -77,7 +78,7 @@ class ScoringWork:
             self._splits[name] = ShardReader(self.shards, name)
         split, context = self._splits[name], self.context_frames
         return [
-            scoring.member_scores(self._model, split, len(rows), rows, context).numpy()
+            scoring.member_scores(self._model, ChosenRows(split, rows, len(rows), context)).numpy()
             for rows in batches
         ]
 
@@ -96,15 +97,14 @@ def scorer(
     """
     folder = paths.shards(config.dataset["name"])
     manifest = read_manifest(folder)
-    batch_size, context = config.evaluation.batch_size, manifest.context_frames
     if config.cluster.num_workers == 0:
-        yield lambda _, split, rows: scoring.member_scores(model, split, batch_size, rows, context)
+        yield lambda _, rows: scoring.member_scores(model, rows)
         return
     name = str(config.model["name"])
     work = (
         publish_shards(config.cluster, folder, manifest.dataset),
         num_members,
-        context,
+        manifest.context_frames,
         config.cluster.use_gpu,
         name,
         stage_code.code_sha256("evaluate", name),
@@ -112,10 +112,10 @@ def scorer(
     )
     with pool(config.cluster, ScoringWork, work, f"evaluating {config.name}") as run:
 
-        def score(name: str, split: Split, chosen: np.ndarray) -> Tensor:
-            places = scoring.batch_places(model.event, split, batch_size, chosen)
+        def score(name: str, rows: ChosenRows) -> Tensor:
+            places = rows.batch_places(model.event)
             pieces = _pieces(places, config.cluster.num_workers)
-            asked = [(name, [chosen[place] for place in piece]) for piece in pieces]
+            asked = [(name, [rows.numbers[place] for place in piece]) for piece in pieces]
             scored = [torch.tensor(part) for parts in run(asked) for part in parts]
             return scoring.in_order(scored, places)
 

@@ -38,11 +38,10 @@ WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks line
 def completed(text: str) -> str:
     """Return params.yaml in the form that DVC writes, with all that it asks for in each entry.
 
-    An entry may say only what differs from the defaults. DVC refuses a key of dvc.yaml that an
-    entry lacks, so the keys that say nothing are added.
-    Values, their order and comments stay (DVC, which writes lists anew, drops those within or right
-    after a list). The section `joins` becomes a row for each member of each mixture, since a
-    `foreach` of dvc.yaml cannot give a stage as many dependencies as a list is long.
+    DVC refuses a key of dvc.yaml that an entry lacks, so those that say nothing are added. Values,
+    their order and comments stay (DVC, which writes lists anew, drops those within or right after a
+    list). The section `joins` becomes a row for each member of each mixture, since a `foreach` of
+    dvc.yaml cannot give a stage as many dependencies as a list is long.
     """
     try:
         params = _yaml().load(text)

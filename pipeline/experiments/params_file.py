@@ -41,7 +41,6 @@ def read_params(path: Path | None = None) -> dict[str, Any]:
 
 
 def _joined(known: Any, more: Any, where: str) -> Any:
-    """Return a section of two files as one."""
     if not known or not more:
         return known or more
     for name in more:
@@ -50,7 +49,6 @@ def _joined(known: Any, more: Any, where: str) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read one file."""
     if not path.is_file():
         raise UserError(f"{path}: expected a file in {Path.cwd()}, found none")
     sections: dict[str, Any] = copy.deepcopy(_parsed(path, path.read_bytes()))

@@ -138,10 +138,8 @@ class Report:
 def build_report(dataset: str) -> Report:
     """Put a dataset's results next to the published ones.
 
-    An experiment names its counterpart in its config, `evaluation.published: {model, variant}`, and
-    an ensemble that of one member, `evaluation.published_member`, which gives it a second row. A
-    bound has a second row for its importance-weighted estimate, where one was made. Each test split
-    beyond `test` has a row.
+    Besides its own, an experiment may have a row for one member of an ensemble, the
+    importance-weighted estimate of a bound, and each test split beyond `test`.
     """
     read = read_results(dataset)
     manifest = read_manifest(paths.shards(dataset))

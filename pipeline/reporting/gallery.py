@@ -100,7 +100,6 @@ def read_picture(path: Path, alt: str, caption: str = "") -> Media:
 
 
 def _pictures(rows: Sequence[Row], read: Callable[[Path, Row], Media]) -> Iterator[Samples]:
-    """Yield the pictures that evaluations drew of samples."""
     for row in rows:
         path = row.evaluated.folder / "samples.png"
         if path.is_file():

@@ -156,10 +156,10 @@ def _read(row: object, where: str) -> PublishedResult | None:
 
 
 @functools.cache
-def load_addresses(path: Path = DEFAULT) -> dict[str, str]:
+def load_addresses() -> dict[str, str]:
     """Read where sources are: addresses by what the sources' texts contain."""
-    found = value_of(read_yaml(path), "addresses", dict, str(path))
-    return {str(name): value_of(found, name, str, f"{path}: addresses") for name in found}
+    found = value_of(read_yaml(DEFAULT), "addresses", dict, str(DEFAULT))
+    return {str(name): value_of(found, name, str, f"{DEFAULT}: addresses") for name in found}
 
 
 def published_for(dataset: str | None) -> list[PublishedResult]:

@@ -44,7 +44,6 @@ def write(dataset: str) -> Path:
 
 
 def _read_by(dataset: str) -> list[Path]:
-    """Return the files of numbers that a report reads."""
     measured = [folder / "metrics.json" for folder in reading.evaluations(dataset)]
     return [paths.codecs(dataset) / CODECS.main, *measured, *use_records.files(dataset)]
 

@@ -132,7 +132,6 @@ def _terms(row: Row, dataset_sha256: str) -> Terms:
 
 
 def _commands(row: Row) -> list[str]:
-    """Return the commands that make a row again."""
     name = row.evaluated.folder.name
     if row.result.num_folds > 1:
         return [f"python -m stages.folds {naming.experiment_of(name)}"]

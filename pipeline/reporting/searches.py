@@ -89,7 +89,6 @@ def valued(path: Path) -> pd.DataFrame:
 
 
 def _mean(nats: Sequence[float]) -> str:
-    """Print the mean, with its standard error if there are several."""
     mean = statistics.fmean(nats)
     if len(nats) == 1:
         return wording.rounded(mean, 2)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from arcore.events import is_gray, is_real
+from arcore.models import COMBINATIONS
 from pipeline.reporting import numbers, templates, wording
 from pipeline.reporting.comparison import Report
 from pipeline.reporting.wording import SIGNS, UNITS, rounded, with_error
@@ -47,7 +48,7 @@ def texts(group: pd.DataFrame) -> Texts:
     }  # fmt: skip
     if numbers.CODED in found:
         found[numbers.CODED] += f" ({found[numbers.CODED_ABOVE]})"
-    combined = wording.is_combined(first["model"])
+    combined = first["model"] in COMBINATIONS  # whose members were trained, each on a machine
     if combined and numbers.SECONDS in found:
         found[numbers.SECONDS] += ", members"
     found |= {name: first[name] for name in ("experiment", "model", "settings", "members")}

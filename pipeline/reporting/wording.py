@@ -105,16 +105,11 @@ def short_name(experiment: str, dataset: str) -> str:
 def members(result: Result, num_averaged: int = 1) -> str:
     """Say what was scored: one model, an ensemble or a mean, on each fold if there are several."""
     text = "one" if result.num_members == 1 else f"ensemble of {result.num_members}"
-    if is_combined(result.model):
+    if result.model in COMBINATIONS:
         text = result.model
     if num_averaged > 1:
         text = f"one (mean of {num_averaged})"
     return text if result.num_folds == 1 else f"{text} for each of {result.num_folds} folds"
-
-
-def is_combined(model: str) -> bool:
-    """Whether a model is a mixture or pool, whose members were trained, each on a machine."""
-    return model in COMBINATIONS
 
 
 def rows_scored(rows: int, split_rows: int | None) -> str:

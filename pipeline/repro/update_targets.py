@@ -40,11 +40,7 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
 
     A model of an embedded dataset gains little from a second thread, so that trainings of one
     thread side by side end sooner than one after the other.
-
-    Arguments:
-        targets: of DVC.
-        lanes: stages at a time; None for one a CPU, at most four.
-        cpus: to share among them.
+    `lanes` are stages at a time, which share the CPUs; None for one a CPU, at most four.
     """
     require(lanes is None or lanes >= 1, "lanes", "a number >= 1", lanes)
     elsewhere = os.environ.get("ARCORE_HOME")

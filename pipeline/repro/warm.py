@@ -34,12 +34,7 @@ _LIBRARIES = """fsspec hydra matplotlib.backends.backend_agg matplotlib.figure
 
 @contextlib.contextmanager
 def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Run the server inside the block; yield the variables with which stages find it.
-
-    Arguments:
-        variables: environment of the server, which decides the threads of torch and what MLflow
-            reads when it is imported.
-    """
+    """Run the server, with some variables, in the block; yield those with which stages find it."""
     with tempfile.TemporaryDirectory(prefix="arcore-", ignore_cleanup_errors=True) as folder:
         address = os.path.join(folder, "warm")
         try:  # here, so that a stage finds it however late the server is

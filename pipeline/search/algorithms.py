@@ -20,6 +20,7 @@ from pipeline.training.training_records import BEST, TIME
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
+SAMPLERS = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 Drawn = dict[str, str | float]  # values by parameter name, as `Parameter.encode` writes them
 
 
@@ -30,7 +31,7 @@ class TrialSource(Searcher):  # type: ignore[misc]
     so that a search that was interrupted needs nothing but its trials to go on. The scheduler gets
     the epochs that an interrupted trial reported before.
 
-    By tree-structured Parzen estimators (Bergstra et al. 2011) of Optuna, which model of several
+    Optuna draws by tree-structured Parzen estimators (Bergstra et al. 2011), which model of several
     objectives the trials that are best by rank of their fronts (Ozaki et al. 2020); or
     independently, each point of the grid in turn, if there is one. The first trial has the base
     experiment's own values, where a draw can give them and there is no grid.
@@ -46,11 +47,9 @@ class TrialSource(Searcher):  # type: ignore[misc]
         self._points = [dict(zip(grids, one, strict=True)) for one in combined]
         defaults = None if grids else search.defaults()
         self._first = None if defaults is None else self._encoded(defaults)
-        self._study: optuna.Study | None = None
-        if search.plan.searcher == "optuna":
-            optuna.logging.set_verbosity(optuna.logging.WARNING)
-            directions = [optuna.study.StudyDirection.MINIMIZE] * len(search.plan.objectives)
-            self._study = optuna.create_study(directions=directions)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        directions = [optuna.study.StudyDirection.MINIMIZE] * len(search.plan.objectives)
+        self._study = optuna.create_study(directions=directions)
         self._interrupted = [record for record in before if not record.ended]
         known = {record.number for record in before}
         self._new = [n for n in range(1, search.total + 1) if n not in known]
@@ -94,29 +93,20 @@ class TrialSource(Searcher):  # type: ignore[misc]
     def _draw(self, trial_id: str, number: int, given: Drawn | None) -> Drawn:
         """Return the values of a trial, those given or new ones, of which the study then knows."""
         plan, space = self._search.plan, self._search.space
-        if self._study is not None:
-            if given is not None:
-                self._study.enqueue_trial(dict(given))
-            sequence = np.random.SeedSequence([plan.seed, number])
-            self._study.sampler = optuna.samplers.TPESampler(
-                seed=int(sequence.generate_state(1)[0])
-            )
-            trial = self._study.ask({p.name: p.distribution() for p in space})
-            self._asked[trial_id] = trial
-            return dict(trial.params)
-        if given is not None:
-            return given
-        generator = np.random.default_rng([plan.seed, number])
-        drawn = {p.name: p.draw(generator) for p in space if p.kind != "grid"}
-        point = self._points[(number - 1) % len(self._points)]
-        return {p.name: (drawn | point)[p.name] for p in space}
+        fixed = self._points[(number - 1) % len(self._points)] if given is None else given
+        if fixed:
+            self._study.enqueue_trial(dict(fixed))
+        seed = int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0])
+        self._study.sampler = SAMPLERS[plan.searcher](seed=seed)
+        trial = self._study.ask({p.name: p.distribution() for p in space})
+        self._asked[trial_id] = trial
+        return dict(trial.params)
 
     def _tell(self, trial_id: str, values: Sequence[float]) -> None:
-        if self._study is not None:
-            wanted = len(self._search.plan.objectives)
-            fits = len(values) == wanted and all(map(math.isfinite, values))
-            failed = None if fits else optuna.trial.TrialState.FAIL
-            self._study.tell(self._asked.pop(trial_id), list(values) if fits else None, failed)
+        wanted = len(self._search.plan.objectives)
+        fits = len(values) == wanted and all(map(math.isfinite, values))
+        failed = None if fits else optuna.trial.TrialState.FAIL
+        self._study.tell(self._asked.pop(trial_id), list(values) if fits else None, failed)
 
 
 def replay(scheduler: TrialScheduler, record: TrialRecord, trial_id: str) -> None:

@@ -186,7 +186,6 @@ def _reported(record: TrialRecord, result: Mapping[str, object]) -> TrialRecord:
 
 
 def _last_line(path: str | None) -> str:
-    """Return the last line of a text, which names the exception."""
     try:
         lines = Path(path or "").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:

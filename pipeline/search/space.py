@@ -18,8 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pipeline.core.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -51,20 +49,6 @@ class Parameter:
     def log(self) -> bool:
         """Whether the parameter is drawn on a logarithmic scale."""
         return self.kind in ("loguniform", "lograndint")
-
-    def draw(self, generator: np.random.Generator) -> str | float:
-        """Draw a value as `encode` writes it; options of a grid are not drawn but enumerated."""
-        if self.kind in LISTS:
-            return json.dumps(self.values[int(generator.integers(len(self.values)))])
-        low, high = self.bounds
-        if self.kind == "randint":
-            return int(generator.integers(int(low), int(high)))
-        if self.log:
-            drawn = math.exp(generator.uniform(math.log(low), math.log(high)))
-        else:
-            drawn = float(generator.uniform(low, high))
-        within = min(max(drawn, low), math.nextafter(high, low))  # both round
-        return math.floor(within) if self.kind in INTEGERS else within
 
     def distribution(self) -> BaseDistribution:
         """Return Optuna's distribution. Options are written in JSON, since it wants scalars."""

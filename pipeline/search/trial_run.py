@@ -76,12 +76,8 @@ class TrialSetting:
 def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> None:
     """Train with the values of a trial and report to Ray Tune, in Ray Tune's process.
 
-    An invalid combination, or one whose loss is not finite, is reported as such; it does not
-    fail the search.
-
-    Arguments:
-        drawn: the encoded values, the trial's number, and the last epoch that the search knows.
-        setting: of all trials.
+    `drawn` has the encoded values, the trial's number, and the last epoch that the search knows. An
+    invalid combination, or one whose loss is not finite, is reported; it does not fail the search.
     """
     logging.getLogger("ray").setLevel(logging.WARNING)
     search = setting.search

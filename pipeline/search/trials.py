@@ -120,7 +120,6 @@ class TrialRecords:
             )
 
     def __getitem__(self, number: int) -> TrialRecord:
-        """Return the record of a trial."""
         return self._found[number]
 
     def all(self) -> list[TrialRecord]:

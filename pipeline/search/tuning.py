@@ -52,11 +52,8 @@ class Interrupted(UserError):
 def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     """Run a search of params.yaml and write searches/<name>/, or its name with the overrides.
 
-    Ray Tune draws values of the space and runs `trial_run.run_trial` with them, which trains an
-    experiment as `pipeline.training` does; its reports after each epoch decide which trials go on.
-    `trials` keeps each as a JSON file in the storage, `outcome.write` makes the search's folder of
-    them. A search that was interrupted goes on from those files, unless it is to start `fresh`:
-    trials that ended are kept, running ones continue from their checkpoints.
+    An interrupted search goes on from its trials' JSON files, unless it is to start `fresh`: trials
+    that ended are kept, running ones continue from their checkpoints.
     """
     search = load_search(name, overrides)
     dataset = search.base.dataset["name"]
@@ -145,7 +142,6 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
 
 
 def _write(run: SearchRun, table: Sequence[TrialRecord], begun: Begun) -> Path:
-    """Write the search's folder, and log it to MLflow."""
     cluster = run.search.base.cluster
     here = cluster.use_gpu and torch.cuda.is_available()  # a head may have none
     record = outcome.summarize(
@@ -203,8 +199,10 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
     trial = functools.partial(run_trial, setting=setting)
     budget, is_alone = search.plan.time_budget_minutes, connection.num_workers(resources) == 1
     filesystem, path = storage.filesystem(records.place)
-    with warnings.catch_warnings(), connection.on_signal(_interrupt):
-        warnings.simplefilter("ignore")  # of Ray Tune's about itself
+    leave = functools.partial(os.kill, os.getpid(), signal.SIGINT)
+    with warnings.catch_warnings(), connection.on_signal(leave):
+        # Ctrl-C is Ray Tune's way to save the search and leave; its warnings are about itself.
+        warnings.simplefilter("ignore")
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         try:
             # Not a Tuner, which pickles itself into the storage and unpickles errors from there.
@@ -231,7 +229,3 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
                 f"{one_line(error)}"
             ) from error
     log_runs(run, records.all())
-
-
-def _interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)  # Ray Tune's way to save the search and leave

@@ -245,18 +245,16 @@ def _describe(
 ) -> None:
     from mlflow.entities import Param, RunTag
 
-    named = {parameter_name(name): str(value)[:_PARAM_LENGTH] for name, value in params.items()}
+    named = {  # as `weight _kg_` for `weight (kg)`, which MLflow refuses
+        re.sub(r"[^\w\-. :]", "_", name)[:_NAME_LENGTH]: str(value)[:_PARAM_LENGTH]
+        for name, value in params.items()
+    }
     missing = [Param(name, named[name]) for name in named if name not in run.data.params]
     for first in range(0, len(missing), _BATCH):
         store.log_batch(run.info.run_id, params=missing[first : first + _BATCH])
     every = source_tags(redacted(_command()), tags.get("commit")) | dict(tags)
     set_tags = [RunTag(name, str(value)) for name, value in every.items()]
     store.log_batch(run.info.run_id, tags=set_tags)
-
-
-def parameter_name(name: str) -> str:
-    """Return a name that MLflow takes for a parameter: `weight _kg_` for `weight (kg)`."""
-    return re.sub(r"[^\w\-. :]", "_", name)[:_NAME_LENGTH]
 
 
 def source_tags(command: str, commit: str | None = None) -> dict[str, str]:

@@ -82,12 +82,7 @@ class RunLogger:
         self._try(lambda store, run: store.log_artifact(run, str(path)))
 
     def finish(self, status: str = "FINISHED", ended: int | None = None) -> None:
-        """End the run: FINISHED, FAILED or KILLED (the last two are resumed later).
-
-        Arguments:
-            status: how.
-            ended: when, in milliseconds since 1970; None for now.
-        """
+        """End the run, now or at a time in ms: FINISHED, or FAILED or KILLED, which are resumed."""
 
         def end(store: MlflowClient, run: str) -> None:
             self._flush(store, run)
@@ -155,11 +150,8 @@ class RunLogger:
 def ended_by_errors(run_id: str | None, *asked: type[BaseException]) -> Iterator[None]:
     """End a run whose work does not finish, as FAILED, or as KILLED where it was asked to stop.
 
-    Work that finishes says so itself, as the last thing inside: until then it may fail.
-
-    Arguments:
-        run_id: from `start_run`; nothing is done with None.
-        asked: exceptions by which the work was asked to stop, besides Ctrl-C.
+    Work that finishes says so itself, as the last thing inside: until then it may fail. `asked` are
+    exceptions by which it was asked to stop, besides Ctrl-C.
     """
     try:
         yield

@@ -104,7 +104,6 @@ def _progress(state: Mapping[str, object]) -> Progress:
 
 @contextlib.contextmanager
 def _naming_damage(folder: Path, *kinds: type[Exception]) -> Iterator[None]:
-    """Name the checkpoint in errors of some kinds."""
     try:
         yield
     except kinds as error:

@@ -85,10 +85,8 @@ class TrainingRun:
 def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     """Train an experiment and write models/<experiment>/.
 
-    The experiment is resolved against its shards' manifest (`resolve`), becomes a `TrainingJob`
-    (`make_job`), and each worker runs `worker.run_job` with it. `_write` makes the model's folder
-    from the last checkpoint. A training that was killed goes on from its last checkpoint in the
-    work folder, unless it is to start `fresh`; a finished one leaves nothing there.
+    A training that was killed goes on from its last checkpoint in the work folder, unless it is to
+    start `fresh`; a finished one leaves nothing there.
     """
     wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
     require(not config.mixture, "experiment", wanted, config.name)
@@ -138,7 +136,6 @@ def _finish(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome
 
 
 def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
-    """Train in this process; return how it ended."""
     threads = run.config.cluster.cpus_per_worker or torch.get_num_threads()
     job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
     stop = threading.Event()
@@ -150,7 +147,6 @@ def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
 
 
 def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
-    """Train with Ray Train; return how it ended."""
     import ray.train
     from ray.exceptions import RayError
 
@@ -197,7 +193,9 @@ def _fit(cluster: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
             name=FOLDER,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
+            failure_config=ray.train.FailureConfig(
+                max_failures=cluster.max_failures, max_preemption_failures=-1
+            ),
             worker_runtime_env={"env_vars": variables},
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),

@@ -17,6 +17,8 @@ from pipeline.experiments.params_file import KINDS, dvc_target, read_params
 
 FOLDER = Path("local")
 EPOCHS = 20
+MOST_SHADES = 256  # more levels are codes
+EMBEDDING_WIDTH = 16
 DIMENSIONS_AT_ONCE = 1 << 16  # of the rows of one step
 TIMED_ROWS, TIMED_LENGTH, TIMED_STEPS = 16, 4_000, 5
 
@@ -24,13 +26,8 @@ TIMED_ROWS, TIMED_LENGTH, TIMED_STEPS = 16, 4_000, 5
 def add(dataset: Dataset, model: str | None, replace: bool = False) -> list[str]:
     """Write an experiment on a dataset into local/params.yaml, and the stages into local/dvc.yaml.
 
-    Arguments:
-        dataset: of the user's own.
-        model: its name, None for one that suits the event.
-        replace: whether an entry of that name in local/params.yaml is replaced.
-
-    Returns:
-        Lines that say what was written, how long training takes here, and the next command.
+    Without a model, one that suits the event. Returns lines that say what was written, how long
+    training takes here, and the next command.
     """
     suited, conditions = suggested_model(dataset)
     model = model or suited
@@ -51,7 +48,7 @@ def add(dataset: Dataset, model: str | None, replace: bool = False) -> list[str]
 
 
 def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
-    """Return the name of a model for a dataset, and the hyperparameters of its condition."""
+    """Return the name of a model for a dataset, and hyperparameters: of conditions, of codes."""
     told: dict[str, object] = {}
     if dataset.num_classes:
         told["num_classes"] = dataset.num_classes
@@ -67,6 +64,8 @@ def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
         return "wavenet", told
     if not isinstance(dataset.event, Levels):
         return "rnade", told
+    if dataset.event.num_levels > MOST_SHADES:
+        told["embedding_width"] = EMBEDDING_WIDTH
     return ("gated_pixelcnn" if len(dataset.event.shape) == 3 else "made"), told
 
 

@@ -122,18 +122,14 @@ class Learner:
             with warnings.catch_warnings():  # torch 2.13 renames the option, 2.7 has the old name
                 warnings.simplefilter("ignore", FutureWarning)
                 # without device_ids, which would send spans from the host, that reads them, away
-                call = shared = DistributedDataParallel(call, broadcast_buffers=False)
+                call = shared = DistributedDataParallel(
+                    call, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
             self._unsynchronized = shared.no_sync
         self._call = call
 
     def step(self, batch: Batch, step: int, total_steps: int) -> Tensor:
-        """Take one optimiser step; return the summed nats of this worker's rows, float64.
-
-        Arguments:
-            batch: this worker's rows of it.
-            step: number of the step, from 0.
-            total_steps: of the whole training, for the learning rate's schedule.
-        """
+        """Take a step; return the summed nats of a batch, this worker's rows of it, float64."""
         trainer = self.trainer
         self.model.set_step(trainer.seed, step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -150,12 +146,7 @@ class Learner:
         return loss
 
     def _add_gradients(self, batch: Batch, drawn: int) -> Tensor:
-        """Add up the gradients of `trainer.accumulate` parts; return their summed nats, float64.
-
-        Arguments:
-            batch: this worker's rows.
-            drawn: seed of what the step draws.
-        """
+        """Add up the gradients of `trainer.accumulate` parts; return their summed nats, float64."""
         workers, summed = self.workers, []
         noise = BatchSlice(len(batch), batch.rows, workers.rank, workers.world)
         parts = list(batch.parts(self.trainer.accumulate))

@@ -1,9 +1,7 @@
 """The training loop that each worker runs.
 
-A batch on its way to a step: `Worker._train_epoch` takes it from the loader, `Learner.step` draws
-the step's noise, calls the model on it and moves the weights; its loss is added up on the device,
-and looked at only every `CHECK_EVERY` steps, when the workers agree on what to do next: go on,
-save, stop, or give up on a loss that is not finite.
+A step's loss is added up on the device, and looked at only every `CHECK_EVERY` steps, when the
+workers agree on what to do next: go on, save, stop, or give up on a loss that is not finite.
 """
 
 import contextlib
@@ -57,7 +55,15 @@ def train_worker(given: dict[str, TrainingJob]) -> TrainingOutcome:
     job, context = given["job"], ray.train.get_context()
     stop = CheckpointStore(job.checkpoints).stop_requested
     rank, world = context.get_world_rank(), context.get_world_size()
-    return run_job(job, Session(rank, world, ray.train.torch.get_device(), stop))
+    device = ray.train.torch.get_device()
+    return run_job(job, Session(rank, world, device, stop, preempted=_is_preempted))
+
+
+def _is_preempted() -> bool:
+    """Ask Ray whether a worker's node is to go away; all workers ask as often."""
+    import ray.train
+
+    return ray.train.get_preemption_info() is not None
 
 
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
@@ -131,6 +137,7 @@ class Worker:
         self.workers.run_on_all_ranks(self._open_splits)
         self.progress = Progress()
         self._asked_at_end = 0  # what the workers agreed to do after the epoch
+        self._noticed = False  # that a node goes away
         self.best = checkpoints.weights_of(self.model)
         self.learner.wrap(self._restore())
         self._settle_precision()
@@ -164,7 +171,6 @@ class Worker:
         self.valid = open_split(self.job.shards, "valid", self.model, ordered)
 
     def _print_on_rank_zero(self, line: str) -> None:
-        """Print a line, once for all workers."""
         if self.session.rank == 0:
             print(line, flush=True)
 
@@ -251,7 +257,8 @@ class Worker:
         ended = self._train_epoch(running)
         if ended is not None:
             return ended
-        self._synchronize()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         nats = self.workers.total(running.total)
         self._add_lap()
         mean = nats / progress.rows_in_epoch / self.train.events_per_row
@@ -280,7 +287,6 @@ class Worker:
         return None
 
     def _train_epoch(self, running: RunningLoss) -> Failed | Stopped | None:
-        """Take the steps that are left of an epoch."""
         progress, last = self.progress, self.train.steps_per_epoch
         for batch in self.train.epoch(progress.epoch, progress.steps_in_epoch):
             running.add(self.learner.step(batch, progress.step, self._total_steps), progress.step)
@@ -303,7 +309,10 @@ class Worker:
         self, running: RunningLoss, requested: int, at_end: bool
     ) -> Failed | Stopped | None:
         """Agree with the other workers on what to do after a step, and do it."""
-        progress = self.progress
+        progress, told = self.progress, self.session.preempted
+        if told is not None and not self._noticed and told():
+            self._noticed, requested = True, max(requested, SAVE)
+            self._print_on_rank_zero("a node goes away; saves a checkpoint")
         # the highest request of all, by way of a minimum
         highest = running.failed.new_tensor(-requested)
         first_failed, action = self.workers.minimum(torch.stack([running.failed, highest]))
@@ -341,7 +350,8 @@ class Worker:
         """Return the mean validation loss, in nats and bits/dim; note whether it is the best."""
         model = self.learner.evaluated
         model.eval()
-        summed = self.workers.total(validation.summed_loss(model, self.valid, self.config))
+        batches = self.valid.sequential(validation.rows_at_once(model.event))
+        summed = self.workers.total(validation.summed_loss(model, batches, self.config))
         nats = summed / self.valid.rows
         bits = nats_to_bits_per_dim(nats, self.model.scored_event, size=self.valid.mean_size)
         if self.progress.judge(nats, self.config.patience):
@@ -355,10 +365,6 @@ class Worker:
         now = time.perf_counter()
         self.progress.seconds += now - self._lap_began
         self._lap_began = now
-
-    def _synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     def _log(self, record: EpochRecord) -> None:
         self.logger.metrics(record.metrics("epoch", BEST), step=record.epoch)
@@ -374,7 +380,6 @@ class Worker:
             self.session.report(record, finished)
 
     def _save(self) -> None:
-        """Keep a checkpoint, which rank 0 writes."""
         self._saved = time.monotonic()
         if self.workers.rank == 0:
             with self.store.writing() as folder:

@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 import arcore
-from arcore.events import is_levels
+from arcore.events import after_frames, is_levels
 from pipeline.core.errors import UserError, require
 from pipeline.data.shard_reader import Split
-from pipeline.evaluation import measuring, scoring
+from pipeline.evaluation import scoring
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.uses import pictures, use_context
 from pipeline.uses.use_base import Use, mean_of, setting
-from pipeline.uses.use_context import UseContext, choose
+from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number, UseOutcome
 
 BATCH, SOUNDS_AT_ONCE = 500, 10
@@ -42,13 +42,13 @@ class PairedDifferences(Use):
         counts = []
         for split in ("test", *context.manifest.extra_test_splits):
             test = context.stored(split)
-            chosen = use_context.choose(len(test), self.num_rows, self.seed)
-            ours = _nats(context, test, chosen)
-            counts.append(f"{len(chosen):,} rows of {split}")
+            rows = _rows(context, test, self.num_rows, self.seed)
+            ours = scoring.scores(context.model, rows)
+            counts.append(f"{len(rows):,} rows of {split}")
             for other in others:
                 where = f"over {other.experiment}" + ("" if split == "test" else f", {split}")
-                apart = _nats(other, test, chosen) - ours
-                numbers += _numbers(context, where, apart, test, chosen)
+                apart = scoring.scores(other.model, rows) - ours
+                numbers += _numbers(context, where, apart, rows)
         notes = (
             f"Another model's score less this one's on the same {' and '.join(counts)}: above 0, "
             "this one is better. Errors are of the differences over rows; each model is one "
@@ -68,24 +68,23 @@ def _other(context: UseContext, name: str) -> UseContext:
     return other
 
 
-def _nats(context: UseContext, test: Split, chosen: np.ndarray) -> Tensor:
+def _rows(context: UseContext, test: Split, count: int | None, seed: int) -> ChosenRows:
     event, batch = context.model.event, BATCH
     if is_levels(event):
         batch = SOUNDS_AT_ONCE if event.is_open else min(BATCH, use_context.rows_at_once(event))
-    return scoring.scores(context.model, test, batch, chosen, context.manifest.context_frames)
+    return ChosenRows.of(test, batch, count, seed, context.manifest.context_frames)
 
 
-def _numbers(
-    context: UseContext, where: str, apart: Tensor, test: Split, chosen: np.ndarray
-) -> list[Number]:
+def _numbers(context: UseContext, where: str, apart: Tensor, rows: ChosenRows) -> list[Number]:
     """Return the mean difference in the dataset's unit, and how often it is above 0."""
-    rows = measuring.scored_rows(test, chosen, context.manifest)
-    score, unit = rows.score(apart, difference=True), context.manifest.unit
-    word = "bits/sample" if rows.event.is_open else unit.replace("_per_", "/")
+    whole, unit = context.manifest.event, context.manifest.unit
+    score = rows.score(apart, whole, difference=True)
+    event = after_frames(whole, rows.context_frames)
+    word = "bits/sample" if event.is_open else unit.replace("_per_", "/")
     gain = Number(
         name=f"{where}: gain",
-        value=score.value_in(unit, rows.event),
-        stderr=score.stderr_in(unit, rows.event),
+        value=score.value_in(unit, event),
+        stderr=score.stderr_in(unit, event),
         unit=word,
     )
     return [gain, mean_of(f"{where}: ahead on", (apart > 0).double(), "of rows")]
@@ -99,9 +98,9 @@ class OrderingEnsembles(Use):
     num_rows: int | None = setting(None, "random test rows; null for all", least=2)
 
     def _run(self, context: UseContext, folder: Path) -> UseOutcome:
-        ensemble, test = self._ensemble(context), context.stored("test")
-        chosen = choose(len(test), self.num_rows, self.seed)
-        each = torch.stack([scoring.scores(one, test, BATCH, chosen) for one in ensemble], 1)
+        ensemble = self._ensemble(context)
+        rows = ChosenRows.of(context.stored("test"), BATCH, self.num_rows, self.seed)
+        each = torch.stack([scoring.scores(one, rows) for one in ensemble], 1)
         counts = [1 << power for power in range((self.most - 1).bit_length())] + [self.most]
         mixed = {count: scoring.mixture(each[:, :count]) for count in counts}
         numbers: list[Number] = []
@@ -112,7 +111,7 @@ class OrderingEnsembles(Use):
                 above = nats - mixed[self.most]
                 numbers.append(mean_of(f"{what}: above {self.most}", above, "nats"))
         notes = (
-            f"{len(chosen):,} test rows; all members have one network's weights, and an ensemble "
+            f"{len(rows):,} test rows; all members have one network's weights, and an ensemble "
             "of k is the first k of them. Differences are of the same rows."
         )
         caption = "Nats over the orderings of an ensemble"

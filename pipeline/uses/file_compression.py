@@ -31,6 +31,7 @@ def compress(
     *,
     classes: Sequence[int] = (),
     quantize: bool = False,
+    portable: bool = False,
     progress: bool = False,
 ) -> str:
     """Code files into an archive, once all of it has been decoded and compared; say its size.
@@ -41,6 +42,7 @@ def compress(
         out: archive to write; nothing may be there.
         classes: for a class-conditional model, one for all files or one per file.
         quantize: take a sound's nearest levels where its samples lie between levels.
+        portable: so that any processor decodes it, with any version of torch.
         progress: show bars.
 
     Raises:
@@ -63,7 +65,9 @@ def compress(
         x, lengths = _side_by_side([found[number][1] for number in numbers], event)
         with _one_line(f"{len(numbers)} files of {members[0].extents}"):
             condition = _condition(members)
-            stream = coding.compress(model, x, condition, lengths=lengths, progress=progress)
+            stream = coding.compress(
+                model, x, condition, lengths=lengths, portable=portable, progress=progress
+            )
         streams.append(stream)
     archive = pack(entries, streams)
     _write_archive(out, archive)

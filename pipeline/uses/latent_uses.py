@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -15,6 +14,7 @@ from arcore.events import Levels
 from arcore.inference import interpolation, latent_levels
 from pipeline.datasets.read_transforms import permute_rows
 from pipeline.evaluation import scoring
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.use_base import Use, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext
@@ -37,8 +37,8 @@ class NoiseLevels(Use):
         event, model = context.images, context.model
         if not model.latent_levels:
             raise context.unfit("a model with latents")
-        split = context.stored("test")
-        terms, units = scoring.bound_scores(model, split, BATCH, np.arange(len(split)))
+        rows = ChosenRows.of(context.stored("test"), BATCH)
+        terms, units = scoring.bound_scores(model, rows)
         numbers = [
             mean_of(f"{name}: {'KL' if place < len(units) else '-ln p(x | z)'}", nats, "nats")
             for place, (name, nats) in enumerate(zip(model.latent_levels, terms.T, strict=True))
@@ -68,7 +68,7 @@ class NoiseLevels(Use):
             ),
         ]  # fmt: skip
         notes = (
-            f"KLs and -ln p(x | z) of {len(split)} test images sum to the bound. A unit is in use "
+            f"KLs and -ln p(x | z) of {len(rows)} test images sum to the bound. A unit is in use "
             "if its posterior mean varies by more than 0.01 over them. For each of "
             f"{self.num_shared} draws of all noise, the noise of one level is drawn "
             f"{self.num_varied} times while the noise of other levels is fixed. Averages over 2 x "

@@ -15,10 +15,11 @@ from pipeline.core import paths
 from pipeline.core.errors import require
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
-from pipeline.evaluation import image_codecs, scoring
+from pipeline.evaluation import image_codecs
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.uses import pictures
 from pipeline.uses.use_base import Use, setting
-from pipeline.uses.use_context import UseContext, choose
+from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number, UseOutcome
 
 REAL = "real test images"
@@ -62,9 +63,8 @@ class Outliers(Use):
         manifest = read_manifest(folder)
         expected = f"a dataset of the same event, {event}"
         require(manifest.event == event, "other", expected, f"{name} of {manifest.event}")
-        test = ShardReader(folder, "test")
-        chosen = choose(len(test), self.num_rows, self.seed)
-        return torch.from_numpy(scoring.read_rows(test, chosen, event)), manifest.sha256
+        rows = ChosenRows.of(ShardReader(folder, "test"), BATCH, self.num_rows, self.seed)
+        return torch.from_numpy(rows.events(event)), manifest.sha256
 
 
 def _numbers(scores: Mapping[str, Scores]) -> list[Number]:
@@ -136,7 +136,7 @@ def complexity(x: np.ndarray, event: Levels) -> np.ndarray:
 
 def _scores(context: UseContext, name: str, x: Tensor, event: Levels) -> Scores:
     """Return both scores of images in bits."""
-    bits = context.nats(x, None, BATCH, name).numpy() / math.log(2)
+    bits = context.nats(x, None, name).numpy() / math.log(2)
     return bits, bits - complexity(x.numpy().astype(np.uint8), event)
 
 

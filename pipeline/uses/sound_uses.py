@@ -17,10 +17,11 @@ from pipeline.core.errors import require
 from pipeline.data import sound_batches
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.formats.sound_files import wave_bytes
+from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import audio_figures
 from pipeline.uses import pictures
 from pipeline.uses.use_base import Use, mean_of, setting, share_of
-from pipeline.uses.use_context import UseContext, choose
+from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Shown, UseOutcome
 
 Panels = list[tuple[str, Tensor]]  # titles and levels (length,) of sounds
@@ -45,7 +46,7 @@ class SoundRows:
 
     def choose(self, count: int, seed: int) -> list[int]:
         """Choose at most `count` random rows, ascending."""
-        return list(choose(len(self.split), count, seed).tolist())
+        return list(choose_rows(len(self.split), count, seed).tolist())
 
     def labels(self, rows: Sequence[int]) -> np.ndarray:
         """Return the labels of rows, see `pipeline.datasets.base.Sound`."""

@@ -1,14 +1,10 @@
 """Clips of the game Freeway with the actions of its player, by the Arcade Learning Environment.
 
-A chicken crosses a road of ten lanes: each frame comes with the action (wait, up, down) before it.
-A frame is every third row and every second column of the screen's middle, so that its 15 gray
-levels stay what they are. The traffic is a function of time and of the game's mode alone; so games
-are cut by time: the first clips of each are train, the next valid, the last test. The second test
-set, `novel`, is of modes whose traffic is in no other split.
-
-The player moves at random, and holds an action for some steps. A game is a function of (seed, mode,
-its number). Games are played on the machine where they are used, by the optional extra `games`
-(ale-py, GPL-2.0, which brings the game); neither is in this repository.
+A chicken crosses a road of ten lanes. A frame is every third row and every second column of the
+screen's middle, so that its 15 gray levels stay what they are. The traffic is a function of time
+and of the game's mode alone; so games are cut by time, and the second test set, `novel`, is of
+modes whose traffic is in no other split. The player moves at random, and holds an action for some
+steps. The optional extra `games` (ale-py, GPL-2.0) brings the game; it is not in this repository.
 
 Reference:
     Oh, Guo, Lee, Lewis and Singh, "Action-Conditional Video Prediction using Deep Networks in Atari

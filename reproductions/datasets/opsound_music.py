@@ -1,14 +1,10 @@
 """Five pieces of music by three artists, in segments of four seconds: in place of piano music.
 
-Debian's `asterisk-moh-opsound-wav`: 8 kHz, one channel. A piece is cut into segments from its
-beginning; those quieter than `QUIETEST`, the ends of fade-outs, are left out, and what remains of
-its last segment. Two of the pieces are made of loops, so that nearly every later second is heard
-before; they serve training alone. Of the others the beginning is train and the end test, a segment
-dropped at each boundary: what is measured is how well the later part of a piece is foretold by a
-model that learned from its first part, not music that it never heard.
-
-No segment of valid or test occurs in an earlier split: the greatest normalised cross-correlation
-with any four seconds of one is 0.83, at every offset, against 0.99 in the pieces of loops.
+Segments quieter than `QUIETEST`, the ends of fade-outs, are left out. Two of the pieces are made of
+loops, so that nearly every later second is heard before. What is measured is how well the later
+part of a piece is foretold by a model that learned from its first part, not music that it never
+heard. No segment of valid or test occurs in an earlier split: the greatest normalised
+cross-correlation with any four seconds of one is 0.83, against 0.99 in the pieces of loops.
 """
 
 import io
@@ -19,11 +15,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
+from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, listed_files
 from pipeline.datasets.formats import sound_files
 from pipeline.datasets.formats.sound_files import Hearing, Utterance
 from pipeline.datasets.options import Options, parse_options
-from reproductions.datasets.stand_ins import APT_ARCHIVES, check_content, raw_packages, read_files
+from reproductions.datasets.stand_ins import APT_ARCHIVES, PACKAGES, check_content, read_files
 
 OF_LOOPS = ("macroform-robot_dity", "macroform-the_simplicity")
 PIECES = (
@@ -38,7 +34,7 @@ QUIETEST = 0.015  # root mean square of amplitudes in [-1, 1)
 TEST_SHARE, VALID_SHARE = 0.2, 0.1
 # Of the bytes of rows and then of labels of train, valid and test.
 CONTENT_SHA256 = "b73345fc232aadd4e353ece458bd9af4194091838ca0fb47cdd163571009fd74"
-(FILE,) = raw_packages("opsound_music")
+(FILE,) = listed_files(PACKAGES, "opsound_music")
 SOUND = Sound(RATE, SECONDS * RATE, 0, PIECES, ())
 
 

@@ -1,12 +1,8 @@
 """Tiles of 39 photographs from three Debian packages, 32 x 32 or 64 x 64: in place of ImageNet.
 
-Photographs are reduced to a shorter side of 320 pixels and cut into tiles side by side. The split
-is by photograph, so that no two splits share a scene: the recorded lists in photo_tiles_split.json,
-of each package's photographs by name in the permutation of seed 0 the first 2 for test, the next 2
-(1 of the last two packages) for valid. Drawings and composites of the packages are left out.
-
-Tiles of a photograph are alike, so that a standard error over tiles is too small for the question
-how well a model does on other photographs.
+No two splits share a photograph: of each package's, in the permutation of seed 0, the first 2 are
+test, the next 2 (1 of the last two packages) valid. Tiles of a photograph are alike, so that a
+standard error over tiles is too small for how well a model does on other photographs.
 """
 
 import io
@@ -21,14 +17,14 @@ import PIL
 from PIL import Image, features
 
 from arcore.events import Levels
-from pipeline.datasets.base import SPLITS, Dataset, SplitData
+from pipeline.datasets.base import SPLITS, Dataset, SplitData, listed_files
 from pipeline.datasets.formats import image_files
 from pipeline.datasets.options import Options, parse_options
-from reproductions.datasets.stand_ins import APT_ARCHIVES, check_content, raw_packages, read_files
+from reproductions.datasets.stand_ins import APT_ARCHIVES, PACKAGES, check_content, read_files
 
 SPLIT_FILE = Path(__file__).with_name("photo_tiles_split.json")
 SHORTER_SIDE = 320
-_PACKAGES = raw_packages("photo_tiles")
+_PACKAGES = listed_files(PACKAGES, "photo_tiles")
 _FOLDERS = ("budgie", "", "mate/nature")  # below usr/share/backgrounds, of each package
 _LEFT_OUT = (
     "ocean-waves.jpg",  # drawings

@@ -1,12 +1,8 @@
 """A simulated arm that pushes objects, with actions and states: in place of robotic pushing.
 
-The protocol is that of `robotic_pushing`: clips of 20 frames of 64 x 64 RGB, of which the first two
-are given; each frame comes with the action before it and, while given, its state. There are two
-test sets: `test`, of objects that training clips have too, and `novel`, of objects that are in no
-other split. pybullet's own split of these objects is kept: names that end in 0 are novel.
-
-A clip is a function of (seed, split, its number), see `pushing_simulator`. A process for each core
-makes `PART_CLIPS` at a time.
+The protocol is that of `robotic_pushing`, with a second test set, `novel`, of objects that are in
+no other split: those of pybullet whose names end in 0. A clip is a function of (seed, split, its
+number), see `pushing_simulator`. A process for each core makes `PART_CLIPS` at a time.
 """
 
 import platform

@@ -7,33 +7,11 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-import yaml
-
 from pipeline.core.errors import UserError, require
-from pipeline.datasets.base import RawFile, SplitData
+from pipeline.datasets.base import SplitData
 
 APT_ARCHIVES = "/var/cache/apt/archives"
-_POOL = "http://deb.debian.org/debian/pool/main"
-_PACKAGES = Path(__file__).with_name("packages.yaml")
-
-
-def raw_packages(dataset: str) -> tuple[RawFile, ...]:
-    """Return the packages of Debian's pool that `packages.yaml` has for a dataset, as raw files.
-
-    Example:
-        >>> raw_packages("photo_tiles")[2].url
-        'http://deb.debian.org/debian/pool/main/m/mate-backgrounds/mate-backgrounds_1.26.0-1_all.deb'
-    """
-    listed = yaml.safe_load(_PACKAGES.read_text(encoding="utf-8"))[dataset]
-    return tuple(
-        RawFile(one["file"], one["sha256"], one["size"], _url(one["source"], one["file"]))
-        for one in listed
-    )
-
-
-def _url(source: str, file: str) -> str:
-    folder = source[:4] if source.startswith("lib") else source[:1]
-    return f"{_POOL}/{folder}/{source}/{file}"
+PACKAGES = Path(__file__).with_name("packages.yaml")
 
 
 def read_files(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:

@@ -1,10 +1,8 @@
 """Recorded telephone prompts in five languages by five voices, with texts: in place of VCTK.
 
-Asterisk's core sounds, of Debian packages: 8 kHz, one voice a language, of whom one is a man. Kept
-are the prompts of at most three seconds and 60 characters whose text is in the language's list;
-tones, and texts with remarks in brackets, are left out. The split is by prompt: what a name stands
-for is in one split in all languages, by the permutation of seed 0 of all names. Voice and language
-are one here: what a model gains from the voice it may gain from the language.
+Asterisk's core sounds, one voice a language. Tones, and texts with remarks in brackets, are left
+out. What a name stands for is in one split in all languages. Voice and language are one here: what
+a model gains from the voice it may gain from the language.
 """
 
 import gzip
@@ -17,12 +15,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
+from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, listed_files
 from pipeline.datasets.formats import sound_files
 from pipeline.datasets.formats.sound_files import Hearing, Utterance
 from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import permute_rows
-from reproductions.datasets.stand_ins import APT_ARCHIVES, check_content, raw_packages, read_files
+from reproductions.datasets.stand_ins import APT_ARCHIVES, PACKAGES, check_content, read_files
 
 VOICES = (
     "en_US_f_Allison",
@@ -36,7 +34,7 @@ SYMBOLS = " '0123456789abcdefghijklmnopqrstuvwxyzàçèéêìîòùúûабвг�
 TEST_SHARE, VALID_SHARE = 0.1, 0.05
 # Of the bytes of rows and then of labels of train, valid and test.
 CONTENT_SHA256 = "a14458ac697ee6dc37c86851ed88b0dfc9b6525e9122e29ba8e1caa91bb1d6a0"
-FILES = raw_packages("telephone_prompts")  # of sounds and of texts, by language
+FILES = listed_files(PACKAGES, "telephone_prompts")  # of sounds and of texts, by language
 SOUND = Sound(RATE, MAX_SECONDS * RATE, MAX_SYMBOLS, VOICES, tuple(SYMBOLS))
 
 
@@ -92,7 +90,6 @@ class TelephonePrompts(Dataset):
 
 
 def _utterances(sounds: Path, lists: Path, voice: int) -> dict[tuple[str, int], Utterance]:
-    """The prompts of one voice by their names."""
     listed = [gzip.decompress(content) for _, content in read_files(lists, (".txt.gz",))]
     texts = read_texts(listed[0].decode("utf-8-sig"))
     found = {}

@@ -152,7 +152,6 @@ def _samples(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
 
 
 def _uses(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
-    """Yield what the uses of an experiment drew."""
     for path in sorted((paths.root() / "evaluation").glob(f"*/uses/{experiment}/[!.]*/{USE.main}")):
         one, origin = use_records.read(path.parent), UseTiming.of(path.parent)
         same = {key: vars(one)[key] for key in GalleryPart.keys() & UseRecord.keys()}

@@ -127,7 +127,6 @@ def _write(path: Path, text: str) -> Path:
 
 
 def _evaluation(name: str) -> Path:
-    """Return the one evaluation of an experiment, whatever its dataset."""
     found = sorted((paths.root() / "evaluation").glob(f"*/{name}"))
     if len(found) != 1:
         datasets = ", ".join(path.parent.name for path in found) or "none"

@@ -4,13 +4,12 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.artifacts import origin
 from pipeline.core.errors import require, require_seed
-from pipeline.evaluation import scoring
+from pipeline.evaluation.scoring import ChosenRows
 from reproductions.studies.study_base import Study, StudyContext, StudyOutcome, with_error
 
 LEAST = 1e-5  # of a shrinkage: below, covariances of few rows have no Cholesky factor
@@ -36,7 +35,7 @@ class SimpleModels(Study):
         images = {}
         for name in ("train", "valid", "test"):
             split = context.split(name)
-            x = scoring.read_rows(split, np.arange(len(split)), event)
+            x = ChosenRows.of(split, len(split)).events(event)
             images[name] = torch.from_numpy(x).long()
         per_dim = event.size * math.log(2)
         gaussian, shrinkage = gaussian_nats(images, self)

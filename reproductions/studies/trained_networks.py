@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from arcore.events import is_gray
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.evaluation import scoring
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training.training_records import read_history
 from pipeline.uses import pictures
@@ -67,7 +67,7 @@ class NumMasks(NetworkStudy):
         for (own, count), config in configs.items():
             trainings.append(context.train(config))
             ensemble = trainings[-1].load(context.device).ensemble(count)
-            each = scoring.member_scores(ensemble, test, ROWS)
+            each = scoring.member_scores(ensemble, ChosenRows.of(test, ROWS))
             orderings = "one each" if own else "the same"
             nats = (with_error(each.mean(1)), with_error(scoring.mixture(each)))
             rows.append([str(count), orderings, *nats])
@@ -103,19 +103,18 @@ class ContextFrames(NetworkStudy):
             for title, network in self.networks.items()
         }
         test, rows, trainings = context.split("test"), [], []
+        after = {given: ChosenRows.of(test, CLIPS, context_frames=given) for given in self.frames}
         if is_gray(event):
-            clips = np.arange(len(test))
             bounds = [
-                with_error(scoring.entropy_scores(test, event, CLIPS, clips, given) / (end - given))
-                for given in self.frames
+                with_error(scoring.entropy_scores(event, clips) / (end - given))
+                for given, clips in after.items()
             ]
             rows.append(["", "entropy", *bounds])
         for (given, title), config in configs.items():
             trainings.append(context.train(config))
             model = trainings[-1].load(context.device)
             nats = [
-                scoring.scores(model, test, CLIPS, None, after) / (end - after)
-                for after in self.frames
+                scoring.scores(model, clips) / (end - frames) for frames, clips in after.items()
             ]
             rows.append([str(given), title, *map(with_error, nats)])
         header = ["trained after", "nats/frame of"]
@@ -159,7 +158,9 @@ class TrainRows(NetworkStudy):
         for (title, count), config in configs.items():
             trained = context.train(config)
             model = trained.load(context.device)
-            bits = scoring.scores(model, test, rows_at_once(context.images)) / per_dim
+            bits = (
+                scoring.scores(model, ChosenRows.of(test, rows_at_once(context.images))) / per_dim
+            )
             rows.append([title, f"{count:,}", str(trained.record.epochs), with_error(bits)])
             lines.setdefault(title, []).append(float(bits.mean()))
             trainings.append(trained)
@@ -206,9 +207,10 @@ class Race(NetworkStudy):
             for title, network in self.networks.items()
         }
         trained = {title: context.train(config, fresh=True) for title, config in configs.items()}
+        histories = {title: paths.model(one.name) / "history.csv" for title, one in trained.items()}
         nats = {
-            title: [float(row["valid_nats"]) for row in read_history(_history(one.name))]
-            for title, one in trained.items()
+            title: [float(row["valid_nats"]) for row in read_history(path)]
+            for title, path in histories.items()
         }
         goal, rows = max(map(min, nats.values())), []
         for title, one in trained.items():
@@ -223,7 +225,3 @@ class Race(NetworkStudy):
         header = ["network", "weights", "best validation nats", "s an epoch"]
         header += [f"epochs to {goal:.2f}", "s to that"]
         return StudyOutcome(header, rows, notes, device_of(trained.values()))
-
-
-def _history(name: str) -> Path:
-    return paths.model(name) / "history.csv"

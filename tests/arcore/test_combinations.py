@@ -302,9 +302,7 @@ def test_a_mixture_adds_up_weighted_probabilities() -> None:
     assert_close(many.log_prob(x), by_hand)
 
 
-def test_a_member_with_latents_makes_a_bound(
-    tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_member_with_latents_makes_a_bound(tmp_path, generator, monkeypatch) -> None:
     event, n = events.Binary((1, 2, 2)), 4_000
     torch.manual_seed(0)
     vae = arcore.create_model("pixelvae", event, width=4, num_layers=1, latent_size=2).double()

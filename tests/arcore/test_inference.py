@@ -1,10 +1,10 @@
 """What models say of missing and noisy parts and of classes, against sums over all events."""
 
-import itertools
 import math
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 import arcore
 from arcore.inference import classification, completion, features, interpolation, latent_levels
@@ -16,6 +16,7 @@ from arcore.inference.posterior import (
     replacement_noise,
 )
 from tests.support.refusals import refuses
+from tests.support.statistics import all_levels, state_of
 
 BITS = arcore.events.Binary((1, 2, 3))
 TRITS = arcore.events.Levels(3, (1, 2, 2))
@@ -51,26 +52,28 @@ MODELS = {
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
-def all_events(event: arcore.events.Levels) -> torch.Tensor:
-    every = itertools.product(range(event.num_levels), repeat=event.size)
-    return torch.tensor(list(every)).view(-1, *event.extents)
+def require_ratio(model, x: torch.Tensor, observed: torch.Tensor) -> None:
+    """What is missing given what is observed: p(x) over its sum over rows that look the same."""
+    joint = model.log_prob(x).detach()
+    same = (x[:, None] == x[None])[..., observed].all(-1)
+    evidence = torch.where(same, joint, -math.inf).logsumexp(1)
+    assert_close(completion.log_prob_missing(model, x, observed), joint - evidence)
 
 
 @every_model
 @pytest.mark.parametrize("observed", [ANY, PREFIX, COARSE], ids=["any", "prefix", "coarse"])
 def test_missing_given_observed_is_a_ratio_of_sums(name: str, observed: torch.Tensor) -> None:
-    model, x = model_of(name, BITS, **MODELS[name]), all_events(BITS)
+    model, x = model_of(name, BITS, **MODELS[name]), all_levels(BITS)
     found = completion.observed_first(model, observed)
     assert (found is not None) == any(observed is fits for fits in EXACT[name])
     if found is None:
         with pytest.raises(ValueError, match="observed: expected dimensions that are first"):
             completion.log_prob_missing(model, x, observed)
         return
-    joint = found.log_prob(x)
-    same = (x[:, None] == x[None])[..., observed].all(-1)  # rows that look the same
-    evidence = torch.where(same, joint, -math.inf).logsumexp(1)
-    torch.testing.assert_close(
-        completion.log_prob_missing(model, x, observed), (joint - evidence).detach()
+    require_ratio(found, x, observed)
+    assert_close(
+        completion.log_prob_missing(model, x, observed),
+        completion.log_prob_missing(found, x, observed),
     )
 
 
@@ -79,30 +82,23 @@ def test_made_of_all_orderings_has_the_observed_first() -> None:
         model_of("made", BITS, hidden=[8], num_masks=count, order_agnostic=True) for count in (3, 0)
     )
     assert completion.observed_first(few, ANY) is None, "it was trained for others"
-    x = all_events(BITS)
     for observed in (ANY, PREFIX, COARSE):
         found = completion.observed_first(model, observed)
         assert found is not None
         order = torch.cat(found.schedule)
         assert observed.flatten()[order].tolist() == sorted(observed.flatten().tolist())[::-1]
-        torch.testing.assert_close(found.log_prob(x).exp().sum().item(), 1.0)
-        torch.testing.assert_close(
-            found.log_prob(x), completion.log_prob_missing(found, x, torch.zeros_like(observed))
-        )
+        require_ratio(found, all_levels(BITS), torch.zeros_like(observed))
     kept = completion.observed_first(model, torch.zeros(1, 2, 3, dtype=torch.bool))
     assert kept is model, "its own ordering serves"
 
 
 def test_nade_completes_under_another_order_whose_sums_are_right() -> None:
     model = model_of("nade", BITS, hidden=4, ordering="reverse")
-    x = all_events(BITS)
+    x = all_levels(BITS)
     view = completion.reordered(model, ANY)
     assert view is not None and view is not model
-    joint = view.log_prob(x).detach()
-    torch.testing.assert_close(joint.exp().sum().item(), 1.0)
-    same = (x[:, None] == x[None])[..., ANY].all(-1)
-    evidence = torch.where(same, joint, -math.inf).logsumexp(1)
-    torch.testing.assert_close(completion.log_prob_missing(view, x, ANY), joint - evidence)
+    for observed in (ANY, torch.zeros_like(ANY)):
+        require_ratio(view, x, observed)
     own = torch.cat(model.schedule)
     assert torch.equal(model.under(own).log_prob(x), model.log_prob(x))
     assert torch.equal(view.under(own).log_prob(x), model.log_prob(x)), "nothing is lost"
@@ -115,17 +111,12 @@ def test_nade_completes_under_another_order_whose_sums_are_right() -> None:
 
 def exact_posterior(model, log_likelihood: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """p(x | y) of every event, (rows, events), and ln p(y)."""
-    x = all_events(model.event)
+    x = all_levels(model.event)
     levels = x.flatten(1).T[None, ..., None].expand(len(log_likelihood), -1, -1, 1)
     flat = log_likelihood.double().flatten(1, -2)
     seen = flat[:, :, None].expand(-1, -1, len(x), -1).gather(3, levels)[..., 0].sum(1)
     joint = model.log_prob(x).detach()[None] + seen
     return joint.softmax(1), joint.logsumexp(1)
-
-
-def number_of(x: torch.Tensor, levels: int) -> torch.Tensor:
-    flat = x.flatten(2)
-    return (flat * levels ** torch.arange(flat.shape[-1]).flip(0)).sum(-1)
 
 
 def likelihoods(event: arcore.events.Levels) -> dict[str, torch.Tensor]:
@@ -142,18 +133,19 @@ def likelihoods(event: arcore.events.Levels) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("kind", ["missing", "replaced", "gaussian"])
 @pytest.mark.parametrize("event", [BITS, TRITS], ids=str)
 @every_model
-def test_particles_agree_with_the_sum_over_all_events(name: str, event, kind: str) -> None:
+def test_particles_agree_with_the_sum_over_all_levels(name: str, event, kind: str) -> None:
     model = model_of(name, event, **MODELS[name])
     seen, generator = likelihoods(event)[kind], torch.Generator().manual_seed(0)
     found = posterior(model, seen, 4000, generator=generator)
     expected, evidence = exact_posterior(model, seen)
     frequencies = torch.zeros_like(expected)
-    frequencies.scatter_add_(1, number_of(found.x, event.num_levels), found.weights)
+    numbers = state_of(found.x.flatten(0, 1), event).view(found.weights.shape)
+    frequencies.scatter_add_(1, numbers, found.weights)
     distance = 0.5 * (frequencies - expected).abs().sum(1)
     assert float(distance.max()) < 0.06, "total variation"
-    torch.testing.assert_close(found.log_evidence, evidence, atol=0.1, rtol=0)
-    mean = (expected @ all_events(event).flatten(1).double()).view(2, *event.extents)
-    torch.testing.assert_close(found.mean(), mean, atol=0.06 * (event.num_levels - 1), rtol=0)
+    assert_close(found.log_evidence, evidence, atol=0.1, rtol=0)
+    mean = (expected @ all_levels(event).flatten(1).double()).view(2, *event.extents)
+    assert_close(found.mean(), mean, atol=0.06 * (event.num_levels - 1), rtol=0)
 
 
 def test_a_particle_is_drawn_by_its_weight_from_its_own_row() -> None:
@@ -162,7 +154,7 @@ def test_a_particle_is_drawn_by_its_weight_from_its_own_row() -> None:
     drawn = many.draw(torch.Generator().manual_seed(0)).view(4000, 2)
     found = [(drawn == level).double().mean(0).tolist() for level in range(6)]
     wanted = [[0, 0], [0.25, 0], [0.75, 0], [0, 0.5], [0, 0.5], [0, 0]]
-    torch.testing.assert_close(torch.tensor(found), torch.tensor(wanted), atol=0.03, rtol=0)
+    assert_close(torch.tensor(found), torch.tensor(wanted), atol=0.03, rtol=0)
     assert not set(drawn.flatten().tolist()) & {0, 5}, "of weight 0"
 
 
@@ -179,22 +171,19 @@ def test_particles_are_from_what_scores_whatever_autocast() -> None:
 
 
 def test_a_prefix_is_exact_with_one_particle() -> None:
-    model, x = model_of("nade", BITS, hidden=4), all_events(BITS)
+    model, x = model_of("nade", BITS, hidden=4), all_levels(BITS)
     found = posterior(model, observation(x, PREFIX, 2), 1)
     expected = model.log_prob(x).detach() - completion.log_prob_missing(model, x, PREFIX)
-    torch.testing.assert_close(found.log_evidence, expected)
+    assert_close(found.log_evidence, expected)
     assert torch.equal(found.x[:, 0][:, PREFIX], x[:, PREFIX])
 
 
-@pytest.mark.parametrize("kind", ["ensemble", "bound"])
-def test_what_has_no_conditionals_is_refused_as_such(kind: str) -> None:
-    if kind == "ensemble":
-        model = model_of("deep_nade", BITS, hidden=[4]).ensemble(2)
-    else:
-        model = model_of("pixelvae", arcore.events.Binary((1, 4, 4)))
-    x = torch.zeros(2, *model.event.extents)
-    with pytest.raises(ValueError, match=r"model: expected an exact one that is no ensemble"):
-        completion.log_prob_missing(model, x, torch.zeros(model.event.extents) == 0)
+def test_what_has_no_conditionals_is_refused_as_such() -> None:
+    ensemble = model_of("deep_nade", BITS, hidden=[4]).ensemble(2)
+    for model in (ensemble, model_of("pixelvae", arcore.events.Binary((1, 4, 4)))):
+        x = torch.zeros(2, *model.event.extents)
+        with pytest.raises(ValueError, match=r"model: expected an exact one that is no ensemble"):
+            completion.log_prob_missing(model, x, torch.zeros(model.event.extents) == 0)
 
 
 def test_classes_beside_another_condition_are_refused_as_such() -> None:
@@ -208,20 +197,20 @@ def test_classes_beside_another_condition_are_refused_as_such() -> None:
 
 def test_classes_given_events() -> None:
     model = model_of("nade", BITS, hidden=4, num_classes=3)
-    x = all_events(BITS)
+    x = all_levels(BITS)
     scored = classification.class_log_likelihoods(model, x)
     assert torch.equal(scored[:, 2], model.log_prob(x, torch.full((len(x),), 2)).detach())
     prior = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
     given = classification.class_posterior(scored, prior).exp()
     assert torch.equal(given[:, 2], torch.zeros(len(x), dtype=torch.float64))
     joint = scored.exp() * prior
-    torch.testing.assert_close(given, joint / joint.sum(1, keepdim=True))
-    torch.testing.assert_close((scored.exp().mean(1) * given.sum(1)).sum().item(), 1.0)
+    assert_close(given, joint / joint.sum(1, keepdim=True))
+    assert_close((scored.exp().mean(1) * given.sum(1)).sum().item(), 1.0)
     labels = torch.arange(len(x)) % 3
     told = classification.class_information(scored, labels)
     rows = scored.exp()
     expected = (rows[torch.arange(len(x)), labels] / rows.mean(1)).log()
-    torch.testing.assert_close(told, expected)
+    assert_close(told, expected)
 
 
 def test_walks_between_vectors_share_their_noise() -> None:
@@ -236,8 +225,8 @@ def test_walks_between_vectors_share_their_noise() -> None:
     many = 4000
     ends = (one[:1].expand(many, -1) for one in (first, second))
     last = interpolation.walk(model, *ends, 2, seed(2))[:, 1:]
-    frequencies = torch.bincount(number_of(last, 3)[:, 0], minlength=81) / many
-    expected = model.log_prob(all_events(TRITS), second[:1].expand(81, -1)).detach().exp()
+    frequencies = torch.bincount(state_of(last, TRITS), minlength=81) / many
+    expected = model.log_prob(all_levels(TRITS), second[:1].expand(81, -1)).detach().exp()
     assert float((frequencies - expected).abs().sum()) / 2 < 0.06, "draws are from p(x | h)"
 
 
@@ -259,19 +248,19 @@ def test_calibration_error_is_the_gap_in_each_bin() -> None:
 
 
 def test_features_give_what_the_last_conditional_is_made_of() -> None:
-    model, x = model_of("nade", TRITS, hidden=4, inputs="one_hot"), all_events(TRITS)
+    model, x = model_of("nade", TRITS, hidden=4, inputs="one_hot"), all_levels(TRITS)
     hidden = features.hidden_features(model, x)
     zeroed = x.clone()  # level 0 adds nothing
     zeroed.flatten(1)[:, -1] = 0
     before = features.hidden_features(model, zeroed)
     logits = before @ model.output_weight[-1].T + model.output_bias[-1]
     expected = model.conditionals(x).logits.flatten(1, -2)[:, -1].log_softmax(-1)
-    torch.testing.assert_close(logits.log_softmax(-1).detach(), expected.detach())
+    assert_close(logits.log_softmax(-1).detach(), expected.detach())
     assert hidden.shape == (len(x), 4) and not torch.equal(hidden, before)
     made = model_of("made", BITS, hidden=[8, 5], direct=False)
-    bits = all_events(BITS)
+    bits = all_levels(BITS)
     output = made.output(features.hidden_features(made, bits))
-    torch.testing.assert_close(output.sigmoid(), made.conditionals(bits).probs.flatten(1))
+    assert_close(output.sigmoid(), made.conditionals(bits).probs.flatten(1))
 
 
 def test_filters_are_the_change_of_a_units_input() -> None:
@@ -286,9 +275,8 @@ def test_filters_are_the_change_of_a_units_input() -> None:
             assert torch.equal(filters[:, 0, 1, 1], model.input_weight[step, 1].detach())
         else:
             layer = model._hidden()[0]
-            assert torch.equal(
-                filters[:, 0, 1, 1], layer.masked(layer.weight)[:, 4 * 2 + 1].detach()
-            )
+            weight = layer.masked(layer.weight)[:, 4 * 2 + 1]
+            assert torch.equal(filters[:, 0, 1, 1], weight.detach())
     assert features.first_layer(arcore.create_model("pixelcnn", event)) is None
 
 
@@ -303,7 +291,7 @@ def test_filters_of_an_orderless_network_are_of_the_values_that_it_is_shown(mask
     before = shown.flatten(1) @ model.dense.input_weight.flatten(0, 1)
     shown[0, 4, 1] = 1  # pixel (1, 1) at the highest level
     after = shown.flatten(1) @ model.dense.input_weight.flatten(0, 1)
-    torch.testing.assert_close(filters[:, 0, 1, 1], (after - before)[0].detach())
+    assert_close(filters[:, 0, 1, 1], (after - before)[0].detach())
 
 
 SEEN = torch.zeros(1, 1, 2, 3, 2)
@@ -351,12 +339,10 @@ def test_bad_input_is_refused(call, parts: list[str]) -> None:
 
 def test_weights_that_are_no_numbers_are_refused() -> None:
     model = model_of("nade", BITS, hidden=4)
-    with torch.no_grad():
-        model.output_bias.fill_(torch.nan)
+    model.output_bias.data.fill_(torch.nan)
     with pytest.raises(ValueError, match="weights: expected finite numbers"):
         posterior(model, SEEN, 4)
     told = model_of("gated_pixelcnn", BITS, width=4, condition_size=2)
-    with torch.no_grad():
-        next(told.parameters()).fill_(torch.inf)
+    next(told.parameters()).data.fill_(torch.inf)
     with pytest.raises(ValueError, match="weights: expected finite numbers"):
         interpolation.walk(told, torch.zeros(1, 2).double(), torch.ones(1, 2).double(), 2)

@@ -57,9 +57,7 @@ def test_half_precision_leaves_a_prediction_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["pixelcnn", "gated_pixelcnn", "parallel_multiscale"])
-def test_before_training_a_prediction_saves_bits_on_a_smooth_image(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_before_training_a_prediction_saves_bits_on_a_smooth_image(name: str, monkeypatch) -> None:
     """Since means that are relative to it start a tenth as far apart as those of levels."""
     event = Levels(256, (3, 8, 8))
     x = (60 + 300 * ramp()).round().long()  # steps of at most 23 levels from pixel to pixel

@@ -11,7 +11,6 @@ import arcore
 from arcore.events import Binary
 from arcore.layers import hidden_states
 from tests.arcore.cases import cases_where
-from tests.support.cases import Case
 from tests.support.references import shift
 
 every_nade = cases_where(lambda case: case.model == "nade")
@@ -60,9 +59,7 @@ def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor |
 
 @every_nade
 @pytest.mark.parametrize("skips", [True, False], ids=["cpu", "accelerator"])
-def test_equals_a_loop_over_dimensions(
-    case: Case, skips: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equals_a_loop_over_dimensions(case, skips: bool, monkeypatch) -> None:
     monkeypatch.setattr(hidden_states, "skips_zeros", lambda device: skips)
     model, x, condition = case.build(), case.values(20), case.condition(20)
     weights = torch.linspace(0.5, 2, 20, dtype=torch.float64)

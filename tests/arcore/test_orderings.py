@@ -110,9 +110,7 @@ def test_masks_by_their_definition() -> None:
 
 
 @pytest.mark.parametrize("drawn", [False, True], ids=["even", "drawn"])
-def test_paths_through_masks_are_strictly_lower_triangular(
-    drawn: bool, generator: torch.Generator
-) -> None:
+def test_paths_through_masks_are_strictly_lower_triangular(drawn: bool, generator) -> None:
     positions = torch.arange(1, 8)
     below, paths = positions, torch.eye(7).long()
     for degrees in hidden_degrees(7, [20, 15, 20], generator if drawn else None):

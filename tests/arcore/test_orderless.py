@@ -283,9 +283,7 @@ def test_impute_takes_a_mask_an_example(name: str, generator: torch.Generator) -
 
 
 @every_part
-def test_an_ensemble_imputes_from_the_posterior_of_the_mixture(
-    name: str, generator: torch.Generator
-) -> None:
+def test_an_ensemble_imputes_from_the_posterior_of_the_mixture(name: str, generator) -> None:
     model = build(name, ordering="raster")
     ensemble, states, n = model.ensemble(3), all_levels(FOUR), 8000
     mask = LAST.view(2, 2)

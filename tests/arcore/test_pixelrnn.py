@@ -1,5 +1,6 @@
 """PixelRNNs: layers against loops from the papers' equations, what they see, and both scales."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -115,21 +116,27 @@ def test_layers_and_their_gradients_equal_loops_over_pixels(
         assert_close(a, b, **TIGHT)
 
 
+@torch.no_grad()
+def stepped(layer: nn.Module, x: Tensor, twice: bool = False) -> Tensor:
+    """Its states pixel by pixel, or each pixel after a try with another input."""
+    size = x.shape[2:]
+    found, cursor = {}, ImageCursor(*size)
+    for r, c in itertools.product(*map(range, size)):
+        cursor.at(r, c)
+        if twice:
+            layer.step(torch.randn(len(x), x.shape[1], 1, 1).double(), cursor)
+        found[r, c] = layer.step(cursor.piece(x), cursor)[:, :, 0, 0]
+    return stacked(found, *size)
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("make", "reference"), LAYERS)
 def test_layers_pixel_by_pixel_may_take_a_pixel_twice(
     make: Layer, reference: Callable, size: tuple[int, int]
 ) -> None:
     layer = filled(make(size))
-    x, cursor = inputs_of(layer, size), ImageCursor(*size)
-    found: Pixels = {}
-    with torch.no_grad():
-        for r in range(size[0]):
-            for c in range(size[1]):
-                cursor.at(r, c)
-                layer.step(torch.randn(len(x), x.shape[1], 1, 1).double(), cursor)
-                found[r, c] = layer.step(cursor.piece(x), cursor)[:, :, 0, 0]
-        assert_close(stacked(found, *size), reference(layer, x), **TIGHT)
+    x = inputs_of(layer, size)
+    assert_close(stepped(layer, x, twice=True), reference(layer, x), **TIGHT)
 
 
 def reach(layer: nn.Module, maps: slice, size: tuple[int, int]) -> Tensor:
@@ -177,15 +184,9 @@ def test_a_diagonal_bilstm_sees_everything_before_a_pixel_and_nothing_after(
 @pytest.mark.parametrize("make", [RowLSTMLayer, lambda *_: DiagonalLSTMLayer(4, (4, 5))])
 def test_layers_pixel_by_pixel_are_as_fine_as_at_once_under_autocast(make: Callable) -> None:
     layer = filled(make(3, 5)).float()
-    x, cursor = inputs_of(layer, (4, 5)).float(), ImageCursor(4, 5)
-    found: Pixels = {}
+    x = inputs_of(layer, (4, 5)).float()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        at_once = layer(x)
-        for r in range(4):
-            for c in range(5):
-                cursor.at(r, c)
-                found[r, c] = layer.step(cursor.piece(x), cursor)[:, :, 0, 0]
-    assert_close(stacked(found, 4, 5), at_once, rtol=1e-5, atol=1e-5)
+        assert_close(stepped(layer, x), layer(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["row_lstm", "diagonal_bilstm"])

@@ -82,9 +82,7 @@ def repeated(x: Tensor, condition: Tensor | None, count: int) -> tuple[Tensor, T
 
 
 @tiny
-def test_bound_is_below_the_estimate_is_below_the_integral(
-    case: Case, generator: torch.Generator
-) -> None:
+def test_bound_is_below_the_estimate_is_below_the_integral(case, generator) -> None:
     model, x = build(case), all_levels(case.event)
     condition = label(case, len(x))
     exact = integrated(model, x, condition)
@@ -271,9 +269,7 @@ def test_fixed_noise_is_standard_normal_and_belongs_to_each_event() -> None:
     assert torch.equal(model._fixed_noise(x.to(torch.uint8))[0], noise)
 
 
-def test_training_approaches_a_known_distribution_and_never_beats_it(
-    generator: torch.Generator,
-) -> None:
+def test_training_approaches_a_known_distribution_and_never_beats_it(generator) -> None:
     """Two patterns and noise, by the loss alone, whose noise no weights can learn by heart."""
     torch.manual_seed(0)
     event = Binary((4,))
@@ -308,9 +304,7 @@ def test_sampled_frequencies_fit_the_integral(case: Case, generator: torch.Gener
 
 @tiny
 @pytest.mark.parametrize("index", [0, -1], ids=["first", "last"])
-def test_many_candidates_impute_the_exact_posterior(
-    case: Case, index: int, generator: torch.Generator
-) -> None:
+def test_many_candidates_impute_the_exact_posterior(case, index: int, generator) -> None:
     """Also where the observed dimension comes last, which likelihood weights take into account."""
     model, states, n = build(case), all_levels(case.event), 800
     model.impute_candidates = 40

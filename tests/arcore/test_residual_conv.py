@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 import arcore
-from arcore.layers import residual_conv as room
+from arcore.layers import residual_conv as fused_blocks
 from arcore.layers.convolutions import CausalConv2d, pixel_conv
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.models import pixelcnn
 from arcore.primitives.activation_checkpointing import checkpointed_blocks
 from arcore.primitives.masks import channel_groups
 
-needed = pytest.mark.skipif(not room._has_onednn(torch.bfloat16), reason="no bfloat16 here")
+needed = pytest.mark.skipif(not fused_blocks._has_onednn(torch.bfloat16), reason="no bfloat16 here")
 
 
 def block(colours: int = 1, size: int = 3) -> tuple[CausalConv2d, CausalConv2d, CausalConv2d]:
@@ -92,8 +92,8 @@ def test_what_is_not_a_number_stays_so() -> None:
 
 def test_only_maps_with_gradients_are_taken() -> None:
     u = maps().bfloat16().requires_grad_()
-    assert has_residual_conv(u.clone()) == room._has_onednn(u.dtype)
-    assert has_residual_conv(u.float()) == room._has_onednn(torch.float32)
+    assert has_residual_conv(u.clone()) == fused_blocks._has_onednn(u.dtype)
+    assert has_residual_conv(u.float()) == fused_blocks._has_onednn(torch.float32)
     with checkpointed_blocks():
         assert not has_residual_conv(u.clone())  # whose block runs twice
     assert not has_residual_conv(u)  # which it would write over

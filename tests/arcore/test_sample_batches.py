@@ -42,9 +42,7 @@ def test_conditions_go_with_their_batches() -> None:
         model.sample(5, classes[:4], batch=2)
 
 
-def test_a_bar_where_it_is_asked_for(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bar_where_it_is_asked_for(capsys, monkeypatch) -> None:
     model = arcore.create_model("nade", Binary((4,)), hidden=2)
     model.sample(4)
     assert capsys.readouterr() == ("", "")

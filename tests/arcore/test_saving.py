@@ -33,7 +33,8 @@ def test_what_is_saved_comes_back(case: Case, tmp_path: Path) -> None:
     """Masks and orders too, which no file holds: it scores as before."""
     model = dataclasses.replace(case, mask=0).build().eval()
     state = torch.get_rng_state()
-    arcore.save(model, tmp_path / "model")
+    with torch.device("meta"):  # whatever the default device is
+        arcore.save(model, tmp_path / "model")
     loaded = arcore.load(tmp_path / "model")
     assert torch.equal(torch.get_rng_state(), state)
     assert type(loaded) is type(model) and not loaded.training
@@ -80,14 +81,11 @@ def test_a_model_in_training_is_saved_as_it_is(tmp_path: Path) -> None:
 
 
 def test_views_and_ensembles_are_refused(tmp_path: Path) -> None:
-    made = arcore.create_model("made", Binary((6,)), hidden=[8], num_masks=3)
-    orderless = arcore.create_model("deep_nade", Binary((6,)), hidden=[8])
-    agnostic = arcore.create_model(
-        "made", Binary((6,)), hidden=[8], num_masks=3, order_agnostic=True
-    )
-    nade = arcore.create_model("nade", Binary((6,)), hidden=8)
+    made = arcore.create_model("made", SIX, hidden=[8], num_masks=3)
+    orderless = arcore.create_model("deep_nade", SIX, hidden=[8])
+    agnostic = arcore.create_model("made", SIX, hidden=[8], num_masks=3, order_agnostic=True)
     views = (
-        nade.under(torch.arange(5, -1, -1)),
+        nade().under(torch.arange(5, -1, -1)),
         made.member(2),
         agnostic.under(torch.arange(6)),
         orderless.member(1),
@@ -103,14 +101,6 @@ def test_views_and_ensembles_are_refused(tmp_path: Path) -> None:
     x = torch.randint(2, (4, 6))
     again = arcore.load(tmp_path / "made").ensemble(3)
     assert torch.equal(again.log_prob(x), made.eval().ensemble(3).log_prob(x))
-
-
-def test_a_model_is_saved_whatever_the_default_device(tmp_path: Path) -> None:
-    model = arcore.create_model("made", SIX, hidden=[4])
-    with torch.device("meta"):
-        arcore.save(model, tmp_path / "made")
-    x = torch.ones(2, 6)
-    assert torch.equal(arcore.load(tmp_path / "made").log_prob(x), model.eval().log_prob(x))
 
 
 def test_weights_of_an_ensemble_are_loaded_in_place(tmp_path: Path) -> None:
@@ -136,9 +126,7 @@ def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(tmp_path, monkeypatch) -> None:
     folder = tmp_path / "model"
     arcore.save(nade(), folder)
     replace = os.replace
@@ -155,9 +143,7 @@ def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(
     assert arcore.load(folder).event == Binary((6,))
 
 
-def test_of_two_saves_at_once_the_last_one_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_saves_at_once_the_last_one_stays(tmp_path, monkeypatch) -> None:
     """Another process puts its folder in place just after this one moved the old one away."""
     model, other = (arcore.create_model("nade", Binary((4,)), hidden=h) for h in (2, 3))
     saving.save(model, tmp_path / "toy")
@@ -227,7 +213,7 @@ def test_configs_are_checked(fields: dict[str, object], message: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"num_blocks": 10**7}, {"hidden": 30_000}, {"head_width": 10**7}], ids=str
+    "sizes", [{"num_blocks": 10**7}, {"hidden": 30_000}, {"head_width": 10**6}], ids=str
 )
 def test_a_config_of_endless_sizes_is_refused_in_time(
     sizes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -279,25 +265,19 @@ def test_weights_are_checked(tmp_path: Path) -> None:
         save_file(changed, path)
         with pytest.raises(ValueError, match=message):
             arcore.load(folder)
-    for content in (b"", whole[:50], whole[:-1], b"\x80\x02." + whole):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="model.safetensors: not a readable safetensors file"):
+    config, unreadable = folder / "config.json", "model.safetensors: not a readable safetensors"
+    for spoil, message in (
+        *((lambda c=c: path.write_bytes(c), unreadable) for c in (b"", whole[:50], whole[:-1])),
+        (lambda: path.write_bytes(b"\x80\x02." + whole), unreadable),
+        (path.unlink, unreadable),
+        (lambda: os.mkfifo(path), "model.safetensors: expected a file"),
+        (lambda: config.write_text("{"), "config.json: not a JSON file"),
+        (lambda: config.write_text("[" * 200_000), "config.json: not a JSON file"),
+        (config.unlink, "config.json: expected a model's config, got No such"),
+    ):
+        spoil()
+        with pytest.raises(ValueError, match=message):
             arcore.load(folder)
-    path.unlink()
-    with pytest.raises(ValueError, match="model.safetensors: not a readable"):
-        arcore.load(folder)
-    os.mkfifo(path)
-    with pytest.raises(ValueError, match="model.safetensors: expected a file"):
-        arcore.load(folder)
-    (folder / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json: not a JSON file"):
-        arcore.load(folder)
-    (folder / "config.json").write_text("[" * 200_000)
-    with pytest.raises(ValueError, match="config.json: not a JSON file"):
-        arcore.load(folder)
-    (folder / "config.json").unlink()
-    with pytest.raises(ValueError, match="config.json: expected a model's config, got No such"):
-        arcore.load(folder)
 
 
 @pytest.mark.parametrize("device", ["foo", "cpu:7:7", 99])

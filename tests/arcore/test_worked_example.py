@@ -19,22 +19,13 @@ model = arcore.create_model("markov_chain", arcore.events.Levels(3, (1, 4, 4)))
 x = model.sample(5, generator=torch.Generator().manual_seed(0))
 known = "markov_chain" in arcore.list_models()
 print(known, type(model).__module__, tuple(model.log_prob(x).shape))
+from pipeline.experiments import compose
+config = compose.load("digits-markov_chain")
+print(config.dataset["name"], config.model["name"], config.trainer.max_epochs)
 """
 
 
-def test_a_file_in_the_folder_of_models_is_all_that_the_library_needs(tmp_path: Path) -> None:
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "arcore", tmp_path / "arcore", ignore=ignored)
-    (tmp_path / worked_example.MODEL).write_text(worked_example.code_of(worked_example.MODEL))
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split(maxsplit=2) == ["True", "arcore.models.markov_chain", "(5,)\n"]
-
-
-def test_its_experiment_is_composed(tmp_path: Path) -> None:
+def test_a_file_in_the_folder_of_models_and_an_entry_are_all_that_is_needed(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     for package in ("arcore", "pipeline"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
@@ -42,18 +33,15 @@ def test_its_experiment_is_composed(tmp_path: Path) -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"experiments": yaml.safe_load(shown)}))
-    script = (
-        "from pipeline.experiments import compose\n"
-        "config = compose.load('digits-markov_chain')\n"
-        "print(config.dataset['name'], config.model['name'], config.trainer.max_epochs)\n"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path,
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path), "ARCORE_HOME": str(tmp_path)},
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["digits", "markov_chain", "5"]
+    built, composed = done.stdout.splitlines()
+    assert built == "True arcore.models.markov_chain (5,)"
+    assert composed == "digits markov_chain 5"
 
 
 def test_the_laws_run_on_it() -> None:

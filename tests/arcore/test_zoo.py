@@ -6,12 +6,12 @@ import re
 import pytest
 
 import arcore
-from arcore.events import Binary, Levels, Real
+from arcore.events import Binary, Gray, Levels, Real
 from tests.support.events import CLIP
 from tests.support.refusals import refuses
 
 BINARY, COLOURS, IMAGE = Binary((4,)), Levels(4, (3, 2, 2)), Levels(256, (3, 32, 32))
-SOUND = Levels(8, (None,))
+SOUND, GRAY = Levels(8, (None,)), Gray((2, 1, 3, 3))
 RNNS = ("row_lstm", "diagonal_bilstm", "multiscale_pixelrnn")
 MIXTURE = {"head": "logistic_mixture", "linear_prediction": 3}
 CLIPS = ("video_pixel_network", "video_pixel_baseline")
@@ -73,6 +73,8 @@ BAD = [
     (CLIPS[0], CLIP, {"dilations": []}, ["dilations", "a non-empty list of integers >= 1"]),
     (CLIPS[0], CLIP, {"kernel": 2}, ["kernel", "an odd integer", "2"]),
     *((name, Binary((1,) * 5), {}, ["event", "at most four extents"]) for name in CLIPS),
+    ("gated_pixelcnn", GRAY, {}, ["event", "GatedPixelCNN expects Levels", "got Gray"]),
+    (CLIPS[0], GRAY, {"head": "logistic_mixture"}, ["head", "softmax for gray targets"]),
     ("wavenet", SOUND, {"kernel": 1}, ["kernel", "expected"]),
     ("wavenet", SOUND, {"local_strides": []}, ["local_strides", "expected"]),
     ("wavenet", SOUND, {"local_classes": 2, "local_size": 2}, ["local_classes and local_size"]),

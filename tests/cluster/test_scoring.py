@@ -46,14 +46,6 @@ def alone(project: ClusterProject) -> dict[str, Any]:
     return evaluated(project)
 
 
-def overrides(project: ClusterProject) -> list[str]:
-    return [
-        "cluster.num_workers=2",
-        "cluster.cpus_per_worker=1",
-        f"cluster.storage={project.folder}/storage",
-    ]
-
-
 def outcome(project: ClusterProject) -> dict[str, Any]:
     folder = "evaluation/digits_binary/orderless"
     return {
@@ -72,7 +64,7 @@ def test_two_hosts_score_the_digits_of_one(
     two_hosts: Cluster, project: ClusterProject, alone: dict[str, Any]
 ) -> None:
     with two_hosts.one_cpu_held_on_each():
-        assert evaluated(project, *overrides(project)) == alone
+        assert evaluated(project, *project.overrides) == alone
     assert alone["scores"].count("\n") == ROWS + 1
 
 
@@ -80,7 +72,7 @@ def test_a_killed_worker_on_the_second_host_changes_no_digit(
     two_hosts: Cluster, project: ClusterProject, alone: dict[str, Any]
 ) -> None:
     with two_hosts.one_cpu_held_on_each():
-        process = project.start("evaluate", "orderless", *overrides(project))
+        process = project.start("evaluate", "orderless", *project.overrides)
         try:
             hosts = two_hosts.head, two_hosts.worker
             project.wait_until(

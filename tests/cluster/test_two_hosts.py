@@ -22,18 +22,9 @@ from tests.places import ROOT
 from tests.support.checkouts import commit
 from tests.support.clusters import Cluster, ClusterProject
 from tests.support.hosts import Network, end
-from tests.support.projects import WIDE, result
+from tests.support.projects import LONG, result
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
-LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 12, "batch_size": 10}}
-
-
-def overrides(project: ClusterProject) -> list[str]:
-    return [
-        "cluster.num_workers=2",
-        "cluster.cpus_per_worker=1",
-        f"cluster.storage={project.folder}/storage",
-    ]
 
 
 @pytest.fixture
@@ -44,7 +35,7 @@ def project(cluster_project) -> ClusterProject:
 @pytest.fixture(scope="module")
 def undisturbed(two_hosts: Cluster, cluster_project) -> ClusterProject:
     project = cluster_project({"wide": LONG})
-    done = project.stage("train", "wide", *overrides(project))
+    done = project.stage("train", "wide", *project.overrides)
     assert done.returncode == 0, done.stderr
     (project.folder / "stage.log").write_text(done.stdout + done.stderr)
     assert project.stage("evaluate", "wide").returncode == 0
@@ -54,7 +45,7 @@ def undisturbed(two_hosts: Cluster, cluster_project) -> ClusterProject:
 @contextlib.contextmanager
 def training(project: ClusterProject, *more: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start training with a worker on each host, and yield in its mid."""
-    process = project.start("train", "wide", *overrides(project), *more)
+    process = project.start("train", "wide", *project.overrides, *more)
     try:
         project.wait_until(  # not each epoch has a line
             lambda: process.poll() is not None or re.search(r"epoch ([3-9]|1[01])/", project.log()),
@@ -187,7 +178,7 @@ def test_a_lost_head_is_one_line_and_the_next_goes_on(
         two_hosts.stop()
         two_hosts.start()
     with two_hosts.one_cpu_held_on_each():
-        done = project.stage("train", "wide", *overrides(project))
+        done = project.stage("train", "wide", *project.overrides)
     assert done.returncode == 0, done.stderr
     assert "resumes after epoch" in done.stdout + done.stderr
     require_same(project, undisturbed)
@@ -233,7 +224,7 @@ def test_storage_that_is_gone_for_a_while_changes_nothing(
         assert said.splitlines()[-1].startswith("error: wide: "), said
         assert "Traceback" not in said
         with two_hosts.one_cpu_held_on_each():
-            done = project.stage("train", "wide", *overrides(project))
+            done = project.stage("train", "wide", *project.overrides)
         assert done.returncode == 0, done.stderr
         assert "resumes after epoch" in done.stdout + done.stderr
     require_same(project, undisturbed)

@@ -6,10 +6,9 @@ import pytest
 
 from tests.support.clusters import ClusterProject
 from tests.support.hosts import end
-from tests.support.projects import WIDE, result
+from tests.support.projects import LONG, WIDE, result
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
-LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 12, "batch_size": 10}}
 OTHER = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 4, "batch_size": 10, "seed": 1}}
 
 
@@ -21,8 +20,7 @@ def require_finished(project: ClusterProject) -> None:
 def test_the_same_training_is_refused_and_another_goes_on_beside(cluster_project) -> None:
     first = cluster_project({"wide": LONG})
     second = cluster_project({"wide": LONG, "other": OTHER})
-    storage = f"cluster.storage={first.folder}/storage"
-    workers = ("cluster.num_workers=2", "cluster.cpus_per_worker=1", storage)
+    workers = first.overrides  # of both, on one storage
     process = first.start("train", "wide", *workers)
     try:
         first.wait_until(

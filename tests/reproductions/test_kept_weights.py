@@ -86,9 +86,7 @@ def bring(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("name", RESCORED)
-def test_the_recorded_number_comes_out(
-    name: str, records: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_recorded_number_comes_out(name: str, records: Path, workdir, monkeypatch) -> None:
     monkeypatch.chdir(records)
     monkeypatch.setenv("ARCORE_MIRROR", str(MIRROR))
     config = compose.load(naming.experiment_of(name))

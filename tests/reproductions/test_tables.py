@@ -1,14 +1,19 @@
-"""Tables in README, docs and results/ are what the records say."""
+"""Tables in README, docs and results/ are what the records say, and so are the hours of all."""
 
 import functools
 import importlib.util
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from arcore import hub
 from pipeline.core.records import read_object
 from pipeline.reporting.wording import rounded
+from reproductions import estimate
 from reproductions.publishing import picture_book, recording, text_tables
 from tests.places import ROOT
 
@@ -52,6 +57,15 @@ def test_the_gallery_is_in_step_and_small() -> None:
     assert sum(path.stat().st_size for path in kept) < 4_000_000
 
 
+def test_the_index_of_kept_weights_is_in_step(tmp_path: Path) -> None:
+    for path in sorted((ROOT / "results").glob("*/*")):
+        if path.name in hub.FILES:
+            (tmp_path / path.parent.name).mkdir(exist_ok=True)
+            (tmp_path / path.parent.name / path.name).symlink_to(path)
+    kept = (ROOT / "results" / hub.INDEX).read_text()
+    assert hub.write_index(tmp_path).read_text() == kept, "run `make tables`"
+
+
 def test_pictures_are_of_the_weights_that_the_numbers_are_of() -> None:
     results, compared = ROOT / "results", 0
     for path in sorted((results / "gallery").glob("*/*.json")):
@@ -77,15 +91,37 @@ def test_the_picture_is_in_step() -> None:
         text.strip()
         for text in re.findall(r"<text[^>]*>([^<]*)</text>", overview.OVERVIEW.read_text())
     ]
-    for label, row in overview.shown_rows():
+    rows = overview.shown_rows()
+    for name, row in rows.items():
         assert row.published is not None and row.published_value is not None
         doubt = "*" if row.published.doubt else ""
         numbers = [rounded(row.value, 2), rounded(row.published_value, 2) + doubt]
-        assert label in shown
+        assert overview.SHOWN[name] in shown
         assert numbers in [text.split() for text in shown]
-    origin = read_object(overview.ORIGIN)
-    nats, seconds = (float(str(origin[key])) for key in ("nats", "train_seconds"))
-    assert f"samples ({rounded(nats, 1)} nats)" in shown
+    nats = rows[overview.SAMPLED].value
+    name = f"{overview.DATASET}-{overview.SAMPLED}"
+    trained: dict[str, Any] = read_object(ROOT / "results" / name / "training.json")
+    assert f"Gated PixelCNN: {rounded(nats, 1)} nats" in shown
     caption = " ".join((ROOT / "README.md").read_text().split())
-    assert f"trained for {origin['epochs']} epochs, {seconds / 60:.0f} minutes" in caption
+    minutes = trained["train_seconds"] / 60
+    assert f"trained for {trained['epochs']} epochs, {minutes:.0f} minutes" in caption
     assert f"to {rounded(nats, 2)} nats" in caption
+
+
+def test_members_are_counted_once(tmp_path: Path) -> None:
+    for name, trained in (("a", 100.0), ("b", 50.0), ("both", 151.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "metrics.json").write_text(json.dumps({"dataset": "digits"}))
+        timing = {"train_seconds": trained, "evaluate_seconds": 3.0, "coded_seconds": 2.0}
+        (folder / "timing.json").write_text(json.dumps(timing))
+    rest = 3 * (3 + 2 * 2)  # what is coded is decoded too
+    assert estimate.recorded(tmp_path, mixtures=["both"]) == {"digits": 150 + rest}
+    assert estimate.recorded(tmp_path) == {"digits": 301 + rest}
+
+
+def test_the_hours_of_this_project() -> None:
+    params = yaml.safe_load((ROOT / estimate.PARAMS).read_text())
+    text = estimate.notice(params, ROOT / "results")
+    assert "hours of a core or two" in text and "  binarized_mnist, " in text
+    assert max(map(len, text.splitlines())) <= 120

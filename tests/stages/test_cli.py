@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException, RestException
 
 from arcore.primitives.checks import WeightsError
 from pipeline.core.errors import UserError
-from pipeline.core.private_folders import SITE_CACHE
+from pipeline.core.private_files import SITE_CACHE
 from stages import cli
 from tests.places import ROOT
 
@@ -110,9 +110,7 @@ def test_a_locale_without_a_sign_shows_another(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"1 ? 2\n", b"")
 
 
-def test_the_site_cache_of_dvc_is_the_owners_alone(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_site_cache_of_dvc_is_the_owners_alone(workdir, monkeypatch) -> None:
     cli.run(lambda: None)
     assert not Path(".dvc").exists(), "outside a checkout"
     Path(".dvc").mkdir()

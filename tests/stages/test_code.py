@@ -102,34 +102,25 @@ def edit(folder: Path, name: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def test_a_layer_reruns_the_models_that_have_it(repository) -> None:
-    """A new model, which appears at the same time, reruns no other one's training."""
+def test_what_is_edited_reruns_what_has_it(repository) -> None:
+    """A layer its models, another evaluation its folds, a docstring, comment or model nothing.
+
+    The result of an entry that goes stays where DVC put it and leaves no row.
+    """
     edit(repository, "arcore/layers/convolutions.py", "import torch", "import math\nimport torch")
     (repository / "arcore/models/markov.py").write_text("from arcore import model\n")
-    convolutional = {"train@pixelcnn", "evaluate@pixelcnn", "join@pixelcnn"}
-    assert repro(repository) == {"code"} | convolutional | ALL_MODELS
-
-
-def test_what_is_published_reruns_reports_alone(repository) -> None:
-    """Docstrings and comments rerun nothing."""
     for name in ("arcore/model.py", "pipeline/training/worker.py", "stages/train.py"):
         edit(repository, name, '"""', '"""Truly: ')
         edit(repository, name, "\nfrom ", "\n\n# What follows is needed.\nfrom ")
-    edit(repository, "pipeline/reporting/published_results.yaml", "\n", "\n\n")
-    assert repro(repository) == {"code", "report@digits"}
-
-
-def test_an_entry_that_goes_leaves_no_row(repository) -> None:
-    """Its result stays where DVC put it. Another evaluation of an experiment trains nothing."""
-    path, together = repository / "params.yaml", {"report@digits", "register@digits"}
-    params = yaml.safe_load(path.read_text())
-    nade, pixelcnn = (params["experiments"][name] for name in ("nade", "pixelcnn"))
-    evaluated = {"pixelcnn": pixelcnn | {"evaluation": {"num_samples": 4}}}
-    experiments = params["experiments"] | evaluated
-    path.write_text(yaml.safe_dump(params | {"experiments": experiments | {"more": nade}}))
-    mixed = {"mix@both", "join@nade", "join@pixelcnn", "study@digits-race"}
-    ran = repro(repository)
-    assert {"code", "train@more", "evaluate@more", "evaluate@pixelcnn"} | together <= ran
-    assert ran - {"code", "train@more", "evaluate@more", "evaluate@pixelcnn"} - together <= mixed
-    path.write_text(yaml.safe_dump(params | {"experiments": experiments}))
-    assert repro(repository) == {"code"} | together
+    nade, pixelcnn = (PARAMS["experiments"][name] for name in ("nade", "pixelcnn"))
+    experiments = {"nade": nade | {"evaluation": {"num_samples": 4}}, "pixelcnn": pixelcnn}
+    for more in ({"more": nade}, {}):
+        params = yaml.safe_dump(PARAMS | {"experiments": experiments | more})
+        (repository / "params.yaml").write_text(params)
+        if more:
+            edited = {"code", "train@more", "evaluate@more", "evaluate@nade", "folds@nade"}
+            edited |= {"train@pixelcnn", "evaluate@pixelcnn", "join@pixelcnn"} | ALL_MODELS
+            assert repro(repository) - {"join@nade"} == edited
+        else:
+            edit(repository, "pipeline/reporting/published_results.yaml", "\n", "\n\n")
+            assert repro(repository) == {"code", "report@digits", "register@digits"}

@@ -70,9 +70,7 @@ preprocessing.preprocess(catalog.get_dataset({"name": "digits"}))
 """
 
 
-def test_killed_preprocess_leaves_nothing_that_is_read_and_the_next_run_cleans(
-    workdir: Path,
-) -> None:
+def test_killed_preprocess_leaves_nothing_that_is_read_and_the_next_run_cleans(workdir) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-c", KILLED], cwd=workdir, env=environment)
     assert killed.returncode == -signal.SIGKILL

@@ -134,9 +134,7 @@ def test_a_name_is_not_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             adding.add("csv", name, *given, replace=True)
 
 
-def test_another_file_is_fetched_as_it_is_preprocessed(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_file_is_fetched_as_it_is_preprocessed(workdir, monkeypatch) -> None:
     """By `path=`, as the messages say."""
     monkeypatch.setattr(catalog, "CONF_FOLDER", workdir)
     own_files.write_cars(workdir / "cars.csv")

@@ -93,6 +93,12 @@ class ClusterProject(Project):
         super().__init__(folder)
         self.cluster = cluster
 
+    @property
+    def overrides(self) -> list[str]:
+        """What gives a stage two workers and the storage of all who share the folder."""
+        cluster = {"num_workers": 2, "cpus_per_worker": 1, "storage": f"{self.folder}/storage"}
+        return [f"cluster.{name}={value}" for name, value in cluster.items()]
+
     def environment(self, **extra: str) -> dict[str, str]:
         own = {
             "PYTHONPATH": str(self.code),

@@ -35,7 +35,9 @@ def gradients(name: str, rank: int, distributed: bool) -> tuple[float, list[Tens
     if distributed:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            call = DistributedDataParallel(model, broadcast_buffers=False)
+            call = DistributedDataParallel(
+                model, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
     torch.manual_seed(7 + rank)
     model.set_step(0, 3)
     loss = call(rows_of(model.event)[2 * rank : 2 * rank + 2]).mean()

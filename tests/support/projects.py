@@ -36,6 +36,7 @@ WIDE = {
         "schedule": {"warmup_steps": 9},
     },
 }
+LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 12, "batch_size": 10}}
 ONE_CPU = "cluster.cpus_per_worker=1"
 # An embedded Ray starts one for each CPU, in another environment than a training's workers have.
 NO_SPARE_WORKERS = {

@@ -1,9 +1,8 @@
 """Moving digits: clips that the published generator of Moving MNIST draws when they are read.
 
-A split's shards hold its digits; a row stands for one clip of two of them, drawn by (seed, epoch,
-row) out of all digits of the split. Training clips are new in each epoch; valid and test are those
-of seed 0 and epoch 0, always the same, so that the first test clips have the paths of the
-validation clips. Digits of a split appear in no other.
+A split's shards hold its digits, which appear in no other; a row stands for one clip of two of
+them. Training clips are new in each epoch. Valid and test are of seed 0 and epoch 0, so that the
+first test clips have the paths of the validation clips.
 """
 
 from collections.abc import Callable, Mapping

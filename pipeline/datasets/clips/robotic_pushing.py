@@ -8,11 +8,10 @@ so that the folder is put in place by the user and named by the option `folder`:
     <folder>/push_testseen/push_testseen.tfrecord-00000-of-00005
     <folder>/push_testnovel/push_testnovel.tfrecord-00000-of-00005
 
-Each record is checked by the CRC-32C in it. As in the published protocol, clips have 20 frames of
-64 x 64 pixels, of which the first two are given; frames are cropped to the middle square and made
-smaller as the bicubic filter of TensorFlow 1 does, which averages nothing: of 512 x 512 pixels it
-takes every eighth (by what its source does; not compared with a published copy). A filter
-that averages makes smoother frames, of fewer nats.
+Each record is checked by its CRC-32C. Frames are cropped to the middle square and made smaller as
+the bicubic filter of TensorFlow 1 does, which averages nothing: of 512 x 512 pixels it takes every
+eighth (by its source; not compared with a published copy). A filter that averages makes smoother
+frames, of fewer nats.
 
 Reference:
     Finn, Goodfellow and Levine, "Unsupervised Learning for Physical Interaction through Video
@@ -59,13 +58,13 @@ class PushingClip:
     actions: np.ndarray
     states: np.ndarray
 
-    def vectors(self, context_frames: int = CONTEXT_FRAMES) -> np.ndarray:
+    def vectors(self) -> np.ndarray:
         """Return the condition of one vector a frame, (20, 10): actions, and states while given.
 
         A frame comes with the action of the frame before it, which led to it.
         """
         actions = np.concatenate([np.zeros_like(self.actions[:1]), self.actions[:-1]])
-        states = np.where(np.arange(len(self.states))[:, None] < context_frames, self.states, 0)
+        states = np.where(np.arange(len(self.states))[:, None] < CONTEXT_FRAMES, self.states, 0)
         return np.concatenate([actions, states], 1).astype(np.float32)
 
 

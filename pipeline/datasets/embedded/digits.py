@@ -1,11 +1,8 @@
 """The digits inside scikit-learn: 1,797 images of 8 x 8 pixels in 17 levels, in several forms.
 
-The embedded default: no network. The split is the index list in digits_split.json, stratified by
-scikit-learn's train_test_split with seed 0. `digits_binary` is thresholded, `digits_dequantized`
-has noise. `digits_pca` and `digits_coarse` come with a condition in place of the class (van den
-Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016): a vector, the first
-principal components, in place of the embeddings of faces there; and a map, a coarse image, a
-condition for each place (eq. 5).
+The embedded default: no network. `digits_pca` and `digits_coarse` come with a condition in place of
+the class (van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016): a
+vector, in place of the embeddings of faces there, and a map, a condition for each place (eq. 5).
 """
 
 import hashlib
@@ -141,12 +138,7 @@ def principal_components(splits: Mapping[str, np.ndarray], count: int) -> dict[s
     Mean, directions and variances are those of the training split alone. Of each direction the
     largest entry is positive, and numbers are rounded to 4 decimals, so that machines agree.
 
-    Arguments:
-        splits: images (N, ...) by split, `train` among them.
-        count: components.
-
-    Returns:
-        (N, count) float32 by split.
+    Takes images (N, ...) by split, `train` among them, and returns (N, count) float32 by split.
     """
     flat = {split: x.reshape(len(x), -1).astype(np.float64) for split, x in splits.items()}
     center = flat["train"].mean(0)

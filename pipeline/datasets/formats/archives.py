@@ -18,11 +18,7 @@ class WholeTarInfo(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> WholeTarInfo:
-        """Read the next member's header.
-
-        Raises:
-            tarfile.ReadError: if it is damaged, cut, or missing without an end mark before it.
-        """
+        """Read the next header; a `ReadError` if it is damaged, or the end mark is missing."""
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
@@ -36,12 +32,7 @@ Files = Iterator[tuple[tarfile.TarInfo, IO[bytes]]]
 
 @contextmanager
 def open_tar(path: Path, mode: Literal["r:*", "r|*"] = "r:*") -> Iterator[tarfile.TarFile]:
-    """Open a tar archive, compressed or not.
-
-    Arguments:
-        path: of the archive.
-        mode: of tarfile: `r|*` for one that is read once, forwards.
-    """
+    """Open a tar archive, compressed or not; `r|*` reads it once, forwards."""
     try:
         with tarfile.open(path, mode, tarinfo=WholeTarInfo) as archive:
             yield archive

@@ -1,8 +1,7 @@
 """Many images in few files: Parquet as Hugging Face `datasets` writes it, and tars of WebDataset.
 
-Both are read from their beginning to their end. Of a tar nothing is extracted, decoded or unpickled
-but members with a suffix of an image, which Pillow gets, and `.cls`, which is the text of an
-integer.
+Of a tar nothing is extracted, decoded or unpickled but members with a suffix of an image, which
+Pillow gets, and `.cls`, which is the text of an integer.
 """
 
 import itertools
@@ -41,10 +40,7 @@ def find_files(path: Path) -> list[Path]:
 def count_images(path: Path, image: str, label: str) -> int:
     """Count the images of a file without decoding one.
 
-    Arguments:
-        path: of the file.
-        image: the column of images; without effect for a tar.
-        label: the column of labels, or of a tar "cls"; "" for none.
+    `image` and `label` are columns, or "" for no labels; of a tar, `label` is "cls".
     """
     if is_parquet(path):
         with _opened_parquet(path, image, label) as file:

@@ -1,12 +1,9 @@
 """ImageNet at 32 x 32 and 64 x 64 pixels, as van den Oord et al. 2016 made it: archives of PNGs.
 
-Papers report on the published validation archive, which is the test split here; valid is the end of
-the training archive. There are no labels. The sets are larger than memory, so that they are decoded
-as streams. The archives are no longer at image-net.org/small and must be put in place by hand or
-by a mirror; the sums are those that TensorFlow Datasets recorded.
-
-The sets that image-net.org gives now under the same names (Chrabaszcz et al. 2017: pickles or npz)
-are another downsampling; likelihoods on them don't compare with those papers'.
+There are no labels. The sets are larger than memory, so that they are decoded as streams. The
+archives must be put in place by hand or by a mirror; the sums are those that TensorFlow Datasets
+recorded. The sets that image-net.org gives now under the same names (Chrabaszcz et al. 2017) are
+another downsampling; likelihoods on them don't compare with those papers'.
 """
 
 import io
@@ -21,20 +18,13 @@ import numpy as np
 from PIL import Image
 
 from arcore.events import Levels
-from pipeline.datasets.base import Dataset, RawFile, SplitData, SplitStream
+from pipeline.datasets.base import Dataset, SplitData, SplitStream, listed_files
 from pipeline.datasets.formats.archives import open_archive
 from pipeline.datasets.options import Options, parse_options
 
 NUM_TRAIN_FILE, NUM_VALID, NUM_TEST = 1_281_149, 5_000, 49_999
+FILES = Path(__file__).with_name("imagenet_files.yaml")
 PART = 1024
-_TRAIN = {  # bytes and sums
-    32: (4_113_018_880, "244a323d48f8d72f65ad8b54658c01fed68d2d7bdc77ccb43da58c11e94224e5"),
-    64: (12_112_588_800, "e2a2c1947a748d0d256e98e6d82800d855441dc9e4de2e71a773f1324c4524d7"),
-}
-_VALID = {
-    32: (161_474_560, "862e559462b24cf736212a19f6b0d47b55c2dc8ebdaa95ccecfe71260124c8f7"),
-    64: (477_255_680, "eeac03ec4f585baf871d2b4cb9c974bfe345e74878a74e5820fe6eb1041629cd"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +54,6 @@ class SmallImagenet(Dataset):
 
 
 def _stream(path: Path, start: int, stop: int) -> Iterator[SplitData]:
-    """Decode images [start, stop) of an archive, in parts."""
     with open_archive(path) as files:
         chosen = itertools.islice(files, start, stop)
         while images := [_decode(content) for _, content in itertools.islice(chosen, PART)]:
@@ -84,10 +73,7 @@ def _build(size: int, settings: Mapping[str, object]) -> Dataset:
         family=name,
         event=Levels(256, (3, size, size)),
         unit="bits_per_dim",
-        files=tuple(
-            RawFile(f"{part}_{size}x{size}.tar", sha256, count, None)
-            for part, (count, sha256) in (("train", _TRAIN[size]), ("valid", _VALID[size]))
-        ),
+        files=listed_files(FILES, name),
         provenance=(
             f"train_{size}x{size}.tar and valid_{size}x{size}.tar of image-net.org/small (van den "
             f"Oord et al. 2016), no longer there; valid = the last {NUM_VALID} images of the "
@@ -98,4 +84,4 @@ def _build(size: int, settings: Mapping[str, object]) -> Dataset:
     )
 
 
-DATASETS = {f"imagenet{size}": partial(_build, size) for size in _TRAIN}
+DATASETS = {f"imagenet{size}": partial(_build, size) for size in (32, 64)}

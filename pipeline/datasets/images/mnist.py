@@ -1,13 +1,9 @@
 """MNIST and Fashion-MNIST: gray, statically and dynamically binarised, and Larochelle's bits.
 
-Train is the 60,000 training rows minus a fixed validation part of 10,000, chosen by a recorded
-seed; test is the published 10,000. Binarised variants draw each pixel from Bernoulli(gray / 255):
-the static one once for every row, the dynamic one for each epoch's training rows (their shards
-stay gray). Both share the same fixed draws of valid and test, so their numbers compare.
-
-`binarized_mnist` is the fixed binarisation of Salakhutdinov and Murray, as Larochelle published it:
-train and valid are a shuffle of MNIST's 60,000 rows, test is sorted by class. The sums are those
-that TensorFlow Datasets records for the published files.
+Valid is chosen from the training rows by a recorded seed. Binarised variants draw each pixel from
+Bernoulli(gray / 255); they share the draws of valid and test, so that their numbers compare.
+`binarized_mnist` is the fixed binarisation of Salakhutdinov and Murray: train and valid are a
+shuffle of MNIST's 60,000 rows, test is sorted by class.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,12 +16,13 @@ import numpy as np
 import pandas as pd
 
 from arcore.events import Binary, Levels
-from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
+from pipeline.datasets.base import SPLITS, Dataset, SplitData, listed_files
 from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import choose_rows, dynamic_binarize
 
 Variant = Literal["gray", "static", "dynamic"]
 
+FILES = Path(__file__).with_name("mnist_files.yaml")
 VALID_SEED = 0
 TRAIN_FILE_DRAW_SEED, TEST_FILE_DRAW_SEED = 1, 2
 
@@ -34,34 +31,7 @@ _URLS = {
     "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 }
 _SYSTEM_FOLDERS = {"mnist": (), "fashion_mnist": ("/usr/share/datasets/fashion-mnist",)}
-_SIZES = {
-    "train-images-idx3-ubyte": 47_040_016,
-    "train-labels-idx1-ubyte": 60_008,
-    "t10k-images-idx3-ubyte": 7_840_016,
-    "t10k-labels-idx1-ubyte": 10_008,
-}
-_SUMS = {
-    "mnist": (
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ),
-    "fashion_mnist": (
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ),
-}
-
-
 _AMAT_URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
-_AMAT = {  # rows and sums
-    "train": (50_000, "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
-    "valid": (10_000, "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
-    "test": (10_000, "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,22 +40,18 @@ class IdxImages(Dataset):
 
     Arguments:
         variant: gray, static or dynamic.
-        num_train_file: rows of the training files, of which `num_valid` become valid.
-        num_valid: rows of valid.
-        num_test: rows of the test files.
+        num_valid: rows of the training files that become valid.
     """
 
     variant: Variant
-    num_train_file: int = 60_000
     num_valid: int = 10_000
-    num_test: int = 10_000
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode, split and (for binarised variants) draw."""
-        x, labels = self._read(raw_dir, "train", self.num_train_file)
-        test_x, test_labels = self._read(raw_dir, "t10k", self.num_test)
-        is_valid = np.zeros(self.num_train_file, bool)
-        is_valid[choose_rows(self.num_train_file, self.num_valid, VALID_SEED)] = True
+        x, labels = _read(raw_dir, "train")
+        test_x, test_labels = _read(raw_dir, "t10k")
+        is_valid = np.zeros(len(x), bool)
+        is_valid[choose_rows(len(x), self.num_valid, VALID_SEED)] = True
         valid, train = np.flatnonzero(is_valid), np.flatnonzero(~is_valid)
         train_x, valid_x = x[train], x[valid]
         if self.variant != "gray":
@@ -101,12 +67,12 @@ class IdxImages(Dataset):
             "test": SplitData(test_x, test_labels),
         }
 
-    def _read(self, raw_dir: Path, part: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        images = (raw_dir / f"{part}-images-idx3-ubyte").read_bytes()
-        labels = (raw_dir / f"{part}-labels-idx1-ubyte").read_bytes()
-        # after headers of 4 bytes and 4 a dimension
-        x = np.frombuffer(images, np.uint8, offset=16).reshape(rows, 1, 28, 28)
-        return x, np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+
+def _read(raw_dir: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    # after headers of 4 bytes and 4 a dimension
+    x = np.fromfile(raw_dir / f"{part}-images-idx3-ubyte", np.uint8, offset=16)
+    labels = np.fromfile(raw_dir / f"{part}-labels-idx1-ubyte", np.uint8, offset=8)
+    return x.reshape(-1, 1, 28, 28), labels.astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +110,7 @@ def _build(family: str, name: str, variant: Variant, settings: Mapping[str, obje
         event=Levels(256, (1, 28, 28)) if variant == "gray" else Binary((1, 28, 28)),
         num_classes=10,
         unit="bits_per_dim" if variant == "gray" else "nats",
-        files=tuple(
-            RawFile(file, sha256, size, f"{url}{file}.gz")
-            for (file, size), sha256 in zip(_SIZES.items(), _SUMS[family], strict=True)
-        ),
+        files=listed_files(FILES, family),
         provenance=(
             f"{url}; valid = 10000 of the 60000 training rows, chosen by seed {VALID_SEED}; "
             f"{_VARIANTS[variant][1]}"
@@ -160,16 +123,12 @@ def _build(family: str, name: str, variant: Variant, settings: Mapping[str, obje
 
 
 def _binarized_mnist(settings: Mapping[str, object]) -> Dataset:
-    names = {split: f"binarized_mnist_{split}.amat" for split in SPLITS}
     return BinarizedMnist(
         name="binarized_mnist",
         family="binarized_mnist",
         event=Binary((1, 28, 28)),
         unit="nats",
-        files=tuple(
-            RawFile(names[split], sha256, rows * 784 * 2, _AMAT_URL + names[split])
-            for split, (rows, sha256) in _AMAT.items()
-        ),
+        files=listed_files(FILES, "binarized_mnist"),
         provenance=f"{_AMAT_URL}; fixed binarisation, published split 50000/10000/10000",
         options=parse_options(Options, "binarized_mnist", settings),
         published_name="binarized_mnist",

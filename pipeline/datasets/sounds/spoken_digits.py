@@ -1,8 +1,6 @@
 """The Free Spoken Digit Dataset: 3,000 spoken digits of six speakers at 8 kHz.
 
-A sound is companded to 256 levels by the mu law. Its speaker is a global condition, its digit a
-text of one symbol. The official test split is takes 0 to 4 of each digit and speaker; of the
-others, which are train, takes 5 to 9 are valid here.
+A sound's speaker is a global condition, its digit a text of one symbol.
 """
 
 import io

@@ -1,11 +1,7 @@
 """A CSV file of the user's: a table of reals, or of integers and names, one row an event.
 
-What is modelled is all reals or all levels: no event has both, since its score would be a density
-in some dimensions and a probability in others, in no common unit. Of a mixed table a dataset with
-the levels alone and one with the reals given the levels as `conditions` make up the whole,
-p(levels) p(reals | levels). Names among `conditions` become one number a name, 1 where it is the
-row's. `fetch` copies the file, so that a changed one is noticed at `preprocess` and fetched by
-`dvc repro -f fetch@<name>`.
+All that is modelled is reals or levels (docs/your-data.md). Names among `conditions` become one
+number a name, 1 where it is the row's. `fetch` copies the file, so that a changed one is noticed.
 """
 
 import dataclasses
@@ -18,6 +14,7 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import BeforeValidator
 
 from arcore.events import Event, Levels, Real
 from pipeline.core import paths
@@ -36,6 +33,8 @@ from pipeline.datasets.user.user_data import (
 
 MOST_NAMES = 256
 FEW = 50  # a column of integers has at most one number in fifty that is no level
+# Columns by their names, which YAML may read as numbers.
+Column = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 _DIFFERENT = expected("different columns", lambda names: len(set(names)) == len(names))
 _NAMES = expected("different names", lambda names: 2 <= len(set(names)) == len(names) <= MOST_NAMES)
 Counts = Annotated[int, between(2, 256)] | Annotated[list[str], _NAMES]  # of a column of levels
@@ -57,10 +56,10 @@ class CsvOptions(UserOptions):
 
     delimiter: Annotated[str, expected("a character", lambda text: len(text) == 1)] = ","
     header: bool = True
-    drop: list[str] = field(default_factory=list)
-    levels: dict[str, Counts] = field(default_factory=dict)
-    conditions: Annotated[list[str], _DIFFERENT] = field(default_factory=list)
-    label: str = ""
+    drop: list[Column] = field(default_factory=list)
+    levels: dict[Column, Counts] = field(default_factory=dict)
+    conditions: Annotated[list[Column], _DIFFERENT] = field(default_factory=list)
+    label: Column = ""
     standardize: bool = True
 
     @property
@@ -177,24 +176,19 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
 
     A column is what most of its cells are; `decode` refuses the others.
     """
-    file, given = paths.root() / path, columns_by_name(given)
+    file, known = paths.root() / path, {key: given[key] for key in given if key != "delimiter"}
+    options = parse_options(CsvOptions, name, known)
     found: dict[str, object] = {"delimiter": str(given.get("delimiter") or _delimiter(file))}
     first = read_table(file, str(found["delimiter"]), False).iloc[0]
-    header = given.get("header")
-    found["header"] = header if isinstance(header, bool) else not np.isfinite(_parsed(first)).any()
+    by_names = not np.isfinite(_parsed(first)).any()
+    found["header"] = options.header if "header" in given else by_names
     if "levels" in given:
         return found
     table = read_table(file, str(found["delimiter"]), bool(found["header"]))
-    dropped = given.get("drop", [])
-    columns = {
-        column: _guess_levels(table[column], file)
-        for column in table.columns
-        if not isinstance(dropped, list) or column not in dropped
-    }
-    conditions, label = given.get("conditions"), given.get("label")
-    told = {label, *(conditions if isinstance(conditions, list) else [])}
-    modelled = {column: levels for column, levels in columns.items() if column not in told}
-    are_levels = None not in modelled.values()
+    kept = (column for column in table.columns if column not in options.drop)
+    columns = {column: _guess_levels(table[column], file) for column in kept}
+    modelled = {name: levels for name, levels in columns.items() if name not in options.told}
+    label, are_levels = options.label or None, None not in modelled.values()
     words = [column for column, levels in modelled.items() if isinstance(levels, list)]
     if words and not are_levels:
         raise UserError(
@@ -234,7 +228,6 @@ def _guess_levels(column: pd.Series, file: Path) -> int | list[str] | None:
 
 
 def _delimiter(file: Path) -> str:
-    """The character that the first line has most of."""
     try:
         with file.open("rb") as stream:
             line = stream.readline(1 << 16).decode("utf-8-sig", "replace")
@@ -246,7 +239,7 @@ def _delimiter(file: Path) -> str:
 def build(settings: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`)."""
     name = str(settings["name"])
-    options = parse_options(CsvOptions, name, columns_by_name(settings))
+    options = parse_options(CsvOptions, name, settings)
     path = _path(name, options.path)
     names = read_names(path, options.delimiter, options.header)
     for column in options.drop:
@@ -279,28 +272,6 @@ def build(settings: Mapping[str, object]) -> Dataset:
         system_folders=(str(path.parent),),
         columns=tuple(columns),
     )
-
-
-def columns_by_name(given: Mapping[str, object]) -> dict[str, object]:
-    """Return options of a table with its columns' names as text, which YAML reads as numbers.
-
-    Example:
-        >>> columns_by_name({"drop": [0, "b"], "label": 2019, "levels": {3: 2}})
-        {'drop': ['0', 'b'], 'label': '2019', 'levels': {'3': 2}}
-    """
-    found = dict(given)
-    for key in ("drop", "conditions"):
-        if isinstance(columns := given.get(key), list):
-            found[key] = [_column_name(column) for column in columns]
-    if "label" in given:
-        found["label"] = _column_name(given["label"])
-    if isinstance(levels := given.get("levels"), Mapping):
-        found["levels"] = {_column_name(column): count for column, count in levels.items()}
-    return found
-
-
-def _column_name(given: object) -> object:
-    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
 def _path(name: str, given: str) -> Path:

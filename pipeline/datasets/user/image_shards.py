@@ -1,7 +1,6 @@
 """Images packed into few files: Parquet as Hugging Face `datasets` has it, tars of WebDataset.
 
-An image is a row. Files are read once for each split, in batches, so that they may be larger than
-memory. They stay where they are, as those of kind image_folder do.
+Files are read once for each split, in batches, so that they may be larger than memory.
 """
 
 import fnmatch
@@ -69,7 +68,7 @@ class ImageShards(ImageSource):
         columns = (options.image, options.label)
         counts = [packed_images.count_images(path, *columns) for path in files]
         splits = np.repeat(list(files.values()), counts)
-        options.named.fill(splits, options, options.path, "images")
+        options.fill(splits, "images")
 
         def read(is_wanted: np.ndarray) -> Iterator[Item]:
             here = np.split(is_wanted, np.cumsum(counts)[:-1])
@@ -85,7 +84,7 @@ class ImageShards(ImageSource):
 
     def _files(self) -> dict[Path, int]:
         """The files in order, each with the number of its split, 0 where splits have no names."""
-        folder, named = paths.root() / self.options.path, self.options.named.names
+        folder, named = paths.root() / self.options.path, self.options.names
         every = find(self.name, self.options.path)
         if not any(named.values()):
             return dict.fromkeys(every, 0)

@@ -66,6 +66,11 @@ BAD_CLASSES = [
     (torch.zeros(2), ["condition", "int64", "float32"]),
     (torch.zeros(2).byte(), ["condition", "int64", "uint8"]),
 ]
+BAD_LABELS = [  # which a training step does not wait for
+    (LABELS.to("meta"), ["condition", "a tensor on cpu", "meta"]),
+    (LABELS - 1, ["condition", "[0, 3)", "-1"]),
+    (torch.tensor([0, 3]), ["condition", "[0, 3)", "3"]),
+]
 
 
 @functools.cache
@@ -75,49 +80,25 @@ def built(kind: type[AutoregressiveModel], num_classes: int | None = None) -> Au
     return create(kind, event_of(kind), **given)
 
 
-conditional_on_classes = models_where(lambda kind: declares(kind, "num_classes"))
-
-
 @every_model
 def test_bad_arguments_and_values_are_named(kind: type[AutoregressiveModel]) -> None:
     for call, parts in [*BAD_CALLS, *(BAD_LEVELS if is_discrete(kind) else BAD_REALS)]:
         refuses(lambda call=call: call(built(kind)), parts)
 
 
-@conditional_on_classes
+@models_where(lambda kind: declares(kind, "num_classes"))
 def test_bad_classes_are_named(kind: type[AutoregressiveModel]) -> None:
     model = built(kind, num_classes=3)
     calls: list[Callable[[object], object]] = [
-        *(partial(method, X) for method in (model.log_prob, model, model.conditionals)),
+        *(partial(method, X) for method in (model.log_prob, model.conditionals)),
         *(partial(method, 2) for method in (model.sample, model.decoder)),
         partial(model.impute, X, MASK),
     ]
-    for condition, parts in BAD_CLASSES:
+    for condition, parts in [*BAD_CLASSES, *BAD_LABELS]:
         for call in calls:
-            refuses(lambda call=call, condition=condition: call(condition), parts)
-
-
-@conditional_on_classes
-def test_classes_on_another_device_are_refused(kind: type[AutoregressiveModel]) -> None:
-    model, classes = built(kind, num_classes=3), LABELS.to("meta")
-    calls: list[Callable[[], object]] = [
-        lambda: model.log_prob(X, classes),
-        lambda: model.conditionals(X, classes),
-        lambda: model.sample(2, classes),
-        lambda: model.decoder(2, classes),
-        lambda: model.impute(X, MASK, classes),
-    ]
-    for call in calls:
-        refuses(call, ["condition", "a tensor on cpu", "meta"])
-
-
-@conditional_on_classes
-@pytest.mark.parametrize("label", [-1, 3])
-def test_classes_out_of_range_are_refused(kind: type[AutoregressiveModel], label: int) -> None:
-    model = built(kind, num_classes=3)
-    refuses(
-        lambda: model.log_prob(X, torch.tensor([0, label])), ["condition", "[0, 3)", str(label)]
-    )
+            refuses(partial(call, condition), parts)
+    for condition, parts in BAD_CLASSES:
+        refuses(partial(model, X, condition), parts)
 
 
 @cases_where(lambda case: case.condition(1) is not None)

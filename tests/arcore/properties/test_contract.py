@@ -62,9 +62,7 @@ def test_nothing_beyond_the_receptive_field_has_influence(case: Case) -> None:
 
 
 @every_case
-def test_importance_weighting_is_exact_where_a_model_is(
-    case: Case, generator: torch.Generator
-) -> None:
+def test_importance_weighting_is_exact_where_a_model_is(case, generator) -> None:
     model, x, condition = case.build(), case.values(4), case.condition(4)
     estimate = model.importance_weighted(x, 3, condition, generator)
     assert estimate.shape == (4,) and estimate.isfinite().all()

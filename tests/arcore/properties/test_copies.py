@@ -34,6 +34,8 @@ def test_built_on_meta_and_loaded_scores_the_same(case: Case) -> None:
     model, x, condition = case.build(), case.values(4), case.condition(4)
     with torch.device("meta"):
         other = case.create().double()
+    tensors = [*other.parameters(), *other.buffers()]
+    assert {t.device.type for t in tensors if t.is_floating_point()} == {"meta"}
     assigned = copy.deepcopy(other)
     other = other.to_empty(device="cpu")
     other.load_state_dict(model.state_dict())

@@ -52,9 +52,7 @@ def test_the_fit_would_notice_another_scale(generator: torch.Generator) -> None:
 
 
 @every_density
-def test_impute_draws_the_posterior_where_the_observed_come_first(
-    case: Case, generator: torch.Generator
-) -> None:
+def test_impute_draws_the_posterior_where_the_observed_come_first(case, generator) -> None:
     model, n = case.build(), 3000
     order = torch.cat(model.schedule)
     half = case.event.size // 2

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical
@@ -43,9 +42,7 @@ class Recorder(Decoder):
 
 
 @every_case
-def test_sample_scores_what_sampling_saw(
-    case: Case, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sample_scores_what_sampling_saw(case, generator, monkeypatch) -> None:
     model, condition = case.build_exact(), case.condition(11)
     recorder = Recorder(model.decoder(11, condition))
     monkeypatch.setattr(model, "decoder", lambda batch, condition: recorder)
@@ -90,9 +87,7 @@ def test_temperature_scales_every_conditional(case: Case, generator: torch.Gener
 
 
 @few_states
-def test_impute_draws_the_posterior_where_the_observed_come_first(
-    case: Case, generator: torch.Generator
-) -> None:
+def test_impute_draws_the_posterior_where_the_observed_come_first(case, generator) -> None:
     model, n = case.build_exact(), 2000
     first = torch.cat(model.schedule)[: case.event.size // 2]
     observed = torch.zeros(case.event.size, dtype=torch.bool)
@@ -110,9 +105,7 @@ def test_impute_draws_the_posterior_where_the_observed_come_first(
 
 
 @every_case
-def test_impute_keeps_observed_values_and_ignores_the_others(
-    case: Case, generator: torch.Generator
-) -> None:
+def test_impute_keeps_observed_values_and_ignores_the_others(case, generator) -> None:
     model, x, condition = case.build(), case.values(20), case.condition(20)
     observed = torch.rand(x.shape, generator=generator) < 0.5
     garbage = torch.where(observed, x.double(), torch.nan)
@@ -126,6 +119,10 @@ def test_impute_keeps_observed_values_and_ignores_the_others(
         drawn.append(model.impute(x[rows], observed[rows], label, generator))
     generator.set_state(state)
     assert torch.equal(model.impute(x, observed, condition, generator, batch=8), torch.cat(drawn))
+    none, some = x[:0], torch.zeros(x.shape[1:], dtype=torch.bool)
+    some.flatten()[0] = True
+    for seen in (torch.zeros_like(some), some, torch.ones_like(some)):
+        assert model.impute(none, seen, case.condition(0)).shape == none.shape
 
 
 @every_case
@@ -171,15 +168,6 @@ def test_nothing_is_dropped_in_drawing(case: Case) -> None:
         drawn.append(model.impute(x, observed, condition, torch.Generator().manual_seed(0)))
         assert all(module.training is training for module in model.modules())
     assert torch.equal(drawn[0], drawn[2]) and torch.equal(drawn[1], drawn[3])
-
-
-@every_case
-def test_no_rows_are_completed_to_none(case: Case) -> None:
-    x, condition = case.values(0), case.condition(0)
-    some = torch.zeros(x.shape[1:], dtype=torch.bool)
-    some.flatten()[0] = True
-    for observed in (torch.zeros_like(some), some, torch.ones_like(some)):
-        assert case.build().impute(x, observed, condition).shape == x.shape
 
 
 @every_case

@@ -8,13 +8,12 @@ from torch.testing import assert_close
 
 from arcore.events import Event, Levels
 from arcore.model import AutoregressiveModel
-from tests.arcore.cases import cases_where, every_case, every_model, models_where
+from tests.arcore.cases import cases_where, every_case, models_where
 from tests.support.cases import (
     Case,
     create,
     declares,
     draws_noise,
-    event_of,
     exact_part,
     is_discrete,
     loss_of,
@@ -79,16 +78,6 @@ def test_draws_under_autocast_are_events(case: Case) -> None:
     model.event.check(drawn)
 
 
-@every_model
-def test_a_model_is_built_on_the_default_device(kind: type[AutoregressiveModel]) -> None:
-    with torch.device("meta"):
-        model = create(kind, event_of(kind))
-    found = {
-        t.device.type for t in [*model.parameters(), *model.buffers()] if t.is_floating_point()
-    }
-    assert found == {"meta"}
-
-
 @models_where(is_discrete)
 def test_many_levels_survive_a_bfloat16_model(kind: type[AutoregressiveModel]) -> None:
     model = exact_part(create(kind, Levels(1000, (2,))).to(torch.bfloat16))
@@ -139,9 +128,3 @@ def test_a_model_stays_where_it_is_whatever_the_default_device(case: Case) -> No
     with torch.device("meta"):
         found = [model.log_prob(x, condition), model.validation_loss(x, condition)]
     assert_close(found, wanted, rtol=0, atol=0)
-
-
-@every_case
-def test_orders_follow_their_model(case: Case) -> None:
-    model = case.build().to("meta")
-    assert {block.device.type for block in model.schedule} == {"meta"}

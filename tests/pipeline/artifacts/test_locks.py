@@ -33,9 +33,7 @@ def test_another_user_can_hold_what_was_held(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_repro", [False, True])
-def test_those_who_wait_come_one_after_the_other(
-    in_repro: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_those_who_wait_come_one_after_the_other(in_repro: bool, tmp_path, monkeypatch) -> None:
     """Stages of `make repro` wait, so that checkouts that share a storage take turns."""
     if in_repro:
         monkeypatch.setenv(paths.REPRO, str(os.getpid()))
@@ -62,9 +60,7 @@ def test_a_storage_has_locks_for_all_who_share_it(workdir: Path) -> None:
     assert locks.path_beside("s3://bucket/train", "a-1") == workdir / ".arcore/locks/a-1.lock"
 
 
-def test_a_file_system_without_locks_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 

@@ -408,9 +408,7 @@ def test_a_cluster_that_stays_away(at_once: None) -> None:
 
 
 @pytest.mark.parametrize("silent", ["get_job_info", "get_job_logs"])
-def test_a_cluster_that_falls_silent(
-    at_once: None, monkeypatch: pytest.MonkeyPatch, silent: str
-) -> None:
+def test_a_cluster_that_falls_silent(at_once: None, monkeypatch, silent: str) -> None:
     """It answers no more, or for a while alone where it says that the job runs."""
     monkeypatch.setattr(jobs, "ANSWER", 0.05)
     client, log, ended = Client(["one\n", "two\n"]), [], threading.Event()

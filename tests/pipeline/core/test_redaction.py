@@ -45,9 +45,7 @@ def test_other_texts_stay(text: str) -> None:
     assert redacted(text) == text
 
 
-def test_a_store_that_is_away_is_named_without_its_password(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_store_that_is_away_is_named_without_its_password(monkeypatch, caplog) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9/?token=hunter2")
     assert mlflow_store.start_run("e", "r", "k", {}, {}) is None
     assert "MLflow store http://127.0.0.1:9/ is unreachable" in caplog.text

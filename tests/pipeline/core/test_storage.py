@@ -139,9 +139,7 @@ def test_many_publish_at_the_same_time(place: str, few_digits: Path) -> None:
     assert content_at(target) == folder_bytes(few_digits)
 
 
-def test_a_failed_publish_leaves_no_manifest(
-    place: str, few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_publish_leaves_no_manifest(place: str, few_digits, tmp_path, monkeypatch) -> None:
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -187,9 +185,7 @@ def test_the_root_is_not_removed() -> None:
         storage.remove("/")
 
 
-def test_a_kill_midway_leaves_no_half_of_what_is_discarded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_midway_leaves_no_half_of_what_is_discarded(tmp_path, monkeypatch) -> None:
     folder = tmp_path / "toy"
     folder.mkdir()
 

@@ -13,7 +13,7 @@ from arcore.events import Binary
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocessing
 from pipeline.datasets import catalog
-from pipeline.datasets.catalog import RawFile
+from pipeline.datasets.base import RawFile
 from pipeline.datasets.options import Options
 from pipeline.datasets.tables.uci_binary import UciBinary
 from tests.support.served_folder import QuietHandler, served
@@ -86,9 +86,7 @@ def test_mirror(workdir: Path, server, monkeypatch, kind: str, compressed: bool)
 
 
 @pytest.mark.parametrize("body", [CONTENT, b"other", CONTENT + b"more"])
-def test_what_a_download_does_not_give_whole_is_discarded(
-    workdir: Path, server, body: bytes
-) -> None:
+def test_what_a_download_does_not_give_whole_is_discarded(workdir, server, body: bytes) -> None:
     address, folder = server
     (folder / "toy.data").write_bytes(body)
     Handler.cut = body == CONTENT
@@ -125,9 +123,7 @@ def test_a_gz_file_of_the_user_or_the_system_is_unpacked(workdir: Path, folder: 
         ("toy.data.gz", gzip.compress(CONTENT, 1)[:-100]),
     ],
 )
-def test_a_wrong_file_placed_by_hand_is_not_used(
-    workdir: Path, server, name: str, body: bytes
-) -> None:
+def test_a_wrong_file_placed_by_hand_is_not_used(workdir, server, name: str, body: bytes) -> None:
     placed = put(workdir / "data/raw/toy" / name, body)
     with pytest.raises(UserError, match=f"{name} .(wrong checksum for toy.data|truncated or dama)"):
         fetching.fetch(make_dataset(DEAD))
@@ -210,9 +206,7 @@ def test_verify_raw_says_truncated_or_altered(workdir: Path) -> None:
     assert fetching.verify_raw(dataset) == Path("data/raw/toy")
 
 
-def test_the_copy_of_a_file_of_ones_own_follows_it(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_copy_of_a_file_of_ones_own_follows_it(workdir, monkeypatch) -> None:
     put(workdir / "mirror/mine/y.csv", b"of another\n")
     monkeypatch.setenv("ARCORE_MIRROR", str(workdir / "mirror"))
     text = "a,b\n" + "".join(f"{i},{i * i}.5\n" for i in range(40))

@@ -152,9 +152,7 @@ def test_a_part_of_the_rows_is_the_first_of_them(folder: Path, world: int) -> No
     np.testing.assert_array_equal(np.sort(seen), np.arange(200))
 
 
-def test_a_part_that_has_not_all_classes_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_part_that_has_not_all_classes_is_told(tmp_path, caplog) -> None:
     by_class = replace(numbered(90), labels=np.arange(90) // 30)
     dataset = toy(16, num_classes=4)
     splits = dict.fromkeys(("train", "valid", "test"), by_class)
@@ -216,9 +214,7 @@ def test_first_step_gives_the_same_remaining_batches(
             np.testing.assert_array_equal(got, expected)
 
 
-def test_windows_before_the_first_step_are_not_read(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_before_the_first_step_are_not_read(folder: Path, monkeypatch) -> None:
     read: list[int] = []
     original = shard_reader.ShardReader.read
 

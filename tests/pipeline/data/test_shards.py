@@ -247,9 +247,7 @@ def test_blocks_are_the_row_groups_of_the_shards(tmp_path: Path, rows_per_shard:
         np.testing.assert_array_equal(reader.read([(start, stop)]).x, splits["train"].x[start:stop])
 
 
-def test_rows_are_read_by_position_from_few_row_groups(
-    written: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_are_read_by_position_from_few_row_groups(written: Path, monkeypatch) -> None:
     whole, reader = shard_reader.read_split(written, "train"), ShardReader(written, "train")
     rows = np.array([4999, 7, 7, 2500, 0, 3000])
     got, expected = reader[rows], whole[rows]
@@ -273,9 +271,7 @@ def test_any_ranges_can_be_read(written: Path) -> None:
     np.testing.assert_array_equal(data.labels, whole.labels[rows])
 
 
-def test_only_the_row_groups_that_are_asked_for_are_read(
-    written: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_row_groups_that_are_asked_for_are_read(written: Path, monkeypatch) -> None:
     groups: list[int] = []
     original = pq.ParquetFile.read_row_group
 
@@ -288,9 +284,7 @@ def test_only_the_row_groups_that_are_asked_for_are_read(
     assert groups == [1]
 
 
-def test_sum_is_checked_once_a_process_unless_the_file_changes(
-    written: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sum_is_checked_once_a_process_unless_the_file_changes(written: Path, monkeypatch) -> None:
     sums: list[int] = []
     original = hashlib.sha256
     monkeypatch.setattr(hashlib, "sha256", lambda *a: sums.append(1) or original(*a))
@@ -331,9 +325,7 @@ def test_a_uri_is_read_like_a_folder(written: Path) -> None:
 # Atomicity
 
 
-def test_failure_midway_leaves_the_old_shards_and_nothing_else(
-    tmp_path: Path, written: Path
-) -> None:
+def test_failure_midway_leaves_the_old_shards_and_nothing_else(tmp_path, written: Path) -> None:
     before = folder_bytes(written)
     dataset = toy()
     splits = toy_splits(dataset)

@@ -22,7 +22,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader, sound_batches
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
-from pipeline.datasets import catalog
+from pipeline.datasets import base, catalog
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats import sound_files
@@ -35,6 +35,7 @@ from pipeline.evaluation import (
     scoring,
     sound_codecs,
 )
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.registry import registration
 from pipeline.reporting import comparison
@@ -146,7 +147,7 @@ def test_wrong_labels_are_refused(tmp_path: Path) -> None:
     for column, value, name in ((0, 0, "lengths"), (1, 2, "speakers"), (3, 2, "symbols")):
         labels = good.labels.copy()
         labels[0, column] = value
-        bad = dict.fromkeys(catalog.SPLITS, SplitData(good.x, labels))
+        bad = dict.fromkeys(base.SPLITS, SplitData(good.x, labels))
         with pytest.raises(UserError, match=f"expected {name} in"):
             preprocessing.write(dataset, bad, tmp_path / "shards")
 
@@ -210,9 +211,9 @@ def test_windows_add_up_to_whole_rows(folder: Path, condition: dict) -> None:
 def test_evaluation_scores_rows_in_their_order(folder: Path, condition: dict) -> None:
     model, split = build(**condition), shard_reader.read_split(folder, "test")
     chosen = np.array([3, 50, 7, 20])
-    scores = scoring.scores(model, split, 3, chosen)
+    scores = scoring.scores(model, ChosenRows(split, chosen, 3))
     for score, row in zip(scores.tolist(), chosen, strict=True):
-        (alone,) = scoring.scores(model, split, 1, np.array([row])).tolist()
+        (alone,) = scoring.scores(model, ChosenRows(split, np.array([row]), 1)).tolist()
         assert score == pytest.approx(alone, rel=1e-10)
         length, speaker, count, *symbols = split.labels[row].tolist()
         frames = -(-length // model.hop) if "local_classes" in condition else 0
@@ -251,31 +252,30 @@ def test_conditions_must_fit_the_data(folder: Path, hyperparameters: dict, name:
 def test_pairs_are_written_and_drawn(folder: Path, tmp_path: Path) -> None:
     split = shard_reader.read_split(folder, "test")
     labels = split.labels[:2]
-    pairs = audio_figures.Pairs(split.x[1:3], split.x[:2], labels, Levels(16, (None,)), tones.SOUND)
-    pairs.write(tmp_path)
+    shown = split.x[1:3], split.x[:2], labels, Levels(16, (None,)), tones.SOUND
+    figure = audio_figures.write_pairs(tmp_path, *shown)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["0-real.wav", "0-sample.wav", "0.txt", "1-real.wav", "1-sample.wav", "1.txt"]
     assert (tmp_path / "1.txt").read_text() == "long clear\n"
     assert sound_files.count_samples(tmp_path / "0-real.wav", Hearing(8000), "x") == labels[0, 0]
-    assert len(pairs.spectrograms().axes) == 4
+    assert len(figure.axes) == 4
 
 
-def test_texts_that_look_like_mathematics_are_drawn(folder: Path) -> None:
+def test_texts_that_look_like_mathematics_are_drawn(folder: Path, tmp_path: Path) -> None:
     split = shard_reader.read_split(folder, "test")
     sound = dataclasses.replace(tones.SOUND, speakers=("$_$", r"$\frac$"), symbols=("$^$", "$_$"))
-    event = Levels(16, (None,))
-    pairs = audio_figures.Pairs(split.x[1:3], split.x[:2], split.labels[:2], event, sound)
-    pairs.spectrograms().canvas.draw()
+    shown = split.x[1:3], split.x[:2], split.labels[:2], Levels(16, (None,)), sound
+    audio_figures.write_pairs(tmp_path, *shown).canvas.draw()
 
 
-def test_long_texts_do_not_run_into_each_other() -> None:
+def test_long_texts_do_not_run_into_each_other(tmp_path: Path) -> None:
     text = "the conference is now muted and you are the only one in it"
     symbols = tuple(sorted(set(text)))
     sound = Sound(8000, 8000, len(text), ("en_US_f_Allison",), symbols)
     label = [8000, 0, len(text), *map(symbols.index, text)]
     x = np.full((3, 8000), 128, np.uint8)
-    pairs = audio_figures.Pairs(x, x, np.array([label] * 3), Levels(256, (None,)), sound)
-    assert list(titles.overlapping(pairs.spectrograms())) == []
+    shown = x, x, np.array([label] * 3), Levels(256, (None,)), sound
+    assert list(titles.overlapping(audio_figures.write_pairs(tmp_path, *shown))) == []
 
 
 def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home: Path) -> None:
@@ -362,7 +362,7 @@ def test_back_off_is_a_distribution_and_uses_its_context() -> None:
 
 def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
     dataset = catalog.get_dataset({"name": "tones"})
-    splits = [shard_reader.read_split(folder, split) for split in catalog.SPLITS]
+    splits = [shard_reader.read_split(folder, split) for split in base.SPLITS]
     measured = sound_codecs.measure_all(dataset, Levels(16, (None,)), tones.SOUND, *splits)
     bits = {one.label.split(" (")[0]: one.score.bits_per_dim for one in measured}
     assert bits["uniform"] == pytest.approx(4, abs=1e-12)

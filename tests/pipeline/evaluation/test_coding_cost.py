@@ -11,6 +11,7 @@ from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import coding_cost, scoring
+from pipeline.evaluation.scoring import ChosenRows
 from tests.support.cases import randomize
 
 
@@ -21,7 +22,7 @@ def test_the_size_is_that_of_the_likelihood() -> None:
     x = model.sample(900, labels, generator=torch.Generator().manual_seed(0))
     split = SplitData(x.numpy().astype(np.uint8), labels.numpy())
     rows = np.arange(0, 900, 3)
-    found = coding_cost.measure(model, split, rows, "toy")
+    found = coding_cost.measure(model, ChosenRows(split, rows, 500), "toy")
     with torch.no_grad():
         bits = -float(model.log_prob(x[rows], labels[rows]).sum()) / math.log(2)
     assert bits < found.coded_bytes * 8 < bits * 1.001 + 8 * 150, "the rows, and a header"
@@ -37,9 +38,9 @@ def test_sounds_of_several_lengths_are_coded_under_speaker_and_symbols() -> None
     symbols = np.stack([lengths, rng.integers(2, size=40), np.full(40, 2)], 1)
     labels = np.concatenate([symbols, rng.integers(3, size=(40, 2))], 1)
     x = rng.integers(16, size=(40, 90)).astype(np.uint8)
-    split, rows = SplitData(x, labels), np.arange(0, 40, 2)
-    found = coding_cost.measure(model, split, rows, "toy")
-    bits = float(scoring.scores(model, split, 7, rows).sum()) / math.log(2)
+    rows = ChosenRows(SplitData(x, labels), np.arange(0, 40, 2), 7)
+    found = coding_cost.measure(model, rows, "toy")
+    bits = float(scoring.scores(model, rows).sum()) / math.log(2)
     assert bits < found.coded_bytes * 8 < bits * 1.001 + 8 * 200, "the rows, and a header"
 
 
@@ -59,11 +60,11 @@ def test_what_cannot_be_coded_is_refused_first(name, event, given, context, mess
 
 def test_what_the_coder_refuses_is_said_in_one_line(monkeypatch) -> None:
     model = arcore.create_model("nade", Binary((4,))).eval()
-    split, rows = SplitData(np.zeros((2, 4), np.uint8)), np.arange(2)
+    rows = ChosenRows.of(SplitData(np.zeros((2, 4), np.uint8)), 2)
     decoded = torch.ones(2, 4, dtype=torch.int64)
     monkeypatch.setattr(coding_cost.coding, "decompress", lambda *_: decoded)
     with pytest.raises(UserError, match="toy: evaluation.coded: expected the levels that were"):
-        coding_cost.measure(model, split, rows, "toy")
+        coding_cost.measure(model, rows, "toy")
     monkeypatch.setattr(arcore.coded_batches, "LONGEST", 3)
     with pytest.raises(UserError, match=r"toy: evaluation.coded: x: .*at most 3 steps"):
-        coding_cost.measure(model, split, rows, "toy")
+        coding_cost.measure(model, rows, "toy")

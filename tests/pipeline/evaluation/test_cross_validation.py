@@ -11,7 +11,7 @@ import yaml
 
 from arcore import events
 from arcore.events import Real
-from pipeline.artifacts import shared_copies
+from pipeline.artifacts import writer
 from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
@@ -116,16 +116,14 @@ def test_folds_are_kept_until_all_is_published(
         raise error
 
     with monkeypatch.context() as away, pytest.raises(type(error)):
-        away.setattr(shared_copies, "publish", publish)
+        away.setattr(writer, "publish", publish)
         cross_validation.run("toy")
     cross_validation.run("toy")
     assert trained == list(range(10)), "no fold is trained anew"
     assert list(Path(".arcore/folds").iterdir()) == []
 
 
-def test_a_result_over_folds_is_of_the_experiment_as_it_is_now(
-    trained: list[int],
-) -> None:
+def test_a_result_over_folds_is_of_the_experiment_as_it_is_now(trained: list[int]) -> None:
     out = cross_validation.run("toy")
     result = result_files.read(out)
     identity.Entries.read().check(result)

@@ -27,6 +27,7 @@ from pipeline.evaluation import (
     result_files,
     scoring,
 )
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.reporting import comparison
 from tests.support.refusals import refused
@@ -138,7 +139,9 @@ def test_a_drawn_split_is_drawn_once_for_all(project) -> None:
     drawn = dynamic_binarize(gray, np.arange(10), 0, 0)
     expected = -project.log_prob(torch.from_numpy(drawn)).detach().double()
     for batch_size in (3, 10):
-        torch.testing.assert_close(scoring.scores(project, split, batch_size), expected)
+        torch.testing.assert_close(
+            scoring.scores(project, ChosenRows.of(split, batch_size)), expected
+        )
 
 
 def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project, place) -> None:
@@ -164,7 +167,7 @@ def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project, place) -> 
     noisy = draw("dequantize", drawn.x[:9], dataset.event, np.arange(9), 0, 0)
     first = dataclasses.replace(drawn, x=drawn.x[:9], labels=None)
     expected = -model.log_prob(torch.from_numpy(noisy)).detach().double()
-    torch.testing.assert_close(scoring.scores(model, first, 4), expected)
+    torch.testing.assert_close(scoring.scores(model, ChosenRows.of(first, 4)), expected)
 
 
 @pytest.mark.parametrize(("size", "shown"), [(1, 1), (2, 1), (5, 4), (11, 6)])

@@ -116,9 +116,7 @@ def test_what_is_of_something_else_is_no_result(result: dict) -> None:
             reading.read_results("digits_binary")
 
 
-def test_an_entry_that_changed_since_has_no_result(
-    result: dict, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_entry_that_changed_since_has_no_result(result: dict, caplog) -> None:
     change_entry(overrides=[], trainer={"max_epochs": 20})
     assert len(reading.read_results("digits_binary")) == 1, "it means the same"
     change_entry(trainer={"max_epochs": 3})
@@ -241,9 +239,7 @@ def test_a_result_names_the_entry_and_the_code_that_it_began_with(
     assert (again["entry_sha256"], again["code_sha256"]) == (result["entry_sha256"], "a" * 64)
 
 
-def test_weights_that_are_replaced_while_they_are_loaded_are_refused(
-    project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_that_are_replaced_while_they_are_loaded_are_refused(project, monkeypatch) -> None:
     load_weights = saved_models.checkpoints.load_weights
 
     def replaced_meanwhile(path: Path, model: torch.nn.Module) -> None:

@@ -17,12 +17,13 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
-from pipeline.datasets import catalog
+from pipeline.datasets import base, catalog
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.read_transforms import dynamic_binarize
-from pipeline.evaluation import baselines, image_codecs, scoring, sound_codecs, video_codecs
+from pipeline.evaluation import baselines, image_codecs, sound_codecs, video_codecs
 from pipeline.evaluation.lossless_codec import LosslessCodec
 from pipeline.evaluation.reading import read_codecs
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.evaluation.video_codecs import X264, ffmpeg
 from stages import codecs as stage
 
@@ -228,7 +229,7 @@ def test_clips_are_measured_as_they_are_evaluated(workdir: Path) -> None:
     assert set(measured(name)["libraries"]) == {"av", "libavcodec"}
     manifest = read_manifest(paths.shards(name))
     test = shard_reader.read_split(paths.shards(name), "test")
-    drawn = scoring.read_rows(test, np.arange(len(test.x)), manifest.event)
+    drawn = ChosenRows.of(test, 1).events(manifest.event)
     expected = video_codecs.measure_all(drawn, manifest.event, manifest.context_frames)
     assert expected[0].num_rows == 4
     assert set(read_codecs(manifest)) == set(expected)
@@ -237,7 +238,7 @@ def test_clips_are_measured_as_they_are_evaluated(workdir: Path) -> None:
 def test_what_is_no_image_has_no_measurements(workdir: Path) -> None:
     dataset = catalog.get_dataset({"name": "dna"})
     x = np.random.default_rng(0).integers(0, 2, (3, 180), dtype=np.uint8)
-    splits = dict.fromkeys(catalog.SPLITS, SplitData(x))
+    splits = dict.fromkeys(base.SPLITS, SplitData(x))
     preprocessing.write(dataset, splits, Path("data/shards/dna"))
     assert measured("dna")["codecs"] == []
 
@@ -246,7 +247,7 @@ def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(workdir: Path) -> N
     dataset = catalog.get_dataset({"name": "mnist_dynamic_binarized"})
     rng = np.random.default_rng(0)
     gray = rng.integers(0, 256, (5, 1, 28, 28), dtype=np.uint8)
-    splits = dict.fromkeys(catalog.SPLITS, SplitData(gray, rng.integers(0, 10, 5), "bernoulli"))
+    splits = dict.fromkeys(base.SPLITS, SplitData(gray, rng.integers(0, 10, 5), "bernoulli"))
     preprocessing.write(dataset, splits, Path("data/shards/mnist_dynamic_binarized"))
     drawn = dynamic_binarize(gray, np.arange(5), 0, 0)
     expected = [one.to_dict() for one in image_codecs.measure_all(drawn, Binary((1, 28, 28)))]

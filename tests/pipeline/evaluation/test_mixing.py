@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import arcore
-from pipeline.artifacts import shared_copies
+from pipeline.artifacts import writer
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
@@ -24,6 +24,7 @@ from pipeline.evaluation import (
     result_files,
     scoring,
 )
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose, layout, params_file
 from pipeline.experiments.schema import EvaluationConfig
 from pipeline.reporting import wording
@@ -95,9 +96,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, few_digits: Path):
         yield folder
 
 
-def test_it_is_mixed_by_command_lines(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_is_mixed_by_command_lines(mixed: Path, monkeypatch, caplog) -> None:
     before = Path("models/both/model.safetensors").read_bytes()
     for member in MIXTURE["mixture"]:
         joined = Path("mixtures/both") / member
@@ -159,9 +158,9 @@ def test_its_weights_do_best_on_the_validation_rows(names: list[str], mixed: Pat
     trained = saved_models.load("both" if "sums" in names else "mirrored")
     model = trained.model
     assert list(trained.content["weights"]) == names
-    valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
-    each = torch.stack([scoring.scores(member, valid, 500) for member in model], 1)
-    best = scoring.scores(model, valid, 500).mean()
+    rows = ChosenRows.of(shard_reader.read_split(paths.shards("digits_binary"), "valid"), 500)
+    each = torch.stack([scoring.scores(member, rows) for member in model], 1)
+    best = scoring.scores(model, rows).mean()
     assert best <= each.mean(0).min() + 1e-4
     for share in torch.linspace(0.01, 0.99, 50):
         other = -torch.logsumexp(-each + torch.stack([share, 1 - share]).log(), 1).mean()
@@ -172,14 +171,14 @@ def test_a_pool_is_one_model_whose_weights_do_best_on_the_validation_rows(mixed:
     pool = saved_models.load("product").model
     assert isinstance(pool, arcore.Pool)
     members = [saved_models.load(name).model for name in POOL["mixture"]]
-    valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
-    best = scoring.scores(pool, valid, 500).mean()
-    single = [scoring.scores(member, valid, 500).mean() for member in members]
+    rows = ChosenRows.of(shard_reader.read_split(paths.shards("digits_binary"), "valid"), 500)
+    best = scoring.scores(pool, rows).mean()
+    single = [scoring.scores(member, rows).mean() for member in members]
     assert best <= min(single) + 1e-4
     generator = torch.Generator().manual_seed(0)
     for _ in range(30):
         weights = (pool.weights + 0.2 * torch.randn(2, generator=generator)).clamp_min(0)
-        assert best <= scoring.scores(arcore.Pool(members, weights), valid, 500).mean() + 1e-4
+        assert best <= scoring.scores(arcore.Pool(members, weights), rows).mean() + 1e-4
 
 
 def test_a_pool_is_coded_and_reported(mixed: Path) -> None:
@@ -202,9 +201,7 @@ def test_a_pool_of_other_orderings_is_refused_before_anything_is_scored(mixed: P
     assert not Path("mixtures/odd").exists()
 
 
-def test_a_pool_of_many_levels_is_fitted_to_some_rows(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_pool_of_many_levels_is_fitted_to_some_rows(mixed: Path, monkeypatch, caplog) -> None:
     models = [saved_models.load(name).model for name in POOL["mixture"]]
     valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
     plan = EvaluationConfig()
@@ -344,15 +341,13 @@ def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
     assert params_file.stages_of("sums") == ("train", "evaluate")
 
 
-def test_a_mixing_after_one_that_failed_has_its_own_weights(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mixing_after_one_that_failed_has_its_own_weights(mixed: Path, monkeypatch) -> None:
     def away(*_: object) -> None:
         raise UserError("s3://b: cannot write")
 
     mixing.mix(compose.load_mixture("both"))  # leaves no unfinished run of another test
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b"):
-        failing.setattr(shared_copies, "publish", away)
+        failing.setattr(writer, "publish", away)
         failing.setattr(mixing, "fit_weights", lambda _: (torch.tensor([0.25, 0.75]), [9.0, 9.0]))
         mixing.mix(compose.load_mixture("both"))
     mixing.mix(compose.load_mixture("both"))

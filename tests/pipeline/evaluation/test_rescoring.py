@@ -62,16 +62,17 @@ def test_numbers_on_both_sides_of_a_printed_digit_are_the_same(monkeypatch, caps
     event = arcore.events.Binary((4,))
     then = Score.from_nats(86.154999, 0.2, event)
 
-    def rescored(apart: float) -> None:
-        now = Score.from_nats(86.154999 + apart, 0.2, event)
+    def rescored(apart: float, error: float = 0.2) -> None:
+        now = Score.from_nats(86.154999 + apart, error, event)
         found = rescoring.Rescored("test", True, then, now)
         monkeypatch.setattr(rescoring, "rescore", lambda name: [found])
         run(monkeypatch, "toy")
 
-    rescored(2e-6)
+    rescored(2e-6, 0.2 + 2e-5)
     assert "recorded 86.15 ± 0.20, now 86.16 ± 0.20 nats (+2.0e-06)" in capsys.readouterr().out
-    with pytest.raises(UserError, match="other numbers than recorded: toy"):
-        rescored(2e-3)
+    for apart, error in ((2e-4, 0.2), (0.0, 0.2 + 2e-4)):
+        with pytest.raises(UserError, match="other numbers than recorded: toy"):
+            rescored(apart, error)
 
 
 def test_further_splits_are_scored_too(project: Path, monkeypatch, capsys) -> None:

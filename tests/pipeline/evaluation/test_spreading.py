@@ -13,6 +13,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import experiment_evaluation, scoring, spreading
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 
 ON_WORKERS = ("cluster.num_workers=2", "cluster.cpus_per_worker=1")
@@ -34,15 +35,15 @@ def test_workers_give_the_digits_of_one_process(own_ray, project, tmp_path: Path
 
 def test_a_batch_alone_gives_the_digits_that_it_gives_among_others(project) -> None:
     test = shard_reader.read_split("data/shards/digits_binary", "test")
-    chosen = np.arange(1, 24, 2)
-    whole = scoring.member_scores(project.ensemble(3), test, 5, chosen)
+    rows = ChosenRows(test, np.arange(1, 24, 2), 5)
+    whole = scoring.member_scores(project.ensemble(3), rows)
     folder = Path("models/toy")
     files = spreading._read_files(folder, sha256_of(folder / "model.safetensors"))
     work = spreading.ScoringWork("data/shards/digits_binary", 3, 0, False, "made", None, files)
     work.prepare(1)
-    places = scoring.batch_places(project.event, test, 5, chosen)
+    places = rows.batch_places(project.event)
     assert [len(place) for place in places] == [5, 5, 2]
-    parts = [torch.from_numpy(*work.do(("test", [chosen[place]]))) for place in places[::-1]]
+    parts = [torch.from_numpy(*work.do(("test", [rows.numbers[place]]))) for place in places[::-1]]
     assert torch.equal(scoring.in_order(parts, places[::-1]), whole)
 
 
@@ -53,12 +54,12 @@ def test_a_worker_of_other_code_than_the_drivers_is_refused() -> None:
 
 
 def test_large_events_are_scored_in_batches_that_memory_holds() -> None:
-    rows = SplitData(np.zeros((100, 1), np.uint8))
+    split = SplitData(np.zeros((100, 1), np.uint8))
     for event, batch, sizes in (
         (Binary((1, 28, 28)), 60, [60, 40]),
         (Levels(256, (3, 64, 64)), 500, [42, 42, 16]),
         (Gray((20, 1, 64, 64)), 20, [20] * 5),
     ):
-        places = scoring.batch_places(event, rows, batch, np.arange(100))
+        places = ChosenRows.of(split, batch).batch_places(event)
         assert [len(place) for place in places] == sizes
         assert np.concatenate(places).tolist() == list(range(100))

@@ -144,9 +144,7 @@ def test_a_broken_file_is_one_line(text: str, message: str) -> None:
         layout.completed(text)
 
 
-def test_the_command_line_completes_a_file_once(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_command_line_completes_a_file_once(workdir, monkeypatch, caplog) -> None:
     monkeypatch.setattr("sys.argv", ["params"])
     with pytest.raises(UserError, match=r"params\.yaml: expected a file in .*, found none"):
         params.main()

@@ -37,9 +37,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_as_many_rows_are_scored_at_once_as_the_evaluation_took(
-    tmp_path: Path, sizes: list[int]
-) -> None:
+def test_as_many_rows_are_scored_at_once_as_the_evaluation_took(tmp_path, sizes: list[int]) -> None:
     model = arcore.create_model("made", EVENT, hidden=[8], num_classes=3).eval()
     loaded = exported(tmp_path / "made", "made", model, batch_size=2)
     labels = torch.tensor([0, 2, 1, 1, 0])
@@ -71,9 +69,7 @@ def test_a_batch_of_sounds_has_so_many_samples_at_most(
         assert np.allclose(found["bits_per_dim"], wanted / length / np.log(2), rtol=1e-5)
 
 
-def test_clips_are_completed_in_the_batches_that_are_scored(
-    tmp_path: Path, sizes: list[int]
-) -> None:
+def test_clips_are_completed_in_the_batches_that_are_scored(tmp_path, sizes: list[int]) -> None:
     model = arcore.create_model("video_pixel_network", CLIPS, **VIDEO).eval()
     loaded = exported(tmp_path, "video_pixel_network", model, batch_size=2, context_frames=1)
     clips = torch.randint(2, (5, *CLIPS.shape), generator=torch.Generator().manual_seed(0))

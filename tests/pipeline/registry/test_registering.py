@@ -19,9 +19,7 @@ from pipeline.tracking import mlflow_store
 from tests.support.registered import experiment
 
 
-def test_a_model_that_was_trained_anew_meanwhile_is_not_registered(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_was_trained_anew_meanwhile_is_not_registered(home, monkeypatch) -> None:
     run_of = registration.training_runs.run_of
 
     def late(*given: Any) -> str:
@@ -38,9 +36,7 @@ def test_a_model_that_was_trained_anew_meanwhile_is_not_registered(
     assert list(store.search_logged_models([where])) == []
 
 
-def test_weights_that_replace_the_evaluated_ones_get_no_numbers_of_those(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_that_replace_the_evaluated_ones_get_no_numbers_of_those(home, monkeypatch) -> None:
     read_results = candidates.read_results
 
     def late(dataset: str) -> Any:
@@ -71,9 +67,7 @@ def test_the_registry_is_the_stores_own(home: Path, monkeypatch: pytest.MonkeyPa
     assert os.environ["MLFLOW_REGISTRY_URI"] == mlflow.get_registry_uri() == elsewhere
 
 
-def test_a_run_that_could_not_be_rebuilt_whole_is_gone_on_with(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_could_not_be_rebuilt_whole_is_gone_on_with(home, monkeypatch) -> None:
     experiment("toy-nade", "nade", valid_nats=9.0)
     Path("models/toy-nade/training.json").unlink()  # so that nobody knows the commit
     Path("evaluation/toy/toy-nade/samples.png").write_bytes(b"a picture")

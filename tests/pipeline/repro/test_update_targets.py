@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from pipeline.core.errors import UserError
 from pipeline.repro.update_targets import Stages
 from tests.places import ROOT
 
+# A folder for temporary files whose path is too long for a warm server, which no stage here needs.
+LONG = "t" * 99
 INTERRUPTED = "error: interrupted; what is done is kept, rerun to go on\n"
 DVC = """
 stages:
@@ -51,6 +54,7 @@ def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dvc")
     (folder / "dvc.yaml").write_text(DVC)
     (folder / "source").write_text("1")
+    (folder / LONG).mkdir()
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=folder, check=True)
     return folder
@@ -64,17 +68,18 @@ def project(initialised: Path, tmp_path: Path) -> Path:
 def start(project: Path, target: str, **variables: str) -> subprocess.Popen[str]:
     dropped = {"ARCORE_HOME", "ARCORE_WARM"}
     kept = {key: value for key, value in os.environ.items() if key not in dropped}
+    own = {"PYTHONPATH": str(ROOT), "FAILS": "none", "TMPDIR": str(project / LONG)}
     return subprocess.Popen(
         [sys.executable, "-m", "stages.repro", "--lanes", "2", target],
-        cwd=project, env=kept | {"PYTHONPATH": str(ROOT), "FAILS": "none"} | variables,
+        cwd=project, env=kept | own | variables,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def waiting(project: Path) -> subprocess.Popen[str]:
+def waiting(project: Path, **variables: str) -> subprocess.Popen[str]:
     log = project / ".arcore" / "repro.log"
     log.unlink(missing_ok=True)
-    process, began = start(project, "wait"), time.monotonic()
+    process, began = start(project, "wait", **variables), time.monotonic()
     while not log.is_file() or "wait: waiting" not in log.read_text():
         assert process.poll() is None and time.monotonic() - began < 120
         time.sleep(0.1)
@@ -129,7 +134,7 @@ def hangups(action: signal.Handlers) -> Iterator[None]:
 @pytest.mark.parametrize("under_nohup", [False, True])
 def test_a_request_to_end_reaches_the_stages(project: Path, under_nohup: bool) -> None:
     with hangups(signal.SIG_IGN if under_nohup else signal.SIG_DFL):
-        process = waiting(project)
+        process = waiting(project, TMPDIR=tempfile.gettempdir())
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) > 2, "the server, DVC and what it runs"
     process.send_signal(signal.SIGHUP)
@@ -166,9 +171,7 @@ def test_the_next_run_waits_for_another_and_for_what_a_killed_one_left(
     assert again.returncode == 0, err
 
 
-def test_the_last_lines_of_a_stage_that_fails_are_said(
-    workdir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_last_lines_of_a_stage_that_fails_are_said(workdir, capsys) -> None:
     said = "Running stage 'train@one':\nERROR: failed to reproduce 'train@one': gone"
     (workdir / "dvc.py").write_text(f"print({said!r})\nraise SystemExit(255)\n")
     variables = os.environ | {"PYTHONPATH": str(workdir)}

@@ -1,6 +1,5 @@
 """Stages that run in a child of a warm process, as if they ran by themselves."""
 
-import contextlib
 import json
 import os
 import signal
@@ -55,27 +54,21 @@ with warmed(dict(os.environ)) as variables:
 """
 
 
-@contextlib.contextmanager
-def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
+@pytest.fixture(scope="module")
+def variables(folder: Path) -> Iterator[dict[str, str]]:
+    """What a server's stages find it by, which must end with the process that started it."""
     path = f"{folder}{os.pathsep}{ROOT}"
     with subprocess.Popen(
         [sys.executable, "-c", STARTER],
         env=os.environ | {"PYTHONPATH": path, "GIVEN": "at the start"},
         cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        yield process
-
-
-def server_of(starter: subprocess.Popen[str]) -> tuple[psutil.Process, dict[str, str]]:
-    assert starter.stdout is not None
-    number, variables = json.loads(starter.stdout.readline())
-    return psutil.Process(number), variables
-
-
-@pytest.fixture(scope="module")
-def variables(folder: Path) -> Iterator[dict[str, str]]:
-    with started(folder) as starter:
-        yield server_of(starter)[1]
+    ) as starter:  # fmt: skip
+        assert starter.stdout is not None
+        number, variables = json.loads(starter.stdout.readline())
+        server = psutil.Process(number)
+        yield variables
+        starter.kill()
+        assert not psutil.wait_procs([server], timeout=60)[1]
 
 
 def start(variables: dict[str, str], folder: Path, word: str) -> subprocess.Popen[str]:
@@ -141,10 +134,3 @@ def test_without_a_server_a_stage_runs_by_itself(variables, folder) -> None:
     out, err = (process := start(gone, folder, "go")).communicate("", timeout=100)
     assert process.returncode == 0, err
     assert out == f"{folder} ['go'] now False\n"
-
-
-def test_the_server_ends_with_the_process_that_started_it(folder) -> None:
-    with started(folder) as starter:
-        server, _ = server_of(starter)
-        starter.kill()
-        assert not psutil.wait_procs([server], timeout=60)[1]

@@ -114,9 +114,7 @@ def raising(error: Exception) -> Callable[..., None]:
     return fail
 
 
-def test_trials_get_their_runs_once(
-    records: TrialRecords, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trials_get_their_runs_once(records: TrialRecords, home, monkeypatch) -> None:
     """Those that ended, also while the store was away, or just before the search was killed."""
     parent = mlflow_store.start_run("arcore-toy", "tune toy", "parent", {}, {})
     run = run_of(records, parent)

@@ -68,6 +68,11 @@ def written(search: spec.Search, table: list[TrialRecord], record: dict[str, Any
     return folder
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def varied() -> list[TrialRecord]:
     """The objective depends on the learning rate alone."""
     rates = [10 ** (-4 + 3 * (i * 7 % 24) / 24) for i in range(24)]
@@ -81,8 +86,7 @@ def test_everything_is_written(search: spec.Search) -> None:
         trial(26, math.inf, status="failed", problem="the loss is not finite"),
     ]
     out = written(search, table, summarize(search, table))
-    with open(out / "trials.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(out / "trials.csv")
     assert len(rows) == 26 and rows[1]["model.hidden"] == "[8, 8]"
     assert rows[25]["best_valid_nats"] == "" and rows[25]["problem"] == "the loss is not finite"
     record = json.loads((out / "search.json").read_text())
@@ -117,12 +121,10 @@ def test_two_objectives_have_a_front_and_importances_each(load) -> None:
     quick = replace(table[-1], sampling_seconds=0.1)
     assert front([*table[:-1], quick]) == record["front"], "a failed trial is on none"
     out = written(search, table, record)
-    with open(out / "trials.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(out / "trials.csv")
     assert [row["trial"] for row in rows if row["front"] == "yes"] == list(map(str, unbeaten))
     assert float(rows[0]["sampling_seconds"]) == 24.0 and rows[24]["sampling_seconds"] == ""
-    with open(out / "importance.csv", newline="") as file:
-        shares = {row["parameter"]: row for row in csv.DictReader(file)}
+    shares = {row["parameter"]: row for row in rows_of(out / "importance.csv")}
     assert float(shares["trainer.optimizer.learning_rate"]["valid_nats"]) > 0.7
     assert float(shares["trainer.batch_size"]["sampling_seconds"]) > 0.7
 

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 from pipeline.search.space import KINDS, Parameter, parse_space
@@ -20,8 +21,9 @@ EXAMPLES: dict[str, list[Any]] = {
 
 
 def drawn(parameter: Parameter, count: int = 300) -> list[Any]:
-    generator = np.random.default_rng(0)
-    return [parameter.decode(parameter.draw(generator)) for _ in range(count)]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    asked = (study.ask({"x": parameter.distribution()}) for _ in range(count))
+    return [parameter.decode(trial.params["x"]) for trial in asked]
 
 
 @pytest.mark.parametrize("kind", KINDS)

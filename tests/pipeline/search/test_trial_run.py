@@ -21,6 +21,7 @@ from pipeline.core.stage_code import Disagreement
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import spec, trial_run
+from pipeline.search.trial_run import TrialSetting
 from pipeline.search.tuning import Interrupted, _require_ended
 from pipeline.training import driver
 from pipeline.training.resolved import resolve
@@ -39,9 +40,9 @@ OUTPUT = artifact.search("toy", "digits_binary", "python -m stages.tune toy")
 
 
 @pytest.fixture
-def setting(load, workdir: Path, few_digits: Path) -> trial_run.TrialSetting:
+def setting(load, workdir: Path, few_digits: Path) -> TrialSetting:
     """A search of trials of one worker, without Ray."""
-    return trial_run.TrialSetting(
+    return TrialSetting(
         search=load(),
         resources=ClusterConfig(cpus_per_worker=1),
         manifest=read_manifest(few_digits),
@@ -61,7 +62,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> Reports:
 
 
 def test_a_trial_reports_what_the_search_may_not_know(
-    setting: trial_run.TrialSetting, reports: Reports
+    setting: TrialSetting, reports: Reports
 ) -> None:
     """It was killed after its last epoch, and Ray Tune wants a result all the same."""
     trial_run.run_trial(DRAWN, setting=setting)
@@ -81,7 +82,7 @@ def test_a_trial_reports_what_the_search_may_not_know(
 
 @pytest.mark.parametrize("content", ["{", ""])
 def test_a_damaged_checkpoint_of_the_end_falls_back(
-    setting: trial_run.TrialSetting, reports: Reports, content: str
+    setting: TrialSetting, reports: Reports, content: str
 ) -> None:
     trial_run.run_trial(DRAWN, setting=setting)
     Path(setting.place, "train-000001/checkpoint_000002/state.json").write_text(content)
@@ -92,7 +93,7 @@ def test_a_damaged_checkpoint_of_the_end_falls_back(
 
 @pytest.mark.parametrize("lost", [True, False])
 def test_a_lost_worker_is_no_fault_of_a_trial(
-    setting: trial_run.TrialSetting, monkeypatch: pytest.MonkeyPatch, lost: bool
+    setting: TrialSetting, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
     """The callback then notes that it may be tried again."""
     cause = "ActorDiedError: its node" if lost else None
@@ -113,9 +114,7 @@ def test_a_lost_worker_is_no_fault_of_a_trial(
     assert len(killed) == 2
 
 
-def test_shards_made_anew_are_no_fault_of_a_trial(
-    setting: trial_run.TrialSetting, reports: Reports
-) -> None:
+def test_shards_made_anew_are_no_fault_of_a_trial(setting: TrialSetting, reports: Reports) -> None:
     """A rerun tries it again, and the search does not end well meanwhile."""
     shards = write_black(paths.shards("digits_binary"))
     alone = dataclasses.replace(setting, shards=str(shards))
@@ -128,7 +127,7 @@ def test_shards_made_anew_are_no_fault_of_a_trial(
 
 
 def test_a_storage_that_is_away_is_no_fault_of_a_trial(
-    setting: trial_run.TrialSetting, reports: Reports
+    setting: TrialSetting, reports: Reports
 ) -> None:
     away = dataclasses.replace(setting, shards=str(Path(setting.place) / "away"))
     with pytest.raises(SiteError, match="manifest.json: file not found"):
@@ -149,7 +148,7 @@ def test_a_storage_that_is_away_is_no_fault_of_a_trial(
     ],
 )
 def test_a_full_disk_is_no_fault_of_a_trial_and_a_full_accelerator_is(
-    setting: trial_run.TrialSetting,
+    setting: TrialSetting,
     reports: Reports,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
@@ -165,7 +164,7 @@ def test_a_full_disk_is_no_fault_of_a_trial_and_a_full_accelerator_is(
 
 
 def test_a_host_of_other_code_than_the_drivers_is_no_fault_of_a_trial(
-    setting: trial_run.TrialSetting, reports: Reports
+    setting: TrialSetting, reports: Reports
 ) -> None:
     other = dataclasses.replace(setting, code_sha256="0" * 64)
     for ordering in ("raster", "of newer code"):

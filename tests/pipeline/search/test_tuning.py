@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import locks, origin, shared_copies
+from pipeline.artifacts import locks, origin, writer
 from pipeline.cluster import connection
 from pipeline.core import paths
 from pipeline.core.errors import UserError
@@ -42,9 +42,7 @@ def kept_trials() -> Path:
     return Path(".arcore/tune").absolute() / f"toy-{config_hash[:12]}"
 
 
-def test_a_second_search_touches_nothing_of_the_first(
-    ended: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_search_touches_nothing_of_the_first(ended: list[str], monkeypatch) -> None:
     refusing_cluster.forbid_runs(monkeypatch)
     kept = kept_trials()
     with locks.held(locks.path_beside(str(kept.parent), kept.name), "searching toy"):
@@ -85,7 +83,7 @@ def test_trials_are_kept_until_the_search_is_published(
     monkeypatch.setattr(outcome, "write", write)
     monkeypatch.setattr(origin, "commit", lambda: "as it began")
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
-        failing.setattr(shared_copies, "publish", away)
+        failing.setattr(writer, "publish", away)
         tuning.tune("toy")
     assert ended == ["FAILED"] and kept_trials().is_dir()
     assert json.loads(Path("searches/toy/search.json").read_text())["commit"] == "as it began"
@@ -94,9 +92,7 @@ def test_trials_are_kept_until_the_search_is_published(
     assert "toy: best trial 1 of 1, validation 9.000 nats; wrote " in caplog.text
 
 
-def test_a_search_without_trials_kept_is_a_run_of_its_own(
-    ended: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_without_trials_kept_is_a_run_of_its_own(ended: list[str], monkeypatch) -> None:
     """Its numbers would mix with those of trials that are gone."""
     asked: list[bool] = []
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import locks, shared_copies
+from pipeline.artifacts import locks, writer
 from pipeline.core import paths, storage
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing
@@ -74,9 +74,7 @@ def test_a_cluster_that_will_not_do_leaves_all_as_it_was(
     assert kept.is_dir() and ended == []
 
 
-def test_a_second_training_touches_nothing_of_the_first(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_training_touches_nothing_of_the_first(project: Path, monkeypatch) -> None:
     refusing_cluster.forbid_runs(monkeypatch)
     config = compose.load("toy")
     name = f"toy-{resolve(config, read_manifest('data/shards/digits_binary')).config_hash[:12]}"
@@ -109,7 +107,7 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
             raise SystemExit
 
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
-        failing.setattr(shared_copies, "publish", away)
+        failing.setattr(writer, "publish", away)
         driver.train(compose.load("toy"))
     (run_id,) = before = runs()
     assert before[run_id] == "FAILED"
@@ -159,13 +157,11 @@ def test_shards_of_other_options_are_not_trained_on(project: Path) -> None:
     assert resolve(compose.load("pca", ["model.condition_size=3"]), older)
 
 
-def test_the_same_training_on_two_machines_is_two_runs(
-    home: Path, write_project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_training_on_two_machines_is_two_runs(home, write_project, monkeypatch) -> None:
     """In a store of both; each goes on with its own."""
     write_project(**ENTRIES)
 
-    monkeypatch.setattr(shared_copies, "publish", away)
+    monkeypatch.setattr(writer, "publish", away)
     for _ in range(2):
         for place in ("one", "other"):
             config = compose.load("toy", [f"cluster.storage={home / place}"])

@@ -13,7 +13,7 @@ from pipeline.data import preprocessing, shard_reader
 from pipeline.data.loading import open_split
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
-from pipeline.datasets import catalog
+from pipeline.datasets import base, catalog
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.embedded import digits
 from pipeline.evaluation import experiment_evaluation
@@ -88,7 +88,7 @@ def test_maps_of_own_arrays(workdir: Path) -> None:
     folder = preprocessing.write(dataset, dataset.decode(Path()), Path("shards"))
     manifest = read_manifest(folder)
     assert manifest.conditions["condition_shape"] == (2, 3, 3)
-    splits = [shard_reader.read_split(folder, split) for split in catalog.SPLITS]
+    splits = [shard_reader.read_split(folder, split) for split in base.SPLITS]
     found = np.concatenate([split.labels for split in splits])
     assert np.isclose(np.sort(found, axis=None), np.sort(maps.astype("f4"), axis=None)).all()
     for wrong in ({"condition_shape": [2, 3]}, {"condition_shape": [2, 3, 3], "condition_size": 1}):

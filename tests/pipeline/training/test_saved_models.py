@@ -21,9 +21,7 @@ ENTRY = {
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_a_mixture_of_float64_is_one(
-    workdir: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch, pooled: bool
-) -> None:
+def test_a_mixture_of_float64_is_one(workdir, few_digits, monkeypatch, pooled: bool) -> None:
     monkeypatch.setattr(mlflow_store, "start_run", lambda *_, **__: None)
     shutil.copytree(few_digits, "data/shards/digits_binary")
     experiments = {

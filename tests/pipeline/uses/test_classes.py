@@ -65,9 +65,7 @@ def test_labels_are_balanced_and_drawn_by_the_seed() -> None:
             class_uses.balanced(labels, count, 4, 0)
 
 
-def test_labels_that_are_no_classes_are_refused(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_labels_that_are_no_classes_are_refused(project: Path, monkeypatch) -> None:
     loaded = use_context.load("toy-nade")
     manifest = dataclasses.replace(loaded.manifest, num_classes=None, condition_size=3)
     vectors = dataclasses.replace(loaded, manifest=manifest)

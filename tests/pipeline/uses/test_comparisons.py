@@ -8,8 +8,8 @@ import torch
 
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
-from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.uses import comparisons, run_uses, sample_checks, use_context, use_records
 from tests.support.uses import list_uses
 
@@ -64,10 +64,8 @@ def test_what_is_compared_is_part_of_the_record(project: Path) -> None:
     loaded, other = use_context.load("toy-nade"), use_context.load("toy-made")
     (found,) = [one for one, _ in use_records.read_all("digits_binary", loaded.manifest.sha256)]
     assert found.others == {"toy-made": other.trained.weights_sha256}
-    chosen = choose_rows(len(loaded.split("test")), 50, 0)
-    theirs, ours = (
-        scoring.scores(m, loaded.split("test"), 9, chosen) for m in (other.model, loaded.model)
-    )
+    rows = ChosenRows.of(loaded.split("test"), 9, 50)
+    theirs, ours = (scoring.scores(m, rows) for m in (other.model, loaded.model))
     gain = found.numbers[0]
     assert (gain.name, gain.unit) == ("over toy-made: gain", "nats")
     assert gain.value == pytest.approx(float((theirs - ours).mean()), rel=1e-5)
@@ -89,7 +87,7 @@ def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:
     test = shard_reader.read_split(Path("data/shards/digits_binary"), "test")
     rows = loaded.rows("test", 40).numbers
     for count in (2, 4, 6):
-        nats = scoring.scores(loaded.model.ensemble(count), test, 500, rows)
+        nats = scoring.scores(loaded.model.ensemble(count), ChosenRows(test, rows, 500))
         mean, error = scoring.mean_and_error(nats)
         assert found[f"{count} orderings: nats"].value == pytest.approx(mean, abs=1e-6)
         assert found[f"{count} orderings: nats"].stderr == pytest.approx(error, abs=1e-6)

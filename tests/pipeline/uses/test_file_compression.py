@@ -94,7 +94,7 @@ def test_pictures(event: Levels, tmp_path: Path) -> None:
         files.append(tmp_path / f"{number}.png")
         mode = "1" if event is BITS and number else None
         pixels[f"{number}.png"] = write_png(files[-1], image, mode)
-    out = there_and_back(tmp_path, files, model)
+    out = there_and_back(tmp_path, files, model, portable=event is BITS)
     assert sorted(path.name for path in out.iterdir()) == sorted(pixels)
     for name, expected in pixels.items():
         with Image.open(tmp_path / name) as was, Image.open(out / name) as now:

@@ -46,7 +46,7 @@ def test_given_frames_stay_and_each_way_of_going_on_is_measured(
     found = {number.name: number.value for number in outcome.numbers}
     x, highest = context.rows("test", 2).x, context.levels.num_levels - 1
     truth = x.double() / highest
-    expected = torch.from_numpy(image_figures.expected(context.model, x.numpy(), None, 10))
+    expected = torch.from_numpy(image_figures.expected(context.model, x, None, 10))
     others = {
         "the last given frame": truth[:, 9:10].expand(-1, 10, -1, -1, -1),
         "the true frame before": truth[:, 9:19],

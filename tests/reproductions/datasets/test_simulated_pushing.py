@@ -45,9 +45,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     return clips
 
 
-def test_clips_become_shards_with_a_second_test_set(
-    rendered: list[np.ndarray], workdir: Path
-) -> None:
+def test_clips_become_shards_with_a_second_test_set(rendered: list[np.ndarray], workdir) -> None:
     out = preprocessing.write(small(), small().decode(workdir), workdir / "shards")
     manifest = read_manifest(out)
     assert manifest.extra_test_splits == ("novel",) and manifest.context_frames == 2

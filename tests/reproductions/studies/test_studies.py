@@ -205,9 +205,7 @@ def test_any_question_is_answered_by_networks_and_by_the_filter(project: Path) -
     assert {path.name for path in out.glob("*.png")} == {"right.png", "steps.png"}
 
 
-def test_given_frames_are_scored_by_each_network(
-    tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_given_frames_are_scored_by_each_network(tmp_path, migrated: Path, monkeypatch) -> None:
     trained = CLIPS | {"dataset": "moving_digits", "model": "video_pixel_baseline"}
     train_on_few(tmp_path, migrated, {"clips": trained}, 8)
     monkeypatch.chdir(tmp_path)
@@ -231,9 +229,7 @@ def test_given_frames_are_scored_by_each_network(
         run_studies.run("frames", ["frames=[20]"])
 
 
-def test_a_record_and_a_copy(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_record_and_a_copy(project: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["study", "steps"])
     study.main()
     out = project / "studies/steps"

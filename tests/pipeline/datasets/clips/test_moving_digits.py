@@ -19,11 +19,12 @@ from pipeline.data import preprocessing, shard_reader
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
-from pipeline.datasets import catalog, read_transforms
+from pipeline.datasets import base, catalog, read_transforms
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.clips.moving_digits import TEST_SHA256
 from pipeline.datasets.moving_generator import render, trajectories
 from pipeline.evaluation import image_figures, scoring
+from pipeline.evaluation.scoring import ChosenRows
 from tests.places import MIRROR
 from tests.support.workers import Worker
 
@@ -122,7 +123,7 @@ def write(folder: Path, rows: list[int], alike: bool = False) -> Path:
         split: SplitData(
             generator.integers(255 * alike, 256, (n, 2, 4, 4), dtype=np.uint8), None, "moving"
         )
-        for split, n in zip(catalog.SPLITS, rows, strict=True)
+        for split, n in zip(base.SPLITS, rows, strict=True)
     }
     return preprocessing.write(dataset, splits, folder / "shards")
 
@@ -160,7 +161,7 @@ def test_validation_clips_do_not_depend_on_workers_or_epochs(few: Path) -> None:
     assert torch.equal(torch.cat(parts), whole)
     split = shard_reader.read_split(few, "valid")
     event = read_manifest(few).event
-    assert np.array_equal(scoring.read_rows(split, np.arange(4), event), whole.numpy())
+    assert np.array_equal(ChosenRows.of(split, 4).events(event), whole.numpy())
     with pytest.raises(UserError, match="shuffle_rows: expected >= 12, the rows of the split"):
         Loader(few, "train", BatchPlan(batch_size=4, shuffle_rows=11))
 
@@ -206,7 +207,7 @@ def write_pushed(folder: Path, **changed: np.ndarray) -> Path:
     )
     generator = np.random.default_rng(0)
     splits = {}
-    for split, rows in zip(catalog.SPLITS, (64, 16, 9), strict=True):
+    for split, rows in zip(base.SPLITS, (64, 16, 9), strict=True):
         vectors = generator.choice([-1.0, 1.0], (rows, 5, 2)).astype(np.float32)
         white = (vectors[:, :, 1] > 0).astype(np.uint8)
         x = np.ascontiguousarray(np.broadcast_to(white[:, :, None, None, None], (rows, 5, 1, 4, 4)))
@@ -225,7 +226,9 @@ def test_models_are_conditioned_on_a_vector_for_each_frame(tmp_path: Path) -> No
         worker.train(model | SMALL, max_epochs=12, batch_size=8, optimizer=optimizer)
         nats[sequence] = worker.progress.best_nats
         split = shard_reader.read_split(folder, "valid")
-        scored = scoring.scores(worker.worker.model.eval(), split, 5, context_frames=1)
+        scored = scoring.scores(
+            worker.worker.model.eval(), ChosenRows.of(split, 5, context_frames=1)
+        )
         assert scored.mean() == pytest.approx(worker.progress.history[-1].valid_nats, rel=1e-4)
     entropy = 4 * math.log(2)  # of the frames after the first, without the vectors
     assert nats[None] > 0.9 * entropy and nats[5, 2] < 0.3 * entropy
@@ -239,9 +242,7 @@ def test_models_are_conditioned_on_a_vector_for_each_frame(tmp_path: Path) -> No
         (np.full((9, 5, 2), np.nan, np.float32), "expected finite conditions"),
     ],
 )
-def test_vectors_of_frames_that_do_not_fit(
-    vectors: np.ndarray, message: str, tmp_path: Path
-) -> None:
+def test_vectors_of_frames_that_do_not_fit(vectors: np.ndarray, message: str, tmp_path) -> None:
     with pytest.raises(UserError, match=message):
         write_pushed(tmp_path, test=vectors)
 
@@ -249,11 +250,12 @@ def test_vectors_of_frames_that_do_not_fit(
 def test_scores_are_of_the_frames_after_those_given(few: Path) -> None:
     event, split = read_manifest(few).event, shard_reader.read_split(few, "test")
     model = arcore.create_model("video_pixel_network", event, **SMALL).double().eval()
-    nats = scoring.scores(model, split, 4, context_frames=3)
-    x = torch.from_numpy(scoring.read_rows(split, np.arange(6), event))
+    rows = ChosenRows.of(split, 4, context_frames=3)
+    nats = scoring.scores(model, rows)
+    x = torch.from_numpy(rows.events(event))
     assert torch.allclose(nats, -model.frame_log_prob(x)[:, 3:].sum(1).detach())
     assert isinstance(event, Gray)
-    bound = scoring.entropy_scores(split, event, 4, np.arange(6), 3)
+    bound = scoring.entropy_scores(event, rows)
     assert torch.allclose(bound, arcore.events.after_frames(event, 3).entropy(x[:, 3:]))
     assert (nats > bound).all()
 
@@ -280,7 +282,7 @@ def test_clips_become_an_animated_picture(levels: int, colours: int, tmp_path: P
 def test_expected_frames_are_means_of_the_conditionals(event: arcore.events.Levels) -> None:
     model = arcore.create_model("video_pixel_network", event, **SMALL)
     x = np.random.default_rng(0).integers(0, event.num_levels, (2, *event.shape), dtype=np.uint8)
-    means = image_figures.expected(model, x, None, 1)
+    means = image_figures.expected(model, torch.from_numpy(x), None, 1)
     assert np.array_equal(means[:, 0], x[:, 0])
     conditionals = model.conditionals(torch.from_numpy(x))
     if isinstance(event, Gray):

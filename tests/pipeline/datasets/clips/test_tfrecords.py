@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
-from pipeline.datasets import catalog
+from pipeline.datasets import base, catalog
 from pipeline.datasets.clips import robotic_pushing
 from pipeline.datasets.formats.tfrecords import crc32c, masked, parse_example, read_records
 from tests.support.own_files import colour_png
@@ -149,7 +149,7 @@ def test_robotic_pushing_is_decoded_into_shards(folder: Path) -> None:
     config = {"name": "robotic_pushing", "folder": ".", "valid_files": 1}
     dataset = catalog.get_dataset(config | {"rows_per_shard": 1})
     out = preprocessing.write(dataset, dataset.decode(folder), folder / "shards")
-    train, valid, test = (shard_reader.read_split(out, split) for split in catalog.SPLITS)
+    train, valid, test = (shard_reader.read_split(out, split) for split in base.SPLITS)
     assert train.x.shape == (2, 20, 3, 64, 64) and len(valid) == 1 and len(test) == 1
     assert abs(int(train.x[1, 3, 0, 32, 32]) - 10) <= 2  # red by clip, green by frame
     assert abs(int(valid.x[0, 5, 1, 9, 9]) - 60) <= 4  # the middle square alone

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
 from pipeline.core.errors import UserError
-from pipeline.datasets import catalog
+from pipeline.datasets import base, catalog
 from pipeline.datasets.embedded import digits
 
 
@@ -25,7 +25,7 @@ def test_digits_split_is_stratified_by_seed_0() -> None:
 def test_digits_binary_thresholds_the_same_rows(tmp_path: Path) -> None:
     gray = catalog.get_dataset({"name": "digits"}).decode(tmp_path)
     binary = catalog.get_dataset({"name": "digits_binary"}).decode(tmp_path)
-    for split in catalog.SPLITS:
+    for split in base.SPLITS:
         assert gray[split].x.dtype == np.uint8 and gray[split].x.max() == 16
         np.testing.assert_array_equal(binary[split].x, gray[split].x >= 8)
         np.testing.assert_array_equal(binary[split].labels, gray[split].labels)
@@ -62,5 +62,5 @@ def test_digits_dequantized_adds_noise_to_the_same_rows(tmp_path: Path) -> None:
     first = noisy["valid"].x[:100] * 17 - gray["valid"].x[:100]
     second = noisy["test"].x[:100] * 17 - gray["test"].x[:100]
     assert abs(first - second).mean() > 0.2  # another draw
-    for split in catalog.SPLITS:
+    for split in base.SPLITS:
         np.testing.assert_array_equal(noisy[split].labels, gray[split].labels)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from arcore.events import Binary, Levels
-from pipeline.datasets import base, catalog
+from pipeline.datasets import base
 from pipeline.datasets.images.mnist import IdxImages, Variant
 
 
@@ -32,9 +32,7 @@ def small_mnist(variant: Variant) -> IdxImages:
         options=base.Options(),
         num_classes=10,
         variant=variant,
-        num_train_file=60,
         num_valid=10,
-        num_test=20,
     )
 
 
@@ -43,8 +41,8 @@ def test_mnist_variants_agree_on_rows_and_on_valid_and_test_draws(tmp_path: Path
     gray = small_mnist("gray").decode(raw)
     static = small_mnist("static").decode(raw)
     dynamic = small_mnist("dynamic").decode(raw)
-    assert [len(gray[split].x) for split in catalog.SPLITS] == [50, 10, 20]
-    for split in catalog.SPLITS:
+    assert [len(gray[split].x) for split in base.SPLITS] == [50, 10, 20]
+    for split in base.SPLITS:
         np.testing.assert_array_equal(static[split].labels, gray[split].labels)
         assert static[split].read_transform is None and static[split].x.max() == 1
         assert not static[split].x[gray[split].x == 0].any()

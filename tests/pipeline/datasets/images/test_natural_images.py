@@ -195,9 +195,7 @@ def imagenet_folder(folder: Path, size: int, train: int, test: int) -> np.ndarra
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_imagenet_is_decoded_to_the_pixel_as_a_stream(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
+def test_imagenet_is_decoded_to_the_pixel_as_a_stream(tmp_path, monkeypatch, size: int) -> None:
     monkeypatch.setattr(imagenet, "PART", 7)
     x = imagenet_folder(tmp_path, size, 30, 5)
     dataset = catalog.get_dataset({"name": f"imagenet{size}", "rows_per_shard": 10})

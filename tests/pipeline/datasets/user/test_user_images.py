@@ -36,7 +36,7 @@ PNG, JPEG = packed_pictures(2)
 
 
 def guess(path: str, **given: Any) -> dict[str, Any]:
-    return adding.guess("image_folder", "mine", path, given)
+    return catalog.module_of_kind("image_folder").guess("mine", path, given)
 
 
 def row_of(path: str, *frame: Any, **given: Any) -> np.ndarray:
@@ -310,9 +310,7 @@ def test_parquet_with_splits_by_name() -> None:
     assert catalog.get_dataset(yaml.safe_load(Path("conf/mine.yaml").read_text())) == dataset
 
 
-def test_tars_are_split_by_seed_and_nothing_else_of_them_is_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_tars_are_split_by_seed_and_nothing_else_of_them_is_read(monkeypatch) -> None:
     images = packed_pictures(40)
     write_image_tar(Path("web/a.tar"), tar_members(images[:25]))
     write_image_tar(Path("web/b.tar.gz"), tar_members(images[25:], 25), "w:gz")

@@ -10,7 +10,7 @@ import soundfile
 
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
-from pipeline.datasets import adding
+from pipeline.datasets import adding, catalog
 from pipeline.datasets.base import Dataset, Sound
 from pipeline.datasets.formats import sound_files
 from pipeline.datasets.formats.sound_files import Hearing
@@ -34,7 +34,7 @@ def test_flac_and_ogg_are_read_and_resampled() -> None:
     write_sound(Path("s/c.ogg"), 1600, rate=16000)
     write_sound(Path("s/d.flac"), 800, channels=2)
     write_sounds(16)
-    guessed = adding.guess("wav_folder", "mine", "s", {})
+    guessed = catalog.module_of_kind("wav_folder").guess("mine", "s", {})
     assert guessed == {"sample_rate": 8000, "resample": True, "mix": True, "table": ""}
     dataset = own("wav_folder", path="s", **guessed)
     assert dataset.sound is not None and dataset.sound.max_length == 800

@@ -9,7 +9,7 @@ import yaml
 
 from arcore.events import Levels, Real
 from pipeline.data import fetching, preprocessing
-from pipeline.datasets import adding, catalog
+from pipeline.datasets import adding, base, catalog
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.tables.csv_table import read_table
 from tests.support import own_files
@@ -27,7 +27,7 @@ def add(table: str | bytes, *given: str, replace: bool = False) -> tuple[Dataset
 
 def cars(**given: Any) -> tuple[Dataset, dict[str, Any]]:
     own_files.write_cars(Path("cars.csv"))
-    levels: Any = adding.guess("csv", "mine", "cars.csv", given)["levels"]
+    levels: Any = catalog.module_of_kind("csv").guess("mine", "cars.csv", given)["levels"]
     return own("csv", path="cars.csv", levels=levels, **given), levels
 
 
@@ -178,7 +178,7 @@ def project(workdir: Path) -> Path:
 CARS: dict[str, Any] = {"path": "cars.csv", "delimiter": ",", "drop": []}
 
 
-def mine(**options: Any) -> catalog.Dataset:
+def mine(**options: Any) -> base.Dataset:
     given = {"path": "mine.csv", "delimiter": ";", "drop": ["who", "five"], "test_fraction": 0.2}
     return catalog.get_dataset({"name": "mine", "kind": "csv", **given, **options})
 
@@ -187,7 +187,7 @@ def test_a_csv_file_is_fetched_split_and_standardised(project: Path) -> None:
     dataset = mine()
     assert dataset.event == Real((2,)) and dataset.unit == "nats"
     parts = {split: data.x for split, data in dataset.decode(fetching.fetch(dataset)).items()}
-    assert [len(parts[split]) for split in catalog.SPLITS] == [35, 5, 10]
+    assert [len(parts[split]) for split in base.SPLITS] == [35, 5, 10]
     np.testing.assert_allclose(parts["train"].mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(parts["train"].std(0), 1, atol=1e-6)
     plain = mine(standardize=False).decode(fetching.raw_folder("mine"))

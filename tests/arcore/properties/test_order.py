@@ -1,4 +1,4 @@
-"""Properties of map conditions: a pixel of the map acts on the image from where it lies."""
+"""Properties of order: what a conditional sees of earlier blocks and of a map that is given."""
 
 import pytest
 import torch
@@ -6,9 +6,28 @@ from torch import Tensor
 
 from arcore.events import Levels
 from arcore.model import AutoregressiveModel
-from tests.arcore.cases import models_where
-from tests.support.cases import create, declares, exact_part, randomize
-from tests.support.dependence import parameters_of
+from tests.arcore.cases import cases_where, every_case, models_where
+from tests.support.cases import Case, create, declares, exact_part, randomize
+from tests.support.dependence import influence, parameters_of
+
+
+@every_case
+def test_schedule_partitions_the_event(case: Case) -> None:
+    model = case.build()
+    assert sorted(torch.cat(model.schedule).tolist()) == list(range(case.event.size))
+    assert all(len(block) for block in model.schedule)
+    assert {block.device.type for block in model.to("meta").schedule} == {"meta"}
+
+
+@cases_where(lambda case: True, tiny=True)
+def test_conditionals_depend_on_all_earlier_blocks_and_nothing_else(case: Case) -> None:
+    model = case.build_exact()
+    seen = influence(model, case.values(32), case.condition(32))
+    block = torch.cat([torch.full_like(b, t) for t, b in enumerate(model.schedule)])
+    earlier = block[:, None] > block[None, :]
+    assert not (seen & ~earlier).any(), f"leaks:\n{seen.int()}"
+    assert not case.full or (seen == earlier).all(), f"blind spots:\n{seen.int()}"
+
 
 LONG, PLACE, REACH = 11, 8, 2  # the network of a map has two layers of 3 x 3
 takes_maps = models_where(lambda kind: declares(kind, "condition_shape"))

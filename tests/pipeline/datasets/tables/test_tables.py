@@ -1,18 +1,21 @@
-"""Red wine: ten folds."""
+"""Published tables: ten folds of red wine, and the papers' rows of tables of bits."""
 
 import hashlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
-from pipeline.datasets import catalog
-from pipeline.datasets.tables import csv_table
+from pipeline.datasets import base, catalog
+from pipeline.datasets.tables import csv_table, uci_binary
 from tests.places import MIRROR
 
 needs_mirror = pytest.mark.skipif(
-    not (MIRROR / "uci_real").is_dir(), reason=f"no data mirror at {MIRROR}"
+    not all((MIRROR / name).is_dir() for name in ("uci_real", "uci_binary")),
+    reason=f"no data mirror at {MIRROR}",
 )
 
 
@@ -33,7 +36,7 @@ def test_red_wine_has_ten_disjoint_folds_standardised_by_their_training_rows() -
     for fold in range(csv_table.NUM_FOLDS):
         dataset = catalog.get_dataset({"name": "red_wine", "fold": fold})
         splits = dataset.decode(MIRROR / "uci_real")
-        sizes = [len(splits[split].x) for split in catalog.SPLITS]
+        sizes = [len(splits[split].x) for split in base.SPLITS]
         assert sum(sizes) == 1599 and sizes[1] in (159, 160) and sizes[2] in (159, 160)
         train = splits["train"].x.astype(np.float64)
         np.testing.assert_allclose(train.mean(0), 0, atol=1e-6)
@@ -74,7 +77,7 @@ def test_red_wine_in_either_spelling_is_fetched(workdir, monkeypatch) -> None:
     path.write_bytes(b"\n".join(lines))
     assert hashlib.sha256(path.read_bytes()).hexdigest() == dataset.files[0].sha256
     published = dataset.decode(fetching.verify_raw(dataset))
-    for split in catalog.SPLITS:
+    for split in base.SPLITS:
         np.testing.assert_array_equal(published[split].x, mirrored[split].x)
     path.write_bytes(b"\n".join(lines).replace(b"quality", b"Quality"))
     with pytest.raises(UserError, match="wrong checksum for winequality-red.csv"):
@@ -85,3 +88,29 @@ def test_red_wine_in_either_spelling_is_fetched(workdir, monkeypatch) -> None:
 def test_folds_out_of_range_are_refused(fold: int) -> None:
     with pytest.raises(UserError, match=f"option fold .*: expected 0 to 9, got {fold}"):
         catalog.get_dataset({"name": "red_wine", "fold": fold})
+
+
+@needs_mirror
+def test_dna_follows_the_papers_by_default(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCORE_MIRROR", str(MIRROR))
+    published = catalog.get_dataset({"name": "dna"})
+    distributed = catalog.get_dataset({"name": "dna", "split": "as_distributed"})
+    assert "1400/600/1186 as in the papers" in published.provenance
+    assert "as distributed, 1600/400/1186" in distributed.provenance
+    raw = fetching.fetch(published)
+    ours, theirs = published.decode(raw), distributed.decode(raw)
+    assert [len(ours[split].x) for split in base.SPLITS] == [1400, 600, 1186]
+    assert [len(theirs[split].x) for split in base.SPLITS] == [1600, 400, 1186]
+    for parts in zip(*[(s["train"].x, s["valid"].x) for s in (ours, theirs)], strict=True):
+        assert parts[0].shape[1] == parts[1].shape[1] == 180
+    joined = np.concatenate([theirs["train"].x, theirs["valid"].x])
+    papers = json.loads((MIRROR / "uci_binary" / "dna_papers_split.json").read_text())
+    for split in ("train", "valid"):
+        np.testing.assert_array_equal(ours[split].x, joined[papers[split]])
+
+
+def test_the_papers_rows_of_dna_are_each_of_the_files_rows_once() -> None:
+    rows = uci_binary.read_dna_split()
+    assert {split: len(found) for split, found in rows.items()} == {"train": 1400, "valid": 600}
+    assert sorted(np.concatenate(list(rows.values()))) == list(range(2000))
+    assert np.sum(rows["valid"] < 1400) == 398  # which the first 1,400 rows would train on
