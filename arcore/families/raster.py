@@ -23,7 +23,7 @@ from arcore.layers.linear_prediction import CausalPrediction
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_odd
 from arcore.primitives.masks import channel_groups
-from arcore.primitives.orderings import inverse, make_ordering, with_channels
+from arcore.primitives.orderings import inverse, make_ordering, transformed, with_channels
 from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.transfer import to_device
 
@@ -148,6 +148,9 @@ class RasterModel(AutoregressiveModel):
     def _arrange(self) -> tuple[Tensor, Tensor]:
         """Return the pixels of the network's image, (H, W), and their order."""
         size = image_shape(self.event)[1:]
+        if self.ordering == "s_curve":
+            grid = transformed(make_ordering("raster", size).view(size), self.symmetry)
+            return grid, grid.flatten()[make_ordering("snake", tuple(grid.shape))]
         seed = getattr(self.hyperparameters, "ordering_seed", 0)
         order = make_ordering(self.ordering, size, seed)
         return order.view(size[::-1] if self.ordering == "column" else size), order
@@ -163,10 +166,6 @@ class RasterModel(AutoregressiveModel):
             buffers |= {"dimensions": places, "places": inverse(places)}
         for name, buffer in buffers.items():
             self.register_buffer(name, to_device(buffer, device), persistent=False)
-
-    def place(self, pixel: int) -> tuple[int, int]:
-        """Return the row and column of a pixel by its number in the order."""
-        return divmod(pixel, self.image[2])
 
     def _rebuild(self) -> None:
         self._set_order(self.device)
@@ -278,8 +277,11 @@ class RasterDecoder(Decoder):
         self.outputs = self.features
 
     def _place(self) -> tuple[int, int, int]:
-        pixel, colour = divmod(self.position, self.model.image[0])
-        return colour, *self.model.place(pixel)
+        channels, _, width = self.model.image
+        pixel, colour = divmod(self.position, channels)
+        row, column = divmod(pixel, width)
+        turned = self.model.ordering == "s_curve" and row % 2
+        return colour, row, width - 1 - column if turned else column
 
     def _next(self, block: Tensor) -> Distribution:
         model = self.model

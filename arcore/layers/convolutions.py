@@ -16,6 +16,7 @@ from torch.nn.functional import conv2d, pad
 from arcore.derived_buffers import DerivedBuffers
 from arcore.layers.cursor import ImageCursor
 from arcore.primitives.masks import causal_kernel_mask
+from arcore.primitives.orderings import transformed
 
 
 def conv2d_nhwc(x: Tensor, weight: Tensor, bias: Tensor | None, **options: Any) -> Tensor:
@@ -130,6 +131,46 @@ class CausalConv2d(DerivedBuffers):
         """Take in a piece of a row at the cursor."""
         if self.size != (1, 1):
             cursor.state(self, lambda: _ConvState(self, x, cursor)).write(x, cursor)
+
+
+class LocalConv2d(CausalConv2d):
+    """A locally masked size x size convolution of kind A or B: y_i = b + sum_k W_k m_ik x_{i+k}.
+
+    m_ik = 1 where pixel i + k precedes i in an S-curve: even rows to the right, odd ones to the
+    left. It depends on the row's parity alone, so that two convolutions of every other row do.
+    Other orders transform image and W, which has the same weight for a neighbour in each of them.
+
+    Reference:
+        Jain, Abbeel and Pathak, "Locally Masked Convolution for Autoregressive Models", UAI 2020.
+    """
+
+    def __init__(self, kind: str, inputs: Tensor, outputs: Tensor, size: int) -> None:
+        shape, centre = ((size + 1) // 2, size), (size - 1) // 2
+        mask = partial(causal_kernel_mask, kind, shape, centre, outputs, inputs)
+        super().__init__(len(inputs), len(outputs), shape, centre, mask)
+        self.weight = nn.Parameter(self.weight.new_empty(len(outputs), len(inputs), size, size))
+        self.reset_parameters()
+
+    def row_weights(self, symmetry: str) -> list[Tensor]:
+        """Return the masked weights of even rows and of odd ones, of the transformed image."""
+        assert self.mask is not None
+        weight = transformed(self.weight, symmetry)[:, :, : self.size[0]]
+        return [weight * self.mask, weight * self.mask.flip(-1)]
+
+    def forward(self, x: Tensor, symmetry: str = "identity") -> Tensor:
+        """Map (batch, inputs, height, width) to (batch, outputs, ...), of transformed images."""
+        height = x.shape[2]
+        x = pad(x, (*self.padding[:3], height % 2))
+        rows = [
+            conv2d_nhwc(x[:, :, first:], weight, self.bias, stride=(2, 1)).permute(0, 2, 3, 1)
+            for first, weight in enumerate(self.row_weights(symmetry))
+        ]
+        return torch.stack(rows, 2).flatten(1, 2)[:, :height].permute(0, 3, 1, 2)
+
+
+def along_curve(symmetry: str, layer: nn.Module, x: Tensor) -> Tensor:
+    """Evaluate a layer over whole images, transformed for an order (see `LayerCall`)."""
+    return layer(x, symmetry) if isinstance(layer, LocalConv2d) else layer(x)
 
 
 class _ConvState:

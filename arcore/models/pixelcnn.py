@@ -2,25 +2,37 @@
 
 import dataclasses
 from functools import partial
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from arcore.derived_buffers import shared
+from arcore.ensembles import Ensemble
 from arcore.events import Event
-from arcore.families.s_curves import SCurveConfig, SCurveModel
-from arcore.layers.convolutions import CausalConv2d, PixelSteps, pixel_conv, pointwise, with_bias
+from arcore.families.raster import OrderedRasterConfig, RasterModel
+from arcore.layers.convolutions import (
+    CausalConv2d,
+    LocalConv2d,
+    PixelSteps,
+    along_curve,
+    pixel_conv,
+    pointwise,
+    with_bias,
+)
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.captured_steps import StepRecorder
+from arcore.primitives.checks import require, require_int
 from arcore.primitives.dropout import dropout
+from arcore.primitives.orderings import ORDERINGS, SYMMETRIES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PixelCNNConfig(SCurveConfig):
-    """Hyperparameters of PixelCNN; those of `SCurveConfig` too.
+class PixelCNNConfig(OrderedRasterConfig):
+    """Hyperparameters of PixelCNN; those of `OrderedRasterConfig` too.
 
     Arguments:
         hidden: h, maps inside a residual block; blocks pass 2 h maps on.
@@ -29,6 +41,10 @@ class PixelCNNConfig(SCurveConfig):
         kernel: size of the blocks' convolutions, odd.
         head_width: maps of the head's hidden layers.
         dropout: probability of dropping a value inside a block in training.
+        ordering: may be `s_curve` too (even rows to the right, odd ones to the left), for which the
+            image is not rearranged: masks follow the curve.
+        num_orderings: orders, at most 8, for which the network is trained: the S-curve and its
+            images under the symmetries of a square. 1 in another ordering.
     """
 
     hidden: int = 16
@@ -37,10 +53,18 @@ class PixelCNNConfig(SCurveConfig):
     kernel: int = 3
     head_width: int = 32
     dropout: float = 0.0
+    num_orderings: int = 1
     least = {"num_blocks": 0}
+    choices = {"ordering": (*ORDERINGS, "s_curve")}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        most = len(SYMMETRIES) if self.ordering == "s_curve" else 1
+        expected = f"at most {most} in ordering {self.ordering}"
+        require(self.num_orderings <= most, "num_orderings", expected, self.num_orderings)
 
 
-class PixelCNN(SCurveModel):
+class PixelCNN(RasterModel):
     """Masked convolutional network over images of k levels and any number of colours.
 
         u = conv_A(x),  u <- u + W_3 relu(conv_B(relu(W_1 relu(u)))),
@@ -48,8 +72,12 @@ class PixelCNN(SCurveModel):
 
     where conv_A sees the pixels above and to the left and earlier colours of the pixel itself, and
     every other layer, 1 x 1 ones too, maps of the same colour as well. Stacked k x k masks leave a
-    blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none). With
-    the ordering `s_curve`, masks follow one of several orders: see `LocalConv2d` and `SCurveModel`.
+    blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none).
+
+    In the ordering `s_curve`, layers are `LocalConv2d`. With several orders, each call in training
+    takes the next one (see `set_step`), `member(i)` is the network under order i and shares its
+    weights, and `ensemble(n)` mixes n of them as joints. The model itself scores and samples under
+    the first.
 
     On a processor, training in bfloat16, and in float32 with 16 images or more, runs blocks as
     `arcore.layers.residual_conv`: maps that a forward hook keeps are written over, hooks of a
@@ -69,6 +97,7 @@ class PixelCNN(SCurveModel):
 
     Config = PixelCNNConfig
     hyperparameters: PixelCNNConfig
+    _index = 0
 
     def __init__(self, event: Event, hyperparameters: PixelCNNConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -83,11 +112,66 @@ class PixelCNN(SCurveModel):
         )
         self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
         self.output.set_bias(self.head.initial_bias())
+        self.num_members = self.max_members = p.num_orderings
+        self.changes_by_step = p.num_orderings > 1
+
+    def convolution(self, kind: str, inputs: Tensor, outputs: Tensor, size: int) -> CausalConv2d:
+        """Make a size x size convolution of kind A or B."""
+        make = LocalConv2d if self.ordering == "s_curve" and size > 1 else pixel_conv
+        return make(kind, inputs, outputs, size)
 
     @property
     def first(self) -> list[CausalConv2d]:
         """The layer that reads the image."""
         return [self.input]
+
+    # -- orders
+
+    @torch.inference_mode(False)  # training may follow what is evaluated
+    def _set_order(self, device: torch.device) -> None:
+        if self.ordering == "s_curve":
+            self.layer_call = partial(along_curve, self.symmetry)
+        super()._set_order(device)
+
+    def _follow(self, index: int) -> None:
+        self.symmetry = tuple(SYMMETRIES)[index]
+        self._set_order(self.device)
+
+    def _set_step(self, seed: int, step: int) -> None:
+        if self.changes_by_step:
+            self._follow(step % self.num_members)
+
+    def _step_state(self) -> str:
+        return self.symmetry
+
+    def _restore(self, state: object) -> None:
+        self._follow(list(SYMMETRIES).index(str(state)))
+
+    def _rebuild(self) -> None:
+        self._follow(self._index)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation, which restores the model's own order."""
+        super().train(mode)
+        if not mode and self.changes_by_step:
+            self._rebuild()
+        return self
+
+    def member(self, index: int) -> Self:
+        """Return the model under order `index`; it shares this model's weights."""
+        require_int(index, "index", 0)
+        require(index < self.num_members, "index", f"below {self.num_members}", index)
+        view = shared(self)
+        view._index, view.changes_by_step = index, False
+        view._rebuild()
+        return view
+
+    def ensemble(self, num_members: int) -> Ensemble:
+        """Return the mixture of the model under its first `num_members` orders."""
+        super().ensemble(num_members)
+        return Ensemble(self.member(index) for index in range(num_members))
+
+    # -- networks
 
     def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
         u = call(self.input, features)

@@ -26,11 +26,6 @@ SYMMETRIES = {
     "rotate_180": (2, False), "rotate_270": (3, False), "transpose": (1, True),
     "antitranspose": (3, True),
 }  # fmt: skip
-# of the S-curve from the upper left: those that leave rows rows come first
-S_CURVES = (
-    "identity", "rotate_180", "mirror", "flip", "transpose", "antitranspose", "rotate_90",
-    "rotate_270",
-)  # fmt: skip
 
 
 def transformed(maps: Tensor, symmetry: str) -> Tensor:

@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from arcore.events import Binary
-from arcore.layers.local_convolutions import LocalConv2d
+from arcore.layers.convolutions import LocalConv2d
 from arcore.models.pixelcnn import PixelCNN
-from arcore.primitives.orderings import S_CURVES, transformed
+from arcore.primitives.orderings import SYMMETRIES, transformed
 from tests.support.cases import create, randomize
 
 X = torch.arange(24).view(2, 1, 3, 4) % 5 % 2
@@ -28,7 +28,7 @@ def test_a_convolution_sees_what_precedes_with_the_same_weights_in_every_order(
     curve: int, kind: str
 ) -> None:
     """y_i = b + sum_k W_k m_ik x_{i+k}, in the coordinates of the image as it is."""
-    one, symmetry = torch.zeros(1, dtype=torch.long), S_CURVES[curve]
+    one, symmetry = torch.zeros(1, dtype=torch.long), list(SYMMETRIES)[curve]
     layer = LocalConv2d(kind, one, one, 5).double()
     x, step = torch.randn(3, 4).double(), model_of(8).member(curve).order.argsort().view(3, 4)
     expected = torch.zeros(3, 4).double()
