@@ -23,7 +23,7 @@ PIXELCNN = [
     row("pixelcnn-map", TALL, hidden=6, num_blocks=2, first_kernel=7,
         condition_shape=(1, 2, 3), condition_width=4),
     row("pixelcnn-prediction", CUBE, **BLOCK, **MIXTURE, linear_prediction=3),
-    *(row(f"pixelcnn-s-curve-{n}", NINE, mask=n, hidden=4, num_blocks=1, first_kernel=5, **CURVE,
+    *(row(f"pixelcnn-s-curve-{n}", NINE, mask=n, hidden=6, num_blocks=1, first_kernel=5, **CURVE,
           num_orderings=8) for n in (1, 3, 7)),
     row("pixelcnn-s-curve-map", TALL, mask=5, hidden=4, num_blocks=1,
         first_kernel=5, condition_shape=(1, 2, 3), condition_width=4, **CURVE, num_orderings=6),
