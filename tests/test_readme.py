@@ -38,7 +38,8 @@ SAID = {
         r".*torch.Size\(\[2, 100\]\)",
         r"\d+ bytes True",
     ],
-    "docs/exactness.md": [*[r"torch.Size\(\[3\]\)"] * 3, r"torch.Size\(\[3, 1, 8, 8\]\)"],
+    "docs/any-question.md": [r"torch.Size\(\[3\]\)"] * 3 + [r"torch.Size\(\[3, 1, 8, 8\]\)"] * 2,
+    "docs/hub.md": ["bits-nade"],
     "docs/uses.md": [
         r"torch.Size\(\[3\]\)",
         r"torch.Size\(\[3, 1, 4, 4\]\) torch.Size\(\[3\]\)",
@@ -54,9 +55,11 @@ SAID = {
 def test_the_examples_run(page: str, tmp_path: Path, monkeypatch, capsys) -> None:
     """One after the other, and they say what they should."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARCORE_CACHE", "cache")
     names: dict[str, object] = {}
     for example in python_examples(page):
-        exec(compile(example, page, "exec"), names)
+        if "import mlflow" not in example:
+            exec(compile(example, page, "exec"), names)
     assert re.fullmatch("\n".join(SAID[page]), capsys.readouterr().out.strip())
 
 

@@ -52,7 +52,9 @@ ROOMS = (
     ("pipeline.datasets.moving_generator", "pipeline.datasets"),
     ("pipeline.artifacts",),
     ("pipeline.core",),
-    ("arcore.coding", "arcore.inference", "arcore.saving"),
+    ("arcore.coding", "arcore.inference"),
+    ("arcore.saving",),
+    ("arcore.hub",),
     ("arcore.entropy", "arcore.portable"),
     ("arcore.bitstream", "arcore.coded_batches"),
     ("arcore.zoo",),
@@ -67,6 +69,7 @@ ROOMS = (
     ("arcore.decoding",),
     ("arcore.hyperparameters", "arcore.distributions", "arcore.units", "arcore.process_tuning"),
     ("arcore.events", "arcore.derived_buffers"),
+    ("arcore.columns",),
     ("arcore.primitives",),
 )
 BLOCKED = (
