@@ -88,12 +88,7 @@ def test_nade_equals_a_loop_over_dimensions(case, skips: bool, monkeypatch) -> N
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("skips", [True, False], ids=["cpu", "accelerator"])
 def test_no_bit_of_a_conditional_depends_on_what_follows(
-    hidden: int,
-    dtype: torch.dtype,
-    threads: int,
-    skips: bool,
-    generator: torch.Generator,
-    monkeypatch: pytest.MonkeyPatch,
+    hidden: int, dtype: torch.dtype, threads: int, skips: bool, generator, monkeypatch
 ) -> None:
     """The number of hidden states, hence every shape inside, depends on the data that follow."""
     monkeypatch.setattr(hidden_states, "skips_zeros", lambda device: skips)

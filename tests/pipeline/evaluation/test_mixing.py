@@ -120,12 +120,7 @@ def test_it_is_mixed_by_command_lines(mixed: Path, monkeypatch, caplog) -> None:
     [(mix, "mixtures", "both"), (train, "experiments", "sums"), (folds, "folds", None)],
 )
 def test_a_command_line_without_a_name_lists_entries(
-    stage: ModuleType,
-    section: str,
-    name: str | None,
-    mixed: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    stage: ModuleType, section: str, name: str | None, mixed: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.setattr("sys.argv", [stage.__name__])
     if name is None:

@@ -149,11 +149,7 @@ def test_a_storage_that_is_away_is_no_fault_of_a_trial(
     ],
 )
 def test_a_full_disk_is_no_fault_of_a_trial_and_a_full_accelerator_is(
-    setting: TrialSetting,
-    reports: Reports,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    own: bool,
+    setting: TrialSetting, reports: Reports, monkeypatch, error: Exception, own: bool
 ) -> None:
     monkeypatch.setattr(trial_run, "_train", raising(error))
     with nullcontext() if own else pytest.raises(SiteError, match="No space left"):

@@ -91,10 +91,7 @@ def runs() -> dict[str, str]:
 
 
 def test_a_training_is_one_run_and_kept_until_it_is_published(
-    home: Path,
-    write_project,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    home: Path, write_project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     write_project(**ENTRIES)
