@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from arcore.primitives.checks import (
+    near,
     require,
     require_bool,
     require_dropout,
@@ -97,11 +97,8 @@ def build_hyperparameters(
     known = [field.name for field in dataclasses.fields(kind)]
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(
-                f"{model}: expected hyperparameters among {', '.join(known)}, got {key!r}{hint}"
-            )
+            expected = f"hyperparameters among {', '.join(known)}"
+            raise ValueError(f"{model}: expected {expected}, got {key!r}{near(key, known)}")
     plain = {
         key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
     }

@@ -69,22 +69,24 @@ class PortableArithmetic(TorchDispatchMode):
         given = dict(kwargs or {})
         name = func._schema.name.removeprefix("aten::")
         plain = name.removesuffix("_") if not name.startswith("_") else name
-        replaced = REPLACED.get(plain)
-        if replaced is None or not _is_real(args):
+        replaced, reals = REPLACED.get(plain), _reals(args)
+        if replaced is None or not reals:
             result = func(*args, **given)
-            known = plain in PASSED or not _is_real((result,))
+            known = plain in PASSED or not _reals((result,))
             require(known, "model", "operations that are the same on every processor", plain)
             return result
+        kinds = {real.dtype for real in reals}
+        require(kinds == {torch.float64}, "model", f"{plain} of float64", kinds)
         out = given.pop("out", args[0] if plain != name else None)
         result = replaced(*args, **given)
         return result if out is None else out.copy_(result)
 
 
-def _is_real(values: tuple[Any, ...]) -> bool:
-    flat = [
-        part for value in values for part in (value if isinstance(value, list | tuple) else [value])
-    ]
-    return any(isinstance(value, Tensor) and value.is_floating_point() for value in flat)
+def _reals(values: tuple[Any, ...]) -> list[Tensor]:
+    """Return the tensors of reals among values and lists of them."""
+    listed = (value if isinstance(value, list | tuple) else [value] for value in values)
+    flat = (part for parts in listed for part in parts)
+    return [part for part in flat if isinstance(part, Tensor) and part.is_floating_point()]
 
 
 def _on_grid(x: Tensor, bits: int) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from arcore import events
+from arcore import events, hub
 from arcore.ensembles import Combination, require_weights
 from arcore.model import AutoregressiveModel
 from arcore.models import COMBINATIONS, name_of
@@ -27,8 +27,7 @@ from arcore.zoo import create_model
 Created = TypeVar("Created")  # a model, with what else a config says of it
 
 FORMAT = 1
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
+CONFIG, WEIGHTS = hub.FILES
 EXPECTED = "one of arcore.list_models() (of an ensemble, save each member's model)"
 SLACK = 1 << 26  # numbers that a model may have beyond those of its file,
 PER_TENSOR = 1 << 14  # what each parameter counts for in addition
@@ -69,10 +68,7 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
     _require_rebuilt(model, twin)
     weights = {name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()}
     check_weights(weights, twin, "model")
-    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    fits = not folder.exists() or (folder.is_dir() and present <= {CONFIG, WEIGHTS})
-    require(fits, "folder", "a new folder, or one that arcore.save wrote", str(folder))
-    with _replacing(folder) as partial:
+    with replacing(folder, {CONFIG, WEIGHTS}) as partial:
         save_file({name: w.clone() for name, w in weights.items()}, partial / WEIGHTS)
         write_config(model, partial)
 
@@ -116,7 +112,7 @@ def load(
     """Load a model that `save`, or a training of the pipeline, wrote; it is in evaluation mode.
 
     Arguments:
-        folder: with `config.json` and `model.safetensors`.
+        folder: with `config.json` and `model.safetensors`; or "hub:NAME" (`arcore.hub.fetch`).
         device: to put it on; None for the CPU.
 
     Raises:
@@ -124,7 +120,9 @@ def load(
             architecture, shape or dtype, or of weights that are not finite; or naming the device,
             if it is not here.
     """
-    folder, place = Path(folder), _present(device)
+    place = _present(device)
+    named = isinstance(folder, str) and folder.startswith(hub.PREFIX)
+    folder = hub.fetch(str(folder)) if named else Path(folder)
     _require_weights(folder)
     config = _read_config(folder / CONFIG)
     model = create_within(folder / WEIGHTS, lambda: _create(config, str(folder / CONFIG)))
@@ -223,24 +221,30 @@ def _require_no_pipe(path: Path) -> None:
     require(path.is_file() or not path.exists(), str(path), "a file", "another thing")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_object(path: Path, kind: str) -> dict[str, Any]:
+    """Read a JSON file of this format, which a ValueError names with its kind."""
     _require_no_pipe(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path}: expected a model's config, got {error.strerror}") from None
+        raise ValueError(f"{path}: expected a model's {kind}, got {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from None
     is_mapping = isinstance(config, dict)
     found = config.get("format") if is_mapping else config
     fits = is_mapping and type(found) is int and found == FORMAT
-    require(fits, str(path), f"a config of format {FORMAT}", found)
+    require(fits, str(path), f"a {kind} of format {FORMAT}", found)
+    return dict(config)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = read_object(path, "config")
     for key, kind in (("name", str), ("event", dict), ("hyperparameters", dict), ("dtype", str)):
         got = config.get(key)
         require(isinstance(got, kind), f"{path}: {key}", f"a {kind.__name__}", got)
     fits = config["dtype"] in DTYPES
     require(fits, f"{path}: dtype", f"one of {', '.join(DTYPES)}", config["dtype"])
-    return dict(config)
+    return config
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
@@ -297,8 +301,11 @@ def _require_rebuilt(model: AutoregressiveModel, twin: AutoregressiveModel) -> N
 
 
 @contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield an empty sibling that becomes `folder` when the block ends well."""
+def replacing(folder: Path, names: set[str]) -> Iterator[Path]:
+    """Yield an empty sibling that becomes `folder`, with such names, when the block ends well."""
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    fits = not folder.exists() or (folder.is_dir() and present <= names)
+    require(fits, "folder", "a new folder, or one that arcore.save wrote", str(folder))
     folder = Path(os.path.realpath(folder))  # what a link leads to is replaced, not the link
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex

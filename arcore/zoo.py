@@ -1,6 +1,5 @@
 """The systems by name: a module is imported when its model is asked for, and no other with it."""
 
-import difflib
 import importlib
 import inspect
 import re
@@ -9,7 +8,7 @@ from arcore.events import Event
 from arcore.hyperparameters import build_hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.models import COMBINATIONS, list_models, models_elsewhere
-from arcore.primitives.checks import require
+from arcore.primitives.checks import near, require
 
 TOO_LARGE = re.compile(r"allocat|memory|overflow|storage|too large|out of range", re.IGNORECASE)
 
@@ -28,8 +27,7 @@ def model_class(name: str) -> type[AutoregressiveModel]:
     """
     known = list_models()
     if not isinstance(name, str) or name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = near(name, known)
         raise ValueError(f"name: expected one of {', '.join(known)}, got {name!r}{hint}")
     if name in models_elsewhere():
         return _class_elsewhere(name)

@@ -5,6 +5,7 @@ Example: python -m reproductions.results --experiments dna-nade --datasets dna -
 
 import argparse
 
+from arcore import hub
 from pipeline.core import paths
 from reproductions.publishing import picture_book, recording, text_tables
 from stages import cli
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument(
         "--tables",
         action="store_true",
-        help="draw the tables of results/, README.md and docs/, and the gallery, again",
+        help="draw the tables of results/, README.md and docs/, the gallery, and hub.json, again",
     )
     options = vars(parser.parse_args())
     if not any(options.values()):
@@ -51,6 +52,7 @@ def main() -> None:
         for dataset in recording.recorded_datasets():
             recording.draw_table(dataset)
         changed = [*text_tables.write(paths.root()), picture_book.write(paths.results())]
+        hub.write_index(paths.results())
         for path in filter(None, changed):
             print(f"wrote {path}")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.core.errors import UserError, one_line
-from pipeline.core.private_folders import keep_site_cache_private
+from pipeline.core.private_files import keep_site_cache_private
 from pipeline.core.redaction import Redacting, redacted
 from pipeline.repro import warm
 

@@ -38,6 +38,7 @@ SAID = {
         r".*torch.Size\(\[2, 100\]\)",
         r"\d+ bytes True",
     ],
+    "docs/hub.md": ["bits-nade"],
     "docs/exactness.md": [*[r"torch.Size\(\[3\]\)"] * 3, r"torch.Size\(\[3, 1, 8, 8\]\)"],
     "docs/uses.md": [
         r"torch.Size\(\[3\]\)",
@@ -54,9 +55,11 @@ SAID = {
 def test_the_examples_run(page: str, tmp_path: Path, monkeypatch, capsys) -> None:
     """One after the other, and they say what they should."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARCORE_CACHE", "cache")
     names: dict[str, object] = {}
     for example in python_examples(page):
-        exec(compile(example, page, "exec"), names)
+        if "import mlflow" not in example:
+            exec(compile(example, page, "exec"), names)
     assert re.fullmatch("\n".join(SAID[page]), capsys.readouterr().out.strip())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import pad
 
@@ -21,7 +21,7 @@ from arcore.layers.cursor import ImageCursor, LayerCall, Reader, full_image
 from arcore.layers.heads import PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_odd
+from arcore.primitives.checks import require, require_int, require_odd
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import inverse, make_ordering, with_channels
 from arcore.primitives.precision import DRAWN_IN
@@ -85,14 +85,22 @@ class OrderedRasterConfig(RasterConfig):
         linear_prediction: size of the kernel, odd, of a linear prediction from the pixels before,
             to which the means of a logistic mixture are relative; None for none. Only in an
             ordering that leaves neighbours together.
+        embedding_width: numbers that the network learns to stand for each level at its input, for
+            levels that are codes, without an order; None for `inputs`.
     """
 
     ordering: str = "raster"
     ordering_seed: int = 0
     linear_prediction: int | None = None  # type: ignore[misc]
+    embedding_width: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.embedding_width is not None:
+            require_int(self.embedding_width, "embedding_width", 1)
+            fits = self.inputs == "scaled" and self.linear_prediction is None
+            expected = "None with one-hot inputs or a linear prediction"
+            require(fits, "embedding_width", expected, self.embedding_width)
         if self.linear_prediction is not None:
             expected = f"one of {NEIGHBOURLY} where there is a linear prediction"
             require(self.ordering in NEIGHBOURLY, "ordering", expected, self.ordering)
@@ -119,6 +127,9 @@ class RasterModel(AutoregressiveModel):
         spread = 1.0 if p.linear_prediction is None else PREDICTED_SPREAD
         self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray, spread)
         self.num_features = level_features.num_features(event, p.inputs)
+        self.embedding: nn.Embedding | None = None
+        if width := getattr(p, "embedding_width", None):
+            self.num_features, self.embedding = width, nn.Embedding(event.num_levels, width)
         self.prediction: CausalPrediction | None = None
         if p.linear_prediction is not None:
             self.prediction = CausalPrediction(self.image[0], p.linear_prediction)
@@ -204,6 +215,8 @@ class RasterModel(AutoregressiveModel):
 
     def encode(self, image: Tensor) -> Tensor:
         """Encode levels (batch, C, H, W) as features (batch, C * F, H, W)."""
+        if self.embedding is not None:
+            return self.embedding(image.long()).movedim(-1, 2).flatten(1, 2)
         return level_features.encode_image(
             image, self.event, self.hyperparameters.inputs, self.dtype
         )
@@ -280,9 +293,8 @@ class RasterDecoder(Decoder):
     def draw_rest(self, options: SamplingOptions) -> list[Tensor]:
         """Draw the rest; binary images with fewer operations a pixel, on a CPU the same numbers."""
         model, first = self.model, self.position
-        fits = (
-            isinstance(model.event, Binary) and model.image[0] == 1 and model.head.name == "softmax"
-        )
+        is_bit = isinstance(model.event, Binary) and model.image[0] == model.num_features == 1
+        fits = is_bit and model.head.name == "softmax"
         if not fits or options.temperature != 1 or model.dtype not in DRAWN_IN:
             return super().draw_rest(options)
         shape = (len(self.blocks) - first, self.batch, 1)

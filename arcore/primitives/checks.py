@@ -1,7 +1,8 @@
 """The one form of error for a bad argument."""
 
+import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 LONGEST = 160  # characters of a value in an error
 
@@ -12,6 +13,12 @@ def require(holds: bool, name: str, expected: str, got: object) -> None:
         text = " ".join(repr(got).split())  # of a tensor it has many lines
         text = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
         raise ValueError(f"{name}: expected {expected}, got {text}")
+
+
+def near(name: object, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" of the known name that is nearest, "" if none is near."""
+    found = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 class WeightsError(ValueError):

@@ -22,9 +22,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.artifacts import locks, origin, shared_copies
+from pipeline.artifacts import locks, origin
 from pipeline.artifacts.artifact import FILES, SEAL, Artifact
-from pipeline.core import atomic
+from pipeline.core import atomic, paths
+from pipeline.core import storage as places
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, write_object
@@ -53,6 +54,7 @@ class Begun:
         return time.perf_counter() - self.clock
 
 
+PUBLISHES = ContextVar("publishes", default=True)
 # Work under way, by the file of its lock and by the folder of its output.
 _under_way: ContextVar[Mapping[Path, Begun]] = ContextVar("under_way", default=MappingProxyType({}))
 
@@ -106,11 +108,29 @@ def writing(
             if artifact.kind.sealed:
                 _seal(artifact, inputs, folder)
             _stamp(artifact, begun, device, folder)
-        shared_copies.publish(artifact, storage)
+        publish(artifact, storage)
         if run is not None:
             for name in artifact.kind.logged:
                 if (artifact.folder / name).is_file():
                     run.artifact(artifact.folder / name)
+
+
+@contextlib.contextmanager
+def unpublished() -> Iterator[None]:
+    """Let `publish` do nothing inside: what is made is a part of something else."""
+    token = PUBLISHES.set(False)
+    try:
+        yield
+    finally:
+        PUBLISHES.reset(token)
+
+
+def publish(artifact: Artifact, storage: str | None) -> None:
+    """Copy an output to `<storage>/results/`, if there is one: a job's own folder is removed."""
+    if storage is not None and PUBLISHES.get():
+        relative = artifact.folder.relative_to(paths.root()).parts
+        marker = artifact.kind.origin or artifact.kind.main
+        places.publish(artifact.folder, places.join(storage, "results", *relative), marker)
 
 
 def _lock_of(artifact: Artifact) -> Path:

@@ -17,8 +17,8 @@ from types import FrameType
 
 import psutil
 
-from pipeline.cluster.authentication import keep_token_private
 from pipeline.core.errors import UserError, one_line
+from pipeline.core.private_files import keep_token_private
 from pipeline.experiments.schema import ClusterConfig
 
 log = logging.getLogger(__name__)

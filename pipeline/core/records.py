@@ -121,7 +121,7 @@ class Record:
 
 
 _hints = cast("Callable[[Any], dict[str, object]]", functools.cache(typing.get_type_hints))
-_adapter = cast("Callable[[Any], TypeAdapter[Any]]", functools.cache(TypeAdapter))
+adapter = cast("Callable[[Any], TypeAdapter[Any]]", functools.cache(TypeAdapter))
 
 
 def _record_in(hint: object) -> type[Record] | None:
@@ -142,7 +142,7 @@ def validated(kind: type[T], given: object, where: str, *, is_path: bool = False
     for name, value in flat(given).items() if isinstance(given, Mapping) else [("", given)]:
         require(value == value, f"{where}: {name.rpartition('.')[2]}", "a number", value)
     try:
-        found: T = _adapter(kind).validate_json(json.dumps(given, default=str), strict=True)
+        found: T = adapter(kind).validate_json(json.dumps(given, default=str), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         names = [str(part) for part in first["loc"]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -49,28 +48,3 @@ class Batch:
         """Copy all but `scored` to a device; to an accelerator without waiting for it."""
         condition = None if self.condition is None else to_device(self.condition, device)
         return Batch(to_device(self.x, device), condition, self.scored, self.rows)
-
-
-class BatchLoader(Protocol):
-    """One rank's batches of a split; `pipeline.data.loading.open_split` chooses the kind.
-
-    Attributes:
-        rows: what an epoch counts over all ranks: rows of the split, windows of sounds.
-        events_per_row: events (rows of the split) for each of these.
-        mean_size: mean dimensions of an event, None where the event's shape says it.
-        partitioned_by_rank: each rank goes through a part of its own, so that an epoch's order
-            depends on the number of ranks.
-        steps_per_epoch: batches of an epoch, the same on all ranks; 0 without a batch size.
-    """
-
-    rows: int
-    events_per_row: float
-    mean_size: float | None
-    partitioned_by_rank: bool
-    steps_per_epoch: int
-
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Iterate over the shuffled batches of an epoch, from a step on."""
-
-    def sequential(self, batch_size: int) -> Iterator[Batch]:
-        """Iterate over this rank's part of the split, unshuffled; each row counts once."""

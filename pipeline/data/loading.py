@@ -17,7 +17,7 @@ import torch
 
 from arcore.model import AutoregressiveModel
 from pipeline.core.errors import UserError
-from pipeline.data.batches import Batch, BatchLoader
+from pipeline.data.batches import Batch
 from pipeline.data.shard_reader import ShardReader
 from pipeline.data.shuffling import (
     BatchPlan,
@@ -35,17 +35,6 @@ log = logging.getLogger(__name__)
 Ranges = list[tuple[int, int]]
 
 
-def open_split(
-    location: str | Path, split: str, model: AutoregressiveModel, plan: BatchPlan
-) -> BatchLoader:
-    """Open one rank's part of a split, for a model."""
-    if model.event.is_open:
-        if plan.first_rows is not None:
-            raise UserError(f"trainer.train_rows: expected null for sounds, got {plan.first_rows}")
-        return SoundLoader(location, split, model, plan)
-    return Loader(location, split, plan, use_labels=model.condition_kind is not None)
-
-
 class Loader:
     """Batches of one rank's part of a split.
 
@@ -56,6 +45,14 @@ class Loader:
     B rows over all ranks. `sequential` reads the part in either case.
 
     With `use_labels`, batches have the labels as their condition, if the split has any.
+
+    Attributes:
+        rows: what an epoch counts over all ranks: rows of the split, or windows of sounds.
+        events_per_row: events (rows of the split) for each of these.
+        mean_size: mean dimensions of an event, None where the event's shape says it.
+        partitioned_by_rank: each rank goes through a part of its own, so that an epoch's order
+            depends on the number of ranks.
+        steps_per_epoch: batches of an epoch, the same on all ranks; 0 without a batch size.
 
     Raises:
         ValueError: for an unknown split or a rank out of range.
@@ -225,3 +222,14 @@ def _checked_first_rows(plan: BatchPlan, rows: int) -> int:
             f"whole, got {first_rows}"
         )
     return first_rows
+
+
+def open_split(
+    location: str | Path, split: str, model: AutoregressiveModel, plan: BatchPlan
+) -> Loader | SoundLoader:
+    """Open one rank's part of a split, for a model."""
+    if model.event.is_open:
+        if plan.first_rows is not None:
+            raise UserError(f"trainer.train_rows: expected null for sounds, got {plan.first_rows}")
+        return SoundLoader(location, split, model, plan)
+    return Loader(location, split, plan, use_labels=model.condition_kind is not None)

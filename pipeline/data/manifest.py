@@ -1,21 +1,20 @@
 """The manifest of a dataset's shards: `manifest.json`, its fields and their checks."""
 
-import functools
 import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import Field, PlainValidator, ValidationError
 
 from arcore import events
 from arcore.events import Event
 from pipeline.core import storage
 from pipeline.core.errors import SiteError, UserError
-from pipeline.core.records import parse_object, write_object
+from pipeline.core.records import adapter, parse_object, write_object
 from pipeline.core.redaction import redacted
 from pipeline.datasets.base import SPLITS, Dataset, Sound, Unit
 from pipeline.datasets.options import expected, wanted_by
@@ -28,7 +27,6 @@ AGAIN = "run python -m stages.preprocess again"
 # Fields that a manifest has only where they say something.
 _OPTIONAL = ("context_frames", "condition_sequence", "condition_size", "condition_shape", "sound")
 
-Parsed = TypeVar("Parsed")
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 SplitName = Annotated[str, Field(pattern="^[a-z0-9_]+$")]
@@ -165,7 +163,7 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         "provenance": dataset.provenance,
         "options": asdict(dataset.options),
         "splits": {
-            split: _adapter(SplitInfo).dump_python(info, by_alias=True, exclude_defaults=True)
+            split: adapter(SplitInfo).dump_python(info, by_alias=True, exclude_defaults=True)
             for split, info in splits.items()
         },
         "sha256": _dataset_sha256(dataset, splits),
@@ -205,14 +203,9 @@ def _dataset_sha256(kind: Dataset | Manifest, splits: Mapping[str, SplitInfo]) -
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-@functools.cache
-def _adapter(kind: type[Parsed]) -> TypeAdapter[Parsed]:
-    return TypeAdapter(kind)
-
-
 def _parse_manifest(plain: Mapping[str, object]) -> Manifest:
     """Turn the JSON into a Manifest; ValueError for what is wrong."""
-    manifest: Manifest = _adapter(Manifest).validate_json(json.dumps(plain), strict=True)
+    manifest: Manifest = adapter(Manifest).validate_json(json.dumps(plain), strict=True)
     splits, event = manifest.splits, manifest.event
     if not set(SPLITS) <= set(splits):
         raise ValueError(f"field splits: expected the splits {', '.join(SPLITS)}")

@@ -10,7 +10,7 @@ import numpy as np
 from arcore.events import Event, Levels
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
-from pipeline.datasets.base import Dataset, Sound, SplitData
+from pipeline.datasets.base import Dataset, Sound, SplitData, level_type
 from pipeline.datasets.read_transforms import ReadTransform, num_bins
 
 ROW_GROUP = 2048
@@ -27,7 +27,9 @@ def row_format(
     event: Event, read_transform: ReadTransform | None, shape: tuple[int, ...]
 ) -> tuple[np.dtype, int]:
     """Element type and bytes of one row of a shape."""
-    dtype = np.dtype(np.uint8 if isinstance(event, Levels) or read_transform else "<f4")
+    dtype = np.dtype("<f4")
+    if read_transform or isinstance(event, Levels):
+        dtype = level_type(event.num_levels if isinstance(event, Levels) else 2)
     return dtype, math.prod(shape) * dtype.itemsize
 
 

@@ -78,13 +78,18 @@ class Sound:
         return 3 + self.max_symbols
 
 
+def level_type(num_levels: int) -> np.dtype:
+    """Element type of stored levels."""
+    return np.dtype(np.uint8 if num_levels <= 256 else "<i4")
+
+
 @dataclass(frozen=True)
 class SplitData:
     """One decoded split.
 
     Arguments:
-        x: (N, *event shape), of open length (N, max_length); uint8 for discrete events and levels
-            that are drawn when read, float32 for real ones.
+        x: (N, *event shape), of open length (N, max_length); of `level_type` for discrete events,
+            uint8 for levels that are drawn when read, float32 for real ones.
         labels: (N,) int64, of sounds (N, label_width); of a dataset with a `condition_size`
             (N, condition_size) float32, with a `condition_sequence` or `condition_shape` (N, *it)
             float32; or None.

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,43 +36,29 @@ def text_of(label: np.ndarray, sound: Sound) -> str:
     return between.join(sound.symbols[symbol] for symbol in symbols[:count])
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Levels of samples (N, T) and real rows (N, T') of the same lengths, speakers and texts.
+def write_pairs(
+    folder: Path,
+    samples: np.ndarray,
+    real: np.ndarray,
+    labels: np.ndarray,
+    event: Levels,
+    sound: Sound,
+) -> Figure:
+    """Write the first rows of samples and of real sounds into a folder, and draw both.
 
-    `labels` are of the real rows, see `pipeline.datasets.base.Sound`.
+    Both, levels (N, T) and (N, T'), have the lengths, speakers and texts that `labels` are (see
+    `pipeline.datasets.base.Sound`). Files are `<row>-{sample,real}.wav`, and titles `<row>.txt`.
     """
-
-    samples: np.ndarray
-    real: np.ndarray
-    labels: np.ndarray
-    event: Levels
-    sound: Sound
-
-    def write(self, folder: Path) -> None:
-        """Write `<row>-{sample,real}.wav` of the first rows, and `<row>.txt` with their titles."""
-        for row, title in enumerate(self._titles()):
-            (folder / f"{row}.txt").write_text(title + "\n", encoding="utf-8")
-            for kind, levels in zip(KINDS, self._pair(row), strict=True):
-                data = wave_bytes(levels, self.event.num_levels, self.sound.sample_rate)
-                (folder / f"{row}-{kind}.wav").write_bytes(data)
-
-    def spectrograms(self) -> Figure:
-        """Draw samples (above) and real sounds (below)."""
-        titles = self._titles()
-        above, below = zip(*map(self._pair, range(len(titles))), strict=True)
-        rows = [
-            [(f"{title}: {KINDS[0]}", x) for title, x in zip(titles, above, strict=True)],
-            [(KINDS[1], x) for x in below],
-        ]
-        return spectrograms(rows, self.event.num_levels, self.sound.sample_rate)
-
-    def _titles(self) -> list[str]:
-        return [title_of(label, self.sound) for label in self.labels[:MAX_PAIRS]]
-
-    def _pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        length = int(self.labels[row, 0])
-        return self.samples[row, :length], self.real[row, :length]
+    panels: dict[str, list[tuple[str, np.ndarray]]] = {kind: [] for kind in KINDS}
+    for row, label in enumerate(labels[:MAX_PAIRS]):
+        title = title_of(label, sound)
+        (folder / f"{row}.txt").write_text(title + "\n", encoding="utf-8")
+        for kind, sounds in zip(KINDS, (samples, real), strict=True):
+            levels = sounds[row, : int(label[0])]
+            panels[kind].append((f"{title}: {kind}" if kind == KINDS[0] else kind, levels))
+            data = wave_bytes(levels, event.num_levels, sound.sample_rate)
+            (folder / f"{row}-{kind}.wav").write_bytes(data)
+    return spectrograms(list(panels.values()), event.num_levels, sound.sample_rate)
 
 
 def spectrograms(

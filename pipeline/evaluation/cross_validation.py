@@ -10,9 +10,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import torch
@@ -21,8 +21,7 @@ import yaml
 from arcore import events
 from arcore.events import Event
 from pipeline.artifacts import artifact
-from pipeline.artifacts.shared_copies import unpublished
-from pipeline.artifacts.writer import alone, writing
+from pipeline.artifacts.writer import alone, unpublished, writing
 from pipeline.cluster import shared_storage
 from pipeline.core import paths, stage_code
 from pipeline.core import storage as places
@@ -171,7 +170,9 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
     """Preprocess, train and evaluate one fold in its home; return its result."""
     config = on_fold(config, fold)
     dataset = catalog.get_dataset(config.dataset)
-    with _root(home), unpublished():
+    home.mkdir(parents=True, exist_ok=True)
+    moved = {"ARCORE_HOME": str(home), "MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
+    with mock.patch.dict(os.environ, moved), unpublished():
         folder = preprocessing.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
         code = stage_code.code_sha256("folds", str(config.model["name"]))
@@ -191,20 +192,3 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
 
 def _is_of(marker: Path, identity: str) -> bool:
     return marker.is_file() and marker.read_text(encoding="utf-8") == identity
-
-
-@contextmanager
-def _root(home: Path) -> Iterator[None]:
-    """Make another folder the root of data and models for a while; MLflow's store stays."""
-    given = {"ARCORE_HOME": str(home), "MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
-    before = {name: os.environ.get(name) for name in given}
-    home.mkdir(parents=True, exist_ok=True)
-    os.environ.update(given)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -221,9 +221,9 @@ def _show(
     if manifest.sound is not None:
         labels = shown.split[shown.numbers].labels
         assert labels is not None and is_levels(model.event)  # as every split of sounds
-        pairs = audio_figures.Pairs(drawn, real, labels, model.event, manifest.sound)
-        pairs.write(media)
-        pairs.spectrograms().savefig(picture)
+        audio_figures.write_pairs(media, drawn, real, labels, model.event, manifest.sound).savefig(
+            picture
+        )
     elif image_figures.are_clips(model.event):
         versions, context = [real, drawn], shown.context_frames
         if not isinstance(model, arcore.Ensemble):  # which has no conditionals

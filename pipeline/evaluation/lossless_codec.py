@@ -5,6 +5,7 @@ headers too (which is most of what tiny images cost). Coded as one, a codec pays
 learns from the rows before. Whatever is coded is decoded again and compared.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ import numpy as np
 from arcore.events import Event, Levels, after_frames
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.threads import on_all_cores
-from pipeline.evaluation.result_records import CodecResult
+from pipeline.evaluation.result_records import CodecResult, Score
 
+NATS_PER_BYTE = 8 * math.log(2)
 TENTHS = 10  # parts of the rows, of which a codec that codes all together has its error
 MISSING = (ImportError, NotImplementedError, KeyError, OSError, ValueError)
 
@@ -74,9 +76,16 @@ class LosslessCodec:
     def result(
         self, total: int, num_rows: int, parts: np.ndarray, event: Event, joined: str = ""
     ) -> CodecResult:
-        """Return what all bytes of the rows are; `parts` are bytes of single rows, or means."""
+        """Return what the codec needs, in nats, of the bytes of all rows.
+
+        The error is that of `parts`: bytes of single rows, or the mean in each of several parts.
+        """
         label = self.label.replace(" (", f" as one {joined} (", 1) if joined else self.label
-        return CodecResult.from_bytes(label, self.settings, total, num_rows, parts, event)
+        error = float(parts.std(ddof=1)) / math.sqrt(len(parts)) * NATS_PER_BYTE
+        score = Score.from_nats(total / num_rows * NATS_PER_BYTE, error, event)
+        return CodecResult(
+            label=label, settings=self.settings, num_rows=num_rows, bytes=total, score=score
+        )
 
 
 def in_tenths(rows: np.ndarray) -> list[np.ndarray]:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.events import Event, after_frames, is_gray
-from arcore.units import nats_to_bits_per_dim
+from arcore.events import Event, is_gray
 from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import (
     BoundTerms,
@@ -37,47 +36,6 @@ class Measured:
     bound: BoundTerms | None
 
 
-@dataclass(frozen=True)
-class ScoredRows:
-    """Rows of an event that were scored; `lengths` (rows,) are of an event of open length.
-
-    Errors in bits are then those of a ratio of sums.
-    """
-
-    event: Event
-    lengths: Tensor | None
-
-    @property
-    def mean_size(self) -> float | None:
-        """The mean length; None where all events have one."""
-        return None if self.lengths is None else float(self.lengths.double().mean())
-
-    def stderr(self, nats: Tensor) -> float:
-        """Return the standard error of the bits/dim of rows of so many nats."""
-        size = self.mean_size
-        if self.lengths is not None and size is not None:
-            nats = nats - nats.mean() / size * self.lengths
-        spread = mean_and_error(nats)[1]
-        return nats_to_bits_per_dim(spread, self.event, difference=True, size=size)
-
-    def score(self, nats: Tensor, *, difference: bool = False) -> Score:
-        """Return the score of rows of so many nats, or of such differences of them."""
-        mean, error = mean_and_error(nats)
-        size = self.mean_size
-        return Score(
-            nats=mean,
-            nats_stderr=error,
-            bits_per_dim=nats_to_bits_per_dim(mean, self.event, difference=difference, size=size),
-            bits_per_dim_stderr=self.stderr(nats),
-        )
-
-
-def scored_rows(rows: ChosenRows, event: Event) -> ScoredRows:
-    """Return rows of an event, for their score."""
-    lengths = torch.from_numpy(rows.lengths) if event.is_open else None
-    return ScoredRows(after_frames(event, rows.context_frames), lengths)
-
-
 def measure(
     model: arcore.AutoregressiveModel,
     rows: ChosenRows,
@@ -97,29 +55,28 @@ def measure(
     each = by_member()
     nats = scoring.mixture(each)
     seconds = time.perf_counter() - began
-    scored = scored_rows(rows, event)
     bound = None if source is None else torch.from_numpy(source[rows.numbers])
     if is_gray(event):
         bound = scoring.entropy_scores(event, rows)
     return Measured(
         nats=nats,
         seconds=seconds,
-        score=scored.score(nats),
-        mean_size=scored.mean_size,
-        excess=None if bound is None else _excess(nats, bound, scored),
+        score=rows.score(nats, event),
+        mean_size=rows.mean_size(event),
+        excess=None if bound is None else _excess(rows, nats, bound, event),
         member=_member(each) if each.shape[1] > 1 else None,
         importance=_importance(model, rows, plan, nats),
         bound=_bound(model, rows),
     )
 
 
-def _excess(nats: Tensor, bound: Tensor, rows: ScoredRows) -> Excess:
+def _excess(rows: ChosenRows, nats: Tensor, bound: Tensor, event: Event) -> Excess:
     above, error = mean_and_error(nats - bound)
     return Excess(
         entropy_nats=mean_and_error(bound)[0],
         excess_nats=above,
         excess_nats_stderr=error,
-        excess_bits_per_dim_stderr=rows.stderr(nats - bound),
+        excess_bits_per_dim_stderr=rows.bits_stderr(nats - bound, event),
     )
 
 

@@ -203,7 +203,8 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
     Without a trained model DVC has restored the folder.
     """
     folder, source = paths.joined(config.name, experiment), paths.model(experiment)
-    scores, header = folder / SCORES, _header(_count(experiment, resolved), config).encode()
+    _, count = _described(experiment, resolved)
+    scores, header = folder / SCORES, _header(count, config).encode()
     scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(header)
     if scored and (folder / WEIGHTS).is_file():
         names = [WEIGHTS, "config.yaml"] if (source / WEIGHTS).is_file() else []
@@ -223,17 +224,12 @@ def _header(count: int, config: ExperimentConfig) -> str:
     return ",".join(named) + "\n"
 
 
-def _description(experiment: str, resolved: ResolvedConfig) -> dict[str, object]:
+def _described(experiment: str, resolved: ResolvedConfig) -> tuple[dict[str, object], int]:
+    """Return a member's model, and under how many masks or orderings it joins."""
     members = resolved.model["members"]
     assert isinstance(members, list)
-    return dict(members[resolved.experiment.mixture.index(experiment)])
-
-
-def _count(experiment: str, resolved: ResolvedConfig) -> int:
-    """Return under how many masks or orderings a member joins."""
-    count = _description(experiment, resolved)["num_members"]
-    assert isinstance(count, int)
-    return count
+    described = dict(members[resolved.experiment.mixture.index(experiment)])
+    return described, int(described.pop("num_members"))
 
 
 def _check(
@@ -245,15 +241,14 @@ def _check(
             f"{experiment}: expected a model of the shards ({manifest.sha256[:12]}), got one of "
             f"others ({trained.dataset_sha256[:12]}); train it again"
         )
-    wanted = _description(experiment, resolved)
-    del wanted["num_members"]
+    wanted, count = _described(experiment, resolved)
     if {"name": trained.name, **trained.model.hyperparameters.to_dict()} != wanted:
         raise UserError(
             f"models/{experiment}: expected a model as its experiment has it, got one of other "
             "hyperparameters; train it again"
         )
     trained_entry.check(compose.load(experiment), trained, manifest)
-    return _count(experiment, resolved)
+    return count
 
 
 def _read_scores(folder: Path) -> list[list[float]]:

@@ -12,7 +12,7 @@ from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
-from pipeline.evaluation import cross_validation, measuring, result_files, scoring
+from pipeline.evaluation import cross_validation, result_files, scoring
 from pipeline.evaluation.result_records import Result, Score
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose, naming
@@ -21,7 +21,7 @@ from pipeline.training import saved_models
 from pipeline.training.saved_models import TrainedModel
 
 WEIGHTS = "model.safetensors"
-EPSILON = 2.0**-23  # of float32, relative
+ROUNDING = 1e-6  # of the nats of a row
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Rescored:
     def same(self) -> bool:
         """Whether nats and their standard error are as recorded, but for rounding.
 
-        Each row's nats are a float32 number, which another machine may round otherwise. Of long
-        sounds that is 1e-2 nats a row, and the error of a few rows moves by as much: so the bound
-        of the error is relative to the nats, not to the error.
+        A row's nats are a float32 sum, of up to 10^5 terms, which another processor rounds
+        otherwise: by 2e-7 of it at most in the records. The error moves by as much as the rows do,
+        which for long sounds is more than 1e-6 of the error: both are bounded relative to the nats.
         """
         then, now = self.recorded, self.now
         pairs = ((then.nats, now.nats), (then.nats_stderr, now.nats_stderr))
-        ulp = EPSILON * abs(then.nats)
-        return all(math.isclose(*both, rel_tol=1e-6, abs_tol=ulp) for both in pairs)
+        most = ROUNDING * abs(then.nats)
+        return all(math.isclose(*both, rel_tol=0, abs_tol=most) for both in pairs)
 
 
 def rescore(name: str) -> list[Rescored]:
@@ -108,5 +108,4 @@ def _score(
         raise UserError(f"results/{config.name}: {error}") from None
     model, test = model.to(local_device()).eval(), ShardReader(shards, split)
     rows = ChosenRows.under(config.evaluation, test, manifest.context_frames)
-    nats = scoring.scores(model, rows)
-    return measuring.scored_rows(rows, manifest.event).score(nats), len(nats)
+    return rows.score(scoring.scores(model, rows), manifest.event), len(rows)

@@ -9,14 +9,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from arcore import units
 from arcore.events import Event
 from pipeline.core.errors import require
 from pipeline.core.records import Record, omit_if_default
 
-NATS_PER_BYTE = 8 * math.log(2)
 Counterpart = Mapping[str, str]  # {model, variant, split} of a published result
 
 
@@ -236,25 +233,6 @@ class CodecResult(Record):
     bytes: int | None = omit_if_default(None)
     score: Score
     mean_size: float | None = omit_if_default(None)
-
-    @classmethod
-    def from_bytes(
-        cls,
-        label: str,
-        settings: str,
-        total: int,
-        num_rows: int,
-        bytes_per_row: np.ndarray,
-        event: Event,
-    ) -> CodecResult:
-        """Return what a codec needs, in nats, of the bytes of all rows.
-
-        The error is that of `bytes_per_row`: of single rows, or the mean in each of several parts.
-        """
-        error = float(bytes_per_row.std(ddof=1)) / math.sqrt(len(bytes_per_row))
-        nats, nats_error = total / num_rows * NATS_PER_BYTE, error * NATS_PER_BYTE
-        score = Score.from_nats(nats, nats_error, event)
-        return cls(label=label, settings=settings, num_rows=num_rows, bytes=total, score=score)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values; of images there are codecs alone, which is not written."""

@@ -36,15 +36,10 @@ def draw(
     elif isinstance(model.condition_kind, Vector | Map):
         run = partial(model.sample, len(shown), shown.read(model).condition, generator)
     else:
-        classes = _classes_in_turn(model, plan.num_samples)
-        run = partial(model.sample, plan.num_samples, classes, generator)
+        count, classes = plan.num_samples, None
+        if model.num_classes is not None:
+            classes = torch.arange(count, device=model.device) % model.num_classes
+        run = partial(model.sample, count, classes, generator)
     began = time.perf_counter()
     drawn: Tensor = run()
     return drawn.cpu().numpy(), time.perf_counter() - began
-
-
-def _classes_in_turn(model: arcore.AutoregressiveModel, count: int) -> Tensor | None:
-    """Return a condition to sample under, None for an unconditional model."""
-    if model.num_classes is None:
-        return None
-    return torch.arange(count, device=model.device) % model.num_classes

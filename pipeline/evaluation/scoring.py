@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 
 import arcore
+from arcore.events import Event, Gray, after_frames, is_gray
 from arcore.inference import latent_levels
 from arcore.primitives.progress import progress_bar
+from arcore.units import nats_to_bits_per_dim
 from pipeline.data import sound_batches
 from pipeline.data.batches import Batch
 from pipeline.data.shard_reader import Split, draw_events
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
+from pipeline.evaluation.result_records import Score
 from pipeline.experiments.schema import EvaluationConfig
 from pipeline.training.validation import most_rows
 
@@ -65,7 +68,7 @@ class ChosenRows:
         """The samples of each row of a split of sounds, (rows,) int64."""
         return np.asarray(sound_batches.lengths(self.split.whole())[self.numbers])
 
-    def events(self, event: arcore.events.Event) -> np.ndarray:
+    def events(self, event: Event) -> np.ndarray:
         """Return the rows in their fixed draw, (rows, *event.shape)."""
         return draw_events(self.split, self.split[self.numbers], self.numbers, event)
 
@@ -84,7 +87,30 @@ class ChosenRows:
         """Return the rows at some places among these."""
         return replace(self, numbers=self.numbers[places])
 
-    def batch_places(self, event: arcore.events.Event) -> list[np.ndarray]:
+    def mean_size(self, event: Event) -> float | None:
+        """Return the mean length of rows of an event; None where all have one."""
+        return float(torch.from_numpy(self.lengths).double().mean()) if event.is_open else None
+
+    def bits_stderr(self, nats: Tensor, event: Event) -> float:
+        """Return the standard error of the bits/dim of the rows: of open events of a ratio."""
+        size = self.mean_size(event)
+        if size is not None:
+            nats = nats - nats.mean() / size * torch.from_numpy(self.lengths)
+        scored, error = after_frames(event, self.context_frames), mean_and_error(nats)[1]
+        return nats_to_bits_per_dim(error, scored, difference=True, size=size)
+
+    def score(self, nats: Tensor, event: Event, *, difference: bool = False) -> Score:
+        """Return the score of the rows by their nats, or by such differences of them."""
+        mean, error = mean_and_error(nats)
+        scored, size = after_frames(event, self.context_frames), self.mean_size(event)
+        return Score(
+            nats=mean,
+            nats_stderr=error,
+            bits_per_dim=nats_to_bits_per_dim(mean, scored, difference=difference, size=size),
+            bits_per_dim_stderr=self.bits_stderr(nats, event),
+        )
+
+    def batch_places(self, event: Event) -> list[np.ndarray]:
         """Return the places, among these rows, of the rows of each batch that is scored.
 
         Memory that was enough in validation is enough here.
@@ -175,10 +201,10 @@ def condition_of(model: arcore.AutoregressiveModel, stored: SplitData) -> Tensor
     return torch.from_numpy(stored.labels).to(model.device)
 
 
-def entropy_scores(event: arcore.events.Gray, rows: ChosenRows) -> Tensor:
+def entropy_scores(event: Gray, rows: ChosenRows) -> Tensor:
     """Return the least nats that any model can have on the targets of rows, (rows,) float64."""
-    scored = arcore.events.after_frames(event, rows.context_frames)
-    assert arcore.events.is_gray(scored)
+    scored = after_frames(event, rows.context_frames)
+    assert is_gray(scored)
     count = max(1, math.ceil(len(rows) / rows.batch_size))
     parts = [
         scored.entropy(torch.from_numpy(rows.part(place).events(event))[:, rows.context_frames :])

@@ -13,8 +13,8 @@ from arcore.events import Levels
 from arcore.units import nats_to_bits_per_dim
 from pipeline.datasets.base import Dataset, Sound, SplitData
 from pipeline.evaluation.image_codecs import CODECS
-from pipeline.evaluation.lossless_codec import LosslessCodec, require_working
-from pipeline.evaluation.result_records import NATS_PER_BYTE, CodecResult, Score
+from pipeline.evaluation.lossless_codec import NATS_PER_BYTE, LosslessCodec, require_working
+from pipeline.evaluation.result_records import CodecResult, Score
 
 PSEUDO_COUNT = 0.5
 STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0)

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arcore.hyperparameters import CONDITION_FIELDS
-from pipeline.artifacts.artifact import MODEL
-from pipeline.artifacts.reader import read_origin
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
-from pipeline.core.records import Record
 from pipeline.evaluation.reading import Evaluated, read_results
 from pipeline.evaluation.result_records import Result
 
@@ -24,21 +21,11 @@ _VOLATILE = ("cluster", "evaluation")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOrigin(Record):
-    """Where a training was logged: what the registry needs of `training.json`."""
-
-    run_id: str | None = None
-    mlflow_experiment: str | None = None
-    commit: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """An evaluated experiment that is to be registered."""
 
     evaluated: Evaluated
     folder: Path
-    origin: TrainingOrigin
     weights_sha256: str
     sha256: str
 
@@ -62,6 +49,12 @@ class Candidate:
     def competes(self) -> bool:
         """Whether it may be champion: all its members are given what any of them is."""
         return all(map(self.evaluated.config.each_asks, self.given))
+
+    @property
+    def commit(self) -> str | None:
+        """Of the code that trained it; None where the record is lost or of other weights."""
+        training = self.evaluated.training
+        return None if training is None else training.commit
 
     @property
     def name(self) -> str:
@@ -126,13 +119,6 @@ def _candidate(evaluated: Evaluated) -> Candidate:
     return Candidate(
         evaluated=evaluated,
         folder=folder,
-        origin=_origin(folder),
         weights_sha256=weights_sha256,
         sha256=content_hash(weights_sha256, evaluated.config.content, evaluated.result),
     )
-
-
-def _origin(folder: Path) -> TrainingOrigin:
-    """Return where a training was logged; unknown where its record is lost or of other weights."""
-    found = read_origin(folder, MODEL) or {}
-    return TrainingOrigin.from_dict(found, str(folder / MODEL.origin))

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 import arcore
+from arcore import hub
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.private_apis import skip_schema_enforcement
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 FRAMES = 16  # of an example of open length
 EXAMPLE_NUMBERS = 10_000  # in an example of several rows
-WEIGHTS = "model.safetensors"
+CONFIG, WEIGHTS = hub.FILES
 Example = np.ndarray | tuple[np.ndarray, dict[str, list[float]]]
 
 
@@ -105,6 +106,7 @@ def _export(
     content = yaml.safe_dump({**config.content, "evaluation": given}, sort_keys=False)
     (exported / "config.yaml").write_text(content, encoding="utf-8")
     weights = shutil.copyfile(candidate.folder / WEIGHTS, exported / WEIGHTS)
+    shutil.copyfile(candidate.folder / CONFIG, exported / CONFIG)
     if sha256_of(weights) != candidate.weights_sha256:
         raise UserError(f"{candidate.name}: trained again meanwhile; run this again")
     if scalings:

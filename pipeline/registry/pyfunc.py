@@ -27,7 +27,6 @@ import yaml
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignore]
 
 import arcore
-from arcore import saving
 
 Rows = np.ndarray | torch.Tensor
 SCALINGS = "scalings.json"
@@ -36,21 +35,12 @@ MAX_SAMPLES = 1 << 16  # of a batch of sounds, unless one has more: as the evalu
 
 
 def load(folder: str | Path) -> arcore.AutoregressiveModel:
-    """Rebuild the model that `config.yaml` and `model.safetensors` describe, as it was evaluated.
+    """Load a model's folder as its `config.yaml` says that it was evaluated.
 
     Weights of another architecture or dtype, or that are not finite, are a ValueError.
     """
     content = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
-    hyperparameters = dict(content["model"])
-    name = hyperparameters.pop("name")
-    weights = Path(folder, "model.safetensors")
-    event = arcore.events.from_dict(content["event"])
-    model = saving.create_within(
-        weights, lambda: arcore.create_model(name, event, **hyperparameters)
-    )
-    if (content.get("trainer") or {}).get("precision") == "float64":
-        model = model.double()
-    saving.load_weights(model, weights)
+    model = arcore.load(folder)
     members = int((content.get("evaluation") or {}).get("num_members") or 1)
     if members > 1:
         model = model.ensemble(members)

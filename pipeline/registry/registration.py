@@ -221,7 +221,7 @@ def _register(
     tags: dict[str, object] = {
         HASH: _identity(candidate, scalings),
         "experiment": candidate.name,
-        "commit": candidate.origin.commit,
+        "commit": candidate.commit,
         "exact": candidate.result.exact,
         "standardized": " and ".join(scalings or ()) or None,
     }

@@ -31,10 +31,10 @@ def run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
     """Return the id of a training's run; where the store has lost it, of a rebuilt one."""
     from mlflow.exceptions import MlflowException
 
-    origin = candidate.origin
-    if origin.run_id:
+    training = candidate.evaluated.training
+    if training is not None and training.run_id:
         try:
-            run = store.get_run(origin.run_id)
+            run = store.get_run(training.run_id)
             if run.info.lifecycle_stage != "deleted":
                 if run.info.status == "RUNNING":  # the store was away as the training ended
                     seconds, began = candidate.result.train_seconds, run.info.start_time
@@ -44,7 +44,7 @@ def run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-    experiment = origin.mlflow_experiment or mlflow_store.experiment_of(dataset)
+    experiment = training.mlflow_experiment if training else mlflow_store.experiment_of(dataset)
     where = mlflow_store.experiment_id(store, experiment)
     rebuilt = mlflow_store.find_runs(store, where, HASH, candidate.sha256)
     if rebuilt:
@@ -62,7 +62,7 @@ def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
         flat(config.content),
         {
             "arcore.rebuilt": "true",
-            "commit": candidate.origin.commit or "unknown",
+            "commit": candidate.commit or "unknown",
             "dataset_sha256": str(config.dataset_sha256),
         },
         seconds_ago=candidate.result.train_seconds or 0.0,
@@ -115,7 +115,7 @@ def describe(store: MlflowClient, run_id: str, candidate: Candidate, manifest: M
     ]
     store.log_inputs(run_id, inputs)
     tags = mlflow_store.source_tags(
-        f"python -m stages.{stages_of(candidate.name)[0]} {candidate.name}", candidate.origin.commit
+        f"python -m stages.{stages_of(candidate.name)[0]} {candidate.name}", candidate.commit
     ) | {"mlflow.note.content": summary(candidate)}
     store.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
@@ -125,7 +125,7 @@ def summary(candidate: Candidate) -> str:
     result, score = candidate.result, candidate.result.score
     members = "" if result.num_members == 1 else f", ensemble of {result.num_members}"
     target = dvc_target(stages_of(candidate.name)[-1], candidate.name)
-    commit, event = candidate.origin.commit or "unknown", candidate.evaluated.event
+    commit, event = candidate.commit or "unknown", candidate.evaluated.event
     nats, bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
     return (
         f"{result.model}{members} on {result.dataset}: {nats}{score.nats:.3f} ± "

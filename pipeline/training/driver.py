@@ -193,7 +193,9 @@ def _fit(cluster: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
             name=FOLDER,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
+            failure_config=ray.train.FailureConfig(
+                max_failures=cluster.max_failures, max_preemption_failures=-1
+            ),
             worker_runtime_env={"env_vars": variables},
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),

@@ -17,6 +17,8 @@ from pipeline.experiments.params_file import KINDS, dvc_target, read_params
 
 FOLDER = Path("local")
 EPOCHS = 20
+MOST_SHADES = 256  # more levels are codes
+EMBEDDING_WIDTH = 16
 DIMENSIONS_AT_ONCE = 1 << 16  # of the rows of one step
 TIMED_ROWS, TIMED_LENGTH, TIMED_STEPS = 16, 4_000, 5
 
@@ -46,7 +48,7 @@ def add(dataset: Dataset, model: str | None, replace: bool = False) -> list[str]
 
 
 def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
-    """Return the name of a model for a dataset, and the hyperparameters of its condition."""
+    """Return the name of a model for a dataset, and hyperparameters: of conditions, of codes."""
     told: dict[str, object] = {}
     if dataset.num_classes:
         told["num_classes"] = dataset.num_classes
@@ -62,6 +64,8 @@ def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
         return "wavenet", told
     if not isinstance(dataset.event, Levels):
         return "rnade", told
+    if dataset.event.num_levels > MOST_SHADES:
+        told["embedding_width"] = EMBEDDING_WIDTH
     return ("gated_pixelcnn" if len(dataset.event.shape) == 3 else "made"), told
 
 

@@ -124,6 +124,7 @@ class Session:
         device: on which it trains.
         stop_requested: tells whether the training should save itself and leave; None for never.
         report: takes each finished epoch, and whether it was the last; None for nothing.
+        preempted: tells all workers alike whether the node of one goes away; None for never.
     """
 
     rank: int
@@ -131,6 +132,7 @@ class Session:
     device: torch.device
     stop_requested: Callable[[], bool] | None = None
     report: Callable[[EpochRecord, bool], None] | None = None
+    preempted: Callable[[], bool] | None = None
 
 
 @dataclass

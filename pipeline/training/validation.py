@@ -1,11 +1,13 @@
 """The validation loss of a model: what early stopping and the choice of weights watch."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from arcore.events import Event, Levels
 from arcore.model import AutoregressiveModel
-from pipeline.data.batches import BatchLoader
+from pipeline.data.batches import Batch
 from pipeline.experiments.schema import TrainerConfig
 
 ROWS = 500  # at once, at most
@@ -14,8 +16,10 @@ LOGITS = 1 << 27  # at once, of dimensions with a probability for each of many l
 
 
 @torch.no_grad()
-def summed_loss(model: AutoregressiveModel, loader: BatchLoader, trainer: TrainerConfig) -> Tensor:
-    """Sum the validation loss over this worker's rows, () float64, in nats.
+def summed_loss(
+    model: AutoregressiveModel, batches: Iterable[Batch], trainer: TrainerConfig
+) -> Tensor:
+    """Sum the validation loss over batches, () float64, in nats.
 
     It is of the model, in evaluation mode, or of the mixture of `trainer.validate_members` of its
     masks or orderings; exactly where that is None.
@@ -24,7 +28,7 @@ def summed_loss(model: AutoregressiveModel, loader: BatchLoader, trainer: Traine
     exactly = trainer.validate_members is None and model.validation_is_estimate
     scorer = model.ensemble(members) if members > 1 or exactly else model
     total = torch.zeros((), dtype=torch.float64, device=model.device)
-    for batch in loader.sequential(rows_at_once(model.event)):
+    for batch in batches:
         batch = batch.to(model.device)
         loss = scorer.validation_loss(batch.x, batch.condition, batch.scored)
         total += loss.double().sum()

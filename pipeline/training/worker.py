@@ -55,7 +55,15 @@ def train_worker(given: dict[str, TrainingJob]) -> TrainingOutcome:
     job, context = given["job"], ray.train.get_context()
     stop = CheckpointStore(job.checkpoints).stop_requested
     rank, world = context.get_world_rank(), context.get_world_size()
-    return run_job(job, Session(rank, world, ray.train.torch.get_device(), stop))
+    device = ray.train.torch.get_device()
+    return run_job(job, Session(rank, world, device, stop, preempted=_is_preempted))
+
+
+def _is_preempted() -> bool:
+    """Ask Ray whether a worker's node is to go away; all workers ask as often."""
+    import ray.train
+
+    return ray.train.get_preemption_info() is not None
 
 
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
@@ -129,6 +137,7 @@ class Worker:
         self.workers.run_on_all_ranks(self._open_splits)
         self.progress = Progress()
         self._asked_at_end = 0  # what the workers agreed to do after the epoch
+        self._noticed = False  # that a node goes away
         self.best = checkpoints.weights_of(self.model)
         self.learner.wrap(self._restore())
         self._settle_precision()
@@ -300,7 +309,10 @@ class Worker:
         self, running: RunningLoss, requested: int, at_end: bool
     ) -> Failed | Stopped | None:
         """Agree with the other workers on what to do after a step, and do it."""
-        progress = self.progress
+        progress, told = self.progress, self.session.preempted
+        if told is not None and not self._noticed and told():
+            self._noticed, requested = True, max(requested, SAVE)
+            self._print_on_rank_zero("a node goes away; saves a checkpoint")
         # the highest request of all, by way of a minimum
         highest = running.failed.new_tensor(-requested)
         first_failed, action = self.workers.minimum(torch.stack([running.failed, highest]))
@@ -338,7 +350,8 @@ class Worker:
         """Return the mean validation loss, in nats and bits/dim; note whether it is the best."""
         model = self.learner.evaluated
         model.eval()
-        summed = self.workers.total(validation.summed_loss(model, self.valid, self.config))
+        batches = self.valid.sequential(validation.rows_at_once(model.event))
+        summed = self.workers.total(validation.summed_loss(model, batches, self.config))
         nats = summed / self.valid.rows
         bits = nats_to_bits_per_dim(nats, self.model.scored_event, size=self.valid.mean_size)
         if self.progress.judge(nats, self.config.patience):

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import arcore
-from arcore.events import is_levels
+from arcore.events import after_frames, is_levels
 from pipeline.core.errors import UserError, require
 from pipeline.data.shard_reader import Split
-from pipeline.evaluation import measuring, scoring
+from pipeline.evaluation import scoring
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.uses import pictures, use_context
 from pipeline.uses.use_base import Use, mean_of, setting
@@ -77,8 +77,9 @@ def _rows(context: UseContext, test: Split, count: int | None, seed: int) -> Cho
 
 def _numbers(context: UseContext, where: str, apart: Tensor, rows: ChosenRows) -> list[Number]:
     """Return the mean difference in the dataset's unit, and how often it is above 0."""
-    scored, unit = measuring.scored_rows(rows, context.manifest.event), context.manifest.unit
-    score, event = scored.score(apart, difference=True), scored.event
+    whole, unit = context.manifest.event, context.manifest.unit
+    score = rows.score(apart, whole, difference=True)
+    event = after_frames(whole, rows.context_frames)
     word = "bits/sample" if event.is_open else unit.replace("_per_", "/")
     gain = Number(
         name=f"{where}: gain",

@@ -136,7 +136,7 @@ def complexity(x: np.ndarray, event: Levels) -> np.ndarray:
 
 def _scores(context: UseContext, name: str, x: Tensor, event: Levels) -> Scores:
     """Return both scores of images in bits."""
-    bits = context.nats(x, None, BATCH, name).numpy() / math.log(2)
+    bits = context.nats(x, None, name).numpy() / math.log(2)
     return bits, bits - complexity(x.numpy().astype(np.uint8), event)
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import arcore
 from arcore.events import Levels
 from arcore.inference import completion
 from arcore.inference.posterior import posterior, replacement_noise
-from arcore.primitives.progress import progress_bar
 from pipeline.core.errors import require
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.use_base import Use, mean_of, setting
@@ -108,7 +106,9 @@ class SuperResolution(Use):
             if ordered is None:
                 missing.append(f"{factor}x")
                 continue
-            draws = self._draw(context, ordered, rows, observed, f"{factor}x")
+            parts = rows.split(rows_at_once(event))
+            levels = context.draw(parts, observed, self.num_draws, self.seed, ordered)
+            draws = image_quality.shades(levels, event)
             made = _enlargements(rows, draws, factor, event)
             truth = image_quality.shades(rows.x, event)
             numbers += image_quality.quality(truth, made, f"{factor}x")
@@ -121,22 +121,6 @@ class SuperResolution(Use):
             raise context.unfit("small images first in the order")
         notes = self._notes(missing, len(rows)) + context.condition_note
         return UseOutcome(numbers, shown, notes)
-
-    def _draw(
-        self, context: UseContext, ordered: arcore.AutoregressiveModel, rows: ModelRows,
-        observed: Tensor, label: str,
-    ) -> Tensor:  # fmt: skip
-        """Draw images given their observed pixels, (draws, rows, C, H, W) in [0, 1]."""
-        event, generator, draws = context.images, context.generator(self.seed), []
-        with progress_bar(context.progress, self.num_draws, label) as advance:
-            for _ in range(self.num_draws):
-                drawn = [
-                    ordered.impute(part.x, observed, part.condition, generator)
-                    for part in rows.split(rows_at_once(event))
-                ]
-                draws.append(image_quality.shades(torch.cat(drawn), event))
-                advance(1)
-        return torch.stack(draws)
 
     def _show(
         self, rows: ModelRows, observed: Tensor, made: dict[str, Tensor], draws: Tensor,

@@ -141,7 +141,7 @@ def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseR
             settings=use.settings(),
             **vars(outcome),
         )
-        use_records.write(record, folder)
+        write_object(folder / artifact.USE.main, record.to_dict())
     for number in record.numbers:
         log.info("%s, %s: %s", context.experiment, name, number)
     return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ from pipeline.training import saved_models
 
 log = logging.getLogger(__name__)
 PROBABILITIES_AT_ONCE = 1 << 24
+BATCH = 250  # rows that are scored at once, if they are small
 EVENTS_AT_ONCE = 4_096  # of decoders, which keep maps for each
 
 
@@ -150,14 +151,12 @@ class UseContext:
         """Whether a terminal shows the progress of long loops."""
         return sys.stderr.isatty()
 
-    def nats(self, x: Tensor, condition: Tensor | None, batch_size: int, label: str) -> Tensor:
+    def nats(self, x: Tensor, condition: Tensor | None, label: str) -> Tensor:
         """Score rows in batches, -ln p(x) or its bound, (rows,) float64 on the CPU."""
-        parts, device, event = [], self.model.device, self.model.event
-        if is_levels(event) and not event.is_open:
-            batch_size = min(batch_size, rows_at_once(event))
+        parts, device, size = [], self.model.device, min(BATCH, rows_at_once(self.levels))
         with progress_bar(self.progress, len(x), label) as advance, torch.no_grad():
-            for first in range(0, len(x), batch_size):
-                part = slice(first, first + batch_size)
+            for first in range(0, len(x), size):
+                part = slice(first, first + size)
                 given = None if condition is None else condition[part]
                 parts.append(-self.model.log_prob(x[part].to(device), given).double().cpu())
                 advance(len(parts[-1]))
@@ -176,6 +175,23 @@ class UseContext:
             for part in rows.split(rows_at_once(self.levels))
         ]
         return torch.cat(parts).double().cpu()
+
+    def draw(
+        self,
+        parts: Sequence[ModelRows],
+        observed: Tensor,
+        count: int,
+        seed: int,
+        model: arcore.AutoregressiveModel | None = None,
+    ) -> Tensor:
+        """Draw parts of rows given what is observed, (count, rows, *event.shape) on the CPU."""
+        generator, draws, drawing = self.generator(seed), [], model or self.model
+        with progress_bar(self.progress, count, "draws") as advance:
+            for _ in range(count):
+                drawn = [drawing.impute(p.x, observed, p.condition, generator) for p in parts]
+                draws.append(torch.cat(drawn).cpu())
+                advance(1)
+        return torch.stack(draws)
 
     @property
     def bound_note(self) -> str:

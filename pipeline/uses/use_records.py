@@ -14,7 +14,7 @@ from pipeline.artifacts.artifact import USE
 from pipeline.artifacts.reader import check_files, read_origin
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
-from pipeline.core.records import Record, omit_if_default, read_object, write_object
+from pipeline.core.records import Record, omit_if_default, read_object
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming
 from pipeline.uses.use_descriptions import USES
@@ -125,11 +125,6 @@ def _shards_are(dataset: str, sha256: str) -> bool:
 def folder_of(dataset: str, experiment: str) -> Path:
     """Return the folder of the uses of an experiment."""
     return paths.root() / "evaluation" / dataset / "uses" / experiment
-
-
-def write(record: UseRecord, folder: Path) -> None:
-    """Write a record into a use's folder."""
-    write_object(folder / USE.main, record.to_dict())
 
 
 def read(folder: Path) -> UseRecord:

@@ -17,11 +17,11 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.scalings import read_scalings
 from pipeline.data.shard_reader import ShardReader, Split
 from pipeline.datasets import catalog
-from pipeline.datasets.base import SplitData
+from pipeline.datasets.base import SplitData, level_type
 from pipeline.datasets.read_transforms import ReadTransform, num_bins
 from pipeline.datasets.scaling import Scaling
 from pipeline.datasets.user import arrays, csv_file
-from pipeline.evaluation import measuring, scoring
+from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import Score
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments.schema import EvaluationConfig
@@ -72,7 +72,7 @@ def score(model: str, data: str) -> ScoredSet:
     rows = ChosenRows.of(split, batch_size, context_frames=context)
     nats = scoring.scores(scored, rows)
     return ScoredSet(
-        score=measuring.scored_rows(rows, scored.event).score(nats),
+        score=rows.score(nats, scored.event),
         num_rows=len(nats),
         exact=scored.exact,
         bits_exact=scored.exact and scored.event.bin_width is None,
@@ -186,7 +186,7 @@ def _events(
 ) -> tuple[np.ndarray, ReadTransform | None]:
     """Check values, and bring them to the types of shards."""
     if is_levels(event):
-        kind = np.uint8 if event.num_levels <= 256 else np.int64
+        kind = level_type(event.num_levels)
         x = x.astype(np.uint8) if x.dtype == bool else x
         return event.check(torch.from_numpy(np.array(x)), where).numpy().astype(kind), None
     if event.bin_width is not None and x.dtype.kind in "iub":  # the noise is to be drawn

@@ -4,18 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from arcore.primitives.progress import progress_bar
 from pipeline.core.errors import require
 from pipeline.evaluation import image_figures
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.use_base import Use, setting
-from pipeline.uses.use_context import ModelRows, UseContext
+from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Shown, UseOutcome
 
 AHEAD, BEFORE = "expected one frame ahead", "the true frame before"
@@ -40,11 +38,15 @@ class VideoPrediction(Use):
         if not image_figures.are_clips(event) or not given:
             raise context.unfit_event("clips whose first frames are given")
         rows = context.rows("test", self.num_clips, self.seed)
-        real, draws = rows.x.cpu().numpy(), self._draw(context, rows, given)
-        expected = image_figures.expected(context.model, rows.x, rows.condition, given)
+        observed = torch.zeros(rows.x.shape[1:], dtype=torch.bool, device=rows.x.device)
+        observed[:given] = True
+        draws = context.draw([rows], observed, self.num_draws, self.seed)
+        real = rows.x.cpu()
+        expected = torch.from_numpy(
+            image_figures.expected(context.model, rows.x, rows.condition, given)
+        )
         truth, ahead, *went_on = (
-            image_quality.shades(torch.from_numpy(clips), event)
-            for clips in (real, expected, *draws)
+            image_quality.shades(clips, event) for clips in (real, expected, *draws)
         )
         made = {
             AHEAD: ahead,
@@ -55,7 +57,7 @@ class VideoPrediction(Use):
         }
         after = {name: clips[:, given:] for name, clips in made.items()}
         numbers = image_quality.quality(truth[:, given:], after)
-        clips = [real, expected, *draws[: self.num_shown]]
+        clips = [x.numpy() for x in (real, expected, *draws[: self.num_shown])]
         image_figures.save_clips(folder / "clips.png", clips, event, given)
         caption = (
             "Clips, one a column, animated: true, expected one frame ahead, and drawn "
@@ -73,18 +75,6 @@ class VideoPrediction(Use):
             f"which has half the squared error of a draw. {image_quality.NOTE}"
         )
         return UseOutcome(numbers, shown, notes + context.condition_note)
-
-    def _draw(self, context: UseContext, rows: ModelRows, given: int) -> list[np.ndarray]:
-        """Draw clips given their first frames, levels (rows, T, C, H, W) for each draw."""
-        observed = torch.zeros(rows.x.shape[1:], dtype=torch.bool, device=rows.x.device)
-        observed[:given] = True
-        generator, draws = context.generator(self.seed), []
-        with progress_bar(context.progress, self.num_draws, "draws") as advance:
-            for _ in range(self.num_draws):
-                drawn = context.model.impute(rows.x, observed, rows.condition, generator)
-                draws.append(drawn.cpu().numpy())
-                advance(1)
-        return draws
 
 
 def _figure(truth: Tensor, made: Mapping[str, Tensor], given: int) -> Figure:

@@ -100,3 +100,5 @@ def test_what_is_not_portable_is_refused() -> None:
     wide = torch.full((2, 3), 2.0**11, dtype=torch.float64)
     with PortableArithmetic(), pytest.raises(ValueError, match="sums of magnitudes below 2,097,"):
         wide @ wide.t()
+    with PortableArithmetic(), pytest.raises(ValueError, match="expected mm of float64, got"):
+        torch.ones(2, 2) @ torch.ones(2, 2)

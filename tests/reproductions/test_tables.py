@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from arcore import hub
 from pipeline.core.records import read_object
 from pipeline.reporting.wording import rounded
 from reproductions import estimate
@@ -54,6 +55,15 @@ def test_the_gallery_is_in_step_and_small() -> None:
     assert named == pictures
     assert all(path.stat().st_size <= picture_book.MOST_BYTES for path in pictures)
     assert sum(path.stat().st_size for path in kept) < 4_000_000
+
+
+def test_the_index_of_kept_weights_is_in_step(tmp_path: Path) -> None:
+    for path in sorted((ROOT / "results").glob("*/*")):
+        if path.name in hub.FILES:
+            (tmp_path / path.parent.name).mkdir(exist_ok=True)
+            (tmp_path / path.parent.name / path.name).symlink_to(path)
+    kept = (ROOT / "results" / hub.INDEX).read_text()
+    assert hub.write_index(tmp_path).read_text() == kept, "run `make tables`"
 
 
 def test_pictures_are_of_the_weights_that_the_numbers_are_of() -> None:

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException, RestException
 
 from arcore.primitives.checks import WeightsError
 from pipeline.core.errors import UserError
-from pipeline.core.private_folders import SITE_CACHE
+from pipeline.core.private_files import SITE_CACHE
 from stages import cli
 from tests.places import ROOT
 from tests.support.refusals import raising

@@ -222,6 +222,7 @@ def test_the_example_of_the_page_runs(home):
     names: dict[str, object] = {}
     exec(compile(example.replace("arcore-digits", "arcore-toy"), "docs/registry.md", "exec"), names)
     assert list(names["scores"].columns) == ["nats", "bits_per_dim"]
+    assert len(names["found"]) == 2
     assert names["samples"].shape == names["threes"].shape == (4, 1, 8, 8)
 
 

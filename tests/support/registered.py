@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import save_file
 
 import arcore
+from arcore import saving
 from pipeline.registry import pyfunc
 from tests.support.measured_files import TRAINING, MeasuredFiles
 
@@ -28,6 +29,7 @@ def experiment(
     )  # fmt: skip
     folder = Path("models", name)
     save_file(built.state_dict(), folder / "model.safetensors")
+    saving.write_config(built, folder)
     config = {
         "name": name,
         "dataset": {"name": "toy"},

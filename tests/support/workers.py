@@ -23,6 +23,7 @@ class Worker:
     Attributes:
         resume: the checkpoints to go on from, the newest first.
         stop_at: the optimiser step after which it is asked to stop.
+        preempted_at: the optimiser step after which its node is said to go away.
     """
 
     rank, world = 0, 1
@@ -37,6 +38,7 @@ class Worker:
         self.reports: list[EpochRecord] = []
         self.resume: list[Path] = []
         self.stop_at: int | None = None
+        self.preempted_at: int | None = None
         self.checkpoint_seconds = 600.0
         self.code_sha256: str | None = None
         self.initial: tuple[str, str] | None = None  # weights to start from, and their hash
@@ -54,6 +56,9 @@ class Worker:
 
     def stop_requested(self) -> bool:
         return self.stop_at is not None and self.worker.progress.step >= self.stop_at
+
+    def preempted(self) -> bool:
+        return self.preempted_at is not None and self.worker.progress.step >= self.preempted_at
 
     def train(self, model: dict[str, Any] | None = None, **trainer: Any) -> TrainingOutcome:
         """Run the training function of the real workers; return what it returns."""
@@ -73,7 +78,7 @@ class Worker:
             checkpoint_seconds=self.checkpoint_seconds,
         )
         told = self.stop_requested, self.report
-        session = Session(self.rank, self.world, self.device, *told)
+        session = Session(self.rank, self.world, self.device, *told, self.preempted)
         self.worker = worker.Worker(job, session)
         self.progress = self.worker.progress
         self.outcome = self.worker.run()

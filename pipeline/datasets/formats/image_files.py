@@ -13,19 +13,21 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from pipeline.core.errors import UserError, require
 from pipeline.core.threads import usable_cores
+from pipeline.datasets.options import between
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_PIXELS = 64_000_000
 GRAY = ("1", "L", "LA")  # modes without colours
 Fit = Literal["resize", "crop"]
+Side = Annotated[int, between(1, 1024)]
 Source = Path | io.BytesIO
 _FLAWS = (
     OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error,
@@ -46,10 +48,10 @@ class Frame:
             of the right proportions first.
     """
 
-    height: int
-    width: int
+    height: Side
+    width: Side
     gray: bool = False
-    num_levels: int = 256
+    num_levels: Annotated[int, between(2, 256)] = 256
     fit: Fit = "resize"
 
     @property

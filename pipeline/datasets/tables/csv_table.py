@@ -106,7 +106,7 @@ class RedWine(Dataset):
     one of each pair of columns whose correlation exceeds 0.98 in size, of which there is none.
     """
 
-    fold: int = 0
+    options: RedWineOptions
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the table, cut the folds and standardise by the training rows."""
@@ -114,7 +114,8 @@ class RedWine(Dataset):
         values = read_table(path, ";").drop(columns="quality").to_numpy(object).astype(np.float64)
         kept = uncorrelated(values, MAX_CORRELATION)
         folds = np.array_split(permute_rows(len(values), FOLD_SEED), NUM_FOLDS)
-        rows = {"test": folds[self.fold], "valid": folds[(self.fold + 1) % NUM_FOLDS]}
+        fold = self.options.fold
+        rows = {"test": folds[fold], "valid": folds[(fold + 1) % NUM_FOLDS]}
         held_out = np.concatenate(list(rows.values()))
         rows["train"] = np.setdiff1d(np.arange(len(values)), held_out)
         parts = {split: values[np.sort(chosen)][:, kept] for split, chosen in rows.items()}
@@ -149,7 +150,6 @@ def _build_red_wine(settings: Mapping[str, object]) -> Dataset:
         options=options,
         published_name="red-wine",
         num_folds=NUM_FOLDS,
-        fold=options.fold,
     )
 
 

@@ -46,13 +46,7 @@ def read_dna_split() -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, kw_only=True)
 class UciBinary(Dataset):
-    """One of the sets, in files `<name>.{train,valid,test}.data`.
-
-    Arguments:
-        papers_split: train and valid are the papers' rows, not the files' own.
-    """
-
-    papers_split: bool = False
+    """One of the sets, in files `<name>.{train,valid,test}.data`."""
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the three files and cut train and valid."""
@@ -60,17 +54,21 @@ class UciBinary(Dataset):
         for split in SPLITS:
             path = raw_dir / f"{self.name}.{split}.data"
             parts[split] = pd.read_csv(path, header=None, dtype=np.uint8).to_numpy()
-        if self.papers_split:
+        if _has_papers_split(self.options):
             joined = np.concatenate([parts["train"], parts["valid"]])
             parts |= {split: joined[rows] for split, rows in read_dna_split().items()}
         return {split: SplitData(x) for split, x in parts.items()}
+
+
+def _has_papers_split(options: Options) -> bool:
+    return isinstance(options, DnaOptions) and options.split == "published"
 
 
 def _build(name: str, settings: Mapping[str, object]) -> Dataset:
     bits, published_name = _SETS[name]
     files = listed_files(FILES, name)
     options = parse_options(DnaOptions if name == "dna" else Options, name, settings)
-    papers_split = isinstance(options, DnaOptions) and options.split == "published"
+    papers_split = _has_papers_split(options)
     rows = "/".join(str(file.size // (2 * bits)) for file in files)
     protocol = f"split as distributed, {rows}"
     if papers_split:
@@ -85,7 +83,6 @@ def _build(name: str, settings: Mapping[str, object]) -> Dataset:
         options=options,
         # not of dna as distributed, which has other training rows than the papers'
         published_name=published_name if papers_split or name != "dna" else None,
-        papers_split=papers_split,
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.datasets.base import Dataset, SplitData, SplitStream
+from pipeline.datasets.base import Dataset, SplitData, SplitStream, level_type
 from pipeline.datasets.options import AtLeastOne, expected, parse_options, refuse_unless
 from pipeline.datasets.scaling import Scaling, fit_scaling, name_place
 from pipeline.datasets.user.user_data import (
@@ -32,8 +32,9 @@ from pipeline.datasets.user.user_data import (
 
 PART_BYTES = 1 << 25  # of rows as float64, in memory at a time
 LARGEST = 10**6  # number of classes, and length of a condition
-_LEVELS = expected("0, 2 to 256, or a list of these", lambda k: k == 0 or 2 <= k <= 256)
-_COLUMNS = expected("2 to 256 for each column", lambda ks: all(2 <= k <= 256 for k in ks))
+MOST_LEVELS = 1 << 16
+_LEVELS = expected("0, 2 to 65536, or a list of these", lambda k: k == 0 or 2 <= k <= MOST_LEVELS)
+_COLUMNS = expected("2 to 65536 for each column", lambda ks: all(2 <= k <= MOST_LEVELS for k in ks))
 _MAP = expected("[channels, height, width], or []", lambda sizes: len(sizes) in (0, 3))
 _USUAL_NAMES = {"labels": ("labels", "y"), "conditions": ("conditions", "theta")}
 # What numpy and zipfile raise for damaged files: archives, also encrypted ones and those of unknown
@@ -126,7 +127,7 @@ class Arrays(UserDataset):
                 counts = np.array(self.event.levels_by_dimension).reshape(self.event.extents)
                 fits = (x >= 0) & (x < counts) & (x == np.floor(x))
                 _refuse(~fits, x, some, f"{path}: x", "levels from 0 to num_levels - 1")
-                x = x.astype(np.uint8)
+                x = x.astype(level_type(self.event.num_levels))
             else:
                 x = _scaled(x, some, f"{path}: x", scalings.get("x"))
             if "labels" in arrays:
@@ -301,13 +302,13 @@ def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
                 "num_levels=0 for reals"
             )
         return 0
-    wanted = "an integer from 0 to 255 (or reals: save them as float32)"
+    wanted = f"an integer from 0 to {MOST_LEVELS - 1} (or reals: save them as float32)"
     for rows in _cut_rows(np.arange(len(x)), x):
         part = x[rows]
-        _refuse((part < 0) | (part > 255), part, rows, f"{path}: x", wanted)
+        _refuse((part < 0) | (part >= MOST_LEVELS), part, rows, f"{path}: x", wanted)
     high = int(x.max())
-    if x.ndim != 2:
-        return 256 if high > 127 else max(2, high + 1)
+    if x.ndim != 2:  # of pixels there are 256, of codes a power of two
+        return 1 << high.bit_length() if high > 127 else max(2, high + 1)
     counts = [max(2, int(n) + 1) for n in x.max(0)]
     return counts if len(set(counts)) > 1 else counts[0]
 

@@ -81,7 +81,7 @@ class ImageFolder(ImageSource):
         """Find the files, and refuse one that is in no folder of a class."""
         options = self.options
         folder = existing(self.name, "path", options.path, folder=True)
-        found = find_images(folder, options.named.names)
+        found = find_images(folder, options.names)
         numbers = {name: number for number, name in enumerate(options.classes)}
         for image in found if numbers else ():
             if image.folder not in numbers:
@@ -90,7 +90,7 @@ class ImageFolder(ImageSource):
                     f"({listed(options.classes)}), got {image.folder!r}"
                 )
         splits = np.array([image.split for image in found])
-        options.named.fill(splits, options, options.path, "files")
+        options.fill(splits, "files")
 
         def read(is_wanted: np.ndarray) -> Iterator[Item]:
             for image in itertools.compress(found, is_wanted):

@@ -68,7 +68,7 @@ class ImageShards(ImageSource):
         columns = (options.image, options.label)
         counts = [packed_images.count_images(path, *columns) for path in files]
         splits = np.repeat(list(files.values()), counts)
-        options.named.fill(splits, options, options.path, "images")
+        options.fill(splits, "images")
 
         def read(is_wanted: np.ndarray) -> Iterator[Item]:
             here = np.split(is_wanted, np.cumsum(counts)[:-1])
@@ -84,7 +84,7 @@ class ImageShards(ImageSource):
 
     def _files(self) -> dict[Path, int]:
         """The files in order, each with the number of its split, 0 where splits have no names."""
-        folder, named = paths.root() / self.options.path, self.options.named.names
+        folder, named = paths.root() / self.options.path, self.options.names
         every = find(self.name, self.options.path)
         if not any(named.values()):
             return dict.fromkeys(every, 0)

@@ -1,67 +1,90 @@
 """What kinds of images share: the size that images are brought to, and decoding them in batches."""
 
 import abc
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from arcore.events import Binary, Levels
+from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, SplitData, SplitStream
 from pipeline.datasets.formats import image_files
-from pipeline.datasets.formats.image_files import Fit, Frame
-from pipeline.datasets.options import between
+from pipeline.datasets.formats.image_files import Frame, Side
+from pipeline.datasets.options import refuse_unless
+from pipeline.datasets.read_transforms import permute_rows
 from pipeline.datasets.user.user_data import (
     PART_BYTES,
-    NamedSplits,
     UserDataset,
     UserOptions,
     rows_of_a_part,
+    split_by_seed,
 )
 
 BATCH = 512  # images that are decoded at a time
 SMALL = 128  # pixels of a side up to which images are kept as they are
-Side = Annotated[int, between(1, 1024)]
 Item = tuple[str, Path | bytes, int | None]  # what an error calls an image, the image, its class
 Read = Callable[[np.ndarray], Iterator[Item]]  # the images that are wanted, (N,) bool, in order
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameOptions(UserOptions):
-    """Options of the user's images.
+class FrameOptions(Frame, UserOptions):
+    """Options of the user's images; two levels make the event binary.
 
-    Arguments:
-        height, width: pixels of a row.
-        gray: whether colours are left out.
-        num_levels: of a pixel, 2 to 256; 2 makes the event binary.
-        fit: how an image of another size is brought to this one.
+    Train and test are named, by folders or by patterns of files, or all three splits, or none; what
+    is not named is drawn by `split_seed`, valid alone out of train.
     """
 
     named_by: ClassVar[str]
     height: Side = 32
     width: Side = 32
-    gray: bool = False
-    num_levels: Annotated[int, between(2, 256)] = 256
-    fit: Fit = "resize"
 
     @property
-    def frame(self) -> Frame:
-        """How an image becomes a row."""
-        return Frame(self.height, self.width, self.gray, self.num_levels, self.fit)
-
-    @property
-    def named(self) -> NamedSplits:
+    def names(self) -> dict[str, list[str]]:
         """What of the dataset each split is."""
-        names = dataclasses.asdict(self)
-        of_split = {split: names[f"{split}_{self.named_by}"] for split in SPLITS}
-        return NamedSplits(of_split, self.named_by)
+        return {split: getattr(self, f"{split}_{self.named_by}") for split in SPLITS}
+
+    def check_names(self, dataset: str) -> None:
+        """Refuse splits of which train or test alone is named."""
+        given = [split for split in SPLITS if self.names[split]]
+        refuse_unless(
+            given in ([], ["train", "test"], list(SPLITS)),
+            dataset,
+            ", ".join(f"{split}_{self.named_by}" for split in SPLITS),
+            f"{self.named_by} for all, for train and test, or for none",
+            self.names,
+        )
+
+    def fill(self, splits: np.ndarray, what: str) -> None:
+        """Draw the splits that are not named, in place: the number of the split of each item."""
+        if not self.names["train"]:
+            cut = split_by_seed(len(splits), self, self.path, what)
+            for number, split in enumerate(SPLITS):
+                splits[cut[split]] = number
+        elif not self.names["valid"]:
+            (train,) = np.nonzero(splits == 0)
+            count, share = len(train), self.valid_fraction
+            num_valid = round(share * count)
+            if min(num_valid, count - num_valid) < 1:
+                raise UserError(
+                    f"{self.path}: expected {what} of train_{self.named_by} for each of train and "
+                    f"valid, got {count} {what} with valid_fraction {share}"
+                )
+            splits[train[permute_rows(count, self.split_seed)[:num_valid]]] = 1
+
+    def split_words(self, what: str) -> str:
+        """Say how rows are split, for a provenance."""
+        if not self.names["train"]:
+            return super().split_words(what)
+        drawn = f", {self.valid_fraction} of those of train for valid, chosen by seed "
+        drawn = "" if self.names["valid"] else f"{drawn}{self.split_seed}"
+        return f"split by {self.named_by}{drawn}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +106,7 @@ class ImageSource(UserDataset):
 
     def _rows(self, split: str, images: Iterator[Item], count: int) -> Iterator[SplitData]:
         assert isinstance(self.options, FrameOptions)
-        read = partial(_decode, self.options.frame)
+        read = partial(_decode, self.options)
         bar = tqdm(
             total=count, desc=f"decoding {split}", unit="image", leave=False, delay=0.5,
             disable=None,
@@ -142,16 +165,15 @@ def build_images(
     kind: type[ImageSource], options: FrameOptions, name: str, what: str, num_classes: int
 ) -> ImageSource:
     """Build a dataset of images, or of other things (`what`) that are split."""
-    options.named.check(name)
-    shape, levels, frame = options.frame.shape, options.num_levels, options.frame
-    fitted = f"{'cropped' if frame.fit == 'crop' else 'resized'} to {frame.height} x {frame.width}"
+    options.check_names(name)
+    levels, fitted = options.num_levels, "cropped" if options.fit == "crop" else "resized"
     return kind(
         name=name,
-        event=Binary(shape) if levels == 2 else Levels(levels, shape),
+        event=Binary(options.shape) if levels == 2 else Levels(levels, options.shape),
         unit="nats" if levels == 2 else "bits_per_dim",
         provenance=(
-            f"{'gray' if frame.gray else 'RGB'} images of {Path(options.path).name}, {fitted}, "
-            f"{levels} levels; {options.named.words(options, what)}"
+            f"{'gray' if options.gray else 'RGB'} images of {Path(options.path).name}, {fitted} to "
+            f"{options.height} x {options.width}, {levels} levels; {options.split_words(what)}"
         ),
         options=options,
         num_classes=num_classes or None,

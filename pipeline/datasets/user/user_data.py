@@ -124,59 +124,6 @@ def split_by_seed(
     return dict(zip(SPLITS, parts, strict=True))
 
 
-@dataclass(frozen=True)
-class NamedSplits:
-    """Splits that options name, by folders or by patterns of files.
-
-    Train and test are named, or all three splits, or none; what is not named is drawn by
-    `split_seed`, valid alone out of train.
-
-    Arguments:
-        names: of each split.
-        kind: `folders` or `files`, as the options end.
-    """
-
-    names: Mapping[str, list[str]]
-    kind: str
-
-    def check(self, dataset: str) -> None:
-        """Refuse splits of which train or test alone is named."""
-        given = [split for split in SPLITS if self.names[split]]
-        refuse_unless(
-            given in ([], ["train", "test"], list(SPLITS)),
-            dataset,
-            ", ".join(f"{split}_{self.kind}" for split in SPLITS),
-            f"{self.kind} for all, for train and test, or for none",
-            dict(self.names),
-        )
-
-    def fill(self, splits: np.ndarray, options: UserOptions, where: str | Path, what: str) -> None:
-        """Draw the splits that are not named, in place: the number of the split of each item."""
-        if not self.names["train"]:
-            cut = split_by_seed(len(splits), options, where, what)
-            for number, split in enumerate(SPLITS):
-                splits[cut[split]] = number
-        elif not self.names["valid"]:
-            (train,) = np.nonzero(splits == 0)
-            count, share = len(train), options.valid_fraction
-            num_valid = round(share * count)
-            if min(num_valid, count - num_valid) < 1:
-                raise UserError(
-                    f"{where}: expected {what} of train_{self.kind} for each of train and valid, "
-                    f"got {count} {what} with valid_fraction {share}"
-                )
-            splits[train[permute_rows(count, options.split_seed)[:num_valid]]] = 1
-
-    def words(self, options: UserOptions, what: str) -> str:
-        """Say how rows are split, for a provenance."""
-        if not self.names["train"]:
-            return options.split_words(what)
-        if self.names["valid"]:
-            return f"split by {self.kind}"
-        share, seed = options.valid_fraction, options.split_seed
-        return f"split by {self.kind}, {share} of those of train for valid, chosen by seed {seed}"
-
-
 def whole_split(
     where: Path, guessed: Mapping[str, list[str]], given: Mapping[str, object]
 ) -> dict[str, object]:

@@ -36,27 +36,17 @@ _PART, _PROBED = 256, 200  # rows in memory, headers that are read for a guess
 
 
 @dataclass(frozen=True, kw_only=True)
-class WavOptions(UserOptions):
+class WavOptions(Hearing, UserOptions):
     """Options of a dataset of kind wav_folder.
 
     Arguments:
-        sample_rate: that all files must have.
-        resample: whether files of another rate are resampled to it.
-        mix: whether several channels become their mean.
         table: a file with the columns file, and speaker or text or both; "" for none.
         symbols: of texts; words where symbols are apart by spaces, as phones are.
     """
 
     sample_rate: Annotated[int, between(1000, 384_000)] = 16000
-    resample: bool = False
-    mix: bool = False
     table: str = ""
     symbols: Literal["characters", "words"] = "characters"
-
-    @property
-    def hearing(self) -> Hearing:
-        """How a file becomes samples."""
-        return Hearing(self.sample_rate, self.resample, self.mix)
 
     def cut(self, text: str) -> list[str]:
         """The symbols of a text."""
@@ -124,7 +114,7 @@ class WavFolder(UserDataset):
         assert self.sound is not None
         utterances = []
         for entry in (self.entries[number] for number in numbers):
-            samples = sound_files.read_samples(entry.file, self.options.hearing, entry.file)
+            samples = sound_files.read_samples(entry.file, self.options, entry.file)
             speaker = self.sound.speakers.index(entry.speaker)
             symbols = tuple(self.sound.symbols.index(one) for one in self.options.cut(entry.text))
             utterances.append(sound_files.Utterance(sound_files.encode(samples), speaker, symbols))
@@ -163,7 +153,7 @@ def build(settings: Mapping[str, object]) -> Dataset:
     folder = existing(name, "path", options.path, folder=True)
     table = existing(name, "table", options.table) if options.table else None
     entries = tuple(read_entries(folder, table))
-    lengths = [sound_files.count_samples(e.file, options.hearing, e.file) for e in entries]
+    lengths = [sound_files.count_samples(e.file, options, e.file) for e in entries]
     texts = [options.cut(entry.text) for entry in entries]
     speakers = tuple(sorted({entry.speaker for entry in entries}))
     return WavFolder(

@@ -40,6 +40,7 @@ GATED_PIXELCNN = [
     row("gated_pixelcnn-one-bit", Binary((1,)), width=2, num_layers=1),
     row("gated_pixelcnn-classes", Levels(3, (2, 3)), width=4, num_layers=2, num_classes=3),
     row("gated_pixelcnn-one-hot", CUBE, width=5, num_layers=2, inputs="one_hot"),
+    row("gated_pixelcnn-embedded", CUBE, width=5, num_layers=2, embedding_width=3),
     row("gated_pixelcnn-vector", CUBE, width=4, num_layers=2, condition_size=3),
     row("gated_pixelcnn-map", CUBE, width=4, num_layers=2, condition_shape=(2, 1, 1),
         condition_width=5),

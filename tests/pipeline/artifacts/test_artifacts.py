@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import artifact, locks, origin, reader, shared_copies
+from pipeline.artifacts import artifact, locks, origin, reader, writer
 from pipeline.artifacts.artifact import Artifact, Kind
 from pipeline.artifacts.writer import alone, replacing, writing
 from pipeline.core.atomic import sha256_of
@@ -157,7 +157,7 @@ def test_many_at_once_leave_one_whole(output: Artifact) -> None:
 
 def test_an_output_is_published_but_for_a_part_of_another(output: Artifact, workdir: Path) -> None:
     storage = str(workdir / "storage")
-    with shared_copies.unpublished(), writing(output, storage=storage) as folder:
+    with writer.unpublished(), writing(output, storage=storage) as folder:
         (folder / "main.json").write_text("{}")
     assert not Path(storage).exists()
     with writing(output, storage=storage) as folder:

@@ -13,10 +13,10 @@ import ray
 import torch
 
 from pipeline.cluster import connection, shared_storage
-from pipeline.cluster.authentication import keep_token_private
 from pipeline.cluster.connection import connected
 from pipeline.cluster.devices import exact, local_device
 from pipeline.core.errors import UserError
+from pipeline.core.private_files import keep_token_private
 from pipeline.experiments.schema import ClusterConfig
 from tests.support.refusals import raising
 

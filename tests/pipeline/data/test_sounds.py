@@ -252,31 +252,30 @@ def test_conditions_must_fit_the_data(folder: Path, hyperparameters: dict, name:
 def test_pairs_are_written_and_drawn(folder: Path, tmp_path: Path) -> None:
     split = shard_reader.read_split(folder, "test")
     labels = split.labels[:2]
-    pairs = audio_figures.Pairs(split.x[1:3], split.x[:2], labels, Levels(16, (None,)), tones.SOUND)
-    pairs.write(tmp_path)
+    shown = split.x[1:3], split.x[:2], labels, Levels(16, (None,)), tones.SOUND
+    figure = audio_figures.write_pairs(tmp_path, *shown)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["0-real.wav", "0-sample.wav", "0.txt", "1-real.wav", "1-sample.wav", "1.txt"]
     assert (tmp_path / "1.txt").read_text() == "long clear\n"
     assert sound_files.count_samples(tmp_path / "0-real.wav", Hearing(8000), "x") == labels[0, 0]
-    assert len(pairs.spectrograms().axes) == 4
+    assert len(figure.axes) == 4
 
 
-def test_texts_that_look_like_mathematics_are_drawn(folder: Path) -> None:
+def test_texts_that_look_like_mathematics_are_drawn(folder: Path, tmp_path: Path) -> None:
     split = shard_reader.read_split(folder, "test")
     sound = dataclasses.replace(tones.SOUND, speakers=("$_$", r"$\frac$"), symbols=("$^$", "$_$"))
-    event = Levels(16, (None,))
-    pairs = audio_figures.Pairs(split.x[1:3], split.x[:2], split.labels[:2], event, sound)
-    pairs.spectrograms().canvas.draw()
+    shown = split.x[1:3], split.x[:2], split.labels[:2], Levels(16, (None,)), sound
+    audio_figures.write_pairs(tmp_path, *shown).canvas.draw()
 
 
-def test_long_texts_do_not_run_into_each_other() -> None:
+def test_long_texts_do_not_run_into_each_other(tmp_path: Path) -> None:
     text = "the conference is now muted and you are the only one in it"
     symbols = tuple(sorted(set(text)))
     sound = Sound(8000, 8000, len(text), ("en_US_f_Allison",), symbols)
     label = [8000, 0, len(text), *map(symbols.index, text)]
     x = np.full((3, 8000), 128, np.uint8)
-    pairs = audio_figures.Pairs(x, x, np.array([label] * 3), Levels(256, (None,)), sound)
-    assert list(titles.overlapping(pairs.spectrograms())) == []
+    shown = x, x, np.array([label] * 3), Levels(256, (None,)), sound
+    assert list(titles.overlapping(audio_figures.write_pairs(tmp_path, *shown))) == []
 
 
 def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home: Path) -> None:

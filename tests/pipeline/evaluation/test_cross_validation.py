@@ -11,7 +11,7 @@ import yaml
 
 from arcore import events
 from arcore.events import Real
-from pipeline.artifacts import shared_copies
+from pipeline.artifacts import writer
 from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
@@ -114,7 +114,7 @@ def test_folds_are_kept_until_all_is_published(
     trained: list[int], monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     with monkeypatch.context() as away, pytest.raises(type(error)):
-        away.setattr(shared_copies, "publish", raising(error))
+        away.setattr(writer, "publish", raising(error))
         cross_validation.run("toy")
     cross_validation.run("toy")
     assert trained == list(range(10)), "no fold is trained anew"

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import arcore
-from pipeline.artifacts import shared_copies
+from pipeline.artifacts import writer
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
@@ -340,7 +340,7 @@ def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
 def test_a_mixing_after_one_that_failed_has_its_own_weights(mixed: Path, monkeypatch) -> None:
     mixing.mix(compose.load_mixture("both"))  # leaves no unfinished run of another test
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b"):
-        failing.setattr(shared_copies, "publish", raising(UserError("s3://b: cannot write")))
+        failing.setattr(writer, "publish", raising(UserError("s3://b: cannot write")))
         failing.setattr(mixing, "fit_weights", lambda _: (torch.tensor([0.25, 0.75]), [9.0, 9.0]))
         mixing.mix(compose.load_mixture("both"))
     mixing.mix(compose.load_mixture("both"))

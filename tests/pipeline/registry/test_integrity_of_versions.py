@@ -11,8 +11,10 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
+import arcore
 from pipeline.registry import registration
 from pipeline.tracking import mlflow_store
+from tests.places import python_examples
 from tests.support.registered import experiment
 
 
@@ -52,6 +54,9 @@ def test_a_version_whose_files_were_changed_is_refused(home: Path) -> None:
             mlflow.pyfunc.load_model(uri)
         path.write_bytes(before)
     mlflow.pyfunc.load_model(uri)
+    names: dict[str, arcore.AutoregressiveModel] = {}
+    exec(python_examples("docs/hub.md")[1].replace("arcore-digits", "arcore-toy"), names)
+    assert len(names["model"].ensemble(3).members) == 3
 
 
 def test_the_champion_is_compared_on_the_same_rows(monkeypatch, caplog) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import locks, origin, shared_copies
+from pipeline.artifacts import locks, origin, writer
 from pipeline.cluster import connection
 from pipeline.core import paths
 from pipeline.core.errors import UserError
@@ -81,7 +81,7 @@ def test_trials_are_kept_until_the_search_is_published(
     monkeypatch.setattr(outcome, "write", write)
     monkeypatch.setattr(origin, "commit", lambda: "as it began")
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
-        failing.setattr(shared_copies, "publish", raising(UserError("s3://b: cannot write")))
+        failing.setattr(writer, "publish", raising(UserError("s3://b: cannot write")))
         tuning.tune("toy")
     assert ended == ["FAILED"] and kept_trials().is_dir()
     assert json.loads(Path("searches/toy/search.json").read_text())["commit"] == "as it began"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import locks, shared_copies
+from pipeline.artifacts import locks, writer
 from pipeline.core import paths, storage
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing
@@ -101,7 +101,7 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
             raise SystemExit
 
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
-        failing.setattr(shared_copies, "publish", raising(UserError("s3://b: cannot write")))
+        failing.setattr(writer, "publish", raising(UserError("s3://b: cannot write")))
         driver.train(compose.load("toy"))
     (run_id,) = before = runs()
     assert before[run_id] == "FAILED"
@@ -155,7 +155,7 @@ def test_the_same_training_on_two_machines_is_two_runs(home, write_project, monk
     """In a store of both; each goes on with its own."""
     write_project(**ENTRIES)
 
-    monkeypatch.setattr(shared_copies, "publish", raising(UserError("s3://b: cannot write")))
+    monkeypatch.setattr(writer, "publish", raising(UserError("s3://b: cannot write")))
     for _ in range(2):
         for place in ("one", "other"):
             config = compose.load("toy", [f"cluster.storage={home / place}"])

@@ -19,6 +19,7 @@ from pipeline.core import stage_code
 from pipeline.core.errors import SiteError, UserError
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.training import checkpoints, learner
+from pipeline.training import worker as worker_loop
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
 from pipeline.training.training_records import Stopped
@@ -94,6 +95,25 @@ def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(
     assert stopped.outcome == Stopped(step, step // 6 + 1)
     assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1)]
     resumed = trained(MODEL, **ELABORATE, resume=[stopped.folder / "midway"])
+    require_same_end(undisturbed, resumed, WEIGHTS)
+
+
+def test_a_notice_of_preemption_saves_once(undisturbed, trained, worker, monkeypatch) -> None:
+    """Within the epoch, and the training goes on until its node is gone; no step is lost twice."""
+    monkeypatch.setattr(worker_loop, "CHECK_EVERY", 4)
+    worker.preempted_at = 7
+
+    def stop_requested() -> bool:
+        assert worker.worker.progress.step < 11, "gone"
+        return False
+
+    worker.stop_requested = stop_requested
+    with pytest.raises(AssertionError, match="gone"):
+        worker.train(MODEL, **ELABORATE)
+    assert worker.store.names() == ["checkpoint_000002", "checkpoint_000001"]
+    worker._copy("midway")
+    resumed = trained(MODEL, **ELABORATE, resume=[worker.folder / "midway"])
+    assert json.loads((worker.folder / "midway/state.json").read_text())["progress"]["step"] == 8
     require_same_end(undisturbed, resumed, WEIGHTS)
 
 

@@ -11,9 +11,10 @@ import torch
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
+from pipeline.datasets.base import SplitData
 from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats.sound_files import wave_bytes
-from pipeline.evaluation import audio_figures, measuring, scoring
+from pipeline.evaluation import audio_figures, scoring
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.uses import comparisons, sound_uses, use_context
 from pipeline.uses.sound_uses import Continuation, SoundRows
@@ -129,9 +130,9 @@ def test_what_a_condition_gains_is_of_the_same_sounds(project: Path) -> None:
 
 
 def test_a_gain_of_every_sample_alike_is_certain() -> None:
-    lengths = torch.tensor([100.0, 300.0, 800.0], dtype=torch.float64)
-    rows = measuring.ScoredRows(Levels(256, (None,)), lengths)
-    score = rows.score(0.1 * lengths, difference=True)
+    labels = np.array([[100], [300], [800]])
+    rows = ChosenRows.of(SplitData(np.zeros((3, 800), np.uint8), labels), 3)
+    score = rows.score(torch.from_numpy(0.1 * labels[:, 0]), Levels(256, (None,)), difference=True)
     assert score.bits_per_dim == pytest.approx(0.1 / math.log(2))
     assert score.bits_per_dim_stderr == pytest.approx(0, abs=1e-9) and score.nats_stderr > 10
 

@@ -13,7 +13,6 @@ from PIL import Image, ImageSequence
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
 from pipeline.core.records import write_object
-from pipeline.uses import use_records
 from pipeline.uses.use_records import Number, Shown, UseRecord
 from reproductions import results as stage
 from reproductions.publishing import picture_book
@@ -60,7 +59,7 @@ def use(home: Path, experiment: str, name: str, value: float) -> None:
         numbers=(Number(name="accuracy|all", value=value, stderr=0.01, unit="nats"),),
         shown=(Shown(file="a.png", caption="what it shows"), Shown(file="b.wav", caption="heard")),
     )
-    use_records.write(record, folder)
+    write_object(folder / "use.json", record.to_dict())
     timing = {"use_sha256": sha256_of(folder / "use.json")}
     timing |= {"device": "a cpu", "seconds": 754.0, "commit": "0123abc"}
     write_object(folder / "timing.json", timing)

@@ -1,12 +1,40 @@
-"""The token of an embedded Ray, in a file that nobody else on the machine can read."""
+"""Files of other programs that nobody else on the machine may read, since they are trusted.
+
+DVC unpickles what is in its site cache, and makes that folder for all users. Ray's token opens an
+embedded Ray.
+"""
 
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
+
+SITE_CACHE = Path(".dvc") / "site-cache"
+
+
+def keep_site_cache_private(checkout: Path) -> None:
+    """Make DVC's site cache before DVC does, or correct its mode; do nothing outside a checkout."""
+    folder = checkout / SITE_CACHE
+    if not folder.parent.is_dir():
+        return
+    trusted = {os.getuid(), folder.parent.stat().st_uid}
+    for path in (folder, folder / "repo"):
+        path.mkdir(mode=0o700, exist_ok=True)
+        _require_owner(path, folder, trusted)
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o700)
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # DVC may be at work
+            _require_owner(path, folder, trusted)
+
+
+def _require_owner(path: Path, folder: Path, trusted: set[int]) -> None:
+    owner = path.lstat().st_uid
+    require(owner in trusted, str(path), f"a file of this user (remove {folder})", owner)
 
 
 def keep_token_private(variables: Mapping[str, str]) -> None:

@@ -1,0 +1,127 @@
+"""Weights by name, from a folder or an HTTP address, checked by SHA-256.
+
+A hub is a folder of saved models, here or behind an address, with an index, `hub.json`. Hashes find
+damage and mistakes. Whoever writes the index is trusted, since no key protects it.
+"""
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from arcore.primitives.checks import near, require
+
+PREFIX, INDEX = "hub:", "hub.json"
+FILES = ("config.json", "model.safetensors")  # of a model
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+TIMEOUT = 20.0  # seconds, to connect and between two packets
+CHUNK, LARGEST_INDEX = 1 << 20, 1 << 24
+
+
+def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder in the cache that has the files of a model, downloaded and verified.
+
+    The cache is `ARCORE_CACHE`, by default `~/.cache/arcore`. What it has is verified again, and
+    used without a network.
+
+    Arguments:
+        name: of the index, with or without "hub:".
+        hub: a folder, or an address beginning with http:// or https://; None for `ARCORE_HUB`.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest one, a hub that cannot be read, or a file
+            that isn't the one of the index.
+    """
+    source = str(hub or os.environ.get("ARCORE_HUB", "")).rstrip("/")
+    name = name.removeprefix(PREFIX)
+    require(source != "", "ARCORE_HUB", f"a folder or an address with {INDEX}", source)
+    require("@" not in source, "ARCORE_HUB", "an address without a user or password", "one with @")
+    expected = "a name of letters, digits, '.', '_' and '-'"
+    require(NAME.fullmatch(name) is not None, "name", expected, name)
+    cache = Path(os.environ.get("ARCORE_CACHE") or "~/.cache/arcore").expanduser()
+    kept = cache / hashlib.sha256(source.encode()).hexdigest()[:16]
+    try:
+        _copy(f"{source}/{INDEX}", kept / INDEX, LARGEST_INDEX)
+    except ValueError:  # no network
+        if not (kept / INDEX).is_file():
+            raise
+    files = _entry(kept / INDEX, name)
+    folder = kept / f"{name}-{files[FILES[1]]['sha256'][:16]}"
+    for file, described in files.items():
+        target, sha256 = folder / file, described["sha256"]
+        if not target.is_file() or sha256_of(target) != sha256:
+            _copy(f"{source}/{name}/{file}", target, described["size"], sha256)
+    return folder
+
+
+def write_index(folder: str | os.PathLike[str]) -> Path:
+    """Write `hub.json` of a folder of saved models.
+
+    A model whose weights DVC keeps (`model.safetensors.dvc`), and that aren't here, stays as it is
+    in the index.
+    """
+    path, models = Path(folder, INDEX), {}
+    for config in sorted(Path(folder).glob(f"*/{FILES[0]}")):
+        name, weights = config.parent.name, config.with_name(FILES[1])
+        if weights.is_file() and NAME.fullmatch(name):
+            models[name] = {
+                one.name: {"sha256": sha256_of(one), "size": one.stat().st_size}
+                for one in (config, weights)
+            }
+        elif weights.with_name(f"{FILES[1]}.dvc").is_file():
+            models[name] = _entry(path, name)
+    partial = path.with_name(f".{INDEX}.{uuid.uuid4().hex}")
+    partial.write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _entry(index: Path, name: str) -> dict[str, dict[str, Any]]:
+    """Return SHA-256 and size of each file of a model."""
+    try:
+        models = dict(json.loads(index.read_text(encoding="utf-8"))["models"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise ValueError(f"{index}: not an index of models: {error!r}") from None
+    if name not in models:
+        expected = f"one of the {len(models)} models of {index}"
+        raise ValueError(f"name: expected {expected}, got {name!r}{near(name, models)}")
+    try:
+        files = {file: models[name][file] for file in FILES}
+        fits = all(SHA256.fullmatch(f["sha256"]) and type(f["size"]) is int for f in files.values())
+    except (KeyError, TypeError):
+        fits = False
+    require(fits, f"{index}: {name}", f"sha256 and size of {' and '.join(FILES)}", models[name])
+    return files
+
+
+def _copy(address: str, target: Path, most: int, sha256: str | None = None) -> None:
+    """Copy a file, which gets its name once it is whole and verified."""
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        is_remote = address.startswith(("http://", "https://"))
+        source = urlopen(address, timeout=TIMEOUT) if is_remote else open(address, "rb")
+        left = most + 1
+        with source, partial.open("wb") as out:
+            while left > 0 and (chunk := source.read(min(left, CHUNK))):
+                left -= out.write(chunk)
+        got = sha256_of(partial)
+        require(sha256 in (None, got), address, f"SHA-256 {sha256}", got)
+        os.replace(partial, target)
+    except (OSError, http.client.HTTPException) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{address}: cannot be read: {reason}") from None
+    finally:
+        partial.unlink(missing_ok=True)
