@@ -38,18 +38,21 @@ def step_losses(
 ) -> Tensor:
     """Return L_t, the mean nats of a unit given t random others, (units,) float64.
 
-    A unit is a dimension, or a patch of `any_order_transformer`. The mean is over rows x and
-    members 1 to `num_orders` of the model, random orders. As L_t cannot rise in t, noise that does
-    is averaged out by least squares (isotonic regression), which keeps the sum.
+    A unit is a dimension, or a patch of `any_order_transformer`. The mean is over rows x, members 1
+    to `num_orders` of the model, random orders, and all units after the first t. As L_t cannot rise
+    in t, noise that does is averaged out by least squares (isotonic regression).
     """
     model = _any_order(model)
     require_int(num_orders, "num_orders", 1)
-    total = torch.zeros(model.event.size // model.places, dtype=torch.float64)
-    for index in range(1, num_orders + 1):
+    units = model.event.size // model.places
+    total = torch.zeros(units, dtype=torch.float64)
+    for index, given in itertools.product(range(1, num_orders + 1), range(units)):
         member = model.member(index)
+        split = InSteps(member, [given, units - given] if given else [units])
         with member._drawing():
-            terms = member.conditionals(x, condition).log_prob(member._as_value(x))
-        total -= terms.double().flatten(1).mean(0)[member.order].view(len(total), -1).sum(1).cpu()
+            terms = split.conditionals(x, condition).log_prob(model._as_value(x)).double()
+        left = terms.flatten(1).mean(0)[member.order].view(units, -1)[given:]
+        total[given] -= left.sum(1).mean().cpu()
     return _non_increasing(total / num_orders)
 
 
@@ -150,9 +153,8 @@ class InSteps(AutoregressiveModel):
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         logits = torch.cat(list(self._logits(x.flatten(1).long(), condition)), 1)
-        never = level_features.impossible(self.event, logits.device)
         logits = logits[:, torch.cat(self.schedule).argsort()]
-        return reshape(level_features.distribution(logits, never), x.shape)
+        return reshape(level_features.conditionals(logits, self.event), x.shape)
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return StepsDecoder(self, batch, condition)
@@ -169,8 +171,7 @@ class StepsDecoder(Decoder):
     def _next(self, block: Tensor) -> Distribution:
         if self._computed != self.position:
             self.following = next(self.logits)
-        never = level_features.impossible(self.event, block.device, block)
-        return level_features.distribution(self.following, never)
+        return level_features.conditionals(self.following, self.event, block)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         self.x[:, block] = values.to(self.x.dtype)

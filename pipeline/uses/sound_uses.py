@@ -15,6 +15,7 @@ from arcore.events import Levels
 from arcore.inference import classification
 from pipeline.core.errors import require
 from pipeline.data import sound_batches
+from pipeline.data.batches import Batch
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.formats.sound_files import wave_bytes
 from pipeline.datasets.read_transforms import choose_rows
@@ -42,7 +43,7 @@ class SoundRows:
         event, sound = context.levels, context.manifest.sound
         if sound is None or not event.is_open:
             raise context.unfit_event("sounds")
-        return cls(context, event, sound, context.split("test"))
+        return cls(context, event, sound, context.stored("test").whole())
 
     def choose(self, count: int, seed: int) -> list[int]:
         """Choose at most `count` random rows, ascending."""
@@ -56,17 +57,12 @@ class SoundRows:
         """Return how many samples a row has."""
         return int(self.labels([row])[0, 0])
 
-    def levels(self, row: int) -> Tensor:
-        """Return a row without its padding, (1, length) on the model's device."""
-        x = torch.from_numpy(self.split.x[[row], : self.length(row)])
-        return x.to(self.context.model.device)
-
-    def condition(self, row: int, begin: int, end: int) -> Tensor | None:
-        """Return the condition of a part of a row, one row of it; `begin` is a multiple of hop."""
-        model = self.context.model
-        labels, first = self.labels([row]), np.array([begin])
-        condition = sound_batches.condition_for(model, labels, first, end - begin)
-        return None if condition is None else condition.to(model.device)
+    def read(self, row: int, begin: int = 0) -> Batch:
+        """Read a row from a sample on, a multiple of hop, to its end, on the model's device."""
+        model, rows, length = self.context.model, np.array([row]), self.length(row)
+        scored = np.array([[0, length - begin]])
+        batch = sound_batches.gather_batch(model, self.split, rows, np.array([begin]), scored)
+        return batch.to(model.device)
 
     def generator(self, row: int, seed: int) -> torch.Generator:
         """Return the source of randomness of what is drawn for a row."""
@@ -128,8 +124,8 @@ class Continuation(Use):
 
     def _continue(self, sounds: SoundRows, row: int) -> Panels:
         """Return a sound and its continuations, which share its first half, with their titles."""
-        real, length, count = sounds.levels(row).long(), sounds.length(row), self.num_continuations
-        condition = sounds.condition(row, 0, length)
+        batch, count = sounds.read(row), self.num_continuations
+        real, condition, length = batch.x.long(), batch.condition, sounds.length(row)
         if condition is not None:
             condition = condition.expand(count, *condition.shape[1:])
         observed, generator = torch.arange(length) < length // 2, sounds.generator(row, self.seed)
@@ -150,11 +146,11 @@ def whole_frames(length: int, hop: int) -> int:
 @torch.no_grad()
 def bits_of_half(sounds: SoundRows, row: int) -> tuple[float, float]:
     """Return the bits per sample of a sound's second half given the first, and alone."""
-    model, x, length = sounds.context.model, sounds.levels(row), sounds.length(row)
+    model, length = sounds.context.model, sounds.length(row)
     half = whole_frames(length, model.hop)
-    span = torch.tensor([[half, length]])
-    given = -model.log_prob(x, sounds.condition(row, 0, length), span)
-    alone = -model.log_prob(x[:, half:], sounds.condition(row, half, length))
+    whole, second = sounds.read(row), sounds.read(row, half)
+    given = -model.log_prob(whole.x, whole.condition, torch.tensor([[half, length]]))
+    alone = -model.log_prob(second.x, second.condition)
     count = (length - half) * math.log(2)
     return float(given) / count, float(alone) / count
 
@@ -220,14 +216,14 @@ class SpeakerSwap(Use):
 @torch.no_grad()
 def log_likelihoods(sounds: SoundRows, row: int) -> Tensor:
     """Return ln p(x | speaker, text) of a row under every speaker, (1, speakers) float64."""
-    condition, x = conditions_by_speaker(sounds, row), sounds.levels(row)
+    condition, x = conditions_by_speaker(sounds, row), sounds.read(row).x
     scored = sounds.context.model.log_prob(x.expand(len(condition), -1), condition)
     return scored.double().cpu()[None]
 
 
 def conditions_by_speaker(sounds: SoundRows, row: int) -> Tensor:
     """Return a row's condition once for each speaker, in the place of its own."""
-    condition = sounds.condition(row, 0, sounds.length(row))
+    condition = sounds.read(row).condition
     speakers = sounds.context.model.num_classes
     assert condition is not None and speakers is not None
     everybody = condition.repeat(speakers, *[1] * (condition.dim() - 1))

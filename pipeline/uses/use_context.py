@@ -19,10 +19,8 @@ from arcore.primitives.progress import progress_bar
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split, draw_events
-from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import result_files, scoring
 from pipeline.training import saved_models
@@ -206,10 +204,6 @@ class UseContext:
         kind = "class" if self.model.num_classes is not None else "condition"
         row = "image" if len(self.model.event.shape) == 3 else "clip"
         return f" The model is conditioned on the {kind} of each {row}."
-
-    def split(self, name: str) -> SplitData:
-        """Read a split."""
-        return shard_reader.read_split(paths.shards(self.dataset), name)
 
     def stored(self, name: str) -> Split:
         """Open a split, to score rows of it."""

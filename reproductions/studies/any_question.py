@@ -101,7 +101,7 @@ class AnyQuestion(NetworkStudy):
             if title == [*uses][-1]:
                 ways["particle filter"] = (masked.estimated_nats, ["-" for _ in inside])
             for way, (score, covered) in ways.items():
-                seconds = seconds_of(lambda: score(images), use.model.device, 0)  # noqa: B023
+                seconds = seconds_of(lambda: score(images), use.model.device)  # noqa: B023
                 least = least or seconds
                 cells = [with_error(score(images)), f"{seconds:.3g}", f"{seconds / least:.3g}"]
                 rows.append([title, way, *cells, *covered])
@@ -128,7 +128,7 @@ class AnyQuestion(NetworkStudy):
         left, right = figure.subplots(1, 2)
         for title, use in uses.items():
             model, test = cast(AnyOrderModel, use.model), use.rows("test").x
-            valid, nats, seconds = use.rows("valid").x, [], []
+            valid, nats, seconds = use.rows("valid", self.num_rows).x, [], []
             losses = parallel_steps.step_losses(model, valid, num_orders=self.num_orders)
             counts = [*self.steps, len(losses)]
             for count in counts:
@@ -138,7 +138,7 @@ class AnyQuestion(NetworkStudy):
                 with torch.no_grad():
                     scores = torch.stack([one.log_prob(test).mean() for one in fast])
                 nats.append(-float(scores.mean()))
-                seconds.append(seconds_of(lambda: fast[0].sample(DRAWN), model.device, 0))  # noqa: B023
+                seconds.append(seconds_of(lambda: fast[0].sample(DRAWN), model.device))  # noqa: B023
             predicted = parallel_steps.lost_nats(losses)
             (line,) = left.plot(range(1, len(losses) + 1), predicted, label=f"{title}, predicted")
             style = {"marker": "o", "color": line.get_color()}
@@ -146,6 +146,6 @@ class AnyQuestion(NetworkStudy):
             left.plot(counts, lost, linestyle="", label=f"{title}, measured", **style)
             right.plot(counts, seconds, label=title, **style)
         left.set(xlabel="steps", ylabel="nats lost", xscale="log", yscale="symlog")
-        right.set(xlabel="steps", ylabel=f"seconds of {DRAWN} draws", xscale="log", yscale="log")
+        right.set(xlabel="steps", ylabel=f"seconds of {DRAWN} draws")
         left.legend(fontsize=7)
         return figure

@@ -17,7 +17,7 @@ def test_accuracy_is_that_of_the_most_probable_class(project: Path) -> None:
     loaded = use_context.load("toy-gated_pixelcnn")
     found = class_uses.ClassPosteriors(num_shown=2).run(loaded, project)
     values = {number.name: number for number in found.numbers}
-    rows, train = loaded.rows("test"), loaded.split("train").labels
+    rows, train = loaded.rows("test"), loaded.stored("train").whole().labels
     x, labels = rows.x, torch.from_numpy(rows.labels)
     with torch.no_grad():
         scored = [loaded.model.log_prob(x, torch.full((len(x),), c)) for c in range(10)]

@@ -64,7 +64,7 @@ def test_what_is_compared_is_part_of_the_record(project: Path) -> None:
     loaded, other = use_context.load("toy-nade"), use_context.load("toy-made")
     (found,) = [one for one, _ in use_records.read_all("digits_binary", loaded.manifest.sha256)]
     assert found.others == {"toy-made": other.trained.weights_sha256}
-    rows = ChosenRows.of(loaded.split("test"), 9, 50)
+    rows = ChosenRows.of(loaded.stored("test"), 9, 50)
     theirs, ours = (scoring.scores(m, rows) for m in (other.model, loaded.model))
     gain = found.numbers[0]
     assert (gain.name, gain.unit) == ("over toy-made: gain", "nats")

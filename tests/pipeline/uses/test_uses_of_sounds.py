@@ -58,7 +58,7 @@ def test_the_first_half_stays_and_the_second_is_drawn(project: Path, name: str) 
         half = len(heard[0]) // 2 // 2 * 2  # bytes, two a sample
         assert half > 0 and len({one[:half] for one in heard}) == 1
         assert len({one[half:] for one in heard}) == 3
-    split = loaded.split("test")
+    split = loaded.stored("test").whole()
     assert heard[0] in [
         wave_bytes(x[: row[0]], 16, loaded.manifest.sound.sample_rate)[44:]
         for x, row in zip(split.x, split.labels, strict=True)
@@ -75,7 +75,7 @@ def test_both_halves_together_are_the_whole(project: Path, name: str) -> None:
     assert half % model.hop == 0 and abs(half - length / 2) <= model.hop / 2
     given, alone = sound_uses.bits_of_half(sounds, 3)
     x = torch.from_numpy(split.x[[3], :length])
-    condition = sounds.condition(3, 0, length)
+    condition = sounds.read(3).condition
     first = torch.tensor([[0, half]])
     with torch.no_grad():
         whole = float(model.log_prob(x, condition) - model.log_prob(x, condition, first))
@@ -93,7 +93,7 @@ def test_speakers_are_swapped_at_the_same_text(project: Path) -> None:
     sounds, model = SoundRows.of(loaded), loaded.model
     split = sounds.split
     length = int(split.labels[5, 0])
-    own = sounds.condition(5, 0, length)
+    own = sounds.read(5).condition
     voices = sound_uses.conditions_by_speaker(sounds, 5)
     assert voices[:, 0].tolist() == [0, 1]
     assert torch.equal(voices[:, 1:], own[:, 1:].expand(2, -1)), "the same text"
@@ -117,7 +117,7 @@ def test_speakers_are_swapped_at_the_same_text(project: Path) -> None:
 
 def test_what_a_condition_gains_is_of_the_same_sounds(project: Path) -> None:
     told, alone = (use_context.load(f"tones-{name}") for name in ("both", "plain"))
-    test = told.split("test")
+    test = told.stored("test").whole()
     nats = [scoring.scores(one.model, ChosenRows.of(test, 7)) for one in (alone, told)]
     apart, lengths = nats[0] - nats[1], torch.from_numpy(test.labels[:, 0]).double()
     outcome = comparisons.PairedDifferences(others=["tones-plain"]).run(told, project)

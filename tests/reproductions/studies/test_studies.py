@@ -199,7 +199,7 @@ def test_any_question_is_answered_by_networks_and_by_the_filter(project: Path) -
     (name,) = (name for name in names if "first" in name)
     use, seen = use_context.load(name), torch.arange(8).expand(1, 8, 8) < 4
     nats = use.missing_nats(use.rows("test", 3), seen)
-    assert float(rows[0]["nats"].split(" ± ")[0]) == pytest.approx(nats.mean(), abs=0.01)
+    assert float(rows[0]["nats"].split(" ± ")[0]) == pytest.approx(float(nats.mean()), abs=0.01)
     assert rows[0]["times the first"] == "1" and float(rows[2]["seconds"]) > 0
     assert all(0 <= float(row["covered by 50%"].split(" ± ")[0]) <= 1 for row in rows[:2])
     assert {path.name for path in out.glob("*.png")} == {"right.png", "steps.png"}
