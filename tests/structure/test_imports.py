@@ -69,6 +69,7 @@ ROOMS = (
     ("arcore.decoding",),
     ("arcore.hyperparameters", "arcore.distributions", "arcore.units", "arcore.process_tuning"),
     ("arcore.events", "arcore.derived_buffers"),
+    ("arcore.columns",),
     ("arcore.primitives",),
 )
 BLOCKED = (
