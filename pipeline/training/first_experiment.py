@@ -7,7 +7,7 @@ import torch
 
 import arcore
 from arcore import zoo
-from arcore.events import Event, Levels, is_real
+from arcore.events import Event, Levels, is_levels, is_real
 from pipeline.cluster.devices import local_device
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, require
@@ -64,7 +64,7 @@ def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
         return "wavenet", told
     if is_real(dataset.event):
         return "rnade", told
-    if dataset.event.num_levels > MOST_SHADES:
+    if is_levels(dataset.event) and dataset.event.num_levels > MOST_SHADES:
         told["embedding_width"] = EMBEDDING_WIDTH
     return ("gated_pixelcnn" if len(dataset.event.shape) == 3 else "made"), told
 
