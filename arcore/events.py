@@ -1,16 +1,17 @@
-"""What is modelled: binary, k-level, gray or real events of a shape.
+"""What is modelled: binary, k-level, gray or real events of a shape, and rows of tables.
 
 An event is one datum. Discrete events travel as integer levels in [0, num_levels).
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
 
+from arcore.columns import Column
 from arcore.primitives.checks import require, require_positive
 
 Shape = tuple[int | None, ...]
@@ -32,7 +33,7 @@ def _checked_shape(shape: Sequence[int | None]) -> Shape:
 
 @dataclass(frozen=True)
 class Event:
-    """An event of a given shape; use `Binary`, `Levels`, `Real` or `Gray`."""
+    """An event of a given shape; use `Binary`, `Levels`, `Real`, `Gray` or `Table`."""
 
     shape: Shape
 
@@ -234,6 +235,58 @@ class Real(Event):
         return x
 
 
+@dataclass(frozen=True)
+class Table(Event):
+    """A row of a table, whose columns are names, integers or reals.
+
+    A batch is a tensor (N, D) of the cells' numbers (`Column`), float64 where reals need it. What
+    models score is one density: with respect to the counting measure on columns of names and of
+    integers, and to the Lebesgue measure on columns of reals, in the units of the file. It sums
+    and integrates to 1 over all columns together, and compares with scores of the same columns
+    alone: another unit of a real (metres for feet) shifts all of them by the same number of nats.
+
+    Example:
+        >>> cars = Table([Column(name="colour", levels=["red", "blue"]), Column(name="price")])
+        >>> cars
+        Table(1 column of levels, 1 of reals)
+        >>> cars.size, [column.count for column in cars.columns]
+        (2, [2, 0])
+    """
+
+    columns: tuple[Column, ...]
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        fits = isinstance(columns, (list, tuple)) and len(columns) > 0
+        fits = fits and all(isinstance(column, Column) for column in columns)
+        require(fits, "columns", "a non-empty list of arcore.columns.Column", columns)
+        names = [column.name for column in columns]
+        require(len(set(names)) == len(names), "columns", "different names", names)
+        object.__setattr__(self, "columns", tuple(columns))
+        object.__setattr__(self, "shape", (len(columns),))
+
+    def __repr__(self) -> str:
+        discrete = sum(column.count > 0 for column in self.columns)
+        what = f"{discrete} column{'s' * (discrete != 1)} of levels"
+        return f"Table({what}, {self.size - discrete} of reals)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the event with plain types."""
+        return super().to_dict() | {"columns": [asdict(column) for column in self.columns]}
+
+    def check(self, x: Tensor, name: str = "x") -> Tensor:
+        """Check that cells are finite, and those of names and integers levels of their column."""
+        super().check(x, name)
+        fits = not x.is_complex() and bool(torch.isfinite(x).all())
+        require(fits, name, "finite numbers (impute or marginalise missing cells)", "others")
+        for column, cells in zip(self.columns, x.unbind(1), strict=True):
+            if column.count and len(cells):
+                low, high = (float(value) for value in torch.aminmax(cells))
+                fits = 0 <= low and high < column.count and bool((cells == cells.round()).all())
+                expected = f"levels in [0, {column.count}) in column {column.name!r}"
+                require(fits, name, expected, f"values in [{low:g}, {high:g}]")
+        return x
+
+
 def is_levels(event: Event) -> TypeGuard[Levels]:
     """Tell whether events are discrete (bits, levels or gray targets)."""
     return isinstance(event, Levels)
@@ -247,6 +300,11 @@ def is_gray(event: Event) -> TypeGuard[Gray]:
 def is_real(event: Event) -> TypeGuard[Real]:
     """Tell whether events are real-valued, so that their scores are of a density."""
     return isinstance(event, Real)
+
+
+def is_table(event: Event) -> TypeGuard[Table]:
+    """Tell whether events are rows of a table with columns of several kinds."""
+    return isinstance(event, Table)
 
 
 def resized(event: Levels, shape: Sequence[int | None]) -> Levels:
@@ -291,12 +349,20 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     """
     require(isinstance(described, Mapping), "event", "a mapping", type(described).__name__)
     kinds: dict[str, type[Event]] = {
-        "binary": Binary, "gray": Gray, "levels": Levels, "real": Real,
+        "binary": Binary, "gray": Gray, "levels": Levels, "real": Real, "table": Table,
     }  # fmt: skip
     fields = dict(described)
     name = fields.pop("kind", None)
     require(isinstance(name, str) and name in kinds, "event kind", f"one of {sorted(kinds)}", name)
     assert isinstance(name, str)
+    if name == "table":
+        columns = fields.get("columns")
+        fits = isinstance(columns, list) and all(isinstance(one, Mapping) for one in columns)
+        require(fits, "columns", "a list of mappings", columns)
+        try:
+            return Table([Column(**one) for one in columns or ()])
+        except TypeError as error:  # of other fields
+            raise ValueError(f"columns: {error}") from None
     expected = {"shape", "num_levels"} if name == "levels" else {"shape"}
     got = set(fields) - ({"bin_width"} if name == "real" else set())
     require(got == expected, "event", f"fields {sorted(expected)}", sorted(map(str, got)))

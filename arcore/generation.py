@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from arcore.decoding import Decoder
 from arcore.derived_buffers import DerivedBuffers
 from arcore.distributions.drawing import SamplingOptions, select
-from arcore.events import Event
+from arcore.events import Event, is_table
 from arcore.primitives.checks import require, require_int, require_positive, require_scores
 from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import without_autocast
@@ -95,7 +95,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         batch: int | None = None,
         progress: bool = False,
     ) -> Tensor:
-        """Draw n events, (n, *event.shape): int64 levels, or reals; in training, too, undropped.
+        """Draw n events, (n, *event.shape): int64 levels or reals; in training, too, undropped.
 
         Arguments:
             n: number of events, >= 1, of 2^32 dimensions at most.
@@ -222,8 +222,9 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
             yield
 
     def _scoring_precision(self) -> AbstractContextManager[object]:
-        """Follow autocast where scores do."""
-        return nullcontext() if self.scores_in_autocast else without_autocast(self.device)
+        """Follow autocast where scores do, which need more than 8 bits of reals in a table."""
+        follows = self.scores_in_autocast and not is_table(self.event)
+        return nullcontext() if follows else without_autocast(self.device)
 
     def _require_finite_weights(self) -> None:
         """Refuse weights that are not finite: once, one wait for an accelerator in all."""
@@ -278,8 +279,14 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         """Score events, (batch,) in nats; refuse weights that lead to NaN."""
 
     def _blank(self, n: int) -> Tensor:
-        dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype
-        return torch.zeros(n, self.event.size, dtype=dtype, device=self.device)
+        return torch.zeros(n, self.event.size, dtype=self._drawn_dtype, device=self.device)
+
+    @property
+    def _drawn_dtype(self) -> torch.dtype:
+        """The dtype of events: bfloat16 cannot hold levels above 256, nor a file's reals."""
+        if is_table(self.event):
+            return torch.float64
+        return torch.int64 if hasattr(self.event, "num_levels") else self.dtype
 
     def _complete(
         self, x: Tensor, known: Tensor, condition: Tensor | None, options: SamplingOptions

@@ -222,8 +222,8 @@ class AutoregressiveModel(GenerativeModel):
         """Conditionals of a checked batch."""
 
     def _as_value(self, x: Tensor) -> Tensor:
-        many = isinstance(self.event, Levels) and self.event.num_levels > 2
-        return x.long() if many else x.to(self.dtype)  # bfloat16 cannot hold levels above 256
+        bits = isinstance(self.event, Levels) and self.event.num_levels == 2
+        return x.to(self.dtype if bits else self._drawn_dtype)
 
     def _check_shapes(self, x: Tensor, condition: Tensor | None, scored: Tensor | None) -> None:
         """Check what a training call gets, but for values of the event's own type."""

@@ -119,6 +119,10 @@ ROWS = [
     ),
     Row("gated_pixelcnn-sample", "gated_pixelcnn", batch=16, sampling=True, hyperparameters=GATED),
     Row(
+        "wavenet-sample", "wavenet", ("Levels", (256, (200,))), 16, sampling=True,
+        hyperparameters={"num_blocks": 3, "cycle": 10},
+    ),
+    Row(
         "logistic-sample", "gated_pixelcnn", ("Levels", (256, (3, 8, 8))), 4, sampling=True,
         wanted=30.0, hyperparameters=COLOURED,
     ),

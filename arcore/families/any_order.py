@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.distributions import Categorical
 from arcore.derived_buffers import shared
 from arcore.distributions.drawing import draw
 from arcore.ensembles import Ensemble
-from arcore.events import Levels
+from arcore.events import Event, Levels
 from arcore.families.ordered import OrderedModel
 from arcore.primitives import orderings
 from arcore.primitives.checks import require_int
@@ -32,7 +32,7 @@ class AnyOrderModel(OrderedModel):
 
     places: int = 1
 
-    supports = (Levels,)
+    supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     takes_uneven_levels = True
     max_members = None
 

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.distributions import Distribution
 
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions, draw
-from arcore.events import Event
+from arcore.events import Event, is_table
 from arcore.families.any_order import AnyOrderModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
@@ -139,10 +140,7 @@ class OrderlessModel(AnyOrderModel):
 
     def _distribution(self, logits: Tensor, dimension: int | None = None) -> Distribution:
         """Distributions of all dimensions (batch, D, logits), or of one of them."""
-        never = level_features.impossible(self.event, logits.device)
-        if never is not None and dimension is not None:
-            never = never[dimension]
-        return level_features.distribution(logits, never)
+        return level_features.conditionals(logits, self.event, dimension)
 
     # -- training
 
@@ -171,7 +169,8 @@ class OrderlessModel(AnyOrderModel):
 
     def _masked_loss(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
         flat = x.flatten(1)
-        logits = self._logits(self._inputs(flat) * observed[..., None], condition)
+        with self._scoring_precision() if is_table(self.event) else nullcontext():
+            logits = self._logits(self._inputs(flat) * observed[..., None], condition)
         distribution = self._distribution(logits.to(self.dtype))
         terms = distribution.log_prob(self._as_value(flat))
         sums = summed(torch.where(observed, 0, terms))

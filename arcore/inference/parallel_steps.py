@@ -154,9 +154,8 @@ class InSteps(AutoregressiveModel):
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         logits = torch.cat(list(self._logits(x.flatten(1).long(), condition)), 1)
-        never = level_features.impossible(self.event, logits.device)
         logits = logits[:, torch.cat(self.schedule).argsort()]
-        return reshape(level_features.distribution(logits, never), x.shape)
+        return reshape(level_features.conditionals(logits, self.event), x.shape)
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return StepsDecoder(self, batch, condition)
@@ -173,8 +172,7 @@ class StepsDecoder(Decoder):
     def _next(self, block: Tensor) -> Distribution:
         if self._computed != self.position:
             self.following = next(self.logits)
-        never = level_features.impossible(self.event, block.device, block)
-        return level_features.distribution(self.following, never)
+        return level_features.conditionals(self.following, self.event, block)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         self.x[:, block] = values.to(self.x.dtype)

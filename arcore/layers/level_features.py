@@ -5,13 +5,16 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from arcore.distributions.discrete import Bits, Softmax
-from arcore.events import Binary, Event, Levels
+from arcore.events import Binary, Event, Levels, Table
+from arcore.layers import table_features
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
 
 
 def num_features(event: Event, encoding: str) -> int:
     """Number of input features per dimension: 1 when scaled, num_levels - 1 when one-hot."""
+    if isinstance(event, Table):
+        return table_features.num_features(event, encoding)
     assert isinstance(event, Levels)
     return event.num_levels - 1 if encoding == "one_hot" else 1
 
@@ -24,8 +27,10 @@ def encode(
     `scaled` gives x / (k - 1); `one_hot` gives the indicators of levels 1..k-1. Level 0 has no
     indicator of its own, which leaves sparse data sparse. Where k differs from dimension to
     dimension, there are indicators for the largest, and `dimensions` says which ones the columns
-    of x are, all of them in their order if it is None.
+    of x are, all of them in their order if it is None. Columns of a table: `table_features`.
     """
+    if isinstance(event, Table):
+        return table_features.encode(x, event, encoding, dtype, dimensions)
     assert isinstance(event, Levels)
     if encoding == "one_hot":
         levels = torch.arange(1, event.num_levels, device=x.device)
@@ -38,27 +43,20 @@ def encode(
     return (features if event.num_levels == 2 else features / (event.num_levels - 1)).to(dtype)
 
 
-def _numbers(event: Levels, dimensions: Tensor | None, device: torch.device) -> Tensor:
+def _numbers(event: Levels, dimensions: Tensor | int | None, device: torch.device) -> Tensor:
     """Number of levels of each dimension, (D,) int64."""
     numbers = to_device(torch.tensor(event.levels_by_dimension, device="cpu"), device)
     return numbers if dimensions is None else numbers[dimensions]
-
-
-def impossible(
-    event: Event, device: torch.device, dimensions: Tensor | None = None
-) -> Tensor | None:
-    """Return which of the largest number of levels a dimension does not have, bool (D, k)."""
-    assert isinstance(event, Levels)
-    if event.uneven is None:
-        return None
-    numbers = _numbers(event, dimensions, device)
-    return torch.arange(event.num_levels, device=device) >= numbers[:, None]
 
 
 def encode_sparsely(
     x: Tensor, event: Event, encoding: str, dtype: torch.dtype, dimensions: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the one feature of each level that `encode` makes other than zero, and its value."""
+    if isinstance(event, Table):
+        features = table_features.encode(x, event, encoding, dtype, dimensions)
+        columns = features.abs().argmax(-1)
+        return columns, features.gather(-1, columns[..., None])[..., 0]
     assert isinstance(event, Levels)
     if encoding == "scaled":
         values = encode(x, event, encoding, dtype, dimensions)[..., 0]
@@ -70,19 +68,35 @@ def encode_sparsely(
 
 def num_logits(event: Event) -> int:
     """Number of network outputs per dimension: 1 for a Bernoulli, k for a Categorical."""
+    if isinstance(event, Table):
+        return table_features.num_outputs(event)
     assert isinstance(event, Levels)
     return 1 if isinstance(event, Binary) else event.num_levels
 
 
-def distribution(logits: Tensor, never: Tensor | None = None) -> Distribution:
+def conditionals(
+    logits: Tensor, event: Event, dimensions: Tensor | int | None = None
+) -> Distribution:
+    """Turn outputs (*batch, W) into conditionals of an event's dimensions, or of some of them.
+
+    Levels that a dimension does not have are of probability zero.
+    """
+    if isinstance(event, Table):
+        return table_features.conditionals(logits, event, dimensions)
+    assert isinstance(event, Levels)
+    if event.uneven is None:
+        return distribution(logits)
+    numbers = _numbers(event, dimensions, logits.device)
+    never = torch.arange(event.num_levels, device=logits.device) >= numbers[..., None]
+    return distribution(logits.masked_fill(never, -torch.inf))
+
+
+def distribution(logits: Tensor) -> Distribution:
     """Turn logits (..., 1) into a Bernoulli, (..., k) into a softmax's categorical.
 
-    Both are float32 or wider, since masses in half precision do not add up to one. Levels that are
-    `never` there (see `impossible`) have probability zero.
+    Both are float32 or wider, since masses in half precision do not add up to one.
     """
     logits = logits.to(at_least_float32(logits.dtype))
-    if never is not None:
-        return Softmax(logits.masked_fill(never, -torch.inf))
     if logits.shape[-1] == 1:
         return Bits(logits=logits[..., 0], validate_args=False)
     return Softmax(logits)

@@ -208,8 +208,7 @@ class AnyOrderTransformer(AnyOrderModel):
         rows = torch.arange(len(x), device=x.device)[:, None, None] * joint.shape[1]
         joint = embedding(plan.token + rows, joint.flatten(0, 1))
         logits = self._levels(joint, x[:, self.members], plan.known).flatten(1, 2)
-        never = level_features.impossible(self.event, logits.device)
-        return level_features.distribution(logits[:, self.own], never)
+        return level_features.conditionals(logits[:, self.own], self.event)
 
     def _terms(self, x: Tensor, plan: TokenPlan, condition: Tensor | None) -> Tensor:
         return self._given(x, plan, condition).log_prob(self._as_value(x))
@@ -343,8 +342,7 @@ class TokenDecoder(Decoder):
         joint = self.joint[:, None, None].expand(-1, -1, model.places, -1)
         values = self.x[:, model.members[patch]][:, None]
         logits = model._levels(joint, values, self.plan.known[:, patch, None])
-        never = level_features.impossible(model.event, logits.device, block)
-        return level_features.distribution(logits[:, :, place], never)
+        return level_features.conditionals(logits[:, :, place], model.event, block)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         self.x[:, block] = values.to(self.x.dtype)

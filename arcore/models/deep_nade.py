@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from arcore.events import Event
+from arcore.events import Event, Levels, Table
 from arcore.families.orderless import ObservedState, OrderlessConfig, OrderlessModel
 from arcore.layers.incremental_mlp import IncrementalMLP
 
@@ -39,6 +39,7 @@ class DeepNADE(OrderlessModel):
     """
 
     Config = DeepNADEConfig
+    supports = (Levels, Table)
     hyperparameters: DeepNADEConfig
 
     def __init__(self, event: Event, hyperparameters: DeepNADEConfig) -> None:

@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 from arcore.decoding import Decoder
 from arcore.derived_buffers import shared
 from arcore.ensembles import Ensemble
-from arcore.events import Event, Levels
+from arcore.events import Event, Levels, Table
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.level_features import condition_weight, shifted
@@ -88,7 +88,7 @@ class _Masks:
 
 
 class MADE(AutoregressiveModel):
-    """Masked autoencoder over binary or k-level events; log p(x) takes one pass.
+    """Masked autoencoder over binary or k-level events, or rows of tables; log p(x) takes one pass.
 
     Input d has degree m0(d), its position 1..D in the ordering; hidden units draw degrees
 
@@ -113,7 +113,7 @@ class MADE(AutoregressiveModel):
     """
 
     Config = MADEConfig
-    supports = (Levels,)
+    supports = (Levels, Table)
     takes_uneven_levels = True
     hyperparameters: MADEConfig
     order: Tensor
@@ -258,6 +258,12 @@ class MADE(AutoregressiveModel):
         )
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        with self._scoring_precision():
+            logits = self._logits(x, condition).to(self.dtype)
+        shape = (len(x), *self.event.extents, self.num_logits)
+        return level_features.conditionals(logits.view(shape), self.event)
+
+    def _logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
         p = self.hyperparameters
         features = level_features.encode(x.flatten(1), self.event, p.inputs, self.dtype).flatten(1)
         h = features
@@ -267,10 +273,7 @@ class MADE(AutoregressiveModel):
         logits = self.output(h)
         if p.direct:
             logits = logits + self.direct(features)
-        logits = shifted(logits, self.class_output, condition)
-        shape = (len(x), *self.event.extents, self.num_logits)
-        never = level_features.impossible(self.event, logits.device)
-        return level_features.distribution(logits.to(self.dtype).view(shape), never)
+        return shifted(logits, self.class_output, condition)
 
     # -- generation
 
@@ -320,8 +323,7 @@ class MADEDecoder(Decoder):
         logits = linear(self.values[last], self.weights[last][rows]) + self.offsets[last][:, rows]
         if self.direct is not None:
             logits = logits + linear(self.values[0], self.direct[rows])
-        never = level_features.impossible(model.event, logits.device, block)
-        return level_features.distribution(logits[:, None], never)
+        return level_features.conditionals(logits[:, None], model.event, block)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         model = self.model

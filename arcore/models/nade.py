@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions
-from arcore.events import Binary, Event, Levels
+from arcore.events import Binary, Event, Levels, Table
 from arcore.families.ordered import OrderedModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
@@ -59,7 +59,7 @@ class NADEConfig(CheckedHyperparameters):
 
 
 class NADE(OrderedModel):
-    """Neural autoregressive distribution estimator over binary or k-level events.
+    """Neural autoregressive distribution estimator over bits, levels or rows of tables.
 
     With an ordering o and hidden activations shared across dimensions,
 
@@ -83,7 +83,7 @@ class NADE(OrderedModel):
     """
 
     Config = NADEConfig
-    supports = (Levels,)
+    supports = (Levels, Table)
     scores_in_autocast = False
     takes_uneven_levels = True
     hyperparameters: NADEConfig
@@ -122,8 +122,7 @@ class NADE(OrderedModel):
         )
         logits = (logits + self.output_bias)[:, self.position]
         shape = (len(x), *self.event.extents, logits.shape[-1])
-        never = level_features.impossible(self.event, logits.device)
-        return level_features.distribution(logits.view(shape), never)
+        return level_features.conditionals(logits.view(shape), self.event)
 
     @torch.no_grad()
     def under(self, order: Tensor) -> NADE:
@@ -160,8 +159,7 @@ class NADEDecoder(Decoder):
         t, hidden = self.position, activate_(self.activations.clone(), self.activation)
         with self.model._scoring_precision():
             logits = torch.addmm(self.model.output_bias[t], hidden, self.output_weights[t])
-        never = level_features.impossible(self.model.event, logits.device, block)
-        return level_features.distribution(logits[:, None], never)
+        return level_features.conditionals(logits[:, None], self.model.event, block)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         event, inputs = self.model.event, self.model.hyperparameters.inputs

@@ -49,11 +49,16 @@ def distance(a: Tensor, b: Tensor) -> float:
 @needed
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("colours", [1, 3])
-@pytest.mark.parametrize(("own", "tolerance"), [(torch.bfloat16, 0.01), (torch.float32, 1e-6)])
+@pytest.mark.parametrize(
+    ("own", "tolerance", "pixels"),
+    [(torch.bfloat16, 0.01, 10_000), (torch.float32, 1e-6, 10_000), (torch.float32, 5e-6, 1)],
+)
 def test_a_block_and_its_gradients_are_those_of_its_layers(
-    own: torch.dtype, tolerance: float, colours: int, size: int
-) -> None:
-    """As near to float64 as the type is, layer by layer."""
+    own: torch.dtype, tolerance: float, pixels: int, colours: int, size: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As near to float64 as the type is, layer by layer, however gradients are computed."""
+    monkeypatch.setattr(fused_blocks, "LEAST_PIXELS", pixels)
     layers = block(colours, size)
     parameters = [p for layer in layers for p in layer.parameters()]
 

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from torch.testing import assert_close
 
 from arcore.decoding import Decoder
-from arcore.events import Event, Levels, Real
+from arcore.events import Event, Levels, Real, Table
 from arcore.families.latent import LatentVariableModel
 from arcore.hyperparameters import build_hyperparameters
 from arcore.model import AutoregressiveModel
@@ -71,7 +71,7 @@ class Case:
     """
 
     name: str
-    event: Levels | Real
+    event: Levels | Real | Table
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     mask: int = 0
     full: bool = True
@@ -120,7 +120,7 @@ class Case:
     # -- rows
 
     def values(self, batch: int, seed: int = 0) -> Tensor:
-        """Rows drawn uniformly: levels, or multiples of 1/16 within [-2, 2].
+        """Rows drawn uniformly: levels, or multiples of 1/16 within [-2, 2], or both in columns.
 
         The products of the latter with weights are exact in float64.
         """
@@ -130,7 +130,11 @@ class Case:
             drawn = torch.randint(2**31, shape, generator=generator)
             counts = torch.tensor(self.event.levels_by_dimension).view(self.event.extents)
             return drawn % counts
-        return torch.randint(-32, 33, shape, generator=generator).double() / 16
+        drawn = torch.randint(-32, 33, shape, generator=generator)
+        if isinstance(self.event, Table):
+            counts = torch.tensor([column.count for column in self.event.columns])
+            return torch.where(counts > 0, drawn % counts.clamp(min=1), drawn / 16).double()
+        return drawn.double() / 16
 
     def condition(self, batch: int) -> Tensor | None:
         """Conditions that differ from row to row (classes in turn), None for an unconditional."""
@@ -176,8 +180,8 @@ class Case:
 
 
 def row(
-    name: str, event: Levels | Real, *, mask: int = 0, full: bool = True, tiny: bool = False,
-    **hyperparameters: Any,
+    name: str, event: Levels | Real | Table, *, mask: int = 0, full: bool = True,
+    tiny: bool = False, **hyperparameters: Any,
 ) -> Case:  # fmt: skip
     return Case(name, event, hyperparameters, mask, full, tiny)
 

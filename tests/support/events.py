@@ -1,6 +1,7 @@
 """Events so small that they can be enumerated or looked through one index after the other."""
 
-from arcore.events import Binary, Levels, Real
+from arcore.columns import Column
+from arcore.events import Binary, Levels, Real, Table
 
 NINE = Binary((1, 3, 3))
 CUBE = Levels(3, (2, 2, 2))
@@ -12,3 +13,9 @@ CLIP = Binary((3, 1, 2, 2))  # the least in which every weight of a video model 
 COLOURS = Levels(2, (3, 2, 2, 1))
 REALS = Real((1, 3, 3))
 UNEVEN = Levels([2, 4, 3])
+COLUMNS = [
+    Column(name="colour", levels=("red", "green", "blue")),
+    Column(name="price", mean=1.0, deviation=2.0, unit="EUR"),
+    Column(name="doors", levels=4, low=2),
+]
+TABLE = Table(COLUMNS)

@@ -175,9 +175,6 @@ def project(workdir: Path) -> Path:
     return workdir
 
 
-CARS: dict[str, Any] = {"path": "cars.csv", "delimiter": ",", "drop": []}
-
-
 def mine(**options: Any) -> base.Dataset:
     given = {"path": "mine.csv", "delimiter": ";", "drop": ["who", "five"], "test_fraction": 0.2}
     return catalog.get_dataset({"name": "mine", "kind": "csv", **given, **options})
@@ -232,46 +229,44 @@ def test_a_csv_file_is_fetched_split_and_standardised(project: Path) -> None:
             {"path": "tiny.csv", "drop": []},
             "column 'b': expected numbers whose squares are finite an",
         ),
-        (
-            CARS | {"levels": {"doors": 2}},
-            "expected all columns that are modelled or none of them, got",
-        ),
-        (
-            CARS | {"levels": {"door": 2}},
-            "unknown column of .*cars.csv 'door'; did you mean 'doors'",
-        ),
-        (CARS | {"levels": {"doors": 1}}, "option levels .*: expected 2 to 256, got"),
-        (CARS | {"label": "doors"}, "option label of dataset 'mine': expected a column of levels"),
-        (
-            CARS | {"label": "doors", "conditions": ["owners"]},
-            "option conditions .*: expected none",
-        ),
-        (
-            CARS | {"conditions": ["owners", "owners"]},
-            "option conditions .*: expected different columns",
-        ),
-        (
-            CARS | {"conditions": ["colour", "doors", "owners", "price"]},
-            "option conditions of dataset 'mine': expected a column that is not given",
-        ),
-        (
-            CARS | {"conditions": ["owners"], "levels": {"owners": 6}, "drop": ["colour"]},
-            r"cars.csv: row 8, column 'owners': expected an integer in \[0, 6\), got '6'",
-        ),
-        (
-            CARS | {"conditions": ["colour"], "levels": {"colour": ["red", "blue"]}},
-            "cars.csv: row 4, column 'colour': expected one of red, blue, got 'green'",
-        ),
     ],
 )
 def test_bad_tables_are_one_clear_line(project: Path, options: dict, message: str) -> None:
-    own_files.write_cars(Path("cars.csv"))
     cells = {"huge": ["1e40", *["1"] * 59], "tiny": ["1e-200", "2e-200"] * 30}
     for name, column in cells.items():
         lines = [f"{number}.5;{cell}" for number, cell in enumerate(column)]
         Path(f"{name}.csv").write_text("a;b\n" + "\n".join(lines) + "\n")
     with refused(message):
         mine(**options).decode(project)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"levels": {"doors": 2}}, "expected all columns that are modelled or none of them, got"),
+        ({"levels": {"door": 2}}, "unknown column of .*cars.csv 'door'; did you mean 'doors'"),
+        ({"levels": {"doors": 1}}, "option levels .*: expected 2 to 256, got"),
+        ({"label": "doors"}, "option label of dataset 'mine': expected a column of levels"),
+        ({"label": "doors", "conditions": ["owners"]}, "option conditions .*: expected none"),
+        ({"conditions": ["owners"] * 2}, "option conditions .*: expected different columns"),
+        (
+            {"conditions": ["colour", "doors", "owners", "price"]},
+            "option conditions of dataset 'mine': expected a column that is not given",
+        ),
+        (
+            {"conditions": ["owners"], "levels": {"owners": 6}, "drop": ["colour"]},
+            r"cars.csv: row 8, column 'owners': expected an integer in \[0, 6\), got '6'",
+        ),
+        (
+            {"conditions": ["colour"], "levels": {"colour": ["red", "blue"]}},
+            "cars.csv: row 4, column 'colour': expected one of red, blue, got 'green'",
+        ),
+    ],
+)
+def test_bad_columns_are_one_clear_line(project: Path, options: dict, message: str) -> None:
+    own_files.write_cars(Path("cars.csv"))
+    with refused(message):
+        mine(**{"path": "cars.csv", "delimiter": ",", "drop": [], **options}).decode(project)
 
 
 def test_a_conf_file_makes_a_dataset(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,58 @@
+"""Columns of a table: names, integers or reals."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arcore.primitives.checks import require, require_int, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    A cell is a number in tensors: a name its place in the list, an integer i its level i - low,
+    and a real itself, in the units of the file.
+
+    Arguments:
+        name: of the column.
+        levels: the list of names; or for integers their number k, from `low` on; None for reals.
+        low: the least integer.
+        mean, deviation: of reals, by which networks see them standardised.
+        unit: of the numbers, for readers.
+
+    Example:
+        >>> Column(name="colour", levels=["red", "blue"]).count, Column(name="price").count
+        (2, 0)
+    """
+
+    name: str
+    levels: Sequence[str] | int | None = None
+    low: int = 0
+    mean: float = 0.0
+    deviation: float = 1.0
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.name, str), "name", "text", self.name)
+        levels = self.levels
+        if isinstance(levels, (list, tuple)):
+            fits = all(isinstance(one, str) for one in levels) and len(set(levels)) == len(levels)
+            require(fits and len(levels) > 1, "levels", "two or more different names", levels)
+            object.__setattr__(self, "levels", tuple(levels))
+        elif levels is not None:
+            require_int(levels, "levels", 2)
+        fits = isinstance(self.low, int) and (self.low == 0 or isinstance(self.levels, int))
+        require(fits, "low", "an integer, 0 but for a column of integers", self.low)
+        require(math.isfinite(self.mean), "mean", "a finite number", self.mean)
+        require_positive(self.deviation, "deviation")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names; none where cells are numbers."""
+        return self.levels if isinstance(self.levels, tuple) else ()
+
+    @property
+    def count(self) -> int:
+        """Number of levels; 0 for reals."""
+        return self.levels if isinstance(self.levels, int) else len(self.names)
