@@ -12,6 +12,7 @@ import pytest
 from pipeline.artifacts import locks
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from tests.support.refusals import raising
 
 
 def test_a_second_holder_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -61,10 +62,8 @@ def test_a_storage_has_locks_for_all_who_share_it(workdir: Path) -> None:
 
 
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch) -> None:
-    def refused(*_: object) -> None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-    monkeypatch.setattr(fcntl, "flock", refused)
+    error = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    monkeypatch.setattr(fcntl, "flock", raising(error))
     path = tmp_path / "a.lock"
     with pytest.raises(UserError, match=f"^{path}: expected a file system with locks, got "):
         with locks.held(path, "training a"):

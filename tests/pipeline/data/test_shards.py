@@ -19,7 +19,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.data.shuffling import part
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
-from tests.support.refusals import refused
+from tests.support.refusals import raising, refused
 from tests.support.toy_datasets import Toy, toy_dataset
 
 ROWS = {"train": 5000, "valid": 7, "test": 11}
@@ -300,10 +300,8 @@ def test_sum_is_checked_once_a_process_unless_the_file_changes(written: Path, mo
 
 
 def test_memory_that_runs_out_is_no_damage(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*arguments: object) -> None:
-        raise pa.ArrowMemoryError("malloc of size 4194304 failed")
-
-    monkeypatch.setattr(shard_reader, "_read_piece", fails)
+    error = pa.ArrowMemoryError("malloc of size 4194304 failed")
+    monkeypatch.setattr(shard_reader, "_read_piece", raising(error))
     with pytest.raises(MemoryError, match="malloc of size"):
         shard_reader.read_split(written, "valid")
 
