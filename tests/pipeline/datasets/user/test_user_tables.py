@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from arcore.events import Levels, Real
+from arcore.events import Levels, Real, Table
 from pipeline.data import fetching, preprocessing
 from pipeline.datasets import adding, base, catalog
 from pipeline.datasets.base import Dataset
@@ -125,9 +125,18 @@ def test_columns_that_have_numbers_for_names_are_given_by_them() -> None:
     assert dataset.event == Levels(3, (1,)) and dataset.num_classes == 2
 
 
-def test_names_among_reals_ask_what_to_do() -> None:
-    with refused("columns colour are names, others are reals"):
-        cars()
+def test_names_among_reals_make_one_event_in_the_units_of_the_file() -> None:
+    dataset, _ = cars()
+    assert isinstance(dataset.event, Table)
+    assert [c.levels for c in dataset.event.columns] == [("blue", "green", "red"), 2, 7, None]
+    train, price = shards(dataset)["train"].x, dataset.event.columns[3]
+    assert train.dtype == np.float64 and 8500 < price.mean < 9500
+    assert price.mean == train[:, 3].mean() and price.deviation == pytest.approx(train[:, 3].std())
+    assert [len(np.unique(train[:, column])) for column in range(3)] == [3, 2, 7]
+    plain = own(
+        "csv", path="cars.csv", levels={"colour": ["red", "blue", "green"]}, standardize=False
+    )
+    assert [column.deviation for column in plain.event.columns] == [1] * 4
 
 
 def test_a_table_of_levels_and_what_is_given() -> None:
@@ -243,7 +252,7 @@ def test_bad_tables_are_one_clear_line(project: Path, options: dict, message: st
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"levels": {"doors": 2}}, "expected all columns that are modelled or none of them, got"),
+        ({"levels": {"doors": 2}}, "row 2, column 'colour': expected a finite number, got 'red'"),
         ({"levels": {"door": 2}}, "unknown column of .*cars.csv 'door'; did you mean 'doors'"),
         ({"levels": {"doors": 1}}, "option levels .*: expected 2 to 256, got"),
         ({"label": "doors"}, "option label of dataset 'mine': expected a column of levels"),
