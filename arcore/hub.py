@@ -1,7 +1,6 @@
 """Weights by name, from a folder or an HTTP address, checked by SHA-256.
 
-A hub is a folder of saved models, here or behind an address, with an index, `hub.json`. Hashes find
-damage and mistakes. Whoever writes the index is trusted, since no key protects it.
+A hub is a folder of saved models, here or behind an address, with an index, `hub.json`.
 """
 
 import hashlib
@@ -60,11 +59,7 @@ def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
 
 
 def write_index(folder: str | os.PathLike[str]) -> Path:
-    """Write `hub.json` of a folder of saved models.
-
-    A model whose weights DVC keeps (`model.safetensors.dvc`), and that aren't here, stays as it is
-    in the index.
-    """
+    """Write `hub.json` of a folder of saved models; it keeps weights that only DVC has."""
     path, models = Path(folder, INDEX), {}
     for config in sorted(Path(folder).glob(f"*/{FILES[0]}")):
         name, weights = config.parent.name, config.with_name(FILES[1])

@@ -3,6 +3,5 @@
 Functions of a model and tensors, and a detector. No weights are trained here.
 """
 
-from arcore.inference.outlier_detection import OutlierDetector, Threshold
-
-__all__ = ["OutlierDetector", "Threshold"]
+from arcore.inference.outlier_detection import OutlierDetector as OutlierDetector
+from arcore.inference.outlier_detection import Threshold as Threshold
