@@ -24,10 +24,9 @@ LARGEST_INDEX = 1 << 24  # bytes
 
 
 def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder in the cache that has the files of a model, downloaded and verified.
+    """Return the folder in the cache that has the verified files of a model.
 
-    The cache is `ARCORE_CACHE`, by default `~/.cache/arcore`. What it has is verified again, and
-    used without a network.
+    The cache is `ARCORE_CACHE`, by default `~/.cache/arcore`; it needs no network.
 
     Arguments:
         name: of the index, with or without "hub:".

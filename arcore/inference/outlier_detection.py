@@ -74,8 +74,7 @@ class OutlierDetector:
     Arguments:
         model: an unconditional model; its bound stands for log p(x) where it isn't exact.
         rate: the false-positive rate to aim at.
-        background: another model of the event; a function from events (rows, *event.shape) to
-            bits (rows,), e.g. of a codec; or None.
+        background: another model of the event, a function from events to bits (rows,), or None.
     """
 
     def __init__(
