@@ -34,13 +34,14 @@ from arcore.primitives.checks import require, require_int
 
 @torch.no_grad()
 def step_losses(
-    model: AutoregressiveModel, x: Tensor, condition: Tensor | None = None, num_orders: int = 8
+    model: AutoregressiveModel, x: Tensor, condition: Tensor | None = None, num_orders: int = 4
 ) -> Tensor:
     """Return L_t, the mean nats of a unit given t random others, (units,) float64.
 
     A unit is a dimension, or a patch of `any_order_transformer`. The mean is over rows x, members 1
     to `num_orders` of the model, random orders, and all units after the first t. As L_t cannot rise
-    in t, noise that does is averaged out by least squares (isotonic regression).
+    in t, noise that does is averaged out by least squares (isotonic regression). Each order takes
+    two passes per unit, so that a hundred rows are many.
     """
     model = _any_order(model)
     require_int(num_orders, "num_orders", 1)

@@ -13,7 +13,7 @@ from pipeline.core.atomic import sha256_of
 SEAL = "artifact.json"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Kind:
     """What outputs of one kind have in common.
 
@@ -21,10 +21,10 @@ class Kind:
         verb: names the lock.
         doing: names the work in errors.
         main: the file that stands for the content.
-        content_key: of the main file, a JSON object: the hash of the content, where the file says
-            it itself.
         origin: the file that DVC ignores, with all that differs from run to run; "" for none.
         hash_key: of the origin: the hash of the main file that it belongs to.
+        content_key: of the main file, a JSON object: the hash of the content, where the file says
+            it itself.
         recorded: keys of the main file, a JSON object, that name the hash of an input, by the
             verb of its kind: for an output without a seal.
         logged: files that go to the MLflow run.
@@ -34,35 +34,25 @@ class Kind:
     verb: str
     doing: str
     main: str
-    content_key: str = ""
     origin: str = ""
     hash_key: str = ""
+    content_key: str = ""
     recorded: Mapping[str, str] = field(default_factory=dict)
     logged: tuple[str, ...] = ()
     sealed: bool = True
 
 
-RAW = Kind(verb="fetch", doing="fetching", main="", sealed=False)
-SHARDS = Kind(
-    verb="preprocess",
-    doing="preprocessing",
-    main="manifest.json",
-    content_key="sha256",
-    sealed=False,
-)
+RAW = Kind("fetch", "fetching", "", sealed=False)
+SHARDS = Kind("preprocess", "preprocessing", "manifest.json", content_key="sha256", sealed=False)
 MODEL = Kind(
-    verb="train",
-    doing="training",
-    main="model.safetensors",
-    origin="training.json",
-    hash_key="weights_sha256",
+    "train", "training", "model.safetensors", origin="training.json", hash_key="weights_sha256"
 )
 MIXTURE = replace(MODEL, verb="mix", doing="mixing")
 MEMBER = replace(MODEL, verb="join", doing="joining")
 EVALUATION = Kind(
-    verb="evaluate",
-    doing="evaluating",
-    main="metrics.json",
+    "evaluate",
+    "evaluating",
+    "metrics.json",
     origin="timing.json",
     hash_key="metrics_sha256",
     recorded={"train": "weights_sha256", "preprocess": "dataset_sha256"},
@@ -71,37 +61,14 @@ EVALUATION = Kind(
 FOLDS = replace(
     EVALUATION, verb="folds", doing="folds of", recorded={}, logged=("metrics.json", "folds.csv")
 )
-USE = Kind(
-    verb="use",
-    doing="using",
-    main="use.json",
-    origin="timing.json",
-    hash_key="use_sha256",
-)
-CODECS = Kind(
-    verb="codecs",
-    doing="codecs of",
-    main="codecs.json",
-    recorded={"preprocess": "dataset_sha256"},
-)
-SEARCH = Kind(
-    verb="tune",
-    doing="searching",
-    main="trials.csv",
-    origin="search.json",
-    hash_key="trials_sha256",
-)
-STUDY = Kind(
-    verb="study",
-    doing="studying",
-    main="table.csv",
-    origin="study.json",
-    hash_key="table_sha256",
-)
-FILES = Kind(verb="decompress", doing="decompressing", main="", sealed=False)
-REPORT = Kind(verb="report", doing="reporting", main="table.md", sealed=False)
-REGISTRATION = Kind(verb="register", doing="registering", main="registration.json", sealed=False)
-RECORD = Kind(verb="record", doing="recording", main="metrics.json", sealed=False)
+USE = Kind("use", "using", "use.json", origin="timing.json", hash_key="use_sha256")
+CODECS = Kind("codecs", "codecs of", "codecs.json", recorded={"preprocess": "dataset_sha256"})
+SEARCH = Kind("tune", "searching", "trials.csv", origin="search.json", hash_key="trials_sha256")
+STUDY = Kind("study", "studying", "table.csv", origin="study.json", hash_key="table_sha256")
+FILES = Kind("decompress", "decompressing", "", sealed=False)
+REPORT = Kind("report", "reporting", "table.md", sealed=False)
+REGISTRATION = Kind("register", "registering", "registration.json", sealed=False)
+RECORD = Kind("record", "recording", "metrics.json", sealed=False)
 
 
 @dataclass(frozen=True)

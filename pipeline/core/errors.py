@@ -1,7 +1,8 @@
 """The one exception that a user sees as a single line."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline.core.redaction import redacted
@@ -70,3 +71,12 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> UserError:
 def one_line(error: BaseException) -> str:
     """Return an exception's message on one line, shortened, its URIs without secrets."""
     return shortened(redacted(" ".join(str(error).split())) or type(error).__name__)
+
+
+@contextlib.contextmanager
+def explained(what: str, *kinds: type[BaseException]) -> Iterator[None]:
+    """Raise errors of some kinds as a `UserError`: some words, and what the error says."""
+    try:
+        yield
+    except kinds as error:
+        raise UserError(f"{what} {one_line(error)}") from error

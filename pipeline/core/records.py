@@ -20,7 +20,7 @@ from yaml import YAMLError
 from pipeline.core import atomic
 from pipeline.core.errors import (
     UserError,
-    one_line,
+    explained,
     require,
     require_no_pipe,
     shortened,
@@ -213,10 +213,8 @@ def content_of(path: Path, kind: str) -> bytes:
 
 def parsed(content: bytes | str, where: str, kind: str, parse: Callable[[str], object]) -> object:
     """Parse UTF-8, or raise the error that names it."""
-    try:
+    with explained(f"{where}: expected {kind}, got", ValueError, YAMLError, RecursionError):
         return parse(content if isinstance(content, str) else content.decode("utf-8"))
-    except (ValueError, YAMLError, RecursionError) as error:
-        raise UserError(f"{where}: expected {kind}, got {one_line(error)}") from error
 
 
 def as_object(found: object, where: str) -> dict[str, object]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from arcore.events import Event, Levels
+from arcore.events import Event, Levels, is_table
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.datasets.base import Dataset, Sound, SplitData, level_type
@@ -27,7 +27,7 @@ def row_format(
     event: Event, read_transform: ReadTransform | None, shape: tuple[int, ...]
 ) -> tuple[np.dtype, int]:
     """Element type and bytes of one row of a shape."""
-    dtype = np.dtype("<f4")
+    dtype = np.dtype("<f8" if is_table(event) else "<f4")
     if read_transform or isinstance(event, Levels):
         dtype = level_type(event.num_levels if isinstance(event, Levels) else 2)
     return dtype, math.prod(shape) * dtype.itemsize

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from arcore.events import Levels
+from arcore.events import Levels, is_table
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require, require_no_pipe
 from pipeline.core.yaml_settings import dump_yaml
@@ -85,6 +85,8 @@ def _found(dataset: Dataset) -> list[str]:
 def _beware(dataset: UserDataset, x: np.ndarray) -> list[str]:
     """Say in which places of a row of reals fewer than one value in ten rows is new."""
     different = 1 + (np.diff(np.sort(x, 0), axis=0) != 0).sum(0)
+    if is_table(dataset.event):
+        different[[column.count > 0 for column in dataset.event.columns]] = len(x)
     places = [tuple(map(int, place)) for place in np.argwhere(different < len(x) / 10)]
     if not places:
         return []

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pipeline.core import stage_code, yaml_settings
-from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.errors import UserError, explained, require, unknown_name
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.datasets.base import Dataset
 
@@ -60,11 +60,9 @@ def get_dataset(settings: Mapping[str, object]) -> Dataset:
 
 
 def _load(name: str, builder: str) -> _Build:
-    try:
+    with explained(f"dataset {name}: builder {builder!r}:", ImportError, AttributeError, KeyError):
         found = EntryPoint(name, builder, stage_code.DATASETS).load()
         build: _Build = found.DATASETS[name] if isinstance(found, ModuleType) else found
-    except (ImportError, AttributeError, KeyError) as error:
-        raise UserError(f"dataset {name}: builder {builder!r}: {one_line(error)}") from error
     return build
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import arcore
-from arcore.events import Event, Levels, is_levels, is_real
+from arcore.events import Event, Levels, is_levels, is_real, is_table
 
 MAX_PANELS = 6
 COLUMNS = 10
@@ -66,7 +66,7 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
     Images are rows, real vectors points in planes, and others rows of a matrix.
     """
     real = pictures["real"]
-    if is_real(event) and len(event.shape) == 1:
+    if (is_real(event) and len(event.shape) == 1) or is_table(event):
         return scatter_figure(pictures["samples"], real)
     if not is_picture(event):
         return _matrices({title: _shades(x, event, real) for title, x in pictures.items()})

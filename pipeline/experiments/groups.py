@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.errors import explained, require, unknown_name
 from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.experiments.schema import ClusterConfig, build
 
@@ -41,11 +41,10 @@ def compose_cluster(choice: str) -> dict[str, Any]:
     import hydra  # here: it is slow to import
     from omegaconf import OmegaConf
 
-    try:
+    # Hydra, OmegaConf and YAML raise many kinds
+    with explained(f"pipeline/conf/cluster/{choice}.yaml:", Exception):
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = OmegaConf.to_container(hydra.compose(overrides=[f"+cluster={choice}"]))
-    except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds
-        raise UserError(f"pipeline/conf/cluster/{choice}.yaml: {one_line(error)}") from None
     assert isinstance(composed, dict)
     return {"cluster": composed.get("cluster") or {}}
 

@@ -22,7 +22,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from pipeline.core import atomic
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, require
 
 FILE = "params.yaml"
 SEARCHES: dict[str, object] = {"base": "pipeline/conf/base.yaml", "overrides": []}
@@ -43,10 +43,8 @@ def completed(text: str) -> str:
     list). The section `joins` becomes a row for each member of each mixture, since a `foreach` of
     dvc.yaml cannot give a stage as many dependencies as a list is long.
     """
-    try:
+    with explained("params.yaml: not valid:", YAMLError):
         params = _yaml().load(text)
-    except YAMLError as error:
-        raise UserError(f"params.yaml: not valid: {one_line(error)}") from None
     require(isinstance(params, CommentedMap), "params.yaml", "a mapping", params)
     for section in (*SECTIONS, "mixtures"):
         fits = isinstance(params.get(section) or {}, Mapping)

@@ -131,6 +131,8 @@ def _signature(
     event = model.event
     shape = tuple(-1 if extent is None else extent for extent in event.shape)
     row = np.zeros([FRAMES if extent == -1 else extent for extent in shape], np.int64)
+    if arcore.events.is_table(event):
+        row = np.array([column.mean if not column.count else 0.0 for column in event.columns])
     if arcore.events.is_real(event):
         row = scalings["x"].mean if "x" in scalings else row.astype(np.float32)
     inputs = Schema([TensorSpec(row.dtype, (-1, *shape))])

@@ -242,6 +242,8 @@ def _events(rows: Rows, event: arcore.events.Event) -> torch.Tensor:
     batch: torch.Tensor = rows
     if batch.dim() == 2 and None not in event.shape and batch.shape[1] == event.size:
         batch = batch.reshape(-1, *(int(extent or 0) for extent in event.shape))
+    if arcore.events.is_table(event):
+        return event.check(batch.double(), "model_input")
     if arcore.events.is_real(event):
         return event.check(batch.to(torch.get_default_dtype()), "model_input")
     return event.check(batch, "model_input").long()

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import explained
 from pipeline.evaluation import audio_figures, image_figures
 from pipeline.evaluation.result_records import Result
 from pipeline.reporting import templates
@@ -91,12 +91,10 @@ def _strip(path: Path, row: Row, alt: str, num_rows: int = 1) -> Media:
 
 def read_picture(path: Path, alt: str, caption: str = "") -> Media:
     """Read a PNG file; the caption below it is `alt` if empty."""
-    try:
+    with explained(f"{path}: expected a picture, got", OSError, SyntaxError):
         with Image.open(path) as opened:
             opened.verify()
         return Media(content=path.read_bytes(), alt=alt, caption=caption or alt)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path}: expected a picture, got {one_line(error)}") from None
 
 
 def _pictures(rows: Sequence[Row], read: Callable[[Path, Row], Media]) -> Iterator[Samples]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import explained, require
 from pipeline.evaluation.result_records import CodecResult
 from pipeline.reporting import wording
 from pipeline.reporting.comparison import Report, Row
@@ -106,12 +106,11 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Read what `csv_text` rendered."""
-    try:
+    flaws = (OSError, KeyError, TypeError, ValueError)
+    with explained(f"{path}: expected a table of numbers, got", *flaws):
         empty = {name: [""] for name, kind in TYPES.items() if kind != "str"}
         frame = pd.read_csv(path, dtype=TYPES, keep_default_na=False, na_values=empty)
         return frame[list(TYPES)]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: expected a table of numbers, got {one_line(error)}") from None
 
 
 def compared(frame: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from pipeline.core import atomic, paths
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, explained
 from pipeline.reporting import search_figures, searches, templates, wording
 from pipeline.reporting.searches import SearchFacts
 from pipeline.reporting.templates import Cell, Terms
@@ -55,14 +55,12 @@ def write(folder: Path) -> Path:
 def _charts(folder: Path, best: int) -> dict[str, object]:
     path, trials = folder / "curves.csv", searches.valued(folder / "trials.csv")
     trials = search_figures.with_kinds(trials, best)
-    try:
+    with explained(f"{folder}: expected numbers of trials, got", KeyError, ValueError):
         is_timed = "front" in trials and (trials["front"] == "yes").any()
         front = search_figures.over_seconds(trials) if is_timed else None
         columns = ("trial", "epoch", searches.NATS)  # records in results/ may have no curves
         read = searches.read_table(path, *columns) if path.is_file() else None
         curves = None if read is None else search_figures.over_epochs(read, trials)
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{folder}: expected numbers of trials, got {one_line(error)}") from None
     parameters = search_figures.over_parameters(trials)
     return {"parameters": parameters, "front": front, "curves": curves}
 

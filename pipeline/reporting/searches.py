@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.core.records import Record, read_object
 from pipeline.experiments import naming
 from pipeline.reporting import wording
@@ -104,7 +104,7 @@ def shares(folder: Path, best: int) -> Table:
     path = folder / "importance.csv"
     values, found = trial(folder, best), read_table(path)
     names = [name for name in found.columns if name != "parameter"]
-    try:
+    with explained(f"{path}: expected shares in the variance, got", KeyError, ValueError):
         rows = [
             [
                 title(row["parameter"]),
@@ -113,8 +113,6 @@ def shares(folder: Path, best: int) -> Table:
             ]
             for _, row in found.iterrows()
         ]
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: expected shares in the variance, got {one_line(error)}") from None
     return ["parameter", "best trial", *map(title, names)], rows
 
 
@@ -166,7 +164,7 @@ def read_record(folder: Path) -> SearchFacts:
 
 def read_table(path: Path, *columns: str) -> pd.DataFrame:
     """Read a CSV file of texts, with a row at least if columns are asked for."""
-    try:
+    with explained(f"{path}: expected a table of {path.stem}, got", OSError, csv.Error, ValueError):
         with path.open(newline="", encoding="utf-8") as file:  # pandas fills and cuts rows
             header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
         if columns and not rows:
@@ -175,6 +173,4 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
             raise ValueError("rows of other lengths than its header")
         if lacking := [name for name in columns if name not in header]:
             raise ValueError(f"no column {lacking[0]}")
-    except (OSError, csv.Error, ValueError) as error:
-        raise UserError(f"{path}: expected a table of {path.stem}, got {one_line(error)}") from None
     return pd.DataFrame(rows, columns=header, dtype=str)

@@ -14,7 +14,7 @@ from dvc.repo import Repo
 from dvc.stage import Stage
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line, unknown_name
+from pipeline.core.errors import UserError, explained, unknown_name
 from pipeline.core.stage_code import FILE, PACKAGES, StageCode
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.repro.update_targets import CODE, needed_stages
@@ -82,7 +82,7 @@ def out_of_step(targets: Sequence[str]) -> list[str]:
     Data need not be there: where a stage reads what another one writes, their hashes in dvc.lock
     are compared with each other. Without targets all stages are compared. The last line counts.
     """
-    try:
+    with explained("dvc:", DvcException):
         with Repo() as repo:
             stages = needed_stages(repo, targets) if targets else list(repo.index.graph)
             hashes = {out.fs_path: out.hash_info for stage in stages for out in stage.outs}
@@ -91,8 +91,6 @@ def out_of_step(targets: Sequence[str]) -> list[str]:
                 for stage in stages
                 if stage.addressing != CODE
             }
-    except DvcException as error:
-        raise UserError(f"dvc: {one_line(error)}") from error
     lines = [f"{name}: {what}" for name, what in sorted(found.items()) if what]
     return [*lines, f"{len(lines)} of {len(found)} stages are out of step with dvc.lock"]
 

@@ -23,7 +23,7 @@ from dvc.stage import Stage
 
 from pipeline.artifacts import locks
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.repro.warm import warmed
 from pipeline.tracking import mlflow_store
 
@@ -107,14 +107,12 @@ def _running() -> dict[int, str]:
 def stale_stages(targets: Sequence[str]) -> dict[str, set[str]]:
     """Ask DVC which stages that targets need are stale, and which of these each waits for."""
     stale: dict[str, set[str]] = {}
-    try:
+    with explained("dvc:", DvcException):
         with Repo(_wait_for_lock=True) as repo, repo.lock:
             for stage in needed_stages(repo, targets):
                 before = {one.addressing for one in repo.index.graph.successors(stage)}
                 if before & stale.keys() or stage.changed():
                     stale[stage.addressing] = before & stale.keys()
-    except DvcException as error:
-        raise UserError(f"dvc: {one_line(error)}") from error
     return stale
 
 

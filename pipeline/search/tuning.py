@@ -19,7 +19,7 @@ from pipeline.artifacts.origin import device_name
 from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import connection, shared_storage
 from pipeline.core import paths, stage_code, storage
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, explained
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import outcome
@@ -200,32 +200,27 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
     budget, is_alone = search.plan.time_budget_minutes, connection.num_workers(resources) == 1
     filesystem, path = storage.filesystem(records.place)
     leave = functools.partial(os.kill, os.getpid(), signal.SIGINT)
-    with warnings.catch_warnings(), connection.on_signal(leave):
+    lost = f"{search.name}: the cluster was lost (what ended is kept, rerun to go on):"
+    with warnings.catch_warnings(), connection.on_signal(leave), explained(lost, RayError):
         # Ctrl-C is Ray Tune's way to save the search and leave; its warnings are about itself.
         warnings.simplefilter("ignore")
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        try:
-            # Not a Tuner, which pickles itself into the storage and unpickles errors from there.
-            ray_tune.run(
-                ray_tune.with_resources(trial, ray_tune.PlacementGroupFactory(bundles(resources))),
-                name=f"attempt-{uuid.uuid4().hex[:8]}",
-                storage_path=path,
-                storage_filesystem=filesystem,
-                search_alg=source,
-                scheduler=scheduler,
-                num_samples=source.left,
-                max_concurrent_trials=resources.max_concurrent_trials,
-                time_budget_s=None if budget is None else 60 * budget,
-                reuse_actors=is_alone,  # else the other workers end with it
-                trial_dirname_creator=lambda trial: f"trial-{number_of(trial):06d}",
-                max_failures=resources.max_failures,
-                callbacks=[TrialLogger(run, records)],
-                raise_on_failed_trial=False,
-                verbose=0,
-            )
-        except RayError as error:
-            raise UserError(
-                f"{search.name}: the cluster was lost (what ended is kept, rerun to go on): "
-                f"{one_line(error)}"
-            ) from error
+        # Not a Tuner, which pickles itself into the storage and unpickles errors from there.
+        ray_tune.run(
+            ray_tune.with_resources(trial, ray_tune.PlacementGroupFactory(bundles(resources))),
+            name=f"attempt-{uuid.uuid4().hex[:8]}",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            search_alg=source,
+            scheduler=scheduler,
+            num_samples=source.left,
+            max_concurrent_trials=resources.max_concurrent_trials,
+            time_budget_s=None if budget is None else 60 * budget,
+            reuse_actors=is_alone,  # else the other workers end with it
+            trial_dirname_creator=lambda trial: f"trial-{number_of(trial):06d}",
+            max_failures=resources.max_failures,
+            callbacks=[TrialLogger(run, records)],
+            raise_on_failed_trial=False,
+            verbose=0,
+        )
     log_runs(run, records.all())

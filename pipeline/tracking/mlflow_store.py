@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 from unittest import mock
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import explained, one_line, require
 from pipeline.core.redaction import redacted
 
 if TYPE_CHECKING:
@@ -147,13 +147,9 @@ def _artifacts(experiment: str = "") -> str:
 def require_store(uri: str | None = None) -> MlflowClient:
     """Return a client of a store that answers; a `UserError` if it does not."""
     uri = uri or tracking_uri()
-    try:
+    with explained(f"MLflow store {redacted(uri)} is unreachable:", Exception):
         store = client(uri)
         store.search_experiments(max_results=1)
-    except Exception as error:
-        raise UserError(
-            f"MLflow store {redacted(uri)} is unreachable: {one_line(error)}"
-        ) from error
     return store
 
 

@@ -27,7 +27,7 @@ from pipeline.cluster.shared_storage import (
 )
 from pipeline.core import paths, private_apis, stage_code, storage
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, one_line, require
 from pipeline.core.records import flat, write_object
 from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest
@@ -139,11 +139,9 @@ def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
     threads = run.config.cluster.cpus_per_worker or torch.get_num_threads()
     job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
     stop = threading.Event()
-    with connection.on_signal(stop.set, signal.SIGTERM, signal.SIGINT):
-        try:
-            return run_job(job, Session(0, 1, device, stop.is_set))
-        except (RuntimeError, MemoryError) as error:
-            raise _failed(run, f"training failed ({KEPT}): {one_line(error)}") from error
+    failed = explained(f"{run.config.name}: training failed ({KEPT}):", RuntimeError, MemoryError)
+    with connection.on_signal(stop.set, signal.SIGTERM, signal.SIGINT), failed:
+        return run_job(job, Session(0, 1, device, stop.is_set))
 
 
 def _train_on_workers(run: TrainingRun) -> TrainingOutcome:

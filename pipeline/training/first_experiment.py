@@ -7,7 +7,7 @@ import torch
 
 import arcore
 from arcore import zoo
-from arcore.events import Event, Levels
+from arcore.events import Event, Levels, is_levels, is_real
 from pipeline.cluster.devices import local_device
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, require
@@ -62,9 +62,9 @@ def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
         if sound.symbols:
             told["local_classes"] = len(sound.symbols)
         return "wavenet", told
-    if not isinstance(dataset.event, Levels):
+    if is_real(dataset.event):
         return "rnade", told
-    if dataset.event.num_levels > MOST_SHADES:
+    if is_levels(dataset.event) and dataset.event.num_levels > MOST_SHADES:
         told["embedding_width"] = EMBEDDING_WIDTH
     return ("gated_pixelcnn" if len(dataset.event.shape) == 3 else "made"), told
 

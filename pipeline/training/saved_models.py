@@ -10,7 +10,7 @@ from arcore import saving
 from pipeline.artifacts import reader
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, one_line, require
 from pipeline.core.records import value_of
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.experiments import naming
@@ -95,8 +95,6 @@ def _described(
     require(
         precision in tuple(DTYPES), f"{where}: trainer.precision", str(tuple(DTYPES)), precision
     )
-    try:
+    with explained(f"{where}:", TypeError, ValueError):
         event = arcore.events.from_dict(value_of(content, "event", dict, where))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
     return create_model(hyperparameters, event).to(DTYPES[precision]), name, sha256

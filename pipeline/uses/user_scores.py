@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.events import Event, is_levels, is_real
+from arcore.events import Event, is_levels, is_real, is_table
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
@@ -163,7 +163,7 @@ def _of_table(path: Path, trained: TrainedModel) -> SplitData:
     described, file = use_context.dataset_settings(trained), str(path.absolute())
     if described.get("kind") != "csv":
         described = {"name": path.stem, **csv_file.guess(path.stem, file, {"levels": {}})}
-    table = csv_file.build({**described, "path": file})
+    table = csv_file.build({**described, "path": file, "standardize": False})
     assert isinstance(table, csv_file.CsvFile)
     return table.unscaled(path)
 
@@ -192,6 +192,8 @@ def _events(
     if event.bin_width is not None and x.dtype.kind in "iub":  # the noise is to be drawn
         levels = arcore.events.Levels(num_bins(event), event.shape)
         return _events(x, levels, None, where)[0], "dequantize"
+    if is_table(event):
+        return event.check(torch.from_numpy(x.astype("<f8")), where).numpy(), None
     scaled = x.astype(np.float64) if scaling is None else scaling.of(x)
     with np.errstate(over="ignore"):
         return event.check(torch.from_numpy(scaled.astype("<f4")), where).numpy(), None

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import atomic
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.core.records import Record, require_known, value_of
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.reporting import searches, tables
@@ -166,9 +166,7 @@ def of_several(results: Path, use: str, experiments: Iterable[str]) -> Table:
 
 
 def _of_file(path: Path) -> Table:
-    try:
+    with explained(f"{path}: expected a table, got", OSError, csv.Error, ValueError):
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file, strict=True)
-    except (OSError, csv.Error, ValueError) as error:
-        raise UserError(f"{path}: expected a table, got {one_line(error)}") from None
     return header, rows

@@ -126,11 +126,7 @@ def test_paths_through_masks_are_strictly_lower_triangular(drawn: bool, generato
 @pytest.mark.parametrize("outputs", [112, 17, 16, 3])  # 112: all rows of a group see as much
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_groups_of_rows_give_the_full_product(
-    conditioning: bool,
-    bias: bool,
-    outputs: int,
-    dtype: torch.dtype,
-    monkeypatch: pytest.MonkeyPatch,
+    conditioning: bool, bias: bool, outputs: int, dtype: torch.dtype, monkeypatch
 ) -> None:
     for name in ("SMALLEST_GROUP", "LEAST_WEIGHTS"):
         monkeypatch.setattr(MaskedLinear, name, 1)

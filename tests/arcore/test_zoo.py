@@ -8,7 +8,7 @@ import pytest
 import arcore
 from arcore.events import Binary, Gray, Levels, Real
 from tests.support.events import CLIP
-from tests.support.refusals import refuses
+from tests.support.refusals import raising, refuses
 
 BINARY, COLOURS, IMAGE = Binary((4,)), Levels(4, (3, 2, 2)), Levels(256, (3, 32, 32))
 SOUND, GRAY = Levels(8, (None,)), Gray((2, 1, 3, 3))
@@ -98,10 +98,6 @@ def test_errors_that_are_not_of_sizes_are_not_called_so(monkeypatch: pytest.Monk
         ("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory", ValueError),
         ("Storage size calculation overflowed with sizes=[8, 8]", ValueError),
     ]:
-
-        def fails(*_: object, message: str = message) -> None:
-            raise RuntimeError(message)
-
-        monkeypatch.setattr(kind, "__init__", fails)
+        monkeypatch.setattr(kind, "__init__", raising(RuntimeError(message)))
         with pytest.raises(error, match=re.escape(message[:30])):
             arcore.create_model("nade", BINARY)

@@ -12,6 +12,7 @@ import pytest
 from pipeline.cluster import connection
 from stages import cli
 from tests.support.projects import Project
+from tests.support.refusals import raising
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +68,6 @@ def small_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Ray of two CPUs that is asked what it has, and must not be used."""
     import ray
 
-    def init(*_: object, **__: object) -> None:
-        raise AssertionError("training starts")
-
     monkeypatch.setattr(connection, "connected", contextlib.nullcontext)
-    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "init", raising(AssertionError("training starts")))
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])

@@ -16,6 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.private_files import SITE_CACHE
 from stages import cli
 from tests.places import ROOT
+from tests.support.refusals import raising
 
 LOCKED = "database is locked\n(Background on this error at ...)"
 MEMORY = re.escape("out of memory; a smaller batch_size (of preprocess: a smaller rows_per_shard)")
@@ -56,11 +57,8 @@ def system_error(number: int, path: str | None = "models/x") -> OSError:
     ids=repr,
 )  # fmt: skip
 def test_what_a_user_can_mend_is_one_line(error: Exception, said: str) -> None:
-    def main() -> None:
-        raise error
-
     with pytest.raises(SystemExit, match=f"^error: {said}"):
-        cli.run(main)
+        cli.run(raising(error))
 
 
 def test_a_path_that_the_system_refuses(tmp_path: Path) -> None:
@@ -71,11 +69,8 @@ def test_a_path_that_the_system_refuses(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    def main() -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(SystemExit) as ended:
-        cli.run(main)
+        cli.run(raising(KeyboardInterrupt()))
     assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
@@ -88,11 +83,8 @@ def test_a_file_that_is_run_by_its_path() -> None:
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
-    def main() -> None:
-        raise RuntimeError("shapes differ")
-
     with pytest.raises(RuntimeError, match="shapes differ"):
-        cli.run(main)
+        cli.run(raising(RuntimeError("shapes differ")))
 
 
 def test_a_locale_without_a_sign_shows_another(tmp_path: Path) -> None:

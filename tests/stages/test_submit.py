@@ -8,6 +8,7 @@ import pytest
 from pipeline.cluster import jobs
 from stages import cli, submit
 from tests.places import ROOT
+from tests.support.refusals import raising
 
 
 class Client:
@@ -59,10 +60,7 @@ def test_no_wait(run, capsys) -> None:
 
 
 def test_interrupt_leaves_the_job(run, monkeypatch, caplog) -> None:
-    def interrupt(*_: object) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(jobs, "follow", interrupt)
+    monkeypatch.setattr(jobs, "follow", raising(KeyboardInterrupt()))
     caplog.set_level("INFO")
     assert run("--id", "mine", "--", "true") == 130
     assert "ray job logs --address http://127.0.0.1:8265 --follow mine" in caplog.messages[-1]

@@ -14,8 +14,8 @@ import arcore
 from tests.places import ROOT
 from tests.support.sources import FILES, PACKAGES, code_of, nodes_of
 
-# The house from the roof down: a module imports from rows below its own, or within its room.
-ROOMS = (
+# A module imports from rows below its own, or within its part.
+LAYERS = (
     (
         "reproductions.study",
         "reproductions.results",
@@ -131,41 +131,41 @@ def graph() -> dict[str, list[str]]:
     return {m: sorted({name for name, _ in imports_of(m)} & set(FILES) - {m}) for m in FILES}
 
 
-def room_of(module: str) -> str:
-    """The folder that a module of a room is in; a module of arcore outside rooms stands alone."""
+def part_of(module: str) -> str:
+    """The folder that a module is part of; a module of arcore itself stands alone."""
     parts = module.split(".")
-    is_room = len(parts) > 2 or FILES[module].name == "__init__.py"
+    inside = len(parts) > 2 or FILES[module].name == "__init__.py"
     if parts[0] == "stages":
         return "stages"
     if parts[:2] == ["pipeline", "datasets"]:
         return ".".join(parts[:3])
-    return ".".join(parts[:2] if is_room else parts)
+    return ".".join(parts[:2] if inside else parts)
 
 
 def level_of(module: str) -> int | None:
-    room = room_of(module)
+    part = part_of(module)
     return next(
-        (i for i, row in enumerate(ROOMS) if room in row or room.split(".")[0] in row), None
+        (i for i, row in enumerate(LAYERS) if part in row or part.split(".")[0] in row), None
     )
 
 
-def test_every_module_has_its_room() -> None:
+def test_every_module_has_its_layer() -> None:
     assert [m for m in FILES if m not in PACKAGES and level_of(m) is None] == []
 
 
-def test_imports_run_from_upper_rooms_to_lower_ones() -> None:
+def test_imports_run_from_upper_layers_to_lower_ones() -> None:
     wrong = [
         f"{module} imports {other}"
         for module, others in graph().items()
         for other in others
-        if module not in PACKAGES and other not in PACKAGES and room_of(module) != room_of(other)
+        if module not in PACKAGES and other not in PACKAGES and part_of(module) != part_of(other)
         if (level_of(module) or 0) >= (level_of(other) or 0)
     ]
     assert wrong == []
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    """Between modules, so inside a room too; an import for type checking alone counts."""
+    """Between modules, so inside a package too; an import for type checking alone counts."""
     graphlib.TopologicalSorter(graph()).prepare()  # whose error names the circle
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,15 @@ def refuses(call: Callable[[], object], parts: list[str]) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
         call()
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    """Return what raises an error, whatever it is called with."""
+
+    def call(*_: object, **__: object) -> None:
+        raise error
+
+    return call
 
 
 @contextlib.contextmanager

@@ -8,16 +8,15 @@ import pytest
 from pipeline.cluster import connection
 from pipeline.core.errors import UserError
 from pipeline.tracking import mlflow_store
+from tests.support.refusals import raising
 
 FAILING = ("connected", "require_resources")
 MESSAGE = "^(RAY_ADDRESS|cluster): "
 
 
 def forbid_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start_run(*_: object, **__: object) -> None:
-        raise AssertionError("an MLflow run is touched")
-
-    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    touched = AssertionError("an MLflow run is touched")
+    monkeypatch.setattr(mlflow_store, "start_run", raising(touched))
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
@@ -29,9 +28,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
             raise UserError("RAY_ADDRESS: cannot connect")
         yield
 
-    def require_resources(_: object) -> None:
-        raise UserError("cluster: expected 9 CPUs")
-
+    lacking = UserError("cluster: expected 9 CPUs")
     monkeypatch.setattr(connection, "connected", connected)
-    monkeypatch.setattr(connection, "require_resources", require_resources)
+    monkeypatch.setattr(connection, "require_resources", raising(lacking))
     forbid_runs(monkeypatch)

@@ -8,13 +8,13 @@ import itertools
 import posixpath
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.datasets.formats.archives import list_members, open_tar
 from pipeline.datasets.formats.image_files import SUFFIXES
 from pipeline.datasets.formats.visible_files import visible_files
@@ -80,15 +80,9 @@ def _is_image(kind: pa.DataType) -> bool:
     return at >= 0 and kind.field(at).type in (pa.binary(), pa.large_binary())
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what pyarrow raises for a damaged file into one line."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{path}: expected a Parquet file, whole and undamaged: {one_line(error)}"
-        ) from None
+def _explained(path: Path) -> AbstractContextManager[None]:
+    what = f"{path}: expected a Parquet file, whole and undamaged:"
+    return explained(what, pa.ArrowException, OSError)
 
 
 def _opened_parquet(path: Path, image: str, label: str) -> pq.ParquetFile:

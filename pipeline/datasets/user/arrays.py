@@ -18,7 +18,7 @@ import numpy as np
 
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.datasets.base import Dataset, SplitData, SplitStream, level_type
 from pipeline.datasets.options import AtLeastOne, expected, parse_options, refuse_unless
 from pipeline.datasets.scaling import Scaling, fit_scaling, name_place
@@ -164,16 +164,12 @@ def open_arrays(
 
 def _load(path: Path, name: str | None, where: str) -> np.ndarray:
     """Open a .npy file, or one array of an .npz archive; nothing is unpickled."""
-    try:
+    with explained(f"{where}: expected an array of numbers, whole:", *_DAMAGE):
         with np.errstate(over="raise"):  # of the number of values, else a warning
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             if name is not None:
                 with array as archive:
                     array = archive[name]
-    except _DAMAGE as error:
-        raise UserError(
-            f"{where}: expected an array of numbers, whole: {one_line(error)}"
-        ) from None
     fits = array.dtype.kind in "iufb" and array.size > 0 and array.ndim > 0
     require(fits, where, "rows of integers or reals", (array.shape, str(array.dtype)))
     return cast(np.ndarray, array)
@@ -273,13 +269,9 @@ def usual_names(path: Path) -> dict[str, str]:
 
 
 def _list_npz(path: Path) -> list[str]:
-    try:
+    with explained(f"{path}: expected an archive of arrays (.npz):", *_DAMAGE):
         with np.load(path, allow_pickle=False) as archive:
             return list(archive)
-    except _DAMAGE as error:
-        raise UserError(
-            f"{path}: expected an archive of arrays (.npz): {one_line(error)}"
-        ) from None
 
 
 def _guess_layout(x: np.ndarray, path: str) -> str:

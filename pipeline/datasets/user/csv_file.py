@@ -1,7 +1,8 @@
-"""A CSV file of the user's: a table of reals, or of integers and names, one row an event.
+"""A CSV file of the user's: a table of reals, integers and names, one row an event.
 
-All that is modelled is reals or levels (docs/your-data.md). Names among `conditions` become one
-number a name, 1 where it is the row's. `fetch` copies the file, so that a changed one is noticed.
+All that is modelled is reals, levels or a `Table` of both (docs/your-data.md). Names among
+`conditions` become one number a name, 1 where it is the row's. `fetch` copies the file, so that a
+changed one is noticed.
 """
 
 import dataclasses
@@ -16,7 +17,8 @@ import numpy as np
 import pandas as pd
 from pydantic import BeforeValidator
 
-from arcore.events import Event, Levels, Real
+import arcore
+from arcore.events import Event, Levels, Real, Table, is_real, is_table
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, require, unknown_name
@@ -77,18 +79,19 @@ class CsvFile(UserDataset):
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the table, split it and standardise, if so chosen."""
         path = raw_dir / self.files[0].name
-        columns = self._read(path)
+        columns = _read(self.options, path)
         cut = split_by_seed(len(columns[self.columns[0]]), self.options, path, "rows")
         scalings, scaled = dict[str, Scaling](), dict[str, np.ndarray]()
         for name, values in columns.items():
-            scalings[name] = self._scaling(name, values[cut["train"]], str(path))
+            is_cell = is_table(self.event) and name in self.columns
+            scalings[name] = _scaling(self.options, name, values[cut["train"]], path, is_cell)
             scaled[name] = scalings[name].of(values)
             wide = np.abs(scaled[name]) > np.finfo(np.float32).max
             wanted = "numbers within float32 (set standardize: true, or name it in drop)"
             got = values[wide][0] if wide.any() else None
             require(got is None, f"{path}: column {name!r}", wanted, got)
         roles: dict[str, Sequence[str]] = {"conditions": self.options.conditions}
-        roles |= {} if isinstance(self.event, Levels) else {"x": self.columns}
+        roles |= {"x": self.columns} if is_real(self.event) else {}
         by_role = {
             role: Scaling(
                 np.concatenate([scalings[name].mean for name in names]),
@@ -102,27 +105,11 @@ class CsvFile(UserDataset):
 
     def unscaled(self, path: Path) -> SplitData:
         """Read all rows of a table, float64 in its own units."""
-        return self._rows(self._read(path), "<f8")
-
-    def _read(self, path: Path) -> dict[str, np.ndarray]:
-        """Read the columns that are not dropped, (N, 1), or (N, names) of names that are given."""
-        options, columns = self.options, dict[str, np.ndarray]()
-        table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
-        for name in table.columns.tolist():
-            levels = options.levels.get(name)
-            columns[name] = _numbers(table[name], levels, path)[:, None]
-            if isinstance(levels, list) and name in options.conditions:
-                columns[name] = (columns[name] == np.arange(len(levels))).astype(np.float64)
-        return columns
-
-    def _scaling(self, name: str, train: np.ndarray, where: str) -> Scaling:
-        """What standardises a column of reals, if so chosen, and leaves others as they are."""
-        if self.options.standardize and name not in self.options.levels:
-            return fit_scaling(lambda: [train], where, [name])
-        return Scaling(np.zeros(train.shape[1]), np.ones(train.shape[1]))
+        return self._rows(_read(self.options, path), "<f8")
 
     def _rows(self, columns: Mapping[str, np.ndarray], real: str = "<f4") -> SplitData:
         labels, dtype = None, np.uint8 if isinstance(self.event, Levels) else real
+        dtype = "<f8" if is_table(self.event) else dtype
         if self.options.label:
             labels = columns[self.options.label][:, 0].astype(np.int64)
         elif self.options.conditions:
@@ -130,6 +117,27 @@ class CsvFile(UserDataset):
             labels = np.concatenate(given, 1).astype(real)
         x = np.concatenate([columns[name] for name in self.columns], 1)
         return SplitData(x.astype(dtype), labels)
+
+
+def _read(options: CsvOptions, path: Path) -> dict[str, np.ndarray]:
+    """Read the columns that are not dropped, (N, 1), or (N, names) of names that are given."""
+    columns = dict[str, np.ndarray]()
+    table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
+    for name in table.columns.tolist():
+        levels = options.levels.get(name)
+        columns[name] = _numbers(table[name], levels, path)[:, None]
+        if isinstance(levels, list) and name in options.conditions:
+            columns[name] = (columns[name] == np.arange(len(levels))).astype(np.float64)
+    return columns
+
+
+def _scaling(
+    options: CsvOptions, name: str, train: np.ndarray, path: Path, unscaled: bool = False
+) -> Scaling:
+    """What standardises a column of reals, if so chosen, and leaves others as they are."""
+    if options.standardize and name not in options.levels and not unscaled:
+        return fit_scaling(lambda: [train], str(path), [name])
+    return Scaling(np.zeros(train.shape[1]), np.ones(train.shape[1]))
 
 
 def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> np.ndarray:
@@ -189,13 +197,8 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
     columns = {column: _guess_levels(table[column], file) for column in kept}
     modelled = {name: levels for name, levels in columns.items() if name not in options.told}
     label, are_levels = options.label or None, None not in modelled.values()
-    words = [column for column, levels in modelled.items() if isinstance(levels, list)]
-    if words and not are_levels:
-        raise UserError(
-            f"{path}: columns {listed(words)} are names, others are reals: give these names by "
-            "label=COLUMN or conditions=[...], or leave them out by drop=[...]"
-        )
-    # Given columns of integers stay numbers, which are standardised; a label needs its levels.
+    are_levels |= any(isinstance(levels, list) for levels in modelled.values())
+    # Integers stay numbers where they are given, or modelled among reals alone.
     return found | {
         "levels": {
             column: levels
@@ -248,7 +251,7 @@ def build(settings: Mapping[str, object]) -> Dataset:
     kept = [column for column in names if column not in options.drop]
     require("" not in kept, f"{path}: columns", "names (or drop=[''])", kept)
     columns = _modelled(name, options, kept, path)
-    event = _event(name, options, columns)
+    event = _event(options, columns, path)
     count = options.levels.get(options.label)
     how = "; columns of reals standardised by the training rows" if options.standardize else ""
     is_scaled = not isinstance(event, Levels) or bool(options.conditions)
@@ -301,16 +304,26 @@ def _modelled(name: str, options: CsvOptions, kept: Sequence[str], path: Path) -
     return modelled
 
 
-def _event(name: str, options: CsvOptions, modelled: Sequence[str]) -> Event:
-    """What a row is: reals, or levels if the option names each column that is modelled."""
+def _event(options: CsvOptions, modelled: Sequence[str], path: Path) -> Event:
+    """What a row is: reals, levels if the option names each column that is modelled, or both."""
     counts = [options.levels.get(column) for column in modelled]
     if all(count is None for count in counts):
         return Real((len(modelled),))
-    reals = [column for column, count in zip(modelled, counts, strict=True) if count is None]
-    if reals:
-        raise UserError(
-            f"option levels of dataset {name!r}: expected all columns that are modelled or none "
-            f"of them, got none for {listed(reals)}; name columns of one kind in conditions, label "
-            f"or drop"
-        )
+    if None in counts:
+        return _table(options, modelled, path)
     return Levels([len(c) if isinstance(c, list) else c for c in counts if c is not None])
+
+
+def _table(options: CsvOptions, modelled: Sequence[str], path: Path) -> Table:
+    """What a row of levels and reals is; the training rows say how networks see the reals."""
+    numbers, columns = _read(options, path), []
+    cut = np.arange(len(numbers[modelled[0]]))
+    if options.standardize:
+        cut = split_by_seed(len(cut), options, path, "rows")["train"]
+    for name in modelled:
+        scaling = _scaling(options, name, numbers[name][cut], path)
+        mean, deviation = float(scaling.mean[0]), float(scaling.deviation[0])
+        levels = options.levels.get(name)
+        column = arcore.columns.Column(name=name, levels=levels, mean=mean, deviation=deviation)
+        columns.append(column)
+    return Table(columns)

@@ -18,6 +18,7 @@ from pipeline.cluster.devices import exact, local_device
 from pipeline.core.errors import UserError
 from pipeline.core.private_files import keep_token_private
 from pipeline.experiments.schema import ClusterConfig
+from tests.support.refusals import raising
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,10 +105,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_new_token_is_private_from_its_first_moment(file: Path, monkeypatch) -> None:
-    def late(*_: object) -> None:
-        raise AssertionError("a file that was readable until now")
-
-    monkeypatch.setattr(Path, "chmod", late)
+    late = AssertionError("a file that was readable until now")
+    monkeypatch.setattr(Path, "chmod", raising(late))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: keep_token_private(TOKEN), range(8)))
     assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700

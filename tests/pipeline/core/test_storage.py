@@ -22,7 +22,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
-from tests.support.refusals import refused
+from tests.support.refusals import raising, refused
 
 
 class Shared(SharedDisk):
@@ -140,10 +140,8 @@ def test_many_publish_at_the_same_time(place: str, few_digits: Path) -> None:
 
 
 def test_a_failed_publish_leaves_no_manifest(place: str, few_digits, tmp_path, monkeypatch) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pipeline.core.storage.shutil.copyfileobj", full)
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr("pipeline.core.storage.shutil.copyfileobj", raising(full))
     target = storage.join(place, "digits")
     with pytest.raises((OSError, UserError), match="No space left on device"):
         storage.publish(few_digits, target)

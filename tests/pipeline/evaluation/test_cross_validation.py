@@ -24,6 +24,7 @@ from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.reporting.published import match, published_for
 from tests.places import ROOT
+from tests.support.refusals import raising
 
 ONE = Result(
     experiment="x", dataset="red_wine", model="rnade", num_members=3, unit="nats", num_rows=160,
@@ -112,11 +113,8 @@ def trained(protocols, home: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]
 def test_folds_are_kept_until_all_is_published(
     trained: list[int], monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    def publish(*_: object) -> None:
-        raise error
-
     with monkeypatch.context() as away, pytest.raises(type(error)):
-        away.setattr(writer, "publish", publish)
+        away.setattr(writer, "publish", raising(error))
         cross_validation.run("toy")
     cross_validation.run("toy")
     assert trained == list(range(10)), "no fold is trained anew"

@@ -26,6 +26,7 @@ from pipeline.evaluation.reading import read_codecs
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.evaluation.video_codecs import X264, ffmpeg
 from stages import codecs as stage
+from tests.support.refusals import raising
 
 IMAGES = [
     Levels(256, (3, 32, 32)), Levels(256, (1, 28, 28)), Levels(17, (1, 8, 8)),
@@ -153,20 +154,16 @@ def test_a_codec_that_loses_something_or_looks_ahead_is_caught(codec, event, mes
 
 
 def test_a_codec_that_is_not_installed_is_named_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(*_: object) -> None:
-        raise AssertionError("nothing is measured before")
-
-    def lacking(*_: object, **__: object) -> None:
-        raise pa.ArrowNotImplementedError("Support for codec 'zstd' not built")
-
-    monkeypatch.setattr(LosslessCodec, "measure", measure)
+    early = AssertionError("nothing is measured before")
+    lacking = pa.ArrowNotImplementedError("Support for codec 'zstd' not built")
+    monkeypatch.setattr(LosslessCodec, "measure", raising(early))
     Image.init()
     with monkeypatch.context() as patch:
         patch.delitem(Image.SAVE, "WEBP")
         with pytest.raises(UserError, match="^WebP lossless .*: expected a library .*, got 'WEBP'"):
             image_codecs.measure_all(rows_of(IMAGES[0]), IMAGES[0])
     with monkeypatch.context() as patch:
-        patch.setattr(image_codecs.pa, "Codec", lacking)
+        patch.setattr(image_codecs.pa, "Codec", raising(lacking))
         with pytest.raises(UserError, match="^zstd .*: expected a library .* not built; install"):
             image_codecs.measure_all(rows_of(IMAGES[0]), IMAGES[0])
     unknown = ffmpeg("X", "", {1: ("none", "gray"), 3: ("none", "bgr0")})

@@ -31,6 +31,7 @@ from pipeline.reporting import wording
 from pipeline.tracking import mlflow_store
 from pipeline.training import driver, saved_models
 from stages import folds, join, mix, train
+from tests.support.refusals import raising
 
 TRAINER = {"max_epochs": 2, "batch_size": 100, "optimizer": {"learning_rate": 0.01}}
 ENTRIES = {
@@ -119,12 +120,7 @@ def test_it_is_mixed_by_command_lines(mixed: Path, monkeypatch, caplog) -> None:
     [(mix, "mixtures", "both"), (train, "experiments", "sums"), (folds, "folds", None)],
 )
 def test_a_command_line_without_a_name_lists_entries(
-    stage: ModuleType,
-    section: str,
-    name: str | None,
-    mixed: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    stage: ModuleType, section: str, name: str | None, mixed: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.setattr("sys.argv", [stage.__name__])
     if name is None:
@@ -342,12 +338,9 @@ def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
 
 
 def test_a_mixing_after_one_that_failed_has_its_own_weights(mixed: Path, monkeypatch) -> None:
-    def away(*_: object) -> None:
-        raise UserError("s3://b: cannot write")
-
     mixing.mix(compose.load_mixture("both"))  # leaves no unfinished run of another test
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b"):
-        failing.setattr(writer, "publish", away)
+        failing.setattr(writer, "publish", raising(UserError("s3://b: cannot write")))
         failing.setattr(mixing, "fit_weights", lambda _: (torch.tensor([0.25, 0.75]), [9.0, 9.0]))
         mixing.mix(compose.load_mixture("both"))
     mixing.mix(compose.load_mixture("both"))

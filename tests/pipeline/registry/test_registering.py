@@ -16,6 +16,7 @@ from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError
 from pipeline.registry import candidates, registration, training_runs
 from pipeline.tracking import mlflow_store
+from tests.support.refusals import raising
 from tests.support.registered import experiment
 
 
@@ -71,12 +72,9 @@ def test_a_run_that_could_not_be_rebuilt_whole_is_gone_on_with(home, monkeypatch
     experiment("toy-nade", "nade", valid_nats=9.0)
     Path("models/toy-nade/training.json").unlink()  # so that nobody knows the commit
     Path("evaluation/toy/toy-nade/samples.png").write_bytes(b"a picture")
+    full = OSError(28, "No space left on device")
     with monkeypatch.context() as failing:
-
-        def full(*given: Any) -> None:
-            raise OSError(28, "No space left on device")
-
-        failing.setattr(mlflow.MlflowClient, "log_artifact", full)
+        failing.setattr(mlflow.MlflowClient, "log_artifact", raising(full))
         with pytest.raises(UserError, match="^toy-nade: expected its run .* logged whole"):
             registration.register_dataset("toy")
     store = mlflow_store.client()

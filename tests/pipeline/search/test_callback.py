@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ from pipeline.search import callback, spec
 from pipeline.search.callback import TrialLogger
 from pipeline.search.trials import TrialRecords, checkpoints_of
 from pipeline.tracking import mlflow_store
+from tests.support.refusals import raising
 from tests.support.searches import ENTRY, EPOCH, record  # noqa: F401
 
 
@@ -105,13 +105,6 @@ def test_checkpoints_of_a_trial_that_ended_are_removed(
     assert place.exists() and "checkpoints of trial 1/3 are left: away" in caplog.text
     logger.on_trial_complete(trial)
     assert not place.exists()
-
-
-def raising(error: Exception) -> Callable[..., None]:
-    def fail(*_: object) -> None:
-        raise error
-
-    return fail
 
 
 def test_trials_get_their_runs_once(records: TrialRecords, home, monkeypatch) -> None:

@@ -28,6 +28,7 @@ from pipeline.training.resolved import resolve
 from pipeline.training.training_records import Session
 from tests.support import searches
 from tests.support.other_shards import write_black
+from tests.support.refusals import raising
 
 ENTRY = searches.ENTRY | {
     "model_overrides": {"hidden": [8]},
@@ -148,16 +149,9 @@ def test_a_storage_that_is_away_is_no_fault_of_a_trial(
     ],
 )
 def test_a_full_disk_is_no_fault_of_a_trial_and_a_full_accelerator_is(
-    setting: TrialSetting,
-    reports: Reports,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    own: bool,
+    setting: TrialSetting, reports: Reports, monkeypatch, error: Exception, own: bool
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(trial_run, "_train", full)
+    monkeypatch.setattr(trial_run, "_train", raising(error))
     with nullcontext() if own else pytest.raises(SiteError, match="No space left"):
         trial_run.run_trial(DRAWN, setting=setting)
     assert [report["problem"] for report in reports] == [str(error)] * own

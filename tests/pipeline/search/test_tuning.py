@@ -17,6 +17,7 @@ from pipeline.search.trials import TrialRecords
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
 from tests.support import refusing_cluster
+from tests.support.refusals import raising
 from tests.support.searches import ENTRY, EPOCH, record  # noqa: F401
 
 
@@ -76,14 +77,11 @@ def test_trials_are_kept_until_the_search_is_published(
         (folder / "trials.csv").write_text("")
         (folder / "search.json").write_text(json.dumps(found))
 
-    def away(*_: object) -> None:
-        raise UserError("s3://b: cannot write")
-
     monkeypatch.setattr(tuning, "_fit", fit)
     monkeypatch.setattr(outcome, "write", write)
     monkeypatch.setattr(origin, "commit", lambda: "as it began")
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
-        failing.setattr(writer, "publish", away)
+        failing.setattr(writer, "publish", raising(UserError("s3://b: cannot write")))
         tuning.tune("toy")
     assert ended == ["FAILED"] and kept_trials().is_dir()
     assert json.loads(Path("searches/toy/search.json").read_text())["commit"] == "as it began"

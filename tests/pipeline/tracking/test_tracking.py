@@ -12,6 +12,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.tracking import mlflow_store, run_logger
 from tests.places import ROOT
+from tests.support.refusals import raising
 
 DEAD = "http://127.0.0.1:9"
 
@@ -129,11 +130,7 @@ def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
     """Also of one that begins as the history is looked up."""
     monkeypatch.setattr(run_logger, "PAUSE_SECONDS", 0.0)
     run_id, store = start(), mlflow_store.client()
-    logger = run_logger.RunLogger(run_id)
-
-    def away(*_):
-        raise OSError("gone")
-
+    logger, away = run_logger.RunLogger(run_id), raising(OSError("gone"))
     with monkeypatch.context() as outage, caplog.at_level(logging.WARNING):
         outage.setattr(mlflow_store, "client", away)
         logger.metrics({"train_nats": 2.0}, 0)

@@ -12,6 +12,7 @@ from pipeline.core import atomic, storage
 from pipeline.core.errors import SiteError
 from pipeline.training import checkpoint_store
 from pipeline.training.checkpoint_store import CheckpointStore
+from tests.support.refusals import raising
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -73,16 +74,12 @@ def test_a_request_to_stop_is_looked_for_now_and_then_and_kept(
     assert not store.stop_requested(), "not so soon"
     store._asked -= seconds
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "read_bytes", away)
+        patch.setattr(storage, "read_bytes", raising(SiteError("away")))
         assert not store.stop_requested(), "a storage that is away asks nobody to stop"
     store._asked -= seconds
     assert store.stop_requested()
     store.allow_to_run()
     assert store.stop_requested(), "a yes stays one"
-
-
-def away(*_: object) -> None:
-    raise SiteError("away")
 
 
 def test_a_full_disk_is_one_and_keeps_no_part(on_disk: CheckpointStore) -> None:
@@ -120,11 +117,7 @@ def test_files_and_folders_are_on_the_disk_before_the_rename(
 def test_an_object_store_that_refuses_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which has Ray Train restart the workers."""
     store = CheckpointStore(f"memory://{uuid.uuid4().hex}/training")
-
-    def refuse(*_: object) -> None:
-        raise SiteError("memory: cannot write")
-
-    monkeypatch.setattr(storage, "publish", refuse)
+    monkeypatch.setattr(storage, "publish", raising(SiteError("memory: cannot write")))
     with pytest.raises(OSError, match="memory: cannot write"):
         write(store, "a")
     assert store.names() == []
@@ -134,14 +127,11 @@ def test_a_checkpoint_that_cannot_be_removed_is_left_and_said(
     on_disk: CheckpointStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """On NFS, where a file in it is open somewhere."""
-
-    def busy(*_: object) -> None:
-        raise SiteError(f"cannot remove: {os.strerror(errno.ENOTEMPTY)}")
-
+    busy = SiteError(f"cannot remove: {os.strerror(errno.ENOTEMPTY)}")
     for number in range(2):
         write(on_disk, str(number))
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "remove", busy)
+        patch.setattr(storage, "remove", raising(busy))
         write(on_disk, "2")
     assert kept(on_disk) == ["2", "1", "0"] and "is left for now: " in caplog.text
     write(on_disk, "3")

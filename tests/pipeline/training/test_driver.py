@@ -21,6 +21,7 @@ from pipeline.training.resolved import resolve
 from pipeline.training.training_records import Failed, Stopped
 from tests.support import refusing_cluster
 from tests.support.other_shards import write_black
+from tests.support.refusals import raising
 
 ENTRIES = {
     "toy": {"dataset": "digits_binary", "model": "made", "trainer": {"max_epochs": 1}},
@@ -89,15 +90,8 @@ def runs() -> dict[str, str]:
     return {run.info.run_id: run.info.status for run in store.search_runs([where])}
 
 
-def away(*_: object) -> None:
-    raise UserError("s3://b: cannot write")
-
-
 def test_a_training_is_one_run_and_kept_until_it_is_published(
-    home: Path,
-    write_project,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    home: Path, write_project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     write_project(**ENTRIES)
@@ -107,7 +101,7 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
             raise SystemExit
 
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
-        failing.setattr(writer, "publish", away)
+        failing.setattr(writer, "publish", raising(UserError("s3://b: cannot write")))
         driver.train(compose.load("toy"))
     (run_id,) = before = runs()
     assert before[run_id] == "FAILED"
@@ -161,7 +155,7 @@ def test_the_same_training_on_two_machines_is_two_runs(home, write_project, monk
     """In a store of both; each goes on with its own."""
     write_project(**ENTRIES)
 
-    monkeypatch.setattr(writer, "publish", away)
+    monkeypatch.setattr(writer, "publish", raising(UserError("s3://b: cannot write")))
     for _ in range(2):
         for place in ("one", "other"):
             config = compose.load("toy", [f"cluster.storage={home / place}"])

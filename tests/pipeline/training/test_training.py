@@ -23,6 +23,7 @@ from pipeline.training import worker as worker_loop
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
 from pipeline.training.training_records import Stopped
+from tests.support.refusals import raising
 from tests.support.workers import Worker
 
 
@@ -439,10 +440,7 @@ def test_what_fails_on_one_worker_fails_on_all(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     three = Workers(0, 3, torch.device("cpu"))
-
-    def missing() -> None:
-        raise FileNotFoundError(2, "No such file", "shard")
-
+    missing = raising(FileNotFoundError(2, "No such file", "shard"))
     told[:] = [None, None]
     assert three.run_on_all_ranks(lambda: 5) == 5
     with pytest.raises(SiteError, match="No such file.*shard"):
@@ -492,10 +490,7 @@ def test_a_cluster_that_does_not_hold_all_is_not_waited_for(
 
 
 def test_a_ray_that_does_not_start_is_one_line(monkeypatch) -> None:
-    def init(**_) -> None:
-        raise Exception("The current node\ntimed out")
-
-    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "init", raising(Exception("The current node\ntimed out")))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for name, value in os.environ.items():
         monkeypatch.setenv(name, value)  # so that what `connected` sets is taken back

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from arcore.events import Levels, Real
+from arcore.events import Levels, Real, Table
 from pipeline.data import fetching, preprocessing
 from pipeline.datasets import adding, base, catalog
 from pipeline.datasets.base import Dataset
@@ -125,9 +125,18 @@ def test_columns_that_have_numbers_for_names_are_given_by_them() -> None:
     assert dataset.event == Levels(3, (1,)) and dataset.num_classes == 2
 
 
-def test_names_among_reals_ask_what_to_do() -> None:
-    with refused("columns colour are names, others are reals"):
-        cars()
+def test_names_among_reals_make_one_event_in_the_units_of_the_file() -> None:
+    dataset, _ = cars()
+    assert isinstance(dataset.event, Table)
+    assert [c.levels for c in dataset.event.columns] == [("blue", "green", "red"), 2, 7, None]
+    train, price = shards(dataset)["train"].x, dataset.event.columns[3]
+    assert train.dtype == np.float64 and 8500 < price.mean < 9500
+    assert price.mean == train[:, 3].mean() and price.deviation == pytest.approx(train[:, 3].std())
+    assert [len(np.unique(train[:, column])) for column in range(3)] == [3, 2, 7]
+    plain = own(
+        "csv", path="cars.csv", levels={"colour": ["red", "blue", "green"]}, standardize=False
+    )
+    assert [column.deviation for column in plain.event.columns] == [1] * 4
 
 
 def test_a_table_of_levels_and_what_is_given() -> None:
@@ -173,9 +182,6 @@ def project(workdir: Path) -> Path:
     lines = [f"{3 * a + 7:.6f};m{i};{b:.6f};5" for i, (a, b) in enumerate(rng.normal(size=(50, 2)))]
     (workdir / "mine.csv").write_text("\n".join(["speed;who;heat;five", *lines]) + "\n")
     return workdir
-
-
-CARS: dict[str, Any] = {"path": "cars.csv", "delimiter": ",", "drop": []}
 
 
 def mine(**options: Any) -> base.Dataset:
@@ -232,46 +238,44 @@ def test_a_csv_file_is_fetched_split_and_standardised(project: Path) -> None:
             {"path": "tiny.csv", "drop": []},
             "column 'b': expected numbers whose squares are finite an",
         ),
-        (
-            CARS | {"levels": {"doors": 2}},
-            "expected all columns that are modelled or none of them, got",
-        ),
-        (
-            CARS | {"levels": {"door": 2}},
-            "unknown column of .*cars.csv 'door'; did you mean 'doors'",
-        ),
-        (CARS | {"levels": {"doors": 1}}, "option levels .*: expected 2 to 256, got"),
-        (CARS | {"label": "doors"}, "option label of dataset 'mine': expected a column of levels"),
-        (
-            CARS | {"label": "doors", "conditions": ["owners"]},
-            "option conditions .*: expected none",
-        ),
-        (
-            CARS | {"conditions": ["owners", "owners"]},
-            "option conditions .*: expected different columns",
-        ),
-        (
-            CARS | {"conditions": ["colour", "doors", "owners", "price"]},
-            "option conditions of dataset 'mine': expected a column that is not given",
-        ),
-        (
-            CARS | {"conditions": ["owners"], "levels": {"owners": 6}, "drop": ["colour"]},
-            r"cars.csv: row 8, column 'owners': expected an integer in \[0, 6\), got '6'",
-        ),
-        (
-            CARS | {"conditions": ["colour"], "levels": {"colour": ["red", "blue"]}},
-            "cars.csv: row 4, column 'colour': expected one of red, blue, got 'green'",
-        ),
     ],
 )
 def test_bad_tables_are_one_clear_line(project: Path, options: dict, message: str) -> None:
-    own_files.write_cars(Path("cars.csv"))
     cells = {"huge": ["1e40", *["1"] * 59], "tiny": ["1e-200", "2e-200"] * 30}
     for name, column in cells.items():
         lines = [f"{number}.5;{cell}" for number, cell in enumerate(column)]
         Path(f"{name}.csv").write_text("a;b\n" + "\n".join(lines) + "\n")
     with refused(message):
         mine(**options).decode(project)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"levels": {"doors": 2}}, "row 2, column 'colour': expected a finite number, got 'red'"),
+        ({"levels": {"door": 2}}, "unknown column of .*cars.csv 'door'; did you mean 'doors'"),
+        ({"levels": {"doors": 1}}, "option levels .*: expected 2 to 256, got"),
+        ({"label": "doors"}, "option label of dataset 'mine': expected a column of levels"),
+        ({"label": "doors", "conditions": ["owners"]}, "option conditions .*: expected none"),
+        ({"conditions": ["owners"] * 2}, "option conditions .*: expected different columns"),
+        (
+            {"conditions": ["colour", "doors", "owners", "price"]},
+            "option conditions of dataset 'mine': expected a column that is not given",
+        ),
+        (
+            {"conditions": ["owners"], "levels": {"owners": 6}, "drop": ["colour"]},
+            r"cars.csv: row 8, column 'owners': expected an integer in \[0, 6\), got '6'",
+        ),
+        (
+            {"conditions": ["colour"], "levels": {"colour": ["red", "blue"]}},
+            "cars.csv: row 4, column 'colour': expected one of red, blue, got 'green'",
+        ),
+    ],
+)
+def test_bad_columns_are_one_clear_line(project: Path, options: dict, message: str) -> None:
+    own_files.write_cars(Path("cars.csv"))
+    with refused(message):
+        mine(**{"path": "cars.csv", "delimiter": ",", "drop": [], **options}).decode(project)
 
 
 def test_a_conf_file_makes_a_dataset(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
