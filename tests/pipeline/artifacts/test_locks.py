@@ -11,15 +11,14 @@ import pytest
 
 from pipeline.artifacts import locks
 from pipeline.core import paths
-from pipeline.core.errors import UserError
-from tests.support.refusals import raising
+from tests.support.refusals import raising, refused
 
 
 def test_a_second_holder_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "work" / "a.lock"
     for _ in range(2):  # what an earlier holder left holds nothing
         with locks.held(path, "training a"):
-            with pytest.raises(UserError, match="^training a: expected to be alone, got another"):
+            with refused("^training a: expected to be alone, got another"):
                 with locks.held(path, "training a"):
                     raise AssertionError("two at once")
             with locks.held(path.with_name("b.lock"), "training b"):
@@ -65,6 +64,6 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch) -> None:
     error = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     monkeypatch.setattr(fcntl, "flock", raising(error))
     path = tmp_path / "a.lock"
-    with pytest.raises(UserError, match=f"^{path}: expected a file system with locks, got "):
+    with refused(f"^{path}: expected a file system with locks, got "):
         with locks.held(path, "training a"):
             raise AssertionError("alone without a lock")

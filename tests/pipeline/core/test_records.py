@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.core.errors import UserError
 from pipeline.core.records import Record, omit_if_default, read_object, write_object
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.datasets.formats.archives import open_archive
@@ -80,13 +79,13 @@ def test_inner_records_are_flat_and_defaults_may_be_left_out(tmp_path: Path) -> 
     ],
 )
 def test_a_value_of_another_kind_names_file_and_key(change: dict, message: str) -> None:
-    with pytest.raises(UserError, match=f"^a.json: {message}$"):
+    with refused(f"^a.json: {message}$"):
         Thing.from_dict(PLAIN | change, "a.json")
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_missing_key_is_named(name: str) -> None:
-    with pytest.raises(UserError, match=f"^a.json: missing {name}$"):
+    with refused(f"^a.json: missing {name}$"):
         Thing.from_dict({k: v for k, v in PLAIN.items() if k != name}, "a.json")
 
 
@@ -102,7 +101,7 @@ def test_files_that_are_no_mapping_are_one_line(tmp_path: Path, read, content) -
         path.write_bytes(content)
     with refused(f"^{path}: (expected |missing; run the stage that writes it|file not found)"):
         read(path)
-    with pytest.raises(UserError, match="expected (JSON|YAML), got "):
+    with refused("expected (JSON|YAML), got "):
         read(tmp_path)
 
 
@@ -115,7 +114,7 @@ def test_a_damaged_xz_archive(tmp_path: Path) -> None:
     packed = bytearray(lzma.compress(content.getvalue()))
     packed[len(packed) // 2] ^= 255
     path.write_bytes(packed)
-    with pytest.raises(UserError, match=str(path)):
+    with refused(str(path)):
         with open_archive(path) as files:
             for _, inner in files:
                 inner.read()
@@ -130,7 +129,7 @@ def test_histories(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "history.csv"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(UserError, match=f"{path}: "):
+    with refused(f"{path}: "):
         read_history(path)
     path.write_text("epoch,valid_nats\n1,2.5\n2,\n")
     assert [row["valid_nats"] for row in read_history(path)] == ["2.5", ""]

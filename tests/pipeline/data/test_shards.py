@@ -56,7 +56,7 @@ def written(tmp_path: Path) -> Path:
 def refuse_to_write(
     folder: Path, message: str, dataset: Dataset, **changed: SplitData | SplitStream
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         preprocessing.write(dataset, {**toy_splits(dataset), **changed}, folder / "toy")
     assert list(folder.iterdir()) == []
 
@@ -136,7 +136,7 @@ def read_part(written: Path | str, split: str, rank: int, world_size: int) -> Sp
 def test_a_rank_reads_only_its_shards(written: Path) -> None:
     (written / "train-00001-of-00002.parquet").unlink()
     assert len(read_part(written, "train", rank=0, world_size=2)) == 2500
-    with pytest.raises(UserError, match="train-00001-of-00002.parquet: shard not found"):
+    with refused("train-00001-of-00002.parquet: shard not found"):
         read_part(written, "train", rank=1, world_size=2)
 
 
@@ -147,7 +147,7 @@ def test_a_shard_of_another_number_of_rows_is_refused(written: Path) -> None:
         train["rows"] += 1
 
     edit_manifest(written, lengthen)
-    with pytest.raises(UserError, match="corrupt shard: expected 2001 rows, got 2000"):
+    with refused("corrupt shard: expected 2001 rows, got 2000"):
         shard_reader.read_split(written, "train")
 
 
@@ -185,7 +185,7 @@ def test_rows_to_be_dequantised_keep_their_levels(tmp_path: Path) -> None:
     described = json.loads((folder / "manifest.json").read_text())
     described["event"] = {"kind": "real", "shape": [3]}
     (folder / "manifest.json").write_text(json.dumps(described))
-    with pytest.raises(UserError, match="malformed manifest: event: expected Real with a bin_w"):
+    with refused("malformed manifest: event: expected Real with a bin_w"):
         read_manifest(folder)
 
 
@@ -295,7 +295,7 @@ def test_sum_is_checked_once_a_process_unless_the_file_changes(written: Path, mo
     assert len(sums) == 4 * base + 1, "of the file, once"
     path = written / "valid-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes() + b"0")
-    with pytest.raises(UserError, match="valid-00000-of-00001.parquet: corrupt shard"):
+    with refused("valid-00000-of-00001.parquet: corrupt shard"):
         shard_reader.read_split(written, "valid")
 
 
@@ -314,9 +314,9 @@ def test_a_uri_is_read_like_a_folder(written: Path) -> None:
         read_part(written, "train", 1, 3).x,
     )
     (written / SHARD).unlink()
-    with pytest.raises(UserError, match=f"^file://.*{SHARD}: shard not found"):
+    with refused(f"^file://.*{SHARD}: shard not found"):
         shard_reader.read_split(uri, "train")
-    with pytest.raises(UserError, match="^file:///nowhere/manifest.json: file not found"):
+    with refused("^file:///nowhere/manifest.json: file not found"):
         read_manifest("file:///nowhere")
 
 
@@ -384,7 +384,7 @@ def test_what_a_manifest_says_is_under_its_own_hash(written: Path) -> None:
         described = json.loads(path.read_text())
         described[field] = value
         path.write_text(json.dumps(described))
-        with pytest.raises(UserError, match="manifest_sha256: expected that of the other fields"):
+        with refused("manifest_sha256: expected that of the other fields"):
             read_manifest(written)
         seal(described)
         path.write_text(json.dumps(described))

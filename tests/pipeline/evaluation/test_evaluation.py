@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 import arcore
 from arcore.inference import latent_levels
-from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
@@ -96,9 +95,7 @@ def test_a_subset_of_rows_is_drawn_by_the_seed(project) -> None:
 
 
 def test_more_members_than_masks_are_refused(project) -> None:
-    with pytest.raises(
-        UserError, match="toy: evaluation.num_members 4: num_members: expected at most 3"
-    ):
+    with refused("toy: evaluation.num_members 4: num_members: expected at most 3"):
         evaluated("evaluation.num_members=4")
     assert not any(Path("evaluation/digits_binary").iterdir())
 
@@ -107,7 +104,7 @@ def test_other_shards_are_refused(project) -> None:
     config_file = Path("models/toy/config.yaml")
     described = yaml.safe_load(config_file.read_text()) | {"dataset_sha256": "0" * 64}
     config_file.write_text(yaml.safe_dump(described))
-    with pytest.raises(UserError, match=r"toy: expected shards .*\(000000000000\).* train it"):
+    with refused(r"toy: expected shards .*\(000000000000\).* train it"):
         evaluated()
 
 

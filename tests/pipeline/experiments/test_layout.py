@@ -9,7 +9,6 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 import arcore
-from pipeline.core.errors import UserError
 from pipeline.core.records import flat
 from pipeline.experiments import compose, layout, params_file
 from stages import params
@@ -60,7 +59,7 @@ def test_entries_of_a_folder_are_read_with_the_others(workdir: Path) -> None:
     targets = [params_file.dvc_target("train", name) for name in ("toy", "other")]
     assert targets == ["train@toy", "local/dvc.yaml:train@other"]
     local.write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
-    with pytest.raises(UserError, match="local/params.yaml: experiments: expected names that"):
+    with refused("local/params.yaml: experiments: expected names that"):
         params_file.read_params()
 
 
@@ -146,11 +145,11 @@ def test_a_broken_file_is_one_line(text: str, message: str) -> None:
 
 def test_the_command_line_completes_a_file_once(workdir, monkeypatch, caplog) -> None:
     monkeypatch.setattr("sys.argv", ["params"])
-    with pytest.raises(UserError, match=r"params\.yaml: expected a file in .*, found none"):
+    with refused(r"params\.yaml: expected a file in .*, found none"):
         params.main()
     path = workdir / "params.yaml"
     path.write_bytes(b"experiments: \xff")
-    with pytest.raises(UserError, match=r"params\.yaml: not valid: 'utf-8' codec"):
+    with refused(r"params\.yaml: not valid: 'utf-8' codec"):
         params.main()
     said_nothing = r"    (base: pipeline/conf/base.yaml|overrides: \[\]|trainer: \{\})\n"
     path.write_text(re.sub(said_nothing, "", TEXT))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.core.errors import UserError
 from pipeline.uses import class_uses, use_context
+from tests.support.refusals import refused
 
 
 def test_accuracy_is_that_of_the_most_probable_class(project: Path) -> None:
@@ -61,7 +61,7 @@ def test_labels_are_balanced_and_drawn_by_the_seed() -> None:
     assert np.bincount(labels[first]).tolist() == [5, 5, 5, 5] and len(set(first)) == 20
     assert (first == again).all() and (first != other).any()
     for count, message in ((10, "multiples of 4 classes, got 10"), (200, "at most 100")):
-        with pytest.raises(UserError, match=message):
+        with refused(message):
             class_uses.balanced(labels, count, 4, 0)
 
 
@@ -72,7 +72,5 @@ def test_labels_that_are_no_classes_are_refused(project: Path, monkeypatch) -> N
     rows = loaded.rows("test")
     given = dataclasses.replace(rows, labels=np.ones((len(rows), 3), np.float32))
     monkeypatch.setattr(use_context.UseContext, "rows", lambda *_: given)
-    with pytest.raises(
-        UserError, match="digits_binary: expected labels that are classes, found none"
-    ):
+    with refused("digits_binary: expected labels that are classes, found none"):
         class_uses.FeatureAccuracy().run(vectors, project)
