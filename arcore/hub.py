@@ -1,7 +1,6 @@
 """Weights by name, from a folder or an HTTP address, checked by SHA-256.
 
-A hub is a folder of saved models, here or behind an address, with an index, `hub.json`. Hashes find
-damage and mistakes. Whoever writes the index is trusted, since no key protects it.
+A hub is a folder of saved models, here or behind an address, with an index, `hub.json`.
 """
 
 import hashlib
@@ -21,14 +20,13 @@ FILES = ("config.json", "model.safetensors")  # of a model
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 TIMEOUT = 20.0  # seconds, to connect and between two packets
-CHUNK, LARGEST_INDEX = 1 << 20, 1 << 24
+LARGEST_INDEX = 1 << 24  # bytes
 
 
 def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder in the cache that has the files of a model, downloaded and verified.
+    """Return the folder in the cache that has the verified files of a model.
 
-    The cache is `ARCORE_CACHE`, by default `~/.cache/arcore`. What it has is verified again, and
-    used without a network.
+    The cache is `ARCORE_CACHE`, by default `~/.cache/arcore`; it needs no network.
 
     Arguments:
         name: of the index, with or without "hub:".
@@ -42,8 +40,7 @@ def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
     name = name.removeprefix(PREFIX)
     require(source != "", "ARCORE_HUB", f"a folder or an address with {INDEX}", source)
     require("@" not in source, "ARCORE_HUB", "an address without a user or password", "one with @")
-    expected = "a name of letters, digits, '.', '_' and '-'"
-    require(NAME.fullmatch(name) is not None, "name", expected, name)
+    require(NAME.fullmatch(name) is not None, "name", "letters, digits, '.', '_' and '-'", name)
     cache = Path(os.environ.get("ARCORE_CACHE") or "~/.cache/arcore").expanduser()
     kept = cache / hashlib.sha256(source.encode()).hexdigest()[:16]
     try:
@@ -61,11 +58,7 @@ def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
 
 
 def write_index(folder: str | os.PathLike[str]) -> Path:
-    """Write `hub.json` of a folder of saved models.
-
-    A model whose weights DVC keeps (`model.safetensors.dvc`), and that aren't here, stays as it is
-    in the index.
-    """
+    """Write `hub.json` of a folder of saved models; it keeps weights that only DVC has."""
     path, models = Path(folder, INDEX), {}
     for config in sorted(Path(folder).glob(f"*/{FILES[0]}")):
         name, weights = config.parent.name, config.with_name(FILES[1])
@@ -92,17 +85,14 @@ def _entry(index: Path, name: str) -> dict[str, dict[str, Any]]:
     """Return SHA-256 and size of each file of a model."""
     try:
         models = dict(json.loads(index.read_text(encoding="utf-8"))["models"])
+        files = {file: models[name][file] for file in FILES if name in models}
+        fits = all(SHA256.fullmatch(f["sha256"]) and type(f["size"]) is int for f in files.values())
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise ValueError(f"{index}: not an index of models: {error!r}") from None
-    if name not in models:
+    require(fits, f"{index}: {name}", "sha256 and size of each file", files)
+    if not files:
         expected = f"one of the {len(models)} models of {index}"
         raise ValueError(f"name: expected {expected}, got {name!r}{near(name, models)}")
-    try:
-        files = {file: models[name][file] for file in FILES}
-        fits = all(SHA256.fullmatch(f["sha256"]) and type(f["size"]) is int for f in files.values())
-    except (KeyError, TypeError):
-        fits = False
-    require(fits, f"{index}: {name}", f"sha256 and size of {' and '.join(FILES)}", models[name])
     return files
 
 
@@ -113,15 +103,12 @@ def _copy(address: str, target: Path, most: int, sha256: str | None = None) -> N
         target.parent.mkdir(parents=True, exist_ok=True)
         is_remote = address.startswith(("http://", "https://"))
         source = urlopen(address, timeout=TIMEOUT) if is_remote else open(address, "rb")
-        left = most + 1
-        with source, partial.open("wb") as out:
-            while left > 0 and (chunk := source.read(min(left, CHUNK))):
-                left -= out.write(chunk)
+        with source:
+            partial.write_bytes(source.read(most + 1))
         got = sha256_of(partial)
         require(sha256 in (None, got), address, f"SHA-256 {sha256}", got)
         os.replace(partial, target)
     except (OSError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{address}: cannot be read: {reason}") from None
+        raise ValueError(f"{address}: cannot be read: {' '.join(str(error).split())}") from None
     finally:
         partial.unlink(missing_ok=True)

@@ -191,9 +191,7 @@ def _fit(cluster: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
             name=FOLDER,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(
-                max_failures=cluster.max_failures, max_preemption_failures=-1
-            ),
+            failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
             worker_runtime_env={"env_vars": variables},
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),

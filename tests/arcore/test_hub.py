@@ -65,8 +65,12 @@ BAD = [
     (lambda: hub.fetch(NAME, "http://me:secret@host"), {}, ["ARCORE_HUB", "without a user"]),
     (lambda: hub.fetch(NAME, "nowhere"), {}, ["nowhere/hub.json: cannot be read", "No such"]),
     (lambda: hub.fetch(NAME), {"models": 3}, ["", "not an index of models"]),
-    (lambda: hub.fetch(NAME), {"models": {NAME: {}}}, ["", "sha256 and size of", "{}"]),
-    (lambda: hub.fetch(NAME), of({"sha256": "../x"}), ["", "sha256 and size of config", "../x"]),
+    (
+        lambda: hub.fetch(NAME),
+        {"models": {NAME: {}}},
+        ["", "not an index of models", "config.json"],
+    ),
+    (lambda: hub.fetch(NAME), of({"sha256": "../x"}), ["", "sha256 and size of each", "../x"]),
     (lambda: hub.fetch(NAME), of({}), ["", "config.json: expected SHA-256 0000"]),
 ]
 
