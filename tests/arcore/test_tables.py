@@ -1,11 +1,10 @@
-"""Tables: densities over columns of several kinds, and data frames in and out."""
+"""Tables: one density over columns of several kinds."""
 
 import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from torch.testing import assert_close
@@ -13,18 +12,13 @@ from torch.testing import assert_close
 import arcore
 from arcore.columns import Column
 from arcore.distributions.table_row import TableRow
-from arcore.events import Real, Table, from_dict
-from arcore.inference import data_frames
-from tests.arcore.cases import CASES, cases_where
+from arcore.events import Table, from_dict
+from tests.arcore.cases import cases_where
 from tests.support.cases import Case
 from tests.support.events import COLUMNS, TABLE
 from tests.support.refusals import refuses
 from tests.support.statistics import quadrature
 
-FRAME = pd.DataFrame(
-    {"doors": [2, None, 5], "colour": ["red", "blue", None], "price": [1.5, -2.0, 3.0]},
-    index=[7, 8, 9],
-)
 STATES = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in (3, 1, 4)))
 
 
@@ -49,54 +43,11 @@ def test_densities_sum_and_integrate_to_one_in_any_unit(case: Case) -> None:
     assert_close(cents.log_prob(shifted, condition), model.log_prob(x, condition) - math.log(500))
 
 
-def built(name: str) -> arcore.AutoregressiveModel:
-    return next(case for case in CASES if case.name == name).build().eval()
-
-
-def test_missing_cells_are_marginalised_or_drawn(generator: torch.Generator) -> None:
-    """The last column of an order has the others' marginal; draws of the first one estimate it."""
-    exact = built("deep_nade-table")
-    last = TABLE.columns[int(torch.cat(exact.schedule)[-1])].name
-    whole = data_frames.to_frame(exact.sample(4, generator=generator), TABLE)
-    some = whole.astype(object).assign(**{last: None})
-    terms = exact.conditionals(data_frames.to_tensor(whole, TABLE)).log_prob
-    kept = [column.name != last for column in TABLE.columns]
-    expected = terms(data_frames.to_tensor(whole, TABLE))[:, kept].sum(1)
-    assert_close(data_frames.log_prob(exact, some), expected.detach())
-
-    torch.manual_seed(0)
-    model, some = built("made-table"), whole.astype(object).assign(colour=None)
-    x = data_frames.to_tensor(whole, TABLE)
-    joint = [model.log_prob(torch.cat([torch.full((4, 1), c), x[:, 1:]], 1)) for c in range(3)]
-    found = data_frames.log_prob(model, some, num_draws=3000)
-    assert_close(found, torch.stack(joint).logsumexp(0).detach(), rtol=0, atol=0.2)
-    expected = ["num_draws: expected a number, since MADE has one order and cells are missing"]
-    refuses(lambda: data_frames.log_prob(model, some), expected)
-
-
-def test_frames_come_back_as_they_were(tmp_path: Path, generator: torch.Generator) -> None:
+def test_a_saved_model_has_its_columns(tmp_path: Path) -> None:
     arcore.save(arcore.create_model("made", TABLE, hidden=[4]), tmp_path / "made")
     model = arcore.load(tmp_path / "made")
     assert model.event == TABLE == from_dict(TABLE.to_dict())
     assert model.event.columns[1].unit == "EUR" and model.event.columns[2].low == 2
-    x = data_frames.to_tensor(FRAME, TABLE)
-    found = data_frames.to_frame(model.impute(x, ~x.isnan(), generator=generator), TABLE)
-    assert found.columns.tolist() == ["colour", "price", "doors"]
-    assert found["price"].tolist() == [1.5, -2.0, 3.0] and found["colour"][1] == "blue"
-    assert found["doors"].between(2, 5).all() and found["colour"].isin(COLUMNS[0].levels).all()
-    drawn = data_frames.to_frame(model.sample(50, generator=generator), TABLE)
-    again = data_frames.to_frame(data_frames.to_tensor(drawn, TABLE), TABLE)
-    assert again.equals(drawn) and data_frames.log_prob(model, drawn).isfinite().all()
-
-
-def test_columns_are_guessed() -> None:
-    frame = FRAME.assign(new=[True, False, True])
-    table = data_frames.table_of(frame)
-    assert [column.levels for column in table.columns] == [
-        4, ("blue", "red"), None, 2
-    ]  # fmt: skip
-    doors, _, price, *_ = table.columns
-    assert doors.low == 2 and price.mean == pytest.approx(2.5 / 3)
 
 
 BAD: list[tuple[Callable[[], object], list[str]]] = [
@@ -114,28 +65,6 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: from_dict({"kind": "table", "shape": [1], "columns": [{}]}), ["columns", "name"]),
     (lambda: from_dict({"kind": "table", "shape": [2]}), ["columns", "a list of mappings"]),
     (lambda: arcore.create_model("rnade", TABLE), ["event", "RNADE expects Real"]),
-    (
-        lambda: data_frames.log_prob(arcore.create_model("rnade", Real((2,))), FRAME),
-        ["model", "one of an event Table", "Real"],
-    ),
-    (lambda: data_frames.to_tensor(FRAME[["colour"]], TABLE), ["frame", "a column 'price'"]),
-    (
-        lambda: data_frames.to_tensor(FRAME.replace("blue", "bleu"), TABLE),
-        ["frame: row 8, column 'colour': expected one of red, green, blue"],
-    ),
-    (
-        lambda: data_frames.to_tensor(FRAME.replace(5, 6), TABLE),
-        ["frame: row 9, column 'doors': expected an integer in [2, 6), got 6.0"],
-    ),
-    (
-        lambda: data_frames.to_tensor(FRAME.assign(price="dear"), TABLE),
-        ["frame: row 7, column 'price': expected a finite number, got 'dear'"],
-    ),
-    (
-        lambda: data_frames.table_of(FRAME.assign(one=1)),
-        ["column 'one'", "different finite numbers"],
-    ),
-    (lambda: data_frames.table_of(FRAME.assign(one="a")), ["column 'one'", "2 to 256 names"]),
 ]
 
 

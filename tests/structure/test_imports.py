@@ -79,7 +79,6 @@ BLOCKED = (
 # What arcore needs beyond torch, in one module each, which imports it when it is called for.
 LIBRARIES = {
     "arcore.saving": {"safetensors"},
-    "arcore.inference.data_frames": {"pandas"},
     "arcore.entropy": {"constriction", "numpy"},
     "arcore.primitives.progress": {"tqdm"},
 }
