@@ -72,9 +72,6 @@ def pack(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
 
 def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
     """Undo `pack`.
-
-    Raises:
-        UserError: for what is no archive, of another format, truncated, damaged or unsafe.
     """
     if len(data) < LEAD.size or data[:4] != MAGIC:
         raise UserError(f"{where}: expected an archive, which begins with {MAGIC!r}")
