@@ -83,8 +83,7 @@ def _write_archive(out: Path, archive: bytes) -> None:
 
 
 def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool = False) -> str:
-    """Decode an archive's files into a folder that appears when all are in it; say its size.
-    """
+    """Decode an archive's files into a folder that appears when all are in it; say its size."""
     began = time.perf_counter()
     require(out.name not in ("", ".."), "out", "a path that ends in a folder's name", str(out))
     _require_empty(out)
