@@ -67,7 +67,6 @@ class TrainingRun:
     Attributes:
         place: folder or URI of its checkpoints, another one for each config hash.
         run_id: of MLflow; None where the store cannot be reached.
-        commit: of the code.
     """
 
     resolved: ResolvedConfig
