@@ -9,13 +9,14 @@ import json
 import os
 import re
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 from arcore.primitives.checks import near, require
 
-PREFIX, INDEX = "hub:", "hub.json"
+PREFIX, INDEX, REMOTE = "hub:", "hub.json", ("http://", "https://")
 FILES = ("config.json", "model.safetensors")  # of a model
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -39,7 +40,8 @@ def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
     source = str(hub or os.environ.get("ARCORE_HUB", "")).rstrip("/")
     name = name.removeprefix(PREFIX)
     require(source != "", "ARCORE_HUB", f"a folder or an address with {INDEX}", source)
-    require("@" not in source, "ARCORE_HUB", "an address without a user or password", "one with @")
+    fits = "@" not in source or not source.startswith(REMOTE)
+    require(fits, "ARCORE_HUB", "an address without a user or password", "one with @")
     require(NAME.fullmatch(name) is not None, "name", "letters, digits, '.', '_' and '-'", name)
     cache = Path(os.environ.get("ARCORE_CACHE") or "~/.cache/arcore").expanduser()
     kept = cache / hashlib.sha256(source.encode()).hexdigest()[:16]
@@ -101,14 +103,15 @@ def _copy(address: str, target: Path, most: int, sha256: str | None = None) -> N
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        is_remote = address.startswith(("http://", "https://"))
+        is_remote = address.startswith(REMOTE)
         source = urlopen(address, timeout=TIMEOUT) if is_remote else open(address, "rb")
         with source:
             partial.write_bytes(source.read(most + 1))
         got = sha256_of(partial)
         require(sha256 in (None, got), address, f"SHA-256 {sha256}", got)
         os.replace(partial, target)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, OverflowError, MemoryError, http.client.HTTPException) as error:
         raise ValueError(f"{address}: cannot be read: {' '.join(str(error).split())}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

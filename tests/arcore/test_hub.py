@@ -71,6 +71,7 @@ BAD = [
         ["", "not an index of models", "config.json"],
     ),
     (lambda: hub.fetch(NAME), of({"sha256": "../x"}), ["", "sha256 and size of each", "../x"]),
+    (lambda: hub.fetch(NAME), of({"size": 10**30}), ["", "config.json: cannot be read"]),
     (lambda: hub.fetch(NAME), of({}), ["", "config.json: expected SHA-256 0000"]),
 ]
 
