@@ -1,6 +1,6 @@
 """Columns of a table: names, integers or reals."""
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,9 +42,11 @@ class Column:
             object.__setattr__(self, "levels", tuple(levels))
         elif levels is not None:
             require_int(levels, "levels", 2)
-        fits = isinstance(self.low, int) and (self.low == 0 or isinstance(self.levels, int))
+        fits = type(self.low) is int and (self.low == 0 or isinstance(self.levels, int))
         require(fits, "low", "an integer, 0 but for a column of integers", self.low)
-        require(math.isfinite(self.mean), "mean", "a finite number", self.mean)
+        is_number = isinstance(self.mean, (int, float)) and not isinstance(self.mean, bool)
+        fits = is_number and abs(self.mean) <= sys.float_info.max
+        require(fits, "mean", "a finite number", self.mean)
         require_positive(self.deviation, "deviation")
 
     @property

@@ -278,7 +278,8 @@ class Table(Event):
         super().check(x, name)
         fits = not x.is_complex() and bool(torch.isfinite(x).all())
         require(fits, name, "finite numbers (impute or marginalise missing cells)", "others")
-        for column, cells in zip(self.columns, x.unbind(1), strict=True):
+        cells_of = (x if x.is_floating_point() else x.long()).unbind(1)
+        for column, cells in zip(self.columns, cells_of, strict=True):
             if column.count and len(cells):
                 low, high = (float(value) for value in torch.aminmax(cells))
                 fits = 0 <= low and high < column.count and bool((cells == cells.round()).all())

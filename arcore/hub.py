@@ -1,7 +1,6 @@
 """Weights by name, from a folder or an HTTP address, checked by SHA-256.
 
-A hub is a folder of saved models, here or behind an address, with an index, `hub.json`. Hashes find
-damage and mistakes. Whoever writes the index is trusted, since no key protects it.
+A hub is a folder of saved models, here or behind an address, with an index, `hub.json`.
 """
 
 import hashlib
@@ -10,25 +9,27 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 from arcore.primitives.checks import near, require
 
-PREFIX, INDEX = "hub:", "hub.json"
+PREFIX, INDEX, REMOTE = "hub:", "hub.json", ("http://", "https://")
 FILES = ("config.json", "model.safetensors")  # of a model
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 TIMEOUT = 20.0  # seconds, to connect and between two packets
-CHUNK, LARGEST_INDEX = 1 << 20, 1 << 24
+LARGEST_INDEX = 1 << 24  # bytes
 
 
 def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder in the cache that has the files of a model, downloaded and verified.
+    """Return the folder in the cache that has the verified files of a model.
 
-    The cache is `ARCORE_CACHE`, by default `~/.cache/arcore`. What it has is verified again, and
-    used without a network.
+    The cache is `ARCORE_CACHE`, by default `~/.cache/arcore`; it needs no network.
 
     Arguments:
         name: of the index, with or without "hub:".
@@ -41,14 +42,16 @@ def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
     source = str(hub or os.environ.get("ARCORE_HUB", "")).rstrip("/")
     name = name.removeprefix(PREFIX)
     require(source != "", "ARCORE_HUB", f"a folder or an address with {INDEX}", source)
-    require("@" not in source, "ARCORE_HUB", "an address without a user or password", "one with @")
-    expected = "a name of letters, digits, '.', '_' and '-'"
-    require(NAME.fullmatch(name) is not None, "name", expected, name)
+    fits = "@" not in source or not source.startswith(REMOTE)
+    require(fits, "ARCORE_HUB", "an address without a user or password", "one with @")
+    require(NAME.fullmatch(name) is not None, "name", "letters, digits, '.', '_' and '-'", name)
+    if not source.startswith(REMOTE):
+        source = str(Path(source).absolute())
     cache = Path(os.environ.get("ARCORE_CACHE") or "~/.cache/arcore").expanduser()
     kept = cache / hashlib.sha256(source.encode()).hexdigest()[:16]
     try:
-        _copy(f"{source}/{INDEX}", kept / INDEX, LARGEST_INDEX)
-    except ValueError:  # no network
+        _copy(f"{source}/{INDEX}", kept / INDEX, LARGEST_INDEX, _models)
+    except ValueError:  # no network, or no index there
         if not (kept / INDEX).is_file():
             raise
     files = _entry(kept / INDEX, name)
@@ -56,16 +59,12 @@ def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
     for file, described in files.items():
         target, sha256 = folder / file, described["sha256"]
         if not target.is_file() or sha256_of(target) != sha256:
-            _copy(f"{source}/{name}/{file}", target, described["size"], sha256)
+            _copy(f"{source}/{name}/{file}", target, described["size"], partial(_verify, sha256))
     return folder
 
 
 def write_index(folder: str | os.PathLike[str]) -> Path:
-    """Write `hub.json` of a folder of saved models.
-
-    A model whose weights DVC keeps (`model.safetensors.dvc`), and that aren't here, stays as it is
-    in the index.
-    """
+    """Write `hub.json` of a folder of saved models; it keeps weights that only DVC has."""
     path, models = Path(folder, INDEX), {}
     for config in sorted(Path(folder).glob(f"*/{FILES[0]}")):
         name, weights = config.parent.name, config.with_name(FILES[1])
@@ -76,9 +75,9 @@ def write_index(folder: str | os.PathLike[str]) -> Path:
             }
         elif weights.with_name(f"{FILES[1]}.dvc").is_file():
             models[name] = _entry(path, name)
-    partial = path.with_name(f".{INDEX}.{uuid.uuid4().hex}")
-    partial.write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    unnamed = path.with_name(f".{INDEX}.{uuid.uuid4().hex}")
+    unnamed.write_text(json.dumps({"models": models}, indent=1) + "\n", encoding="utf-8")
+    os.replace(unnamed, path)
     return path
 
 
@@ -88,40 +87,53 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _verify(sha256: str, path: Path) -> None:
+    if (got := sha256_of(path)) != sha256:
+        raise ValueError(f"expected SHA-256 {sha256}, got {got}")
+
+
+def _models(index: Path) -> dict[str, Any]:
+    """Return what an index has of each model."""
+    try:
+        return dict(json.loads(index.read_text(encoding="utf-8"))["models"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise ValueError(f"not an index of models: {error!r}") from None
+
+
 def _entry(index: Path, name: str) -> dict[str, dict[str, Any]]:
     """Return SHA-256 and size of each file of a model."""
+    models = _models(index)
     try:
-        models = dict(json.loads(index.read_text(encoding="utf-8"))["models"])
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        files = {file: models[name][file] for file in FILES if name in models}
+        fits = all(SHA256.fullmatch(f["sha256"]) and _is_size(f["size"]) for f in files.values())
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{index}: not an index of models: {error!r}") from None
-    if name not in models:
+    require(fits, f"{index}: {name}", "sha256 and size of each file", files)
+    if not files:
         expected = f"one of the {len(models)} models of {index}"
         raise ValueError(f"name: expected {expected}, got {name!r}{near(name, models)}")
-    try:
-        files = {file: models[name][file] for file in FILES}
-        fits = all(SHA256.fullmatch(f["sha256"]) and type(f["size"]) is int for f in files.values())
-    except (KeyError, TypeError):
-        fits = False
-    require(fits, f"{index}: {name}", f"sha256 and size of {' and '.join(FILES)}", models[name])
     return files
 
 
-def _copy(address: str, target: Path, most: int, sha256: str | None = None) -> None:
-    """Copy a file, which gets its name once it is whole and verified."""
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+def _is_size(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _copy(address: str, target: Path, most: int, check: Callable[[Path], object]) -> None:
+    """Copy a file, which gets its name once it is whole and checked."""
+    unnamed = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        is_remote = address.startswith(("http://", "https://"))
+        is_remote = address.startswith(REMOTE)
         source = urlopen(address, timeout=TIMEOUT) if is_remote else open(address, "rb")
-        left = most + 1
-        with source, partial.open("wb") as out:
-            while left > 0 and (chunk := source.read(min(left, CHUNK))):
-                left -= out.write(chunk)
-        got = sha256_of(partial)
-        require(sha256 in (None, got), address, f"SHA-256 {sha256}", got)
-        os.replace(partial, target)
-    except (OSError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{address}: cannot be read: {reason}") from None
+        with source:
+            unnamed.write_bytes(source.read(most + 1))
+        check(unnamed)
+        os.replace(unnamed, target)
+    except (OSError, OverflowError, MemoryError, http.client.HTTPException) as error:
+        raise ValueError(f"{address}: cannot be read: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ValueError(f"{address}: {error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            unnamed.unlink()

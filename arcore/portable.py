@@ -277,8 +277,9 @@ def _log_softmax(x: Tensor, dim: int, half_to_float: bool = False) -> Tensor:
 
 
 def _logsumexp(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
-    below, _, total = _parts(x, dim)
-    value = _log(total) + (x - below).nan_to_num(0.0).amax(dim, keepdim=True)
+    _, _, total = _parts(x, dim)
+    largest = x.amax(dim, keepdim=True)
+    value = _log(total) + torch.where(largest.isinf(), 0.0, largest)
     return value if keepdim else value.squeeze(tuple(dim))
 
 

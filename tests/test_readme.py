@@ -38,6 +38,12 @@ SAID = {
         r".*torch.Size\(\[2, 100\]\)",
         r"\d+ bytes True",
     ],
+    "docs/outliers.md": [
+        r"between 0.07\d and 0.12\d",
+        r"reached 0.1\d\d",
+        "True",
+        r"torch.Size\(\[2000\]\) \[-?1, -?1, -?1\]",
+    ],
     "docs/any-question.md": [r"torch.Size\(\[3\]\)"] * 3 + [r"torch.Size\(\[3, 1, 8, 8\]\)"] * 2,
     "docs/hub.md": ["bits-nade"],
     "docs/uses.md": [

@@ -45,6 +45,7 @@ def step_losses(
     """
     model = _any_order(model)
     require_int(num_orders, "num_orders", 1)
+    require(len(x) > 0, "x", "a row at least", "none")
     units = model.event.size // model.places
     total = torch.zeros(units, dtype=torch.float64)
     for index, given in itertools.product(range(1, num_orders + 1), range(units)):
@@ -66,6 +67,7 @@ def split_steps(losses: Tensor, steps: int) -> tuple[int, ...]:
         >>> split_steps(torch.tensor([3.0, 1.0, 1.0, 0.0]), 2)
         (1, 3)
     """
+    _check_losses(losses)
     fits = type(steps) is int and 1 <= steps <= len(losses)
     require(fits, "steps", f"an integer in [1, {len(losses)}]", steps)
     cuts = [0]
@@ -81,13 +83,19 @@ def lost_nats(losses: Tensor) -> Tensor:
         >>> lost_nats(torch.tensor([3.0, 1.0, 1.0, 0.0])).tolist()
         [7.0, 1.0, 0.0, 0.0]
     """
+    _check_losses(losses)
     costs = [cost for cost, _ in itertools.islice(_least(losses), len(losses))]
     return torch.stack(costs) - costs[-1]
 
 
+def _check_losses(losses: Tensor) -> None:
+    fits = isinstance(losses, Tensor) and losses.dim() == 1 and len(losses) > 0
+    fits = fits and bool(losses.isfinite().all())
+    require(fits, "losses", "finite numbers, a tensor of one for each unit", losses)
+
+
 def _least(losses: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, for 1, 2, ... steps, the least cost and the end of the first step from each unit."""
-    require(bool(losses.isfinite().all()), "losses", "finite numbers", losses)
     first, end = torch.arange(len(losses))[:, None], torch.arange(len(losses) + 1)
     cost = ((end - first) * losses.double().cpu()[:, None]).where(end > first, torch.inf)
     rest = torch.where(end < len(losses), torch.inf, 0.0).double()
@@ -126,7 +134,12 @@ class InSteps(AutoregressiveModel):
     def __init__(self, model: AutoregressiveModel, sizes: Sequence[int]) -> None:
         model = _any_order(model)
         units = model.event.size // model.places
-        fits = all(type(size) is int and size >= 1 for size in sizes) and sum(sizes) == units
+        is_list = isinstance(sizes, (list, tuple))
+        fits = (
+            is_list
+            and all(type(size) is int and size >= 1 for size in sizes)
+            and sum(sizes) == units
+        )
         require(fits, "sizes", f"integers >= 1 of sum {units}", sizes)
         super().__init__(model.event, model.hyperparameters)
         self.model, self.sizes = model, tuple(sizes)

@@ -73,15 +73,7 @@ RECORD = Kind("record", "recording", "metrics.json", sealed=False)
 
 @dataclass(frozen=True)
 class Artifact:
-    """An output.
-
-    Attributes:
-        kind: what it has in common with others.
-        name: in errors, and of its lock.
-        folder: where it is.
-        command: that makes it.
-        inputs: what it is made of.
-    """
+    """An output, the command that makes it and what it is made of; errors and locks name it."""
 
     kind: Kind
     name: str

@@ -56,7 +56,6 @@ class SplitInfo:
     """One split in the manifest.
 
     Arguments:
-        rows: number of rows.
         sha256: of its content (rows' bytes, labels' bytes), however it is cut into shards.
         read_transform: how rows become events when read, "bernoulli" from gray levels to bits,
             "dequantize" from levels to reals or "moving" from digits to clips; None where they are

@@ -35,8 +35,6 @@ class BatchPlan:
     """Which rows of a split one rank takes, and in which batches.
 
     Arguments:
-        rank: of this worker, in [0, world_size).
-        world_size: number of workers.
         batch_size: rows (windows of sounds) of a training batch over all ranks; None for a split
             that is read in order alone.
         seed: of the shuffle and of what is drawn when read.

@@ -59,10 +59,8 @@ class Sound:
     samples, its speaker, the number of its symbols, and these, padded to `max_symbols`.
 
     Arguments:
-        sample_rate: samples a second.
         max_length: samples of the longest row.
         max_symbols: symbols of the longest text, 0 without texts.
-        speakers: their names.
         symbols: what texts are made of.
     """
 
@@ -152,14 +150,10 @@ class Dataset(abc.ABC):
     """A dataset of the pipeline.
 
     Arguments:
-        name: as listed by `pipeline.datasets.catalog.list_datasets()`.
         family: its folder in a mirror; datasets of a family share raw files.
-        event: what one row is.
         unit: the unit in which the field reports it.
         files: raw files; empty when the data comes inside a package.
         provenance: source and protocol, in words.
-        options: the parsed options.
-        num_classes: number of labels, or None without labels.
         published_name: its name in published_results.yaml, or None.
         system_folders: folders where a system package may have put the files.
         context_frames: frames at the beginning of a clip that the protocol gives: what is scored is

@@ -24,7 +24,6 @@ def trajectories(starts: np.ndarray, angles: np.ndarray, frames: int) -> np.ndar
     Arguments:
         starts: (N, 2) in [0, 1], y and x.
         angles: (N,) in radians.
-        frames: how many.
 
     Example:
         >>> starts, angles = np.array([[0.5, 0.85]]), np.array([0.0])

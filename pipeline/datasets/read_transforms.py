@@ -96,8 +96,6 @@ def draw(
         x: (N, *shape) as stored.
         event: what rows become; of a dequantised one, the bin width says how many levels there are.
         indices: (N,) integers >= 0, the rows' positions in their split.
-        epoch: integer >= 0.
-        seed: integer.
         pool: stored rows of the whole split, out of whose digits "moving" draws clips.
     """
     if kind is None:
@@ -138,8 +136,6 @@ def dynamic_binarize(x: np.ndarray, indices: np.ndarray, epoch: int, seed: int) 
     Arguments:
         x: (N, *shape) uint8 gray levels; bits have the shape and type.
         indices: (N,) integers >= 0, the rows' positions in their split.
-        epoch: integer >= 0.
-        seed: integer.
 
     Example:
         >>> x = np.array([[0, 255, 128]], np.uint8)

@@ -50,11 +50,6 @@ def evaluate(config: ExperimentConfig) -> Path:
     `cluster.num_workers` workers if there are any; so are the validation split, for choosing
     between models, and test splits beyond `test`. Metrics and pictures go to the training's MLflow
     run too.
-
-    Raises:
-        UserError: for a missing or damaged model or shards, or one trained on other data; for
-            scores that are not finite, which leave the result that is there; or while another
-            process evaluates the same.
     """
     output = artifact.evaluation(config.name, config.dataset["name"], config.result_name)
     with alone(output):

@@ -38,26 +38,26 @@ def _has_bits(event: Levels) -> bool:
     return event.num_levels == 2 and len(event.shape) == 3 and event.shape[0] == 1
 
 
-def _pixels(image: np.ndarray) -> np.ndarray:
+def pixels_of(image: np.ndarray) -> np.ndarray:
     """Put colours (C, H, W) last; one colour has no axis."""
     return np.ascontiguousarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
 
 
 def _levels(pixels: np.ndarray, event: Levels) -> np.ndarray:
-    """Undo `_pixels`; of gray that was given three times one is left."""
+    """Undo `pixels_of`; of gray that was given three times one is left."""
     levels = pixels.astype(np.uint8)
     return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)[: event.shape[0]]
 
 
 def _encode_file(image: np.ndarray, event: Levels, kind: str, **options: object) -> list[bytes]:
     """Encode as a picture of 1-bit, 8-bit gray or RGB pixels, whose values are the levels."""
-    pixels = image[0].astype(bool) if _has_bits(event) else _pixels(image)
+    pixels = image[0].astype(bool) if _has_bits(event) else pixels_of(image)
     return _file_of(pixels, kind, **options)
 
 
 def _encode_webp(image: np.ndarray, event: Levels) -> list[bytes]:
     """Encode as WebP, which has RGB only: gray levels are given three times."""
-    rgb = _pixels(np.broadcast_to(image, (3, *image.shape[1:])))
+    rgb = pixels_of(np.broadcast_to(image, (3, *image.shape[1:])))
     return _file_of(rgb, "WEBP", lossless=True, quality=100, method=6)
 
 
@@ -106,7 +106,7 @@ def _encode_jpegxl(image: np.ndarray, event: Levels) -> list[bytes]:
     import imagecodecs
 
     coded = imagecodecs.jpegxl_encode(
-        _pixels(image), lossless=True, effort=JPEGXL_EFFORT,
+        pixels_of(image), lossless=True, effort=JPEGXL_EFFORT,
         bitspersample=1 if _has_bits(event) else 8, numthreads=1,
     )  # fmt: skip
     return [bytes(coded)]

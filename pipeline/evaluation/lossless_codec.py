@@ -117,8 +117,6 @@ def measure_all(
 
     Arguments:
         codecs: those of other events, or of smaller pictures, are left out.
-        rows: of the event.
-        event: of a row.
         together: measures a codec on all rows as one picture or stream.
         side: the longer one of that picture.
         given: frames at the beginning of each clip, which are not counted.

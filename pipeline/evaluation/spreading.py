@@ -43,9 +43,6 @@ class ScoringWork:
     Arguments:
         shards: folder or URI that every worker reaches.
         num_members: of the ensemble that is scored; 1 for the model itself.
-        context_frames: of clips, the frames that are given.
-        use_gpu: score on the worker's GPU.
-        name: of the model.
         code_sha256: of the driver's code; None where its source is not at hand.
         files: contents of the model's folder, by name.
     """

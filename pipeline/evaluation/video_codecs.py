@@ -17,6 +17,7 @@ import numpy as np
 
 from arcore.events import Event, Levels, after_frames, is_gray, is_levels
 from pipeline.evaluation import lossless_codec
+from pipeline.evaluation.image_codecs import pixels_of
 from pipeline.evaluation.lossless_codec import LosslessCodec, in_tenths
 from pipeline.evaluation.result_records import CodecResult
 
@@ -144,11 +145,8 @@ def measure_together(
 def _to_picture(frame: np.ndarray) -> VideoFrame:
     import av
 
-    if len(frame) == 1:
-        return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[0]), format="gray")
-    return av.VideoFrame.from_ndarray(
-        np.ascontiguousarray(frame.transpose(1, 2, 0)), format="rgb24"
-    )
+    form = "gray" if len(frame) == 1 else "rgb24"
+    return av.VideoFrame.from_ndarray(pixels_of(frame), format=form)
 
 
 def _without_remarks(packet: bytes) -> bytes:

@@ -59,7 +59,6 @@ class TrialSetting:
     """What all trials of a search have in common.
 
     Attributes:
-        resources: workers and CPUs of a trial.
         shards: where every host reaches them.
         place: folder or URI of the search, where checkpoints of its trainings go.
         code_sha256: of the driver's code; None where its source is not at hand.

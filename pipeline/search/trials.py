@@ -35,9 +35,6 @@ class TrialRecord(Record):
         number: from 1, in the order of their creation.
         status: finished (all its epochs), stopped (early, by the scheduler or the time budget),
             failed (see problem), or unfinished (it runs, or the search was interrupted).
-        values: by parameter name.
-        history: its finished epochs.
-        problem: why it failed, in one line.
         lost: whether it failed with its process rather than by itself, so that it may be tried
             again.
         sampling_seconds: of drawing samples, where that is an objective too; None without.

@@ -198,8 +198,6 @@ def start_run(
     None, after one warning, if the store cannot be reached.
 
     Arguments:
-        experiment: name of the MLflow experiment.
-        run_name: what MLflow's pages call the run.
         key: what makes two runs the same work, mostly a config hash.
         params: logged once; a resumed run keeps those that it has.
         tags: set on every start; of a `commit`, and of the command, MLflow's pages learn.

@@ -67,7 +67,6 @@ class TrainingRun:
     Attributes:
         place: folder or URI of its checkpoints, another one for each config hash.
         run_id: of MLflow; None where the store cannot be reached.
-        commit: of the code.
     """
 
     resolved: ResolvedConfig
@@ -191,9 +190,7 @@ def _fit(cluster: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
             name=FOLDER,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(
-                max_failures=cluster.max_failures, max_preemption_failures=-1
-            ),
+            failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
             worker_runtime_env={"env_vars": variables},
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),

@@ -85,9 +85,7 @@ class Learner:
     for all rows of the batch, whatever the workers; dropout differs by rank.
 
     Attributes:
-        model: that learns.
         evaluated: that is validated and kept: with averaged weights, if there are any.
-        optimizer: torch's.
         precision: of the steps: `trainer.precision`, or what auto is on these workers.
     """
 

@@ -26,7 +26,6 @@ class TrainedModel:
 
     Attributes:
         model: in evaluation mode, on the CPU.
-        name: of the model, as `arcore.list_models()` has it.
         content: of config.yaml.
         record: of its training; None where DVC restored the folder from its cache.
     """

@@ -29,7 +29,6 @@ class TrainingJob:
     Attributes:
         config_hash: of all that decides the weights; a checkpoint of another one is refused.
         code_sha256: of the code that trains, likewise; None where its source is not at hand.
-        model: its name and all its hyperparameters.
         shards: folder or URI of the shards, as this worker reaches it.
         dataset_sha256: of the shards that the job was made for; others are refused. None for any.
         initial_weights: path or URI of the weights to start from, with their hash; None for none.
@@ -121,7 +120,6 @@ class Session:
 
     Attributes:
         rank: of the worker, of `world` workers: 0 and 1 if alone.
-        device: on which it trains.
         stop_requested: tells whether the training should save itself and leave; None for never.
         report: takes each finished epoch, and whether it was the last; None for nothing.
         preempted: tells all workers alike whether the node of one goes away; None for never.
@@ -146,7 +144,6 @@ class Progress:
         seconds: time spent training, over all restarts.
         best_nats, best_epoch: of the lowest validation so far (epoch 0: none yet).
         stopped: early stopping has ended the training.
-        world: number of workers.
         precision: of the steps; None before the first one.
     """
 

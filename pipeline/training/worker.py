@@ -55,15 +55,8 @@ def train_worker(given: dict[str, TrainingJob]) -> TrainingOutcome:
     job, context = given["job"], ray.train.get_context()
     stop = CheckpointStore(job.checkpoints).stop_requested
     rank, world = context.get_world_rank(), context.get_world_size()
-    device = ray.train.torch.get_device()
-    return run_job(job, Session(rank, world, device, stop, preempted=_is_preempted))
-
-
-def _is_preempted() -> bool:
-    """Ask Ray whether a worker's node is to go away; all workers ask as often."""
-    import ray.train
-
-    return ray.train.get_preemption_info() is not None
+    device, noticed = ray.train.torch.get_device(), ray.train.get_preemption_info
+    return run_job(job, Session(rank, world, device, stop, preempted=lambda: noticed() is not None))
 
 
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:

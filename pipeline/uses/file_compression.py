@@ -44,9 +44,6 @@ def compress(
         quantize: take a sound's nearest levels where its samples lie between levels.
         portable: so that any processor decodes it, with any version of torch.
         progress: show bars.
-
-    Raises:
-        UserError: one line; nothing is written then.
     """
     began = time.perf_counter()
     require(len(files) > 0, "files", "a file at least", "none")
@@ -86,11 +83,7 @@ def _write_archive(out: Path, archive: bytes) -> None:
 
 
 def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool = False) -> str:
-    """Decode an archive's files into a folder that appears when all are in it; say its size.
-
-    Raises:
-        UserError: one line; nothing is written then.
-    """
+    """Decode an archive's files into a folder that appears when all are in it; say its size."""
     began = time.perf_counter()
     require(out.name not in ("", ".."), "out", "a path that ends in a folder's name", str(out))
     _require_empty(out)

@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from arcore.events import Levels
+from arcore.inference import Threshold
 from pipeline.core import paths
-from pipeline.core.errors import require
+from pipeline.core.errors import UserError, one_line, require
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.evaluation import image_codecs
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, setting
+from pipeline.uses.use_base import Use, setting, share_of
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number, UseOutcome
 
@@ -35,6 +36,8 @@ class Outliers(Use):
 
     num_rows: int = setting(200, "random images of each kind", least=2)
     num_shown: int = setting(10, "images of each kind in the figure", least=1)
+    rate: float = setting(0.05, "false-positive rate to aim at, below 1", least=1e-6)
+    num_valid: int = setting(1000, "validation images that the thresholds are fitted to", least=1)
     other: str | None = setting(None, "another dataset of the same event; null for none")
 
     def _run(self, context: UseContext, folder: Path) -> UseOutcome:
@@ -48,14 +51,20 @@ class Outliers(Use):
             kinds[f"{self.other}, test images"], sha256 = self._of_dataset(self.other, event)
             read = {self.other: sha256}
         scores = {name: _scores(context, name, x, event) for name, x in kinds.items()}
+        valid = context.rows("valid", self.num_valid, self.seed).x.cpu()
+        fitted = _scores(context, "validation images", valid, event)
+        try:
+            numbers = _numbers(scores, fitted, self.rate)
+        except ValueError as error:  # of the rate, or of too few validation images
+            raise UserError(one_line(error)) from None
         images = pictures.image_grid(kinds, event, self.num_shown)
-        caption = "Both scores: histograms, each kind a line"
+        caption = "Both scores: histograms, and the false-positive rates of thresholds"
         shown = [
             pictures.show(images, folder / "images.png", "Images of each kind"),
-            pictures.show(_figure(scores), folder / "scores.png", caption),
+            pictures.show(_figure(scores, fitted), folder / "scores.png", caption),
         ]
         notes = _notes({name: len(x) for name, x in kinds.items()}) + context.bound_note
-        return UseOutcome(_numbers(scores), shown, notes, other_datasets=read)
+        return UseOutcome(numbers, shown, notes, other_datasets=read)
 
     def _of_dataset(self, name: str, event: Levels) -> tuple[Tensor, str]:
         """Return test images of another dataset, and the hash of its shards."""
@@ -67,13 +76,19 @@ class Outliers(Use):
         return torch.from_numpy(rows.events(event)), manifest.sha256
 
 
-def _numbers(scores: Mapping[str, Scores]) -> list[Number]:
+def _numbers(scores: Mapping[str, Scores], fitted: Scores, rate: float) -> list[Number]:
+    """Return the AUC of each kind, and its share above the threshold, by each score."""
     numbers = []
     for which, score in enumerate(SCORES):
-        for name in [kind for kind in scores if kind != REAL]:
-            pair = scores[REAL][which], scores[name][which]
-            value, error = auc(*pair, paired=name in OF_REAL)
-            numbers.append(Number(name=f"AUC of {score}, {name}", value=value, stderr=error))
+        real = scores[REAL][which]
+        limit = -Threshold.fit(-torch.from_numpy(fitted[which]), rate).score
+        numbers.append(Number(name=f"threshold of {score}", value=limit, unit="bits"))
+        for name, found in ((kind, pair[which]) for kind, pair in scores.items()):
+            above = torch.from_numpy(found > limit)
+            numbers.append(share_of(f"share above the threshold of {score}, {name}", above))
+            if name != REAL:
+                value, error = auc(real, found, paired=name in OF_REAL)
+                numbers.append(Number(name=f"AUC of {score}, {name}", value=value, stderr=error))
     return numbers
 
 
@@ -85,7 +100,8 @@ def _notes(counts: Mapping[str, int]) -> str:
         f"The AUC is the probability that an image of the kind has a higher score than a real "
         f"test image ({each}). 0.5 is chance; below 0.5 the kind looks more real than real images. "
         "L(x) is the length in bits of the shortest of PNG, WebP, zstd and JPEG XL (Serra et al., "
-        "2020). It corrects for complexity: simple images are probable."
+        "2020). It corrects for complexity: simple images are probable. Thresholds are fitted to "
+        "validation images; real test images above one are false positives."
     )
 
 
@@ -140,9 +156,9 @@ def _scores(context: UseContext, name: str, x: Tensor, event: Levels) -> Scores:
     return bits, bits - complexity(x.numpy().astype(np.uint8), event)
 
 
-def _figure(scores: Mapping[str, Scores]) -> Figure:
-    figure = pictures.new_figure(9, 3.4)
-    panels = figure.subplots(1, 2)
+def _figure(scores: Mapping[str, Scores], fitted: Scores) -> Figure:
+    figure = pictures.new_figure(12, 3.4)
+    *panels, rates = figure.subplots(1, 3)
     for which, axes in enumerate(panels):
         values = {name: pair[which] for name, pair in scores.items()}
         ends = [float(np.quantile(v, q)) for v in values.values() for q in (0, 1)]
@@ -151,5 +167,11 @@ def _figure(scores: Mapping[str, Scores]) -> Figure:
             width = 2.5 if name == REAL else 1.2
             axes.hist(found, bins, histtype="step", linewidth=width, label=name)
         axes.set(xlabel=f"{SCORES[which]}, bits", ylabel="images")
+        limits = np.sort(fitted[which])[::-1]  # thresholds of 1 / (n + 1), 2 / (n + 1), ...
+        stated = np.arange(1, len(limits) + 1) / (len(limits) + 1)
+        rates.plot(stated, (values[REAL][:, None] > limits).mean(0), label=SCORES[which])
     panels[0].legend(loc="upper right", fontsize=7)
+    rates.axline((0, 0), slope=1, linestyle=":")
+    rates.set(xlabel="stated false-positive rate", ylabel="rate reached on test images")
+    rates.legend(fontsize=7)
     return figure

@@ -36,10 +36,8 @@ class ModelRows:
     """Rows of a split, as a model takes them.
 
     Attributes:
-        numbers: of the rows, ascending.
         x: (rows, *event.shape), on the model's device.
         condition: that the model takes with them, None for an unconditional one.
-        labels: of the rows, None without them.
     """
 
     numbers: np.ndarray

@@ -49,9 +49,6 @@ def score(model: str, data: str) -> ScoredSet:
     Arguments:
         model: its folder, or the name of an experiment in models/ or results/.
         data: a prepared dataset, whose test split is scored, or a .npy, .npz or .csv file.
-
-    Raises:
-        UserError: for an unknown name, and events or conditions that do not fit the model.
     """
     trained = find_model(model)
     plan: Mapping[str, object] = trained.content.get("evaluation") or {}

@@ -40,6 +40,8 @@ def test_a_model_comes_from_a_folder_or_an_address_and_then_from_the_cache(
     refuses(lambda: arcore.load(f"hub:{NAME}"), [f"{address}/{NAME}", "cannot be read", "refused"])
     monkeypatch.setenv("ARCORE_HUB", str(weights))
     assert same(weights) and not list(weights.parent.rglob(".*")), "brought again"
+    (weights / hub.INDEX).write_text("<html>")
+    assert same(weights), "the index in the cache stays"
 
 
 def test_the_index_keeps_weights_that_dvc_has(weights: Path) -> None:
@@ -63,10 +65,16 @@ BAD = [
     (lambda: hub.fetch("a/b"), {}, ["name", "letters, digits", "'a/b'"]),
     (lambda: hub.fetch(NAME, "http://127.0.0.1:1"), {}, ["http://127.0.0.1:1/hub.json", "refused"]),
     (lambda: hub.fetch(NAME, "http://me:secret@host"), {}, ["ARCORE_HUB", "without a user"]),
-    (lambda: hub.fetch(NAME, "nowhere"), {}, ["nowhere/hub.json: cannot be read", "No such"]),
+    (lambda: hub.fetch(NAME, "nowhere"), {}, ["", "nowhere/hub.json: cannot be read", "No such"]),
     (lambda: hub.fetch(NAME), {"models": 3}, ["", "not an index of models"]),
-    (lambda: hub.fetch(NAME), {"models": {NAME: {}}}, ["", "sha256 and size of", "{}"]),
-    (lambda: hub.fetch(NAME), of({"sha256": "../x"}), ["", "sha256 and size of config", "../x"]),
+    (
+        lambda: hub.fetch(NAME),
+        {"models": {NAME: {}}},
+        ["", "not an index of models", "config.json"],
+    ),
+    (lambda: hub.fetch(NAME), of({"sha256": "../x"}), ["", "sha256 and size of each", "../x"]),
+    (lambda: hub.fetch(NAME), of({"size": 10**30}), ["", "config.json: cannot be read"]),
+    (lambda: hub.fetch(NAME), of({"size": -2}), ["", "sha256 and size of each", "-2"]),
     (lambda: hub.fetch(NAME), of({}), ["", "config.json: expected SHA-256 0000"]),
 ]
 

@@ -60,6 +60,7 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: Column(name="a", low=3), ["low", "0 but for a column of integers", "3"]),
     (lambda: Column(name=3), ["name", "text", "3"]),
     (lambda: TABLE.check(torch.tensor([[0.0, math.nan, 1]])), ["x", "finite numbers"]),
+    (lambda: Column(name="a", mean=10**400), ["mean", "a finite number"]),
     (lambda: TABLE.check(torch.tensor([[3.0, 0, 1]])), ["x", "[0, 3)", "'colour'", "[3, 3]"]),
     (lambda: TABLE.check(torch.tensor([[0.5, 0, 1]])), ["x", "levels in [0, 3)", "'colour'"]),
     (lambda: from_dict({"kind": "table", "shape": [1], "columns": [{}]}), ["columns", "name"]),

@@ -46,7 +46,10 @@ FOUND = {
         "labels: 2 classes",
     ],
     "Arrays": ["event: Real(shape=(3,), bin_width=None)", "conditions: of shape (2,)"],
-    "Tables": ["event: Levels([3, 2, 7]), columns colour, doors, owners"],
+    "Tables": [
+        "event: Levels([3, 2, 7]), columns colour, doors, owners",
+        "event: Table(3 columns of levels, 1 of reals), columns colour, doors, owners, price",
+    ],
     "Sounds": ["sounds: at 8000 Hz, the longest of 0.1 s", "speakers: ann, bob"],
 }
 TRAINS = ("train", "evaluate")

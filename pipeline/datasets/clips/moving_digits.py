@@ -45,12 +45,7 @@ class MovingOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Moving(Dataset):
-    """Clips of two moving digits out of still images.
-
-    Arguments:
-        still: the images, of equal height and width.
-        halved: average 2 x 2 pixels of each image first.
-    """
+    """Clips of two moving digits out of still images, `halved` by averages of 2 x 2 pixels."""
 
     still: Dataset
     halved: bool = False

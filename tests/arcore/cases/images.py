@@ -20,6 +20,7 @@ PIXELCNN = [
     row("pixelcnn-column", NINE, hidden=4, num_blocks=2, first_kernel=5, ordering="column"),
     row("pixelcnn-vector-condition", CUBE, hidden=6, num_blocks=2, first_kernel=5,
         condition_size=3, kernel=5),
+    row("pixelcnn-embedded", CUBE, hidden=6, num_blocks=2, first_kernel=5, embedding_width=3),
     row("pixelcnn-map", TALL, hidden=6, num_blocks=2, first_kernel=7,
         condition_shape=(1, 2, 3), condition_width=4),
     row("pixelcnn-prediction", CUBE, **BLOCK, **MIXTURE, linear_prediction=3),

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
 
 import arcore
 from arcore.events import Levels
@@ -282,8 +281,7 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home
     shutil.copytree(folder, "data/shards/tones")
     model = build().float()
     where = Path("models/toy")
-    where.mkdir(parents=True)
-    save_file(model.state_dict(), where / "model.safetensors")
+    arcore.save(model, where)
     described = {
         "model": {"name": "wavenet"} | model.hyperparameters.to_dict(),
         "event": arcore.events.to_dict(model.event),

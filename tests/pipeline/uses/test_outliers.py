@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from arcore.events import Levels
+from arcore.inference import Threshold
 from pipeline.uses import outliers, run_uses, use_context, use_records
 from tests.support.other_shards import write_black
 from tests.support.uses import list_uses
@@ -56,7 +57,10 @@ def test_numbers_are_of_both_scores(project: Path) -> None:
     loaded = use_context.load("toy-nade")
     settings = outliers.Outliers(num_rows=40, num_shown=3, other="digits_binary", seed=2)
     found = {number.name: number.value for number in settings.run(loaded, project).numbers}
-    assert len(found) == 2 * 5
+    assert len(found) == 2 * (5 + 1 + 6)
+    limit = -Threshold.fit(-loaded.nats(loaded.rows("valid").x, None, "") / math.log(2)).score
+    assert found["threshold of -log2 p(x)"] == pytest.approx(limit)
+    assert found["share above the threshold of -log2 p(x), uniform noise"] > 0.8
     assert found["AUC of -log2 p(x), uniform noise"] > 0.9
     assert found["AUC of -log2 p(x), digits_binary, test images"] == 0.5, "the same rows"
     x = loaded.rows("test", 40, 2).x
