@@ -166,16 +166,13 @@ def _cumsum(x: Tensor, dim: int) -> Tensor:
     return _exact(terms.cumsum(dim), terms.abs().sum(dim))
 
 
-def _add(a: Tensor, b: Tensor | float, *, alpha: float = 1) -> Tensor:
-    return torch.add(a, b if alpha == 1 else b * alpha)
+def _scaled(combine: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Multiply by alpha first: a kernel may do both without rounding between them."""
 
+    def combined(a: Tensor, b: Tensor | float, alpha: float = 1) -> Tensor:
+        return combine(a, b if alpha == 1 else b * alpha)
 
-def _sub(a: Tensor, b: Tensor | float, *, alpha: float = 1) -> Tensor:
-    return torch.sub(a, b if alpha == 1 else b * alpha)
-
-
-def _rsub(a: Tensor, b: Tensor | float, alpha: float = 1) -> Tensor:
-    return torch.sub(b, a if alpha == 1 else a * alpha)
+    return combined
 
 
 def _addcmul(a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Tensor:
@@ -222,14 +219,6 @@ def _log(x: Tensor) -> Tensor:
     return torch.where(x == torch.inf, x, value)
 
 
-def _log1p(x: Tensor) -> Tensor:
-    return _log(1 + x)
-
-
-def _expm1(x: Tensor) -> Tensor:
-    return _exp(x) - 1
-
-
 def _sigmoid(x: Tensor) -> Tensor:
     return 1 / (1 + _exp(-x))
 
@@ -241,7 +230,7 @@ def _tanh(x: Tensor) -> Tensor:
 
 def _softplus(x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     scaled = x * beta
-    return (scaled.clamp(min=0) + _log1p(_exp(-scaled.abs()))) / beta
+    return (scaled.clamp(min=0) + _log(1 + _exp(-scaled.abs()))) / beta
 
 
 def _log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -295,14 +284,14 @@ REPLACED: dict[str, Callable[..., Any]] = {
     "sum": _sum,
     "cumsum": _cumsum,
     "_embedding_bag_forward_only": _embedding_bag,
-    "add": _add,
+    "add": _scaled(torch.add),
     "addcmul": _addcmul,
-    "sub": _sub,
-    "rsub": _rsub,
+    "sub": _scaled(torch.sub),
+    "rsub": lambda a, b, alpha=1: _scaled(torch.sub)(b, a, alpha),
     "exp": _exp,
-    "expm1": _expm1,
+    "expm1": lambda x: _exp(x) - 1,
     "log": _log,
-    "log1p": _log1p,
+    "log1p": lambda x: _log(1 + x),
     "sigmoid": _sigmoid,
     "tanh": _tanh,
     "softplus": _softplus,
