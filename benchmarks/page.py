@@ -257,14 +257,14 @@ def earlier(record: Record) -> str:
 
 
 def busy(record: Record) -> str:
-    text = f"""Both were measured on two shared cores of an Intel Xeon (family 6 model 207) that
-        shows no AMX, at a load of 10 to 14, so that only the ratios mean something. First
-        `python benchmarks/public.py --steps --pairs 9`. Then `python benchmarks/against.py
-        {record["commit"]} --precision bfloat16 --pairs 5` at {record["checkout"]}: ratios of the
-        minima and medians of the pairs' ratios; draws are in float32.
-        Products in bfloat16 are slower than in float32 there (65 and 104 GFLOP/s). The float32
-        products of the logistic network (36.4 GFLOP) alone take 266 to 360 ms at the speed of a
-        convolution (101 to 137 GFLOP/s), so that 1.2 leaves 20 to 110 ms for all else. README's
+    text = f"""Both tables were measured on two shared cores of an Intel Xeon (family 6 model 207)
+        without AMX. The load was 10 to 14: compare ratios only. The first is of
+        `python benchmarks/public.py --steps --pairs 9`. The second is of
+        `python benchmarks/against.py {record["commit"]} --precision bfloat16 --pairs 5` at
+        {record["checkout"]}: ratios of the minima, and medians of the pairs' ratios. Draws are in
+        float32. There, products in bfloat16 are slower than in float32 (65 and 104 GFLOP/s). The
+        float32 products of the logistic network (36.4 GFLOP) take 266 to 360 ms at the speed of a
+        convolution (101 to 137 GFLOP/s). The mark of 1.2 leaves 20 to 110 ms for all else. README's
         loop takes 1.5 times as long for MADE 500 if Adam is not fused. `direct` connections cost
         MADE 500 1.4 to 1.5 of a step without."""
     steps = {
