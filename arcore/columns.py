@@ -18,7 +18,8 @@ class Column:
         name: of the column.
         levels: the list of names; or for integers their number k, from `low` on; None for reals.
         low: the least integer.
-        mean, deviation: of reals, by which networks see them standardised.
+        mean: of reals, which networks see standardised.
+        deviation: of reals, likewise.
         unit: of the numbers, for readers.
 
     Example:
