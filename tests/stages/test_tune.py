@@ -68,9 +68,10 @@ def test_trials_of_two_workers_that_are_stopped_leave_room_for_the_next(make_pro
         "scheduler": {"name": "asha", "grace_epochs": 1, "reduction_factor": 2},
     }
     one = "cluster.max_concurrent_trials=1"
-    _, rows, log = search(make_project, entry, one, "cluster.num_workers=2")
+    project, rows, log = search(make_project, entry, one, "cluster.num_workers=2")
     assert [row["status"] for row in rows] == ["finished", *["stopped"] * 3]
-    assert log.count("stopped at epoch 1") == 3 and "Traceback" not in log, log
+    told = project.own(log)  # Ray's processes complain where they are ended
+    assert told.count("stopped at epoch 1") == 3 and "Traceback" not in told, log
 
 
 @pytest.mark.slow
