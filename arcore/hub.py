@@ -102,12 +102,14 @@ def _models(index: Path) -> dict[str, Any]:
 
 def _entry(index: Path, name: str) -> dict[str, dict[str, Any]]:
     """Return SHA-256 and size of each file of a model."""
-    models = _models(index)
     try:
+        models = _models(index)
         files = {file: models[name][file] for file in FILES if name in models}
         fits = all(SHA256.fullmatch(f["sha256"]) and _is_size(f["size"]) for f in files.values())
     except (KeyError, TypeError) as error:
         raise ValueError(f"{index}: not an index of models: {error!r}") from None
+    except ValueError as error:
+        raise ValueError(f"{index}: {error}") from None
     require(fits, f"{index}: {name}", "sha256 and size of each file", files)
     if not files:
         expected = f"one of the {len(models)} models of {index}"

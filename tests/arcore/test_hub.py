@@ -42,6 +42,9 @@ def test_a_model_comes_from_a_folder_or_an_address_and_then_from_the_cache(
     assert same(weights) and not list(weights.parent.rglob(".*")), "brought again"
     (weights / hub.INDEX).write_text("<html>")
     assert same(weights), "the index in the cache stays"
+    kept = hub.fetch(NAME).parent / hub.INDEX
+    kept.write_text("<html>")
+    refuses(lambda: hub.fetch(NAME), [str(kept), "not an index of models"])
 
 
 def test_the_index_keeps_weights_that_dvc_has(weights: Path) -> None:
