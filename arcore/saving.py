@@ -68,7 +68,10 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
     _require_rebuilt(model, twin)
     weights = {name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()}
     check_weights(weights, twin, "model")
-    with replacing(folder, {CONFIG, WEIGHTS}) as partial:
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    fits = not folder.exists() or (folder.is_dir() and present <= {CONFIG, WEIGHTS})
+    require(fits, "folder", "a new folder, or one that arcore.save wrote", str(folder))
+    with _replacing(folder) as partial:
         save_file({name: w.clone() for name, w in weights.items()}, partial / WEIGHTS)
         write_config(model, partial)
 
@@ -301,11 +304,8 @@ def _require_rebuilt(model: AutoregressiveModel, twin: AutoregressiveModel) -> N
 
 
 @contextmanager
-def replacing(folder: Path, names: set[str]) -> Iterator[Path]:
-    """Yield an empty sibling that becomes `folder`, with such names, when the block ends well."""
-    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    fits = not folder.exists() or (folder.is_dir() and present <= names)
-    require(fits, "folder", "a new folder, or one that arcore.save wrote", str(folder))
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield an empty sibling that becomes `folder` when the block ends well."""
     folder = Path(os.path.realpath(folder))  # what a link leads to is replaced, not the link
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex
