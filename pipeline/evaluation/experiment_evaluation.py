@@ -182,9 +182,11 @@ def _evaluate(
     event = after_frames(manifest.event, context)
     result.check(config.name, event)
     result_files.write(result, out)
-    for split, (rows, found) in scored.items():
+    tables = {split: (rows, found.nats) for split, (rows, found) in scored.items()}
+    tables["valid"] = chosen_valid, valid_nats
+    for split, (rows, nats) in tables.items():
         name = "scores.csv" if split == "test" else f"scores_{split}.csv"
-        table = pd.DataFrame({"row": rows.numbers, "nats": found.nats.numpy()})
+        table = pd.DataFrame({"row": rows.numbers, "nats": nats.numpy()})
         table.to_csv(out / name, index=False, float_format="%.6f", lineterminator="\n")
     if drawn is not None:
         _show(model, shown, drawn, manifest, out)
