@@ -168,7 +168,8 @@ def compose(
     named = plain["model"]["name"]  # dvc.yaml's dependencies are those of the model that is chosen
     expected = f"{choices['model']!r}, which 'model' chooses (by hand: model=<name>)"
     require(named == choices["model"], f"{where}: model.name", expected, named)
-    _check_hyperparameters(plain["model"])
+    searched = start is not None
+    _check_hyperparameters(plain["model"], f"{where}: model" if searched else "model")
     catalog.get_dataset(plain["dataset"])
     plain = overlaid(member_defaults(plain["model"]), plain)
     return ExperimentConfig(
@@ -182,7 +183,7 @@ def compose(
     )
 
 
-def _check_hyperparameters(model: Mapping[str, Any]) -> None:
+def _check_hyperparameters(model: Mapping[str, Any], where: str) -> None:
     """Refuse what a model's `Config` does, without the shards that its event is read from."""
     from arcore import hyperparameters, zoo  # here, as above
 
@@ -191,7 +192,7 @@ def _check_hyperparameters(model: Mapping[str, Any]) -> None:
     try:
         hyperparameters.build_hyperparameters(zoo.model_class(named).Config, given, named)
     except ValueError as error:
-        raise UserError(f"model: {error}") from None
+        raise UserError(f"{where}: {error}") from None
 
 
 def _overlays(entry: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -379,6 +379,4 @@ class Worker:
     def _save(self) -> None:
         self._saved = time.monotonic()
         if self.workers.rank == 0:
-            self.store.save(
-                checkpoints.snapshot(self.job, self.progress, self.learner, self.best)
-            )
+            self.store.save(checkpoints.snapshot(self.job, self.progress, self.learner, self.best))
