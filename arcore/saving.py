@@ -115,7 +115,8 @@ def load(
     """Load a model that `save`, or a training of the pipeline, wrote; it is in evaluation mode.
 
     Arguments:
-        folder: with `config.json` and `model.safetensors`; or "hub:NAME" (`arcore.hub.fetch`).
+        folder: with `config.json` and `model.safetensors`; or "hub:NAME" (`arcore.hub.fetch`), or
+            "models:/NAME@ALIAS" (`arcore.hub.fetch_registered`).
         device: to put it on; None for the CPU.
 
     Raises:
@@ -124,8 +125,11 @@ def load(
             if it is not here.
     """
     place = _present(device)
-    named = isinstance(folder, str) and folder.startswith(hub.PREFIX)
-    folder = hub.fetch(str(folder)) if named else Path(folder)
+    if isinstance(folder, str) and folder.startswith(hub.PREFIX):
+        folder = hub.fetch(folder)
+    elif isinstance(folder, str) and folder.startswith(hub.REGISTERED):
+        folder = hub.fetch_registered(folder)
+    folder = Path(folder)
     _require_weights(folder)
     config = _read_config(folder / CONFIG)
     model = create_within(folder / WEIGHTS, lambda: _create(config, str(folder / CONFIG)))
