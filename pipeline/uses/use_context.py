@@ -21,13 +21,14 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split, draw_events
+from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import result_files, scoring
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.training import saved_models
 
 log = logging.getLogger(__name__)
 PROBABILITIES_AT_ONCE = 1 << 24
-BATCH = 250  # rows that are scored at once, if they are small
 EVENTS_AT_ONCE = 4_096  # of decoders, which keep maps for each
 
 
@@ -147,16 +148,9 @@ class UseContext:
         """Whether a terminal shows the progress of long loops."""
         return sys.stderr.isatty()
 
-    def nats(self, x: Tensor, condition: Tensor | None, label: str) -> Tensor:
-        """Score rows in batches, -ln p(x) or its bound, (rows,) float64 on the CPU."""
-        parts, device, size = [], self.model.device, min(BATCH, rows_at_once(self.levels))
-        with progress_bar(self.progress, len(x), label) as advance, torch.no_grad():
-            for first in range(0, len(x), size):
-                part = slice(first, first + size)
-                given = None if condition is None else condition[part]
-                parts.append(-self.model.log_prob(x[part].to(device), given).double().cpu())
-                advance(len(parts[-1]))
-        return torch.cat(parts)
+    def nats(self, x: Tensor, labels: np.ndarray | None = None) -> Tensor:
+        """Score events with the labels of their rows, -ln p(x) or its bound, (rows,) float64."""
+        return scoring.scores(self.model, ChosenRows.of(SplitData(x.cpu().numpy(), labels)))
 
     def missing_nats(
         self, rows: ModelRows, observed: Tensor, model: arcore.AutoregressiveModel | None = None
