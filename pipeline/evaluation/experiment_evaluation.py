@@ -19,7 +19,7 @@ from pipeline.artifacts.writer import alone, writing
 from pipeline.cluster.devices import local_device
 from pipeline.cluster.shared_storage import shared_storage
 from pipeline.core import paths, stage_code
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
@@ -97,11 +97,8 @@ def _evaluate(
     num_members = plan.num_members or model.num_members
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
     device = torch.device("cpu") if elsewhere else local_device(config.cluster)
-    try:
+    with explained(f"{config.name}: evaluation.num_members {num_members}:", ValueError):
         model = model if num_members == 1 else model.ensemble(num_members)
-    except ValueError as error:
-        where = f"{config.name}: evaluation.num_members {num_members}"
-        raise UserError(f"{where}: {error}") from None
     model = model.to(device).eval()
     trained_entry.check(config, trained, manifest)
     context = manifest.context_frames

@@ -10,7 +10,7 @@ from torch import Tensor
 import arcore
 from arcore import coding
 from arcore.events import Event, is_gray
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.data import sound_batches
 from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import (
@@ -87,22 +87,18 @@ def check_coding(model: arcore.AutoregressiveModel, context_frames: int, name: s
     """Refuse a bound, an ensemble, reals, or given frames before anything is scored."""
     if context_frames:
         raise UserError(f"{name}: evaluation.coded: expected false for given frames, got true")
-    try:
+    with explained(f"{name}: evaluation.coded:", ValueError):
         coding.check_model(model)
-    except ValueError as error:
-        raise UserError(f"{name}: evaluation.coded: {error}") from None
 
 
 def coded(model: arcore.AutoregressiveModel, rows: ChosenRows, name: str) -> Coded:
     """Compress rows of a split as one stream, decompress them and compare."""
     x, condition, options = _to_code(model, rows)
-    try:
+    with explained(f"{name}: evaluation.coded:", ValueError):  # of what it decodes among them
         began = time.perf_counter()
         data = coding.compress(model, x, condition, verify=False, **options)
         seconds = time.perf_counter() - began
         fits = torch.equal(coding.decompress(model, data, condition), x.long())
-    except ValueError as error:  # the coder's own check of what it decodes among them
-        raise UserError(f"{name}: evaluation.coded: {error}") from None
     require(fits, f"{name}: evaluation.coded", "the levels that were coded", "others")
     return Coded(coded_bytes=len(data), coded_seconds=round(seconds, 2))
 

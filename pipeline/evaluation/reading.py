@@ -15,7 +15,7 @@ from pipeline.artifacts import artifact, reader
 from pipeline.artifacts.artifact import MODEL, SHARDS, Artifact, Kind
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.core.records import read_object, value_of
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.data.manifest import Manifest, read_manifest
@@ -50,10 +50,8 @@ class ModelConfig:
         content = read_yaml(path)
         model = value_of(content, "model", dict, where)
         value_of(model, "name", str, f"{where}: model")
-        try:
+        with explained(f"{path}:", TypeError, ValueError):
             event = events.from_dict(value_of(content, "event", dict, where))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: {one_line(error)}") from error
         base, data = (
             value_of(content, key, str, where) if content.get(key) is not None else None
             for key in ("base", "dataset_sha256")
@@ -179,10 +177,8 @@ def read_evaluated(folder: Path) -> Evaluated:
     training = None if own.is_file() else TrainingRecord.of(model)
     if training is not None:
         result = dataclasses.replace(result, device=training.device)
-    try:
+    with explained(f"{path}: context_frames:", ValueError):
         event = events.after_frames(config.event, result.context_frames)
-    except ValueError as error:
-        raise UserError(f"{path}: context_frames: {error}") from error
     result.check(str(path), event)
     return Evaluated(result=result, config=config, event=event, folder=folder, training=training)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
@@ -102,10 +102,8 @@ def _score(
             f"{shards}: expected the data of the record ({kept.dataset_sha256[:12]}), got "
             f"{manifest.sha256[:12]}"
         )
-    try:
+    with explained(f"results/{config.name}:", ValueError):
         model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
-    except ValueError as error:
-        raise UserError(f"results/{config.name}: {error}") from None
     model, test = model.to(local_device()).eval(), ShardReader(shards, split)
     rows = ChosenRows.under(config.evaluation, test, manifest.context_frames)
     return rows.score(scoring.scores(model, rows), manifest.event), len(rows)

@@ -13,7 +13,7 @@ from torch import Tensor
 from arcore.events import Levels
 from arcore.inference import Threshold
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import explained, require
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.evaluation import image_codecs
@@ -52,10 +52,8 @@ class Outliers(Use):
         scores = {name: _scores(context, x, event) for name, x in kinds.items()}
         valid = context.rows("valid", self.num_valid, self.seed).x.cpu()
         fitted = _scores(context, valid, event)
-        try:
+        with explained("", ValueError):  # of the rate, or of too few validation images
             numbers = _numbers(scores, fitted, self.rate)
-        except ValueError as error:  # of the rate, or of too few validation images
-            raise UserError(one_line(error)) from None
         images = pictures.image_grid(kinds, event, self.num_shown)
         caption = "Both scores: histograms, and the false-positive rates of thresholds"
         shown = [
