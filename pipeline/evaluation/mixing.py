@@ -198,7 +198,8 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
 
     Without a trained model DVC has restored the folder.
     """
-    folder, source = paths.joined(config.name, experiment), paths.model(experiment)
+    folder = artifact.member(config.name, experiment, config.dataset["name"]).folder
+    source = paths.model(experiment)
     _, count = _described(experiment, resolved)
     scores, header = folder / SCORES, _header(count, config).encode()
     scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(header)

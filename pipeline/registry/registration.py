@@ -91,8 +91,9 @@ def register_all(datasets: Sequence[str] = ()) -> None:
 
 def write(dataset: str) -> Path:
     """Register one dataset's models and write `registry/<dataset>/registration.json`."""
-    path = paths.registration(dataset)
-    with alone(artifact.registration(dataset), wait=True):
+    output = artifact.registration(dataset)
+    path = output.folder / output.kind.main
+    with alone(output, wait=True):
         made_of = reading.hashes(folder / "metrics.json" for folder in reading.evaluations(dataset))
         registered = register_dataset(dataset)
         path.parent.mkdir(parents=True, exist_ok=True)
