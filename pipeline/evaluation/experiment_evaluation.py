@@ -29,7 +29,6 @@ from pipeline.evaluation import (
     image_figures,
     measuring,
     result_files,
-    sampling,
     scoring,
     spreading,
     trained_entry,
@@ -128,7 +127,7 @@ def _evaluate(
     shown = dataclasses.replace(rows, numbers=some)
     drawn, sample_seconds = None, None
     if plan.num_samples:
-        drawn, sample_seconds = sampling.draw(model, plan, shown)
+        drawn, sample_seconds = measuring.drawn(model, plan, shown)
     result = Result(
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
