@@ -123,6 +123,11 @@ def model(experiment: str, dataset: str) -> Artifact:
     return Artifact(MODEL, experiment, folder, command, (shards(dataset),))
 
 
+def usable_model(experiment: str, dataset: str) -> Artifact:
+    """Return the trained model of an experiment, or else the one kept in results/."""
+    return replace(model(experiment, dataset), folder=paths.usable_model(experiment))
+
+
 def mixture(name: str, dataset: str) -> Artifact:
     """Return the model of a mixture."""
     return Artifact(MIXTURE, name, paths.model(name), _command("mix", name), (shards(dataset),))
