@@ -28,7 +28,6 @@ from pipeline.evaluation import (
     identity,
     image_figures,
     measuring,
-    result_files,
     scoring,
     spreading,
     trained_entry,
@@ -64,7 +63,7 @@ def evaluate(config: ExperimentConfig) -> Path:
             run = run_logger.RunLogger(trained.record.run_id)
         with writing(output, storage=storage, run=run) as folder:
             result, event = _evaluate(config, trained, described, folder)
-        result_files.write_summary(result, event)
+        result.write_summary(event)
         if run is not None:
             _track(run, result)
     of_nats, of_bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
@@ -176,7 +175,7 @@ def _evaluate(
     )
     event = after_frames(manifest.event, context)
     result.check(config.name, event)
-    result_files.write(result, out)
+    result.write(out)
     for name in names:
         file_name = "scores.csv" if name == "test" else f"scores_{name}.csv"
         table = pd.DataFrame({"row": chosen[name].numbers, "nats": nats[name].numpy()})

@@ -19,7 +19,7 @@ from pipeline.core.errors import UserError, explained, require
 from pipeline.core.records import read_object, value_of
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.evaluation import identity, result_files
+from pipeline.evaluation import identity
 from pipeline.evaluation.result_records import CodecMeasurements, CodecResult, Result
 from pipeline.experiments import naming
 from pipeline.training.training_records import TrainingRecord
@@ -165,7 +165,7 @@ def read_current(folder: Path) -> Evaluated:
 def read_evaluated(folder: Path) -> Evaluated:
     """Read one result; a folder with a config of its own needs no model, as folds have none."""
     path, own = folder / "metrics.json", folder / "config.yaml"
-    result = result_files.read(folder)
+    result = Result.read(folder)
     require(result.experiment == folder.name, f"{path}: experiment", folder.name, result.experiment)
     require(result.split == "test", f"{path}: split", "'test'", result.split)
     model = paths.model(folder.name)

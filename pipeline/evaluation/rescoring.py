@@ -12,7 +12,7 @@ from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
-from pipeline.evaluation import cross_validation, result_files, scoring
+from pipeline.evaluation import cross_validation, scoring
 from pipeline.evaluation.result_records import Result, Score
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose, naming
@@ -53,7 +53,7 @@ def rescore(name: str) -> list[Rescored]:
     Those of an outcome over folds are scored fold by fold, whose shards are made of the raw files.
     """
     config, folder = compose.load(naming.experiment_of(name)), paths.results() / name
-    record = result_files.read(folder)
+    record = Result.read(folder)
     if record.num_folds > 1:
         now = _rescore_folds(config, folder, record)
         return [Rescored("test", record.exact, record.score, now)]

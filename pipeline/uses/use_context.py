@@ -23,7 +23,8 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split, draw_events
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
-from pipeline.evaluation import result_files, scoring
+from pipeline.evaluation import scoring
+from pipeline.evaluation.result_records import Result
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.training import saved_models
 
@@ -240,7 +241,7 @@ def trained_model(experiment: str) -> saved_models.TrainedModel:
     if folder == paths.model(experiment):
         return saved_models.load(experiment)
     log.info("%s: the weights kept in results/%s", experiment, experiment)
-    result_files.read(folder)  # that the weights must be those of
+    Result.read(folder)  # that the weights must be those of
     return saved_models.load_folder(folder)
 
 
