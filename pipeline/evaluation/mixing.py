@@ -1,7 +1,5 @@
 """Mixing trained experiments: their weights in the mixture, fitted to the validation rows."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Mapping, Sequence

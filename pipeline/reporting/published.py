@@ -1,7 +1,5 @@
 """The numbers that papers report, from `published_results.yaml`."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from arcore.primitives.progress import progress_bar
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
+from pipeline.core.records import value_of
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split, draw_events
 from pipeline.datasets.base import SplitData
@@ -253,15 +254,11 @@ def load(experiment: str) -> UseContext:
     return UseContext(experiment, trained, manifest)
 
 
-def dataset_settings(trained: saved_models.TrainedModel) -> Mapping[str, object]:
-    """Return the settings of the dataset of a training, of which an older one has the name."""
-    found = trained.content.get("dataset")
-    return found if isinstance(found, dict) else {"name": found}
-
-
 def trained_on(trained: saved_models.TrainedModel, experiment: str) -> Manifest:
     """Return the manifest of the data of a training, which must be there unchanged."""
-    shards = paths.shards(str(dataset_settings(trained).get("name")))
+    where = f"{experiment}: config.yaml"
+    described = value_of(trained.content, "dataset", dict, where)
+    shards = paths.shards(value_of(described, "name", str, where))
     manifest = read_manifest(shards)
     if manifest.sha256 != trained.dataset_sha256:
         raise UserError(

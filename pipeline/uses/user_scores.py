@@ -151,7 +151,7 @@ def _of_arrays(path: Path) -> SplitData:
 
 def _of_table(path: Path, trained: TrainedModel) -> SplitData:
     """Read a table as that of the training was, or else as one of numbers alone."""
-    described, file = use_context.dataset_settings(trained), str(path.absolute())
+    described, file = trained.content.get("dataset") or {}, str(path.absolute())
     if described.get("kind") != "csv":
         described = {"name": path.stem, **csv_file.guess(path.stem, file, {"levels": {}})}
     table = csv_file.build({**described, "path": file, "standardize": False})
