@@ -144,8 +144,8 @@ def _signature(
         cells = torch.tensor([means] * num_rows, dtype=torch.float64)
         rows = data_frames.to_frame(cells, event)
         types = ["string" if c.names else "long" if c.count else "double" for c in event.columns]
-        columns = zip(types, rows, strict=True)
-        inputs = Schema([ColSpec(kind, name, required=False) for kind, name in columns])
+        columns = zip(types, event.columns, strict=True)
+        inputs = Schema([ColSpec(kind, column.name, required=False) for kind, column in columns])
     of_scores = "double" if model.dtype == torch.float64 else "float"
     outputs = Schema([ColSpec(of_scores, name) for name in ("nats", "bits_per_dim")])
     params = ParamSchema(
