@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ from arcore.layers import table_features
 FOLDS, EPOCHS, PATIENCE, BATCH = 5, 100, 20, 50
 BINS, MOST_VALUES, ORDERS = (6, 12, 24), 20, 8
 INDEPENDENT = "independent columns"
-MODELS = {
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "MADE": ("made", {"hidden": [64], "inputs": "one_hot"}),
     "NADE": ("nade", {"hidden": 64, "inputs": "one_hot"}),
     "any-order transformer": ("any_order_transformer", {"dropout": 0.1}),
@@ -186,7 +187,7 @@ def scorers(table: Table, x: Tensor, train: Tensor, valid: Tensor, epochs: int) 
 
 
 def minus_log_prob(model: arcore.AutoregressiveModel, x: Tensor) -> Tensor:
-    return -data_frames.log_known(model, x)
+    return -data_frames.log_prob(model, x)
 
 
 @torch.no_grad()

@@ -37,22 +37,22 @@ def table_of(frame: pd.DataFrame) -> Table:
     Text and categories are names, whole numbers with a range below 256 integers, others reals.
     A column of one value, or of too many names, is a ValueError.
     """
-    return Table([_column_of(str(name), frame[name].dropna()) for name in frame.columns])
+    return Table([_column_of(str(name), cells.dropna()) for name, cells in frame.items()])
 
 
 def _column_of(name: str, cells: pd.Series[Any]) -> Column:
     cells = cells.infer_objects()
-    is_number, different = cells.dtype.kind in "biuf", cells.nunique()
+    is_number = cells.dtype.kind in "biuf"
+    values: pd.Series[Any] = cells.astype("float64") if is_number else cells.map(str)
+    different = values.nunique()
+    fits = math.isfinite(values.max() - values.min()) if is_number else different <= MOST_LEVELS
     wanted = "different finite numbers" if is_number else f"2 to {MOST_LEVELS} names"
-    fits = different > 1 and (is_number or different <= MOST_LEVELS)
-    require(fits, f"column {name!r}", wanted, f"{different} of them")
+    require(different > 1 and fits, f"column {name!r}", wanted, f"{different} values")
     if not is_number:
-        return Column(name=name, levels=sorted({*cells.map(str)}))
-    values = cells.astype("float64")
-    low, high = float(values.min()), float(values.max())
-    require(math.isfinite(high - low), f"column {name!r}", wanted, high - low)
-    if high - low < MOST_LEVELS and bool((values == values.round()).all()):
-        return Column(name=name, levels=int(high - low) + 1, low=int(low))
+        return Column(name=name, levels=sorted({*values}))
+    low, count = values.min(), values.max() - values.min() + 1
+    if count <= MOST_LEVELS and bool((values == values.round()).all()):
+        return Column(name=name, levels=int(count), low=int(low))
     return Column(name=name, mean=float(values.mean()), deviation=float(values.std(ddof=0)))
 
 
@@ -69,15 +69,18 @@ def to_tensor(frame: pd.DataFrame, table: Table) -> Tensor:
         cells = frame.iloc[:, names.index(column.name)]
         for row, cell, missing in zip(cells.index, cells, cells.isna(), strict=True):
             number = math.nan if missing else _number(cell, column)
-            if number is None:
-                last = column.low + column.count
-                wanted = (
-                    f"an integer in [{column.low}, {last})" if column.count else "a finite number"
-                )
-                wanted = f"one of {', '.join(column.names[:8])}" if column.names else wanted
-                require(False, f"frame: row {row}, column {column.name!r}", wanted, cell)
+            where = f"frame: row {row}, column {column.name!r}"
+            require(number is not None, where, _expected(column), cell)
             numbers.append(number)
-    return torch.tensor(numbers, dtype=torch.float64).view(table.size, -1).t().contiguous()
+    shape = (table.size, len(frame))
+    return torch.tensor(numbers, dtype=torch.float64).view(shape).t().contiguous()
+
+
+def _expected(column: Column) -> str:
+    if column.names:
+        return f"one of {', '.join(column.names[:8])}"
+    last = column.low + column.count
+    return f"an integer in [{column.low}, {last})" if column.count else "a finite number"
 
 
 def _number(cell: object, column: Column) -> float | None:
@@ -104,32 +107,21 @@ def to_frame(x: Tensor, table: Table) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+@torch.no_grad()
 def log_prob(
     model: AutoregressiveModel,
-    frame: pd.DataFrame,
+    rows: pd.DataFrame | Tensor,
     condition: Tensor | None = None,
     num_draws: int | None = None,
 ) -> Tensor:
-    """Return ln p of the known cells of each row, (N,), in nats and the frame's units.
+    """Return ln p of the known cells of each row, (N,), in nats and the file's units.
 
-    Missing cells: as `log_known`.
-    """
-    return log_known(model, to_tensor(frame, _table(model)), condition, num_draws)
-
-
-@torch.no_grad()
-def log_known(
-    model: AutoregressiveModel,
-    x: Tensor,
-    condition: Tensor | None = None,
-    num_draws: int | None = None,
-) -> Tensor:
-    """Return ln p of the known cells of rows (N, D), NaN for missing ones, (N,) in nats.
-
+    Rows are a data frame, or its numbers as of `to_tensor`, NaN for missing cells.
     An any-order model marginalises missing cells exactly. Another model needs `num_draws`, and
     estimates ln E prod_{d known} p(x_d | x_<d), where missing cells before d are drawn from their
     conditionals: the estimate of p is unbiased, so that its logarithm is low on average.
     """
+    x = rows if isinstance(rows, Tensor) else to_tensor(rows, _table(model))
     x = x.to(model.device)
     if bool((known := ~x.isnan()).all()):
         return model.log_prob(x, condition)

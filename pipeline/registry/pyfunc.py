@@ -226,7 +226,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         if self.context_frames:
             scored = torch.tensor([self.context_frames, x.shape[1]]).expand(len(x), 2)
         if arcore.events.is_table(self.model.event):
-            return data_frames.log_known(self.model, x, condition)
+            return data_frames.log_prob(self.model, x, condition)
         return self.model.log_prob(x, condition, scored)
 
 

@@ -218,12 +218,14 @@ def test_a_champion_takes_any_integers_and_says_no_in_one_line(home):
 def test_a_champion_of_a_table_takes_and_gives_data_frames(home):
     model = experiment("toy-any", "any_order_transformer", 9.0, event=TABLE, width=8).eval()
     registration.write("toy")
-    loaded = mlflow.pyfunc.load_model("models:/arcore-toy@champion")
+    names: dict[str, object] = {}
+    exec(python_examples("docs/tables.md")[-1].replace("arcore-mixed", "arcore-toy"), names)
+    loaded, drawn = names["model"], names["drawn"]
     inputs = loaded.metadata.get_input_schema()
     assert inputs.input_names() == [column.name for column in TABLE.columns]
-    drawn = loaded.predict(loaded.input_example, params={"method": "sample", "num_samples": 4})
     again = data_frames.sample(model, 4, generator=torch.Generator().manual_seed(0))
     assert drawn.equals(again) and set(drawn["colour"]) <= {"red", "green", "blue"}
+    assert loaded.predict(drawn).equals(names["scores"]) and len(names["scores"]) == 4
     for given in (drawn, drawn.assign(price=None)):
         wanted = -data_frames.log_prob(model, given).detach().numpy()
         assert np.allclose(loaded.predict(given)["nats"], wanted)
