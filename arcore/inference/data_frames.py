@@ -37,23 +37,30 @@ def table_of(frame: pd.DataFrame) -> Table:
     Text and categories are names, whole numbers with a range below 256 integers, others reals.
     A column of one value, or of too many names, is a ValueError.
     """
-    return Table([_column_of(str(name), cells.dropna()) for name, cells in frame.items()])
+    return Table([_column_of(str(name), cells.dropna()) for name, cells in _checked(frame).items()])
 
 
 def _column_of(name: str, cells: pd.Series[Any]) -> Column:
     cells = cells.infer_objects()
-    is_number = cells.dtype.kind in "biuf"
-    values: pd.Series[Any] = cells.astype("float64") if is_number else cells.map(str)
-    different = values.nunique()
-    fits = math.isfinite(values.max() - values.min()) if is_number else different <= MOST_LEVELS
-    wanted = "different finite numbers" if is_number else f"2 to {MOST_LEVELS} names"
-    require(different > 1 and fits, f"column {name!r}", wanted, f"{different} values")
-    if not is_number:
-        return Column(name=name, levels=sorted({*values}))
-    low, count = values.min(), values.max() - values.min() + 1
-    if count <= MOST_LEVELS and bool((values == values.round()).all()):
-        return Column(name=name, levels=int(count), low=int(low))
+    if cells.dtype.kind not in "biuf":
+        names, expected = sorted({*cells.map(str)}), f"2 to {MOST_LEVELS} different names"
+        require(1 < len(names) <= MOST_LEVELS, f"column {name!r}", expected, len(names))
+        return Column(name=name, levels=names)
+    values = cells.astype("float64")
+    low, high = float(values.min()), float(values.max())
+    fits = low < high and math.isfinite(high - low)
+    require(fits, f"column {name!r}", "different finite numbers", [low, high])
+    if high - low < MOST_LEVELS and bool((values == values.round()).all()):
+        return Column(name=name, levels=int(high - low) + 1, low=int(low))
     return Column(name=name, mean=float(values.mean()), deviation=float(values.std(ddof=0)))
+
+
+def _checked(frame: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    fits = isinstance(frame, pd.DataFrame)
+    require(fits, "frame", "a pandas data frame", type(frame).__name__)
+    return frame
 
 
 def to_tensor(frame: pd.DataFrame, table: Table) -> Tensor:
@@ -62,7 +69,7 @@ def to_tensor(frame: pd.DataFrame, table: Table) -> Tensor:
     Columns that the table does not have are ignored. A ValueError names the column that is
     missing, or the row and column of a wrong cell.
     """
-    names, numbers = [str(name) for name in frame.columns], []
+    names, numbers = [str(name) for name in _checked(frame).columns], []
     for column in table.columns:
         fits = names.count(column.name) == 1
         require(fits, "frame", f"one column {column.name!r}", names)

@@ -76,7 +76,8 @@ class AnyOrderTransformer(AnyOrderModel):
     B are sums of a row for each axis of the grid. A patch of n dimensions of k levels is one token
     of k^n joint values; its dimensions follow one another by the conditionals of that softmax,
     which are exact. An order that cuts a patch takes a token for each part. Training takes whole
-    patches, so that scores of cut ones are exact, but of a network that never saw any.
+    patches, so that scores of cut ones are exact, but of a network that never saw any. A cell of a
+    table is shown by its features times a matrix of its column; columns share W.
 
     `log_conditional` is ln p(x_A | x_B) for any A and B, with B first. `impute` draws what is
     missing given all that is observed. `forward` is -ln p under orders that are drawn.

@@ -134,7 +134,8 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
         lambda: data_frames.table_of(FRAME.assign(one=1)),
         ["column 'one'", "different finite numbers"],
     ),
-    (lambda: data_frames.table_of(FRAME.assign(one="a")), ["column 'one'", "2 to 256 names"]),
+    (lambda: data_frames.table_of(FRAME.assign(one="a")), ["column 'one'", "2 to 256 different"]),
+    (lambda: data_frames.table_of({"price": [1.5]}), ["frame", "a pandas data frame", "dict"]),
 ]
 
 
