@@ -25,7 +25,7 @@ def write() -> Path | None:
     """
     folder = paths.root() / "reports"
     rows = [row for path in sorted(folder.glob("[!.]*/table.csv")) if (row := _row(path))]
-    searches = sorted(path.parent for path in paths.search("").glob("[!.]*/index.html"))
+    searches = sorted(path.parent for path in (paths.root() / "searches").glob("[!.]*/index.html"))
     if not rows and not searches:
         return None
     results = HtmlTable("Test results by dataset, lower is better", HEADER, rows)
@@ -70,7 +70,7 @@ def show(datasets: Iterable[str] = ()) -> str:
 
 
 def _shown(dataset: str) -> str:
-    path = paths.report(dataset) / "table.csv"
+    path = paths.root() / "reports" / dataset / "table.csv"
     if not path.is_file():
         catalog.load_settings(dataset)  # an unknown one is named, with what is near it
         raise UserError(f"{path}: missing; run `python -m stages.report {dataset}`")

@@ -45,7 +45,7 @@ def write(dataset: str) -> Path:
 
 def _read_by(dataset: str) -> list[Path]:
     measured = [folder / "metrics.json" for folder in reading.evaluations(dataset)]
-    return [paths.codecs(dataset) / CODECS.main, *measured, *use_records.files(dataset)]
+    return [paths.root() / "codecs" / dataset / CODECS.main, *measured, *use_records.files(dataset)]
 
 
 def _write_curves(report: Report) -> None:
@@ -58,6 +58,6 @@ def _write_curves(report: Report) -> None:
         if line.get("valid_nats")
     ]
     frame = pd.DataFrame(rows, columns=["experiment", "epoch", "valid_nats"])
-    path = paths.curves(report.dataset)
+    path = paths.root() / "curves" / f"{report.dataset}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, frame.to_csv(index=False, lineterminator="\n"))

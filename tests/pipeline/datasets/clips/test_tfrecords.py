@@ -17,7 +17,6 @@ from pipeline.datasets.clips import robotic_pushing
 from pipeline.datasets.formats.tfrecords import parse_example, read_records
 from tests.support.own_files import colour_png
 
-
 # -- records as protocol buffers, written by hand
 
 
