@@ -86,14 +86,14 @@ def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
             _require_ended(run, table, begun.seconds)
             out = _write(run, table, begun)
             RunLogger(run.run_id).finish("FINISHED")
-    storage.discard(run.place)
+    storage.remove(run.place)
     return out
 
 
 def _start(run: SearchRun, commit: str, fresh: bool) -> SearchRun:
     """Start a search's MLflow run, or go on with it; forget its trials if asked to."""
     if fresh:
-        storage.discard(run.place)
+        storage.remove(run.place)
     space = {p.name: f"{p.kind} {list(p.values)}" for p in run.search.space}
     run_id = mlflow_store.start_run(
         run.mlflow_experiment,

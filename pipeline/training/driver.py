@@ -110,7 +110,7 @@ def _start(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> Tr
     config = resolved.experiment
     experiment = mlflow_store.experiment_of(config.dataset["name"])
     if fresh:
-        storage.discard(place)
+        storage.remove(place)
     run_id = mlflow_store.start_run(
         experiment,
         config.name,
@@ -130,7 +130,7 @@ def _finish(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome
         with store.opened(store.names()[0]) as checkpoint:
             out = _write(run, finished, checkpoint)
         RunLogger(run.run_id).finish("FINISHED")
-    storage.discard(run.place)
+    storage.remove(run.place)
     return out
 
 

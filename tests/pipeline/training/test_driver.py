@@ -1,5 +1,6 @@
 """What a training is refused for before it touches anything, and how its MLflow run ends."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts import locks, writer
-from pipeline.core import paths, storage
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
@@ -96,8 +97,9 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
     caplog.set_level("INFO")
     write_project(**ENTRIES)
 
-    def killed(place: str | Path) -> None:
-        if storage.exists(place):
+    def killed(path: str, target: str | Path) -> None:
+        os.rename(path, target)
+        if str(target).endswith(".gone"):
             raise SystemExit
 
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
@@ -106,7 +108,7 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
     (run_id,) = before = runs()
     assert before[run_id] == "FAILED"
     with monkeypatch.context() as midway, pytest.raises(SystemExit):
-        midway.setattr(storage, "remove", killed)
+        midway.setattr(os, "replace", killed)
         driver.train(compose.load("toy"))
     assert runs() == {run_id: "FINISHED"}
     assert not list(Path(".arcore/train").glob("toy-*")), "half of the checkpoints are left"
