@@ -24,8 +24,8 @@ def summarize(search: Search, table: Table, **origin: object) -> dict[str, objec
     `default_trial` has the base experiment's own values. `front` has the trials that none beats in
     both objectives, by rising nats; it is empty for one objective.
 
-    Its origin: run_id and mlflow_experiment of MLflow, seconds since it was last started, command,
-    commit, and device of the process that led it. A `UserError` if no trial has a finite value.
+    Its origin: run_id and mlflow_experiment of MLflow; `writing` adds seconds, command, commit and
+    device. A `UserError` if no trial has a finite value.
     """
     winner, defaults = best(table), search.defaults()
     default = next((row for row in table if row.values == defaults), None)

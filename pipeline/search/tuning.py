@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 
 from pipeline.artifacts import artifact
-from pipeline.artifacts.origin import device_name
 from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import connection, shared_storage
 from pipeline.core import paths, stage_code, storage
@@ -84,7 +83,7 @@ def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
             _fit(run, records, resources)
             table = records.all()
             _require_ended(run, table, begun.seconds)
-            out = _write(run, table, begun)
+            out = _write(run, table)
             RunLogger(run.run_id).finish("FINISHED")
     storage.remove(run.place)
     return out
@@ -141,20 +140,13 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
         )
 
 
-def _write(run: SearchRun, table: Sequence[TrialRecord], begun: Begun) -> Path:
+def _write(run: SearchRun, table: Sequence[TrialRecord]) -> Path:
     cluster = run.search.base.cluster
     here = cluster.use_gpu and torch.cuda.is_available()  # a head may have none
-    record = outcome.summarize(
-        run.search,
-        table,
-        run_id=run.run_id,
-        mlflow_experiment=run.mlflow_experiment,
-        seconds=round(begun.seconds, 1),
-        command=run.output.command,
-        commit=begun.commit,
-        device=device_name(torch.device("cuda" if here else "cpu")),
-    )
-    with writing(run.output, storage=shared_storage.shared_storage(cluster)) as folder:
+    device, shared = torch.device("cuda" if here else "cpu"), shared_storage.shared_storage(cluster)
+    origin = {"run_id": run.run_id, "mlflow_experiment": run.mlflow_experiment}
+    record = outcome.summarize(run.search, table, **origin)
+    with writing(run.output, device=device, storage=shared) as folder:
         outcome.write(run.search, table, record, folder)
     outcome.write_summary(record)
     logger = RunLogger(run.run_id)
