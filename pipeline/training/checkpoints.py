@@ -60,12 +60,6 @@ def write(
     (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
-def read_progress(folder: Path) -> Progress:
-    """Read how far the training of a checkpoint had come; a `UserError` if it is damaged."""
-    with _naming_damage(folder, UserError):
-        return _progress(read_object(folder / STATE))
-
-
 def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, Weights]:
     """Restore a training in place; return its progress and best weights.
 
@@ -76,7 +70,7 @@ def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, We
         state = read_object(folder / STATE)
     _require_same_training(folder, state, job)
     with _naming_damage(folder, UserError):
-        progress = _progress(state)
+        progress = build(Progress, value_of(state, "progress", dict, STATE), "progress")
     with _naming_damage(folder, *DAMAGE):
         _require_whole(folder, state)
         load_weights(folder / "last.safetensors", learner.model)
@@ -96,10 +90,6 @@ def load_weights(path: Path, module: nn.Module) -> None:
         saving.load_weights(module, path)
     except ValueError as error:
         raise UserError(str(error)) from None
-
-
-def _progress(state: Mapping[str, object]) -> Progress:
-    return build(Progress, value_of(state, "progress", dict, STATE), "progress")
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
-from pipeline.training import checkpoints, initial_weights
+from pipeline.training import initial_weights
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.training_records import (
@@ -281,7 +281,7 @@ def cause(error: Exception) -> str:
 
 def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
     """Write models/<experiment>/ from the last checkpoint, with the best weights as the model's."""
-    progress = checkpoints.read_progress(checkpoint)
+    progress = finished.progress
     record = TrainingRecord(
         experiment=run.config.name,
         run_id=run.run_id,
@@ -289,8 +289,8 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
         num_parameters=finished.num_parameters,
         train_seconds=round(progress.seconds, 1),
         device=finished.device,
-        num_workers=finished.num_workers,
-        precision=finished.precision,
+        num_workers=progress.world,
+        precision=progress.precision,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
         commit=run.commit,

@@ -56,12 +56,11 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class Finished:
-    """A training that went to its last epoch or an early stop; device and precision of rank 0."""
+    """A training that went to its last epoch or an early stop; on the device of rank 0."""
 
     num_parameters: int
     device: str
-    num_workers: int
-    precision: str
+    progress: Progress
 
 
 @dataclass(frozen=True)
