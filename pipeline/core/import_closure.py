@@ -15,8 +15,6 @@ imports for others (`import arcore.events` runs `arcore/__init__.py`, which load
 but nothing of it is used); importing a module changes nothing else here, which makes this sound.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import hashlib

@@ -4,8 +4,6 @@ Defaults are written once, in dataclasses: a model's `Config`, `TrainerConfig`, 
 and `ClusterConfig`. A file of `pipeline/conf/` says what differs from them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json
