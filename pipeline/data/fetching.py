@@ -228,7 +228,7 @@ def _copy(stream: BinaryIO, out: BinaryIO | None, file: RawFile, doing: str) -> 
         )
 
 
-def _progress(file: RawFile, doing: str) -> tqdm[NoReturn]:
+def _progress(file: RawFile, doing: str) -> "tqdm[NoReturn]":
     """Return a bar of bytes, shown where somebody looks."""
     return tqdm(
         disable=None, desc=f"{doing} {file.name}", total=file.size, unit="B", unit_scale=True,

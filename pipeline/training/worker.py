@@ -147,6 +147,9 @@ class Worker:
 
     def _open_splits(self) -> None:
         config, session = self.config, self.session
+        if self.model.event.is_open:
+            field = f"receptive field: {self.model.receptive_field:,} samples"
+            self._print_on_rank_zero(field)
         ordered = BatchPlan(
             rank=session.rank, world_size=session.world, shuffle_rows=config.shuffle_rows
         )
