@@ -177,11 +177,6 @@ def on_signal(action: Callable[[], None], *numbers: signal.Signals) -> Iterator[
             signal.signal(number, handler)
 
 
-def needs_ray(cluster: ClusterConfig) -> bool:
-    """Tell whether a training runs on Ray's workers, and not in the stage's own process."""
-    return cluster.num_workers > 0 or bool(os.environ.get("RAY_ADDRESS"))
-
-
 def num_workers(cluster: ClusterConfig) -> int:
     """Return the number of Ray's workers."""
     return max(1, cluster.num_workers)

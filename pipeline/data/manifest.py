@@ -99,7 +99,7 @@ class Manifest:
     @property
     def extra_test_splits(self) -> tuple[str, ...]:
         """Names of test splits beyond `test`."""
-        return _extra_splits(self.splits)
+        return tuple(sorted(set(self.splits) - set(SPLITS)))
 
     @property
     def conditions(self) -> dict[str, object]:
@@ -174,13 +174,9 @@ def _own_sha256(plain: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def _extra_splits(splits: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(sorted(set(splits) - set(SPLITS)))
-
-
 def _dataset_sha256(manifest: Manifest) -> str:
     splits, plain = manifest.splits, _plain(manifest)
-    infos = [(split, splits[split]) for split in [*SPLITS, *_extra_splits(splits)]]
+    infos = [(split, splits[split]) for split in [*SPLITS, *manifest.extra_test_splits]]
     parts = [
         [split, info.sha256, info.read_transform, *([info.row_shape] if info.row_shape else [])]
         for split, info in infos

@@ -52,7 +52,12 @@ def get_dataset(settings: Mapping[str, object]) -> Dataset:
         raise UserError(f"dataset: expected a mapping with the key name, got {settings!r}")
     name = settings["name"]
     if "kind" in settings:
-        return _user_dataset(name, settings)
+        kind = settings["kind"]
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise unknown_name("kind of dataset", str(kind), KINDS)
+        check_user_name(name, kind)
+        dataset: Dataset = module_of_kind(kind).build(settings)
+        return dataset
     builder = stage_code.builder_of(name, CONF_FOLDER) if isinstance(name, str) else None
     if builder is None:
         raise unknown_name("dataset", name, list_datasets())
@@ -74,15 +79,6 @@ def check_user_name(name: object, kind: str) -> None:
             f"dataset: expected a new name of letters, digits and '_' for one of kind "
             f"{kind}, got {name!r}"
         )
-
-
-def _user_dataset(name: object, settings: Mapping[str, object]) -> Dataset:
-    kind = settings["kind"]
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise unknown_name("kind of dataset", str(kind), KINDS)
-    check_user_name(name, kind)
-    dataset: Dataset = module_of_kind(kind).build(settings)
-    return dataset
 
 
 def module_of_kind(kind: str) -> ModuleType:

@@ -97,7 +97,7 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     work = storage.join(storage_of(config.cluster), "train"), folder
     with alone(output, work=work) as begun:
         start = partial(_start, resolved, storage.join(*work), begun.commit, fresh)
-        if not connection.needs_ray(config.cluster):
+        if config.cluster.num_workers == 0 and not os.environ.get("RAY_ADDRESS"):
             device = local_device(config.cluster)
             return _finish(start(), partial(_train_here, device=device))
         with connection.connected():
