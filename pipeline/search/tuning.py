@@ -174,7 +174,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
 
     from pipeline.search.algorithms import TrialSource, scheduler_of
     from pipeline.search.callback import TrialLogger, log_runs, number_of
-    from pipeline.search.trial_run import TrialSetting, bundles, run_trial
+    from pipeline.search.trial_run import bundles, run_trial
 
     search, before = run.search, records.all()
     scheduler = scheduler_of(search.plan.scheduler, before)
@@ -187,8 +187,8 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
     dataset = search.base.dataset["name"]
     shards = shared_storage.publish_shards(search.base.cluster, paths.shards(dataset), dataset)
     code = stage_code.code_sha256("train", str(search.base.model["name"]))
-    setting = TrialSetting(search, resources, run.manifest, shards, records.place, code)
-    trial = functools.partial(run_trial, setting=setting)
+    run = dataclasses.replace(run, resources=resources, shards=shards, code_sha256=code)
+    trial = functools.partial(run_trial, run=run)
     budget, is_alone = search.plan.time_budget_minutes, connection.num_workers(resources) == 1
     filesystem, path = storage.filesystem(records.place)
     leave = functools.partial(os.kill, os.getpid(), signal.SIGINT)

@@ -128,7 +128,7 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
         option: [name for name in below if name.lower() in names]
         for option, names in _USUAL_FOLDERS.items()
     }
-    guessed = whole_split(folder, usual, given)
+    guessed = whole_split(usual, given)
     named = parse_options(ImageOptions, name, {**guessed, **given})
     found = find_images(folder, named.names)
     if "classes" not in given:

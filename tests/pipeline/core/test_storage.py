@@ -22,7 +22,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
-from tests.support.refusals import raising, refused
+from tests.support.refusals import killed_in_removing, raising, refused
 
 
 class Shared(SharedDisk):
@@ -187,7 +187,7 @@ def test_a_kill_midway_leaves_no_half_of_what_is_removed(tmp_path, monkeypatch) 
     folder = tmp_path / "toy"
     folder.mkdir()
     with monkeypatch.context() as midway, pytest.raises(SystemExit):
-        midway.setattr(storage.os, "replace", lambda *paths: [os.rename(*paths), sys.exit()])
+        midway.setattr(os, "replace", killed_in_removing)
         storage.remove(folder.as_uri())
     assert not folder.exists() and len(list(tmp_path.iterdir())) == 1
     storage.remove(folder)

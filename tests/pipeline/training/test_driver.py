@@ -22,7 +22,7 @@ from pipeline.training.resolved import resolve
 from pipeline.training.training_records import Failed, Stopped
 from tests.support import refusing_cluster
 from tests.support.other_shards import write_black
-from tests.support.refusals import raising
+from tests.support.refusals import killed_in_removing, raising
 
 ENTRIES = {
     "toy": {"dataset": "digits_binary", "model": "made", "trainer": {"max_epochs": 1}},
@@ -97,18 +97,13 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
     caplog.set_level("INFO")
     write_project(**ENTRIES)
 
-    def killed(path: str, target: str | Path) -> None:
-        os.rename(path, target)
-        if str(target).endswith(".gone"):
-            raise SystemExit
-
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
         failing.setattr(writer, "publish", raising(UserError("s3://b: cannot write")))
         driver.train(compose.load("toy"))
     (run_id,) = before = runs()
     assert before[run_id] == "FAILED"
     with monkeypatch.context() as midway, pytest.raises(SystemExit):
-        midway.setattr(os, "replace", killed)
+        midway.setattr(os, "replace", killed_in_removing)
         driver.train(compose.load("toy"))
     assert runs() == {run_id: "FINISHED"}
     assert not list(Path(".arcore/train").glob("toy-*")), "half of the checkpoints are left"
