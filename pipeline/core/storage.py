@@ -88,19 +88,17 @@ def filesystem(location: str | Path) -> tuple[FileSystem, str]:
 def read_bytes(location: str | Path) -> bytes:
     """Read a whole file; a `FileNotFoundError` says that there is none."""
     found, path = filesystem(location)
-    try:
-        with found.open_input_stream(path, compression=None) as stream:
-            return bytes(stream.read())
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise SiteError(f"{redacted(location)}: cannot read: {_first_line(error)}") from None
+    with (
+        _explained(location, "read"),
+        found.open_input_stream(path, compression=None) as stream,
+    ):
+        return bytes(stream.read())
 
 
 def write_bytes(location: str | Path, content: bytes) -> None:
     """Write a whole file; a reader sees all of it, all of what was there before, or none."""
     found, path = filesystem(location)
-    with _refusing(location):
+    with _explained(location, "write"):
         _put(found, path, io.BytesIO(content))
 
 
@@ -126,20 +124,17 @@ def remove(location: str | Path) -> None:
     found, path = filesystem(location)
     if not path.strip("/"):
         raise ValueError(f"location: expected a path below the root, got {redacted(location)}")
-    try:
-        # A file system may list what another process is just removing.
-        with contextlib.suppress(FileNotFoundError):
-            if isinstance(found, LocalFileSystem) and not os.path.isfile(path):
-                path, whole = str(Path(path).with_name(f".{Path(path).name}.gone")), path
-                shutil.rmtree(path, ignore_errors=True)
-                os.replace(whole, path)
-            kind = found.get_file_info(path).type
-            if kind == FileType.Directory:
-                found.delete_dir(path)
-            elif kind != FileType.NotFound:
-                found.delete_file(path)
-    except (pa.ArrowException, OSError) as error:
-        raise SiteError(f"{redacted(location)}: cannot remove: {_first_line(error)}") from None
+    # A file system may list what another process is just removing.
+    with _explained(location, "remove"), contextlib.suppress(FileNotFoundError):
+        if isinstance(found, LocalFileSystem) and not os.path.isfile(path):
+            path, whole = str(Path(path).with_name(f".{Path(path).name}.gone")), path
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(whole, path)
+        kind = found.get_file_info(path).type
+        if kind == FileType.Directory:
+            found.delete_dir(path)
+        elif kind != FileType.NotFound:
+            found.delete_file(path)
 
 
 def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
@@ -163,7 +158,7 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
         return
     if there is not None and not same:
         remove(join(location, marker))
-    with _refusing(location):
+    with _explained(location, "write"):
         for path, target in [
             *zip(files, targets, strict=True),
             (path_of_marker, f"{root}/{marker}"),
@@ -216,14 +211,15 @@ def _try_lock(file: IO[bytes]) -> bool:
 
 
 @contextlib.contextmanager
-def _refusing(location: str | Path) -> Iterator[None]:
-    """Explain what an object store refuses; errors of a local disk stay what they are."""
+def _explained(location: str | Path, doing: str) -> Iterator[None]:
+    """Explain what a place refuses; a file that is missing and a full local disk stay errors."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        if local_path(location) is not None:
+        is_missing = doing == "read" and isinstance(error, FileNotFoundError)
+        if is_missing or (doing == "write" and local_path(location) is not None):
             raise
-        raise SiteError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
+        raise SiteError(f"{redacted(location)}: cannot {doing}: {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -52,16 +52,6 @@ class ShardReader:
 
     Raises:
         ValueError: for an unknown split.
-
-    Example:
-        >>> import tempfile
-        >>> from pipeline.data import preprocessing
-        >>> from pipeline.datasets import catalog
-        >>> digits, raw = catalog.get_dataset({"name": "digits"}), Path(tempfile.mkdtemp())
-        >>> folder = preprocessing.write(digits, digits.decode(raw), raw / "shards")
-        >>> test = ShardReader(folder, "test")
-        >>> len(test), test[np.array([7, 3])].x.shape
-        (360, (2, 1, 8, 8))
     """
 
     def __init__(self, location: str | Path, split: str) -> None:

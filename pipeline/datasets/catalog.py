@@ -27,12 +27,7 @@ _Build = Callable[[Mapping[str, object]], Dataset]
 
 
 def list_datasets() -> list[str]:
-    """List the names of the datasets that come with the project.
-
-    Example:
-        >>> "digits" in list_datasets()
-        True
-    """
+    """List the names of the datasets that come with the project."""
     names = stage_code.dataset_names(CONF_FOLDER)
     return [name for name in names if stage_code.builder_of(name, CONF_FOLDER) is not None]
 
@@ -89,12 +84,7 @@ def module_of_kind(kind: str) -> ModuleType:
 
 
 def load_settings(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
-    """Load `pipeline/conf/dataset/<name>.yaml` overlaid with `option=value` strings.
-
-    Example:
-        >>> load_settings("dna", ["rows_per_shard=100"])["rows_per_shard"]
-        100
-    """
+    """Load `pipeline/conf/dataset/<name>.yaml` overlaid with `option=value` strings."""
     known = stage_code.dataset_names(CONF_FOLDER)
     if name not in known:
         raise unknown_name("dataset", name, known)
