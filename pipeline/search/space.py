@@ -9,19 +9,20 @@
 `lograndint` (integers) draw from [low, high): the high end is left out, as in NumPy.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from pipeline.core.errors import UserError, unknown_name
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 LISTS = ("choice", "grid")
 FLOATS = ("uniform", "loguniform")
@@ -48,12 +49,6 @@ class Parameter:
 
     def distribution(self) -> BaseDistribution:
         """Return Optuna's distribution. Options are written in JSON, since it wants scalars."""
-        from optuna.distributions import (
-            CategoricalDistribution,
-            FloatDistribution,
-            IntDistribution,
-        )
-
         if self.kind in LISTS:
             return CategoricalDistribution([json.dumps(value) for value in self.values])
         (low, high), is_log = self.bounds, self.kind in LOGARITHMIC
