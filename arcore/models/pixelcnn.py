@@ -2,21 +2,18 @@
 
 import dataclasses
 from functools import partial
-from typing import Self, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from arcore.derived_buffers import shared
-from arcore.ensembles import Ensemble
 from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, RasterModel
 from arcore.layers.convolutions import (
     CausalConv2d,
     LocalConv2d,
     PixelSteps,
-    along_curve,
     pixel_conv,
     pointwise,
     with_bias,
@@ -25,9 +22,7 @@ from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.captured_steps import StepRecorder
-from arcore.primitives.checks import require, require_int
 from arcore.primitives.dropout import dropout
-from arcore.primitives.orderings import ORDERINGS, SYMMETRIES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,10 +36,6 @@ class PixelCNNConfig(OrderedRasterConfig):
         kernel: size of the blocks' convolutions, odd.
         head_width: maps of the head's hidden layers.
         dropout: probability of dropping a value inside a block in training.
-        ordering: may be `s_curve` too (even rows to the right, odd ones to the left), for which the
-            image is not rearranged: masks follow the curve.
-        num_orderings: orders, at most 8, for which the network is trained: the S-curve and its
-            images under the symmetries of a square. 1 in another ordering.
     """
 
     hidden: int = 16
@@ -53,15 +44,7 @@ class PixelCNNConfig(OrderedRasterConfig):
     kernel: int = 3
     head_width: int = 32
     dropout: float = 0.0
-    num_orderings: int = 1
     least = {"num_blocks": 0}
-    choices = {"ordering": (*ORDERINGS, "s_curve")}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        most = len(SYMMETRIES) if self.ordering == "s_curve" else 1
-        expected = f"at most {most} in ordering {self.ordering}"
-        require(self.num_orderings <= most, "num_orderings", expected, self.num_orderings)
 
 
 class PixelCNN(RasterModel):
@@ -97,7 +80,6 @@ class PixelCNN(RasterModel):
 
     Config = PixelCNNConfig
     hyperparameters: PixelCNNConfig
-    _index = 0
 
     def __init__(self, event: Event, hyperparameters: PixelCNNConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -112,8 +94,6 @@ class PixelCNN(RasterModel):
         )
         self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
         self.output.set_bias(self.head.initial_bias())
-        self.num_members = self.max_members = p.num_orderings
-        self.changes_by_step = p.num_orderings > 1
 
     def convolution(self, kind: str, inputs: Tensor, outputs: Tensor, size: int) -> CausalConv2d:
         """Make a size x size convolution of kind A or B."""
@@ -124,52 +104,6 @@ class PixelCNN(RasterModel):
     def first(self) -> list[CausalConv2d]:
         """The layer that reads the image."""
         return [self.input]
-
-    # -- orders
-
-    @torch.inference_mode(False)  # training may follow what is evaluated
-    def _set_order(self, device: torch.device) -> None:
-        if self.ordering == "s_curve":
-            self.layer_call = partial(along_curve, self.symmetry)
-        super()._set_order(device)
-
-    def _follow(self, index: int) -> None:
-        self.symmetry = tuple(SYMMETRIES)[index]
-        self._set_order(self.device)
-
-    def _set_step(self, seed: int, step: int) -> None:
-        if self.changes_by_step:
-            self._follow(step % self.num_members)
-
-    def _step_state(self) -> str:
-        return self.symmetry
-
-    def _restore(self, state: object) -> None:
-        self._follow(list(SYMMETRIES).index(str(state)))
-
-    def _rebuild(self) -> None:
-        self._follow(self._index)
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch between training and evaluation, which restores the model's own order."""
-        super().train(mode)
-        if not mode and self.changes_by_step:
-            self._rebuild()
-        return self
-
-    def member(self, index: int) -> Self:
-        """Return the model under order `index`; it shares this model's weights."""
-        require_int(index, "index", 0)
-        require(index < self.num_members, "index", f"below {self.num_members}", index)
-        view = shared(self)
-        view._index, view.changes_by_step = index, False
-        view._rebuild()
-        return view
-
-    def ensemble(self, num_members: int) -> Ensemble:
-        """Return the mixture of the model under its first `num_members` orders."""
-        super().ensemble(num_members)
-        return Ensemble(self.member(index) for index in range(num_members))
 
     # -- networks
 
