@@ -383,8 +383,9 @@ class TwoStackModel(RasterModel):
         return links
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
-        column, links = cursor.column, cursor.state(self, list[Tensor])
-        if column == 0:
-            links[:] = self._row_links(features, maps, cursor)
-        here = [link[..., column : column + 1] for link in links]
+        column, links = cursor.column, cursor.state(self, dict[int, list[Tensor]])
+        if cursor.row not in links:
+            links.clear()
+            links[cursor.row] = self._row_links(features, maps, cursor)
+        here = [link[..., column : column + 1] for link in links[cursor.row]]
         return self._horizontal(cursor.piece(features), here, maps, cursor)

@@ -16,7 +16,7 @@ from arcore.families.cycling import CyclingModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.level_features import condition_weight, shifted
-from arcore.layers.masked_linear import MaskedLinear, Reach
+from arcore.layers.masked_linear import MaskedLinear
 from arcore.primitives import masks, orderings
 from arcore.primitives.checks import require
 from arcore.primitives.dropout import dropout
@@ -73,16 +73,6 @@ class MADEConfig(CheckedHyperparameters):
             require(agnostic, "num_masks", f"1 without {what}", self.num_masks)
         elif self.order_agnostic:
             require(False, "num_masks", "0 or > 1 with order_agnostic", self.num_masks)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Masks:
-    """The masks of one step: each layer's, and the ordering and degrees that they follow from."""
-
-    order: Tensor
-    positions: Tensor
-    degrees: list[Tensor]
-    layers: list[tuple[Tensor, list[Reach]]]
 
 
 class MADE(CyclingModel):
@@ -154,11 +144,6 @@ class MADE(CyclingModel):
         orderings.require_permutation(order, self.event.size)
         return self._view(self._own[0], None, order.long().cpu())
 
-    def _apply(self, fn: Any, recurse: bool = True) -> MADE:
-        super()._apply(fn, recurse)
-        self.order = self.order.to(self.device)
-        return self
-
     def _rebuild(self) -> None:
         self.degrees: list[Tensor] = []  # all masks are made again
         super()._rebuild()
@@ -167,14 +152,13 @@ class MADE(CyclingModel):
         direct = [self.direct] if self.hyperparameters.direct else []
         return [*self._hidden(), self.output, *direct]
 
-    def _step_state(self) -> _Masks:
+    def _step_state(self) -> object:
         kept = [(layer.mask, layer.reaches) for layer in self._masked_layers()]
-        return _Masks(self.order, self.positions, self.degrees, kept)
+        return self.order, self.positions, self.degrees, kept
 
-    def _restore(self, state: object) -> None:
-        assert isinstance(state, _Masks)
-        self.order, self.positions, self.degrees = state.order, state.positions, state.degrees
-        for layer, (mask, reaches) in zip(self._masked_layers(), state.layers, strict=True):
+    def _restore(self, state: Any) -> None:
+        self.order, self.positions, self.degrees, kept = state
+        for layer, (mask, reaches) in zip(self._masked_layers(), kept, strict=True):
             layer.mask, layer.reaches = mask, reaches
 
     def _take(self, index: int, seed: int | None = None, given: Tensor | None = None) -> None:
@@ -189,7 +173,8 @@ class MADE(CyclingModel):
         if given is not None:
             order = given
         source = generator if several and p.connectivity_agnostic else None
-        self.order = to_device(order, self.output.weight.device)
+        here = to_device(order, self.output.weight.device)
+        self.register_buffer("order", here, persistent=False)
         self.positions = orderings.inverse(order) + 1
         self.degrees = masks.hidden_degrees(size, p.hidden, source)
         inputs = self.positions.repeat_interleave(self.num_features)

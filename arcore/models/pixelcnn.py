@@ -10,6 +10,7 @@ from torch.nn.functional import relu
 
 from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, RasterModel
+from arcore.layers.conditioning import conditioned
 from arcore.layers.convolutions import (
     CausalConv2d,
     LocalConv2d,
@@ -57,10 +58,7 @@ class PixelCNN(RasterModel):
     every other layer, 1 x 1 ones too, maps of the same colour as well. Stacked k x k masks leave a
     blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none).
 
-    In the ordering `s_curve`, layers are `LocalConv2d`. With several orders, each call in training
-    takes the next one (see `set_step`), `member(i)` is the network under order i and shares its
-    weights, and `ensemble(n)` mixes n of them as joints. The model itself scores and samples under
-    the first.
+    In the ordering `s_curve`, layers are `LocalConv2d`; with several orders, see `CyclingModel`.
 
     On a processor, training in bfloat16, and in float32 with 16 images or more, runs blocks as
     `arcore.layers.residual_conv`: maps that a forward hook keeps are written over, hooks of a
@@ -97,8 +95,9 @@ class PixelCNN(RasterModel):
 
     def convolution(self, kind: str, inputs: Tensor, outputs: Tensor, size: int) -> CausalConv2d:
         """Make a size x size convolution of kind A or B."""
-        make = LocalConv2d if self.ordering == "s_curve" and size > 1 else pixel_conv
-        return make(kind, inputs, outputs, size)
+        if self.ordering == "s_curve" and size > 1:
+            return LocalConv2d(kind, inputs, outputs, ((size + 1) // 2, size))
+        return pixel_conv(kind, inputs, outputs, size)
 
     @property
     def first(self) -> list[CausalConv2d]:
@@ -108,9 +107,7 @@ class PixelCNN(RasterModel):
     # -- networks
 
     def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
-        u = call(self.input, features)
-        if maps is not None and self.input_projection is not None:
-            u = u + call(self.input_projection, maps)
+        u = conditioned(call(self.input, features), self.input_projection, maps, call)
         for block in self.blocks:
             u = run_block(block, u, maps, call)
         u = relu(u)
@@ -134,16 +131,11 @@ class _ResidualSteps:
     def __init__(
         self, model: PixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
-        def steps_of(layer: CausalConv2d, projection: nn.Module | None) -> PixelSteps:
-            added = None if maps is None or projection is None else projection(maps)
-            return PixelSteps(layer, batch, cursor, added)
-
         self.row, self.step = -1, StepRecorder(model.device)
-        self.input = cursor.state(
-            model.input, lambda: steps_of(model.input, model.input_projection)
-        )
+        self.input = PixelSteps(model.input, batch, cursor, model.input_projection, maps)
+        cursor.state(model.input, lambda: self.input)
         blocks = [cast(_ResidualBlock, block) for block in model.blocks]
-        cores = [steps_of(block.core, block.projection) for block in blocks]
+        cores = [PixelSteps(block.core, batch, cursor, block.projection, maps) for block in blocks]
         self.steps = [self.input, *cores]
         self.blocks = [
             (*pointwise(block.reduce), core, with_bias(block.expand))
@@ -200,7 +192,6 @@ class _ResidualBlock(nn.Module):
             return residual_conv(u, self.reduce, self.core, self.expand)
         # what a convolution returns is nobody else's: it may change in place
         h = call(self.core, relu(call(self.reduce, relu(u)), inplace=True))
-        if maps is not None and self.projection is not None:
-            h = h + call(self.projection, maps)
+        h = conditioned(h, self.projection, maps, call)
         h = dropout(relu(h, inplace=True), self.dropout, self.training)
         return call(self.expand, h).add_(u)
