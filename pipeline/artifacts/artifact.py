@@ -163,7 +163,7 @@ def codecs(dataset: str) -> Artifact:
 
 def search(name: str, dataset: str, command: str) -> Artifact:
     """Return what a search of hyperparameters found."""
-    return Artifact(SEARCH, name, paths.search(name), command, (shards(dataset),))
+    return Artifact(SEARCH, name, paths.root() / "searches" / name, command, (shards(dataset),))
 
 
 def report(dataset: str) -> Artifact:

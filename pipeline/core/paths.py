@@ -50,21 +50,6 @@ def evaluation(dataset: str, experiment: str) -> Path:
     return root() / "evaluation" / dataset / experiment
 
 
-def metrics(experiment: str) -> Path:
-    """Return the file of the few numbers of an experiment that DVC compares."""
-    return root() / "metrics" / f"{experiment}.json"
-
-
-def search(name: str) -> Path:
-    """Return the folder of a search's outcome."""
-    return root() / "searches" / name
-
-
-def study(name: str) -> Path:
-    """Return the folder of a study's table and pictures."""
-    return root() / "studies" / name
-
-
 def results() -> Path:
     """Return the folder of records, which Git keeps."""
     return root() / "results"

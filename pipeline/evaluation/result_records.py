@@ -222,7 +222,7 @@ class Result(Record):
 
     def write_summary(self, event: Event) -> None:
         """Write `metrics/<experiment>.json` for `dvc metrics`: the value, and levels of a bound."""
-        path = paths.metrics(self.experiment)
+        path = paths.root() / "metrics" / f"{self.experiment}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         summary: dict[str, object] = {
             "value": self.score.value_in(self.unit, event),

@@ -79,7 +79,7 @@ def write_index() -> Path | None:
     """
     folder = paths.root() / "reports"
     rows = [row for path in sorted(folder.glob("[!.]*/table.csv")) if (row := _row(path))]
-    searches = sorted(path.parent for path in paths.search("").glob("[!.]*/index.html"))
+    searches = sorted(path.parent for path in (paths.root() / "searches").glob("[!.]*/index.html"))
     if not rows and not searches:
         return None
     results = HtmlTable("Test results by dataset, lower is better", HEADER, rows)

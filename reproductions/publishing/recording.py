@@ -64,7 +64,7 @@ def record_folds(name: str) -> Path:
 
 def record_search(name: str) -> Path:
     """Copy a search's outcome and trials to `results/searches/<name>`."""
-    search = paths.search(name)
+    search = paths.root() / "searches" / name
     files = [search / file for file in SEARCH_FILES]
     searches.read_record(search)
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
@@ -72,7 +72,7 @@ def record_search(name: str) -> Path:
 
 def record_study(name: str) -> Path:
     """Copy a study's record, table and pictures to `results/studies/<name>`."""
-    study = paths.study(name)
+    study = paths.root() / "studies" / name
     files = [study / file for file in (STUDY.origin, STUDY.main)]
     if reader.read_origin(study, STUDY) is None:
         again = f"run `python -m reproductions.study {name}`"
