@@ -1,8 +1,10 @@
 """Evaluating a trained model under its dataset's protocol."""
 
+import dataclasses
 import hashlib
 import logging
-from functools import partial
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +19,15 @@ from pipeline.artifacts.writer import alone, writing
 from pipeline.cluster.devices import local_device
 from pipeline.cluster.shared_storage import shared_storage
 from pipeline.core import paths, stage_code
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
 from pipeline.evaluation import (
     audio_figures,
-    coding_cost,
     identity,
     image_figures,
     measuring,
-    result_files,
-    sampling,
     scoring,
     spreading,
     trained_entry,
@@ -64,7 +63,7 @@ def evaluate(config: ExperimentConfig) -> Path:
             run = run_logger.RunLogger(trained.record.run_id)
         with writing(output, storage=storage, run=run) as folder:
             result, event = _evaluate(config, trained, described, folder)
-        result_files.write_summary(result, event)
+        result.write_summary(event)
         if run is not None:
             _track(run, result)
     of_nats, of_bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
@@ -96,42 +95,38 @@ def _evaluate(
     num_members = plan.num_members or model.num_members
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
     device = torch.device("cpu") if elsewhere else local_device(config.cluster)
-    try:
+    with explained(f"{config.name}: evaluation.num_members {num_members}:", ValueError):
         model = model if num_members == 1 else model.ensemble(num_members)
-    except ValueError as error:
-        where = f"{config.name}: evaluation.num_members {num_members}"
-        raise UserError(f"{where}: {error}") from None
     model = model.to(device).eval()
     trained_entry.check(config, trained, manifest)
     context = manifest.context_frames
     if plan.coded:
-        coding_cost.check(model, context, config.name)
+        measuring.check_coding(model, context, config.name)
     names = ("test", *manifest.extra_test_splits)
-    splits, source = {name: ShardReader(folder, name) for name in names}, None
-    test, valid = splits["test"], ShardReader(folder, "valid")
+    chosen = {
+        name: ChosenRows.under(plan, ShardReader(folder, name), context)
+        for name in (*names, "valid")
+    }
+    for name in names:
+        count = len(chosen[name])
+        require(count > 1, f"{dataset}: {name} rows", "two or more, for an error", count)
+    rows, valid, source = chosen["test"], chosen["valid"], None
     own = "kind" in config.dataset  # whose source nobody knows, and whose files would be read again
     if manifest.sound is not None and not own:
-        source = catalog.get_dataset(config.dataset).source_nats(test.whole())
-    chosen_valid, scored = ChosenRows.under(plan, valid, context), {}
+        source = catalog.get_dataset(config.dataset).source_nats(rows.split.whole())
     with spreading.scorer(config, model, num_members, trained.weights_sha256) as score:
-        for split, data in splits.items():
-            rows = ChosenRows.under(plan, data, context)
-            require(
-                len(rows) > 1, f"{dataset}: {split} rows", "two or more, for an error", len(rows)
-            )
-            known = source if split == "test" else None
-            by_member = partial(score, split, rows)
-            found = measuring.measure(model, rows, manifest.event, plan, by_member, known)
-            scored[split] = rows, found
-        valid_nats = scoring.mixture(score("valid", chosen_valid))
-    nats_of = {split: found.nats for split, (_, found) in scored.items()}
-    _require_finite(config.name, **nats_of, valid=valid_nats)
-    chosen, measured = scored["test"]
-    some = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
-    shown = ChosenRows(test, some, plan.batch_size, context)
+        began = time.perf_counter()
+        by_member = score("test", rows)
+        nats = {"test": scoring.mixture(by_member)}
+        seconds = time.perf_counter() - began
+        for name in (*manifest.extra_test_splits, "valid"):
+            nats[name] = scoring.mixture(score(name, chosen[name]))
+    _require_finite(config.name, nats)
+    some = np.random.default_rng(plan.seed).permutation(len(rows.split))[: plan.num_samples]
+    shown = dataclasses.replace(rows, numbers=some)
     drawn, sample_seconds = None, None
     if plan.num_samples:
-        drawn, sample_seconds = sampling.draw(model, plan, shown)
+        drawn, sample_seconds = measuring.drawn(model, plan, shown)
     result = Result(
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
@@ -139,38 +134,37 @@ def _evaluate(
         config_sha256=described["config_sha256"],
         entry_sha256=described["entry_sha256"],
         code_sha256=described["code_sha256"],
-        num_valid_rows=len(valid_nats),
-        valid_rows_sha256=hashlib.sha256(chosen_valid.numbers.astype("<i8").tobytes()).hexdigest(),
+        num_valid_rows=len(valid),
+        valid_rows_sha256=hashlib.sha256(valid.numbers.astype("<i8").tobytes()).hexdigest(),
         dataset=dataset,
         model=trained.name,
         num_members=num_members,
         unit=manifest.unit,
-        score=measured.score,
-        mean_size=measured.mean_size,
-        evaluate_seconds=round(measured.seconds, 2),
+        score=rows.score(nats["test"], manifest.event),
+        mean_size=rows.mean_size(manifest.event),
+        evaluate_seconds=round(seconds, 2),
         context_frames=context,
-        excess=measured.excess,
+        excess=measuring.excess(rows, nats["test"], manifest.event, source),
         receptive_field=model.receptive_field,
         num_evaluations=model.num_evaluations,
-        member=measured.member,
-        importance=measured.importance,
-        bound=measured.bound,
-        coded=coding_cost.measure(model, chosen, config.name) if plan.coded else None,
+        member=measuring.member(by_member),
+        importance=measuring.importance(model, rows, plan, nats["test"]),
+        bound=measuring.bound(model, rows),
+        coded=measuring.coded(model, rows, config.name) if plan.coded else None,
         further_tests=tuple(
             FurtherTest(
-                split=split,
-                num_rows=len(rows),
-                num_split_rows=len(rows.split),
-                score=found.score,
-                mean_size=found.mean_size,
+                split=name,
+                num_rows=len(chosen[name]),
+                num_split_rows=len(chosen[name].split),
+                score=chosen[name].score(nats[name], manifest.event),
+                mean_size=chosen[name].mean_size(manifest.event),
             )
-            for split, (rows, found) in scored.items()
-            if split != "test"
+            for name in manifest.extra_test_splits
         ),
-        num_rows=len(measured.nats),
-        num_split_rows=len(test),
+        num_rows=len(rows),
+        num_split_rows=len(rows.split),
         exact=model.exact,
-        valid_nats=mean_and_error(valid_nats)[0],
+        valid_nats=mean_and_error(nats["valid"])[0],
         num_parameters=sum(p.numel() for p in trained.model.parameters()),
         train_seconds=None if record is None else record.train_seconds,
         sample_seconds=None if sample_seconds is None else round(sample_seconds, 3),
@@ -181,19 +175,17 @@ def _evaluate(
     )
     event = after_frames(manifest.event, context)
     result.check(config.name, event)
-    result_files.write(result, out)
-    tables = {split: (rows, found.nats) for split, (rows, found) in scored.items()}
-    tables["valid"] = chosen_valid, valid_nats
-    for split, (rows, nats) in tables.items():
-        name = "scores.csv" if split == "test" else f"scores_{split}.csv"
-        table = pd.DataFrame({"row": rows.numbers, "nats": nats.numpy()})
-        table.to_csv(out / name, index=False, float_format="%.6f", lineterminator="\n")
+    result.write(out)
+    for name, scored in nats.items():
+        file_name = "scores.csv" if name == "test" else f"scores_{name}.csv"
+        table = pd.DataFrame({"row": chosen[name].numbers, "nats": scored.numpy()})
+        table.to_csv(out / file_name, index=False, float_format="%.6f", lineterminator="\n")
     if drawn is not None:
         _show(model, shown, drawn, manifest, out)
     return result, event
 
 
-def _require_finite(name: str, **nats: Tensor) -> None:
+def _require_finite(name: str, nats: Mapping[str, Tensor]) -> None:
     """Refuse scores that are no numbers."""
     for split, values in nats.items():
         failed = int((~values.isfinite()).sum())

@@ -81,6 +81,7 @@ LIBRARIES = {
     "arcore.saving": {"safetensors"},
     "arcore.hub": {"mlflow"},
     "arcore.entropy": {"constriction", "numpy"},
+    "arcore.inference.data_frames": {"pandas"},
     "arcore.primitives.progress": {"tqdm"},
 }
 IMPORT_EVERYTHING = f"""

@@ -22,7 +22,6 @@ from pipeline.evaluation import (
     identity,
     measuring,
     reading,
-    sampling,
     trained_entry,
 )
 from pipeline.experiments import compose
@@ -209,14 +208,14 @@ def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
 def test_what_is_made_anew_meanwhile_gives_no_result(
     result: dict, monkeypatch: pytest.MonkeyPatch, make_anew: Callable[[], None], what: str
 ) -> None:
-    before, draw = RESULT.read_bytes(), sampling.draw
+    before, draw = RESULT.read_bytes(), measuring.drawn
 
     def made_anew(*given: Any, **named: Any) -> Any:
         found = draw(*given, **named)
         make_anew()
         return found
 
-    monkeypatch.setattr(sampling, "draw", made_anew)
+    monkeypatch.setattr(measuring, "drawn", made_anew)
     with pytest.raises(UserError, match=f"{what}: expected the content that this began with"):
         experiment_evaluation.evaluate(compose.load("toy"))
     assert RESULT.read_bytes() == before
@@ -225,15 +224,15 @@ def test_what_is_made_anew_meanwhile_gives_no_result(
 def test_a_result_names_the_entry_and_the_code_that_it_began_with(
     result: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, code = measuring.measure, ["a" * 64]
+    excess, code = measuring.excess, ["a" * 64]
 
     def edited_meanwhile(*given: Any, **named: Any) -> Any:
         change_entry(trainer={"max_epochs": 3})
         code.append("b" * 64)
-        return measure(*given, **named)
+        return excess(*given, **named)
 
     monkeypatch.setattr(stage_code, "code_sha256", lambda *_: code[-1])
-    monkeypatch.setattr(measuring, "measure", edited_meanwhile)
+    monkeypatch.setattr(measuring, "excess", edited_meanwhile)
     experiment_evaluation.evaluate(compose.load("toy"))
     again = json.loads(RESULT.read_text())
     assert (again["entry_sha256"], again["code_sha256"]) == (result["entry_sha256"], "a" * 64)
