@@ -2,7 +2,8 @@
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,7 @@ from arcore.layers.cursor import ImageCursor, LayerCall, Reader, full_image
 from arcore.layers.heads import PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
 from arcore.model import AutoregressiveModel
+from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.checks import require, require_int, require_odd
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import inverse, make_ordering, transformed, with_channels
@@ -118,6 +120,7 @@ class RasterModel(AutoregressiveModel):
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     hyperparameters: RasterConfig
     symmetry: str = "identity"  # by which the network's image is transformed
+    records_steps: ClassVar[bool] = False  # see `captured_steps`; layers' states stay in place
     layer_call: LayerCall = staticmethod(full_image)
 
     def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
@@ -201,7 +204,8 @@ class RasterModel(AutoregressiveModel):
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
-        return self._network(cursor.piece(features), maps, cursor)
+        step = cursor.state(self, lambda: _PixelStep(self, cursor.piece(features)))
+        return step(partial(self._network, maps=maps, call=cursor), features, cursor)
 
     def outputs(self, features: Tensor, maps: Tensor | None) -> Tensor:
         """Return the head's maps of whole images, means relative to the prediction if any."""
@@ -263,6 +267,27 @@ class RasterModel(AutoregressiveModel):
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return RasterDecoder(self, batch, self._condition_maps(condition))
+
+
+class _PixelStep:
+    """Takes a network's steps; recorded are those of columns in which no row begins.
+
+    Attributes:
+        links: what the vertical stack of a `TwoStackModel` gave for the row.
+    """
+
+    def __init__(self, model: RasterModel, x: Tensor) -> None:
+        self.recorder = StepRecorder(model.device, model.records_steps and not model.training)
+        self.x, self.links = x.clone(), list[Tensor]()
+
+    def __call__(
+        self, network: Callable[[Tensor], Tensor], features: Tensor, cursor: ImageCursor
+    ) -> Tensor:
+        """Return what the network makes of the features at the cursor."""
+        x, column = cursor.piece(features), cursor.column
+        if self.recorder.asked:
+            x = self.x.copy_(x)
+        return self.recorder(column, partial(network, x), repeats=column > 0)
 
 
 class RasterDecoder(Decoder):
@@ -362,8 +387,13 @@ class TwoStackModel(RasterModel):
         return links
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
-        column, links = cursor.column, cursor.state(self, list[Tensor])
+        column = cursor.column
+        step = cursor.state(self, lambda: _PixelStep(self, cursor.piece(features)))
         if column == 0:
-            links[:] = self._row_links(features, maps, cursor)
-        here = [link[..., column : column + 1] for link in links]
-        return self._horizontal(cursor.piece(features), here, maps, cursor)
+            found = self._row_links(features, maps, cursor)
+            step.links = step.links or [torch.empty_like(link) for link in found]
+            for link, new in zip(step.links, found, strict=True):
+                link.copy_(new)
+        here = [link[..., column : column + 1] for link in step.links]
+        network = partial(self._horizontal, links=here, maps=maps, call=cursor)
+        return step(network, features, cursor)

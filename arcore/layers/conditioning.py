@@ -58,7 +58,23 @@ class ConditionProjection(nn.Module):
 
     def step(self, maps: Tensor, cursor: ImageCursor) -> Tensor:
         """Project the whole maps once; return the piece at the cursor."""
-        return cursor.piece(cursor.state(self, lambda: self(maps)))
+        state = cursor.state(self, lambda: _MapRows(self(maps)))
+        return cursor.piece(state.enter(cursor.row))
+
+
+class _MapRows:
+    """Maps of which the row at the cursor is always at the same address."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self.maps, self.row = maps, 0
+        self.now = maps[:, :, :1].clone()
+
+    def enter(self, row: int) -> Tensor:
+        """Return a row of the maps; all rows are alike where there is one."""
+        if row != self.row and self.maps.shape[2] > 1:
+            self.row = row
+            self.now.copy_(self.maps[:, :, row : row + 1])
+        return self.now
 
 
 def conditioned(

@@ -73,16 +73,17 @@ class _RowState:
     def __init__(self, layer: RowLSTMLayer, x: Tensor) -> None:
         self.layer, self.row = layer, -1
         self.h, self.c = (s.repeat(len(x), 1, 1) for s in (layer.initial_h, layer.initial_c))
-        self.above_c = self.pushed = self.c
+        self.above_c, self.pushed = torch.empty_like(self.c), self.c.repeat(1, 1, 4)
 
     def enter(self, row: int) -> None:
         """Go on to a row, once: the states left by the row above are final."""
         if row != self.row:
-            self.row, self.above_c = row, self.c.clone()
+            self.row = row
+            self.above_c.copy_(self.c)
             kernel, weight = self.layer.kernel, self.layer.weight[:, 0]
             padded = pad(self.h, (0, 0, kernel // 2, kernel // 2)).unfold(1, kernel, 1)
             with without_autocast(padded.device):  # as the scan
-                self.pushed = torch.einsum("bchk,khg->bcg", padded, weight)
+                self.pushed.copy_(torch.einsum("bchk,khg->bcg", padded, weight))
 
 
 def diagonal_order(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -177,8 +178,7 @@ class _DiagonalState:
         width, hidden = cursor.width, layer.hidden
         own = layer.weight  # whose precision states keep, whatever autocast makes of x
         self.h, self.c = (own.new_zeros(len(x), width + 1, hidden) for _ in range(2))
-        self.second = own.new_zeros(len(x), width, hidden)
-        self.above = self.second
+        self.second, self.above = (own.new_zeros(len(x), width, hidden) for _ in range(2))
         self.behind = own.new_zeros(len(x), width, 4 * hidden)
 
     def enter(self, row: int) -> None:
@@ -188,21 +188,20 @@ class _DiagonalState:
         layer = self.layer
         self.row = row
         if row > 0:
-            self.above = self.h[:, 1:].clone()
+            self.above.copy_(self.h[:, 1:])
             if layer.directions == 2:
                 self._finish(row - 1)
         self.h[:, 0], self.c[:, 0] = layer.initial_h[0, row], layer.initial_c[0, row]
 
     def _finish(self, row: int) -> None:
         """Run the second LSTM over a complete row, from its right end."""
-        layer, second = self.layer, torch.empty_like(self.second)
+        layer, second = self.layer, self.second
         h, c = (s[1, row].expand(len(second), -1) for s in (layer.initial_h, layer.initial_c))
         for column in reversed(range(second.shape[1])):
             with without_autocast(h.device):
-                pushed = h @ layer.weight[0, 1] + self.second[:, column] @ layer.weight[1, 1]
+                pushed = h @ layer.weight[0, 1] + second[:, column] @ layer.weight[1, 1]
             h, c = lstm_cell(self.behind[:, column] + pushed, c)
             second[:, column] = h
-        self.second = second
 
 
 def num_directions(size: tuple[int, int]) -> int:

@@ -20,6 +20,7 @@ from arcore.layers.level_features import condition_weight, shifted
 from arcore.layers.masked_linear import MaskedLinear, Reach
 from arcore.model import AutoregressiveModel
 from arcore.primitives import masks, orderings
+from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.checks import require
 from arcore.primitives.dropout import dropout
 from arcore.primitives.transfer import to_device
@@ -310,11 +311,34 @@ class MADEDecoder(Decoder):
         self.offsets[-1] = shifted(self.offsets[-1], model.class_output, condition)
         self.values = [self.weights[0].new_zeros(batch, w.shape[1]) for w in self.weights]
         self.units = [_by_degree(d, model.event.size, model.device) for d in model.degrees]
+        even = isinstance(model.event, Levels) and model.event.uneven is None
+        self.step = StepRecorder(model.device, even)
+        if self.step.asked:
+            self.time, self.pushed = torch.zeros_like(model.order[:1]), model._blank(batch)[:, :1]
+            self.windows = [_equal_windows(units) for units in self.units]
 
     def _next(self, block: Tensor) -> Distribution:
-        model, last = self.model, len(self.units)
-        for depth, units in enumerate(self.units):
-            new = units[self.position]
+        if not self.step.asked:
+            logits = self._outputs(block, [units[self.position] for units in self.units])
+        else:
+            if self._computed != self.position:
+                self.found = self.step(None, self._advance)
+            logits = self.found
+        return level_features.conditionals(logits[:, None], self.model.event, block)
+
+    def _advance(self) -> Tensor:
+        """Take in the dimension before, at first the last one as 0, and go on to the next."""
+        order = self.model.order
+        self._take(order.roll(1).index_select(0, self.time), self.pushed)
+        block = order.index_select(0, self.time)
+        units = [windows.index_select(0, self.time)[0] for windows in self.windows]
+        self.time.add_(1)
+        return self._outputs(block, units)
+
+    def _outputs(self, block: Tensor, units: list[Tensor]) -> Tensor:
+        """Return the logits of a block, given the units of each layer that are now known."""
+        model, last = self.model, len(units)
+        for depth, new in enumerate(units):
             if len(new):
                 a = linear(self.values[depth], self.weights[depth][new])
                 h = model._activate(a + self.offsets[depth][:, new])
@@ -323,9 +347,15 @@ class MADEDecoder(Decoder):
         logits = linear(self.values[last], self.weights[last][rows]) + self.offsets[last][:, rows]
         if self.direct is not None:
             logits = logits + linear(self.values[0], self.direct[rows])
-        return level_features.conditionals(logits[:, None], model.event, block)
+        return logits
 
     def _push(self, block: Tensor, values: Tensor) -> None:
+        if self.step.asked:
+            self.pushed.copy_(values)
+        else:
+            self._take(block, values)
+
+    def _take(self, block: Tensor, values: Tensor) -> None:
         model = self.model
         inputs = model.hyperparameters.inputs
         dtype = self.values[0].dtype
@@ -335,6 +365,17 @@ class MADEDecoder(Decoder):
 
 def _columns(block: Tensor, width: int) -> Tensor:
     return (block[:, None] * width + torch.arange(width, device=block.device)).flatten()
+
+
+def _equal_windows(units: list[Tensor]) -> Tensor:
+    """Return as many units of each degree, (degrees, units); others among them do no harm.
+
+    Those of lower degrees are computed again, and those of higher ones again at their degree.
+    """
+    most, every = max(map(len, units)), torch.cat(units)
+    ends = torch.tensor([len(each) for each in units], device=every.device).cumsum(0)
+    first = (ends - ends.diff(prepend=ends.new_zeros(1))).clamp(max=len(every) - most)
+    return every[first[:, None] + torch.arange(most, device=every.device)]
 
 
 def _by_degree(degrees: Tensor, size: int, device: torch.device) -> list[Tensor]:
