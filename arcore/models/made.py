@@ -310,12 +310,11 @@ class MADEDecoder(Decoder):
         self.offsets[0] = shifted(self.offsets[0], model.class_hidden, condition)
         self.offsets[-1] = shifted(self.offsets[-1], model.class_output, condition)
         self.values = [self.weights[0].new_zeros(batch, w.shape[1]) for w in self.weights]
-        self.units = [_by_degree(d, model.event.size, model.device) for d in model.degrees]
+        groups = [_by_degree(d, model.event.size, model.device) for d in model.degrees]
+        self.units, self.windows = [units for units, _ in groups], [many for _, many in groups]
         even = isinstance(model.event, Levels) and model.event.uneven is None
         self.step = StepRecorder(model.device, even)
-        if self.step.asked:
-            self.time, self.pushed = torch.zeros_like(model.order[:1]), model._blank(batch)[:, :1]
-            self.windows = [_equal_windows(units) for units in self.units]
+        self.time, self.pushed = torch.zeros_like(model.order[:1]), model._blank(batch)[:, :1]
 
     def _next(self, block: Tensor) -> Distribution:
         if not self.step.asked:
@@ -367,16 +366,13 @@ def _columns(block: Tensor, width: int) -> Tensor:
     return (block[:, None] * width + torch.arange(width, device=block.device)).flatten()
 
 
-def _equal_windows(units: list[Tensor]) -> Tensor:
-    """Return as many units of each degree, (degrees, units); others among them do no harm.
+def _by_degree(degrees: Tensor, size: int, device: torch.device) -> tuple[list[Tensor], Tensor]:
+    """Return the units of each degree; and as many for each, others among them, (degrees, units).
 
-    Those of lower degrees are computed again, and those of higher ones again at their degree.
+    Others do no harm: those of lower degrees do not change, those of higher ones are not yet used.
     """
-    most, every = max(map(len, units)), torch.cat(units)
-    ends = torch.tensor([len(each) for each in units], device=every.device).cumsum(0)
-    first = (ends - ends.diff(prepend=ends.new_zeros(1))).clamp(max=len(every) - most)
-    return every[first[:, None] + torch.arange(most, device=every.device)]
-
-
-def _by_degree(degrees: Tensor, size: int, device: torch.device) -> list[Tensor]:
-    return [(degrees == degree).nonzero()[:, 0].to(device) for degree in range(size)]
+    every, counts = degrees.argsort(stable=True), degrees.bincount(minlength=size)
+    most = int(counts.max())
+    first = (counts.cumsum(0) - counts).clamp(max=len(every) - most)
+    windows = every[first[:, None] + torch.arange(most, device=every.device)]
+    return list(every.to(device).split(counts.tolist())), windows.to(device)
