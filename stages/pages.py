@@ -11,11 +11,11 @@ from stages import cli
 def main() -> None:
     """Write the pages and print where they are."""
     argparse.ArgumentParser(prog="python -m stages.pages", description=__doc__).parse_args()
-    from pipeline.reporting import index, search_page  # here: --help needs no torch
+    from pipeline.reporting import report_files, search_page  # here: --help needs no torch
 
     for path in search_page.write_all():
         print(path)
-    index.write()
+    report_files.write_index()
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ def main() -> None:
     if not options.show and not options.datasets:
         parser.error("which dataset?")
     from pipeline.datasets import catalog  # here: --help needs none of them
-    from pipeline.reporting import index, report_files
+    from pipeline.reporting import report_files
 
     if options.show:
-        print(index.show(options.datasets))
-        if (page := index.write()) is not None:
+        print(report_files.show(options.datasets))
+        if (page := report_files.write_index()) is not None:
             print(f"\nThe same with curves and samples: {page}; runs and models: make ui")
         return
     for dataset in options.datasets:

@@ -1,8 +1,10 @@
 """Evaluating a trained model under its dataset's protocol."""
 
+import dataclasses
 import hashlib
 import logging
-from functools import partial
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,6 @@ from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
 from pipeline.evaluation import (
     audio_figures,
-    coding_cost,
     identity,
     image_figures,
     measuring,
@@ -105,30 +106,29 @@ def _evaluate(
     trained_entry.check(config, trained, manifest)
     context = manifest.context_frames
     if plan.coded:
-        coding_cost.check(model, context, config.name)
+        measuring.check_coding(model, context, config.name)
     names = ("test", *manifest.extra_test_splits)
-    splits, source = {name: ShardReader(folder, name) for name in names}, None
-    test, valid = splits["test"], ShardReader(folder, "valid")
+    chosen = {
+        name: ChosenRows.under(plan, ShardReader(folder, name), context)
+        for name in (*names, "valid")
+    }
+    for name in names:
+        count = len(chosen[name])
+        require(count > 1, f"{dataset}: {name} rows", "two or more, for an error", count)
+    rows, valid, source = chosen["test"], chosen["valid"], None
     own = "kind" in config.dataset  # whose source nobody knows, and whose files would be read again
     if manifest.sound is not None and not own:
-        source = catalog.get_dataset(config.dataset).source_nats(test.whole())
-    chosen_valid, scored = ChosenRows.under(plan, valid, context), {}
+        source = catalog.get_dataset(config.dataset).source_nats(rows.split.whole())
     with spreading.scorer(config, model, num_members, trained.weights_sha256) as score:
-        for split, data in splits.items():
-            rows = ChosenRows.under(plan, data, context)
-            require(
-                len(rows) > 1, f"{dataset}: {split} rows", "two or more, for an error", len(rows)
-            )
-            known = source if split == "test" else None
-            by_member = partial(score, split, rows)
-            found = measuring.measure(model, rows, manifest.event, plan, by_member, known)
-            scored[split] = rows, found
-        valid_nats = scoring.mixture(score("valid", chosen_valid))
-    nats_of = {split: found.nats for split, (_, found) in scored.items()}
-    _require_finite(config.name, **nats_of, valid=valid_nats)
-    chosen, measured = scored["test"]
-    some = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
-    shown = ChosenRows(test, some, plan.batch_size, context)
+        began = time.perf_counter()
+        by_member = score("test", rows)
+        nats = {"test": scoring.mixture(by_member)}
+        seconds = time.perf_counter() - began
+        for name in (*manifest.extra_test_splits, "valid"):
+            nats[name] = scoring.mixture(score(name, chosen[name]))
+    _require_finite(config.name, nats)
+    some = np.random.default_rng(plan.seed).permutation(len(rows.split))[: plan.num_samples]
+    shown = dataclasses.replace(rows, numbers=some)
     drawn, sample_seconds = None, None
     if plan.num_samples:
         drawn, sample_seconds = sampling.draw(model, plan, shown)
@@ -139,38 +139,37 @@ def _evaluate(
         config_sha256=described["config_sha256"],
         entry_sha256=described["entry_sha256"],
         code_sha256=described["code_sha256"],
-        num_valid_rows=len(valid_nats),
-        valid_rows_sha256=hashlib.sha256(chosen_valid.numbers.astype("<i8").tobytes()).hexdigest(),
+        num_valid_rows=len(valid),
+        valid_rows_sha256=hashlib.sha256(valid.numbers.astype("<i8").tobytes()).hexdigest(),
         dataset=dataset,
         model=trained.name,
         num_members=num_members,
         unit=manifest.unit,
-        score=measured.score,
-        mean_size=measured.mean_size,
-        evaluate_seconds=round(measured.seconds, 2),
+        score=rows.score(nats["test"], manifest.event),
+        mean_size=rows.mean_size(manifest.event),
+        evaluate_seconds=round(seconds, 2),
         context_frames=context,
-        excess=measured.excess,
+        excess=measuring.excess(rows, nats["test"], manifest.event, source),
         receptive_field=model.receptive_field,
         num_evaluations=model.num_evaluations,
-        member=measured.member,
-        importance=measured.importance,
-        bound=measured.bound,
-        coded=coding_cost.measure(model, chosen, config.name) if plan.coded else None,
+        member=measuring.member(by_member),
+        importance=measuring.importance(model, rows, plan, nats["test"]),
+        bound=measuring.bound(model, rows),
+        coded=measuring.coded(model, rows, config.name) if plan.coded else None,
         further_tests=tuple(
             FurtherTest(
-                split=split,
-                num_rows=len(rows),
-                num_split_rows=len(rows.split),
-                score=found.score,
-                mean_size=found.mean_size,
+                split=name,
+                num_rows=len(chosen[name]),
+                num_split_rows=len(chosen[name].split),
+                score=chosen[name].score(nats[name], manifest.event),
+                mean_size=chosen[name].mean_size(manifest.event),
             )
-            for split, (rows, found) in scored.items()
-            if split != "test"
+            for name in manifest.extra_test_splits
         ),
-        num_rows=len(measured.nats),
-        num_split_rows=len(test),
+        num_rows=len(rows),
+        num_split_rows=len(rows.split),
         exact=model.exact,
-        valid_nats=mean_and_error(valid_nats)[0],
+        valid_nats=mean_and_error(nats["valid"])[0],
         num_parameters=sum(p.numel() for p in trained.model.parameters()),
         train_seconds=None if record is None else record.train_seconds,
         sample_seconds=None if sample_seconds is None else round(sample_seconds, 3),
@@ -182,16 +181,16 @@ def _evaluate(
     event = after_frames(manifest.event, context)
     result.check(config.name, event)
     result_files.write(result, out)
-    for split, (rows, found) in scored.items():
-        name = "scores.csv" if split == "test" else f"scores_{split}.csv"
-        table = pd.DataFrame({"row": rows.numbers, "nats": found.nats.numpy()})
-        table.to_csv(out / name, index=False, float_format="%.6f", lineterminator="\n")
+    for name in names:
+        file_name = "scores.csv" if name == "test" else f"scores_{name}.csv"
+        table = pd.DataFrame({"row": chosen[name].numbers, "nats": nats[name].numpy()})
+        table.to_csv(out / file_name, index=False, float_format="%.6f", lineterminator="\n")
     if drawn is not None:
         _show(model, shown, drawn, manifest, out)
     return result, event
 
 
-def _require_finite(name: str, **nats: Tensor) -> None:
+def _require_finite(name: str, nats: Mapping[str, Tensor]) -> None:
     """Refuse scores that are no numbers."""
     for split, values in nats.items():
         failed = int((~values.isfinite()).sum())

@@ -1,93 +1,63 @@
-"""Scoring the test split of a dataset under its protocol: the numbers of a result."""
+"""What is measured of test rows beside their score: excess, members, bounds, and coded size."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import arcore
+from arcore import coding
 from arcore.events import Event, is_gray
+from pipeline.core.errors import UserError, require
+from pipeline.data import sound_batches
 from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import (
     BoundTerms,
+    Coded,
     Excess,
     ImportanceEstimate,
     MemberScore,
-    Score,
 )
 from pipeline.evaluation.scoring import ChosenRows, mean_and_error
 from pipeline.experiments.schema import EvaluationConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What the chosen rows score, in `seconds`: nats of each, and fields of a `Result`."""
+def excess(
+    rows: ChosenRows, nats: Tensor, event: Event, source: np.ndarray | None
+) -> Excess | None:
+    """Return how far rows are above what gray targets, or a known source, allow; None without.
 
-    nats: Tensor
-    seconds: float
-    score: Score
-    mean_size: float | None
-    excess: Excess | None
-    member: MemberScore | None
-    importance: ImportanceEstimate | None
-    bound: BoundTerms | None
-
-
-def measure(
-    model: arcore.AutoregressiveModel,
-    rows: ChosenRows,
-    event: Event,
-    plan: EvaluationConfig,
-    by_member: Callable[[], Tensor],
-    source: np.ndarray | None = None,
-) -> Measured:
-    """Score rows by a model, or by an ensemble's members and their mixture.
-
-    Arguments:
-        event: of the rows, as the dataset has it.
-        by_member: gives the nats of these rows by each member, (rows, members).
-        source: nats of each row of the split under what drew them, where that is known.
+    `source` are the nats of each row of the split under what drew them.
     """
-    began = time.perf_counter()
-    each = by_member()
-    nats = scoring.mixture(each)
-    seconds = time.perf_counter() - began
-    bound = None if source is None else torch.from_numpy(source[rows.numbers])
     if is_gray(event):
-        bound = scoring.entropy_scores(event, rows)
-    return Measured(
-        nats=nats,
-        seconds=seconds,
-        score=rows.score(nats, event),
-        mean_size=rows.mean_size(event),
-        excess=None if bound is None else _excess(rows, nats, bound, event),
-        member=_member(each) if each.shape[1] > 1 else None,
-        importance=_importance(model, rows, plan, nats),
-        bound=_bound(model, rows),
-    )
-
-
-def _excess(rows: ChosenRows, nats: Tensor, bound: Tensor, event: Event) -> Excess:
-    above, error = mean_and_error(nats - bound)
+        least = scoring.entropy_scores(event, rows)
+    elif source is None:
+        return None
+    else:
+        least = torch.from_numpy(source[rows.numbers])
+    above, error = mean_and_error(nats - least)
     return Excess(
-        entropy_nats=mean_and_error(bound)[0],
+        entropy_nats=mean_and_error(least)[0],
         excess_nats=above,
         excess_nats_stderr=error,
-        excess_bits_per_dim_stderr=rows.bits_stderr(nats - bound, event),
+        excess_bits_per_dim_stderr=rows.bits_stderr(nats - least, event),
     )
 
 
-def _member(by_member: Tensor) -> MemberScore:
+def member(by_member: Tensor) -> MemberScore | None:
+    """Return what a member of an ensemble scores, of (rows, members) nats; None of one model."""
+    if by_member.shape[1] == 1:
+        return None
     mean, error = mean_and_error(by_member.mean(1))
     return MemberScore(member_nats=mean, member_nats_stderr=error)
 
 
-def _importance(
+def importance(
     model: arcore.AutoregressiveModel, rows: ChosenRows, plan: EvaluationConfig, bounds: Tensor
 ) -> ImportanceEstimate | None:
+    """Return the importance-weighted estimate that goes with the bounds of rows, (rows,) nats."""
     if not (model.latent_levels and plan.importance_samples):
         return None
     estimates, places = scoring.importance_scores(model, rows, plan)
@@ -100,7 +70,8 @@ def _importance(
     )
 
 
-def _bound(model: arcore.AutoregressiveModel, rows: ChosenRows) -> BoundTerms | None:
+def bound(model: arcore.AutoregressiveModel, rows: ChosenRows) -> BoundTerms | None:
+    """Return what each level of noise costs; None for a model without latents."""
     levels = model.latent_levels
     if not levels:
         return None
@@ -110,3 +81,44 @@ def _bound(model: arcore.AutoregressiveModel, rows: ChosenRows) -> BoundTerms | 
         active_units={name: used for name, (used, _) in zip(levels, units, strict=False)},
         level_units={name: count for name, (_, count) in zip(levels, units, strict=False)},
     )
+
+
+def check_coding(model: arcore.AutoregressiveModel, context_frames: int, name: str) -> None:
+    """Refuse a bound, an ensemble, reals, or given frames before anything is scored."""
+    if context_frames:
+        raise UserError(f"{name}: evaluation.coded: expected false for given frames, got true")
+    try:
+        coding.check_model(model)
+    except ValueError as error:
+        raise UserError(f"{name}: evaluation.coded: {error}") from None
+
+
+def coded(model: arcore.AutoregressiveModel, rows: ChosenRows, name: str) -> Coded:
+    """Compress rows of a split as one stream, decompress them and compare."""
+    x, condition, options = _to_code(model, rows)
+    try:
+        began = time.perf_counter()
+        data = coding.compress(model, x, condition, verify=False, **options)
+        seconds = time.perf_counter() - began
+        fits = torch.equal(coding.decompress(model, data, condition), x.long())
+    except ValueError as error:  # the coder's own check of what it decodes among them
+        raise UserError(f"{name}: evaluation.coded: {error}") from None
+    require(fits, f"{name}: evaluation.coded", "the levels that were coded", "others")
+    return Coded(coded_bytes=len(data), coded_seconds=round(seconds, 2))
+
+
+def _to_code(
+    model: arcore.AutoregressiveModel, rows: ChosenRows
+) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+    """Read rows, what they are given, and for sounds their lengths; the longest sounds first."""
+    if not model.event.is_open:
+        batch = rows.read(model)
+        return batch.x, batch.condition, {}
+    rows, sounds = rows.part(np.argsort(-rows.lengths, kind="stable")), rows.split.whole()
+    twin, condition = sound_batches.to_sample(model, sounds, rows.numbers)
+    (width,) = twin.event.extents
+    x = torch.from_numpy(sounds.x[rows.numbers, :width]).to(model.device)
+    lengths = torch.from_numpy(rows.lengths)
+    padding = torch.arange(width) >= lengths[:, None]
+    x = x.masked_fill(padding.to(x.device), 0)
+    return x, condition, {"lengths": lengths}

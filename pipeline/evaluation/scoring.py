@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -128,11 +128,23 @@ def scores(model: arcore.AutoregressiveModel, rows: ChosenRows) -> Tensor:
 
 def member_scores(model: arcore.AutoregressiveModel, rows: ChosenRows) -> Tensor:
     """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
+    return score_batches(
+        model,
+        rows,
+        lambda batch, _: -model.member_log_probs(batch.x, batch.condition, batch.scored),
+    )
+
+
+def score_batches(
+    model: arcore.AutoregressiveModel,
+    rows: ChosenRows,
+    score: Callable[[Batch, np.ndarray], Tensor],
+) -> Tensor:
+    """Score rows batch by batch, given their numbers too, (rows, ...) float64 on the CPU."""
     parts, places = [], []
     for place, batch in read_batches(model, rows):
         with torch.no_grad():
-            nats = -model.member_log_probs(batch.x, batch.condition, batch.scored)
-        parts.append(nats.double().cpu())
+            parts.append(score(batch, rows.numbers[place]).double().cpu())
         places.append(place)
     return in_order(parts, places)
 
@@ -150,22 +162,22 @@ def importance_scores(
     They are a random subset of the rows, whose places among these are returned too. What is drawn
     for a row is decided by the seed and the row alone.
     """
-    places = choose_rows(len(rows), plan.importance_rows, plan.seed)
-    few = rows.part(places)
     generator = torch.Generator(model.device)
-    parts, order = [], []
-    for place, batch in read_batches(model, few):
-        for at, row in enumerate(few.numbers[place].tolist()):
+
+    def nats(batch: Batch, numbers: np.ndarray) -> Tensor:
+        parts = []
+        for at, row in enumerate(numbers.tolist()):
             (seed,) = np.random.SeedSequence([plan.seed, row]).generate_state(1)
             generator.manual_seed(int(seed))
             one = slice(at, at + 1)
             given = None if batch.condition is None else batch.condition[one]
-            scored = model.importance_weighted(
-                batch.x[one], plan.importance_samples, given, generator
+            parts.append(
+                model.importance_weighted(batch.x[one], plan.importance_samples, given, generator)
             )
-            parts.append(-scored.cpu().double())
-        order.append(place)
-    return in_order(parts, order), torch.from_numpy(places)
+        return -torch.cat(parts)
+
+    places = choose_rows(len(rows), plan.importance_rows, plan.seed)
+    return score_batches(model, rows.part(places), nats), torch.from_numpy(places)
 
 
 def bound_scores(
@@ -176,11 +188,13 @@ def bound_scores(
     Returns (rows, levels) float64 nats, of which `scores` are the sums; and for each level of
     latents the units in use and all of them.
     """
-    terms, means = [], []
-    for _, batch in read_batches(model, rows):
-        terms.append(latent_levels.bound_terms(model, batch.x, batch.condition).cpu())
+    means = []
+
+    def nats(batch: Batch, _: np.ndarray) -> Tensor:
         means.append(latent_levels.posterior_means(model, batch.x, batch.condition))
-    return torch.cat(terms).double(), latent_levels.units_in_use(means)
+        return latent_levels.bound_terms(model, batch.x, batch.condition)
+
+    return score_batches(model, rows, nats), latent_levels.units_in_use(means)
 
 
 def read_batches(

@@ -1,6 +1,7 @@
-"""Writing a dataset's report to `reports/<dataset>/`, and its curves for `dvc plots`."""
+"""Reports in `reports/<dataset>/`, their curves for `dvc plots`, their index, and their listing."""
 
 import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,13 +10,21 @@ from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import CODECS
 from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
+from pipeline.core.errors import UserError
+from pipeline.datasets import catalog
 from pipeline.evaluation import reading
-from pipeline.reporting import index, numbers, tables
+from pipeline.reporting import numbers, tables, templates, wording
 from pipeline.reporting.comparison import Report, build_report
+from pipeline.reporting.tables import Texts
+from pipeline.reporting.templates import Cell, HtmlTable
+from pipeline.reporting.wording import UNITS
+from pipeline.tracking import mlflow_store
 from pipeline.training.training_records import read_history
 from pipeline.uses import use_records
 
 log = logging.getLogger(__name__)
+MOST_ROWS, MOST_CONDITIONAL = 10, 3
+HEADER = ("dataset", "best test value", "by", "its published counterpart")
 
 
 def write(dataset: str) -> Path:
@@ -38,7 +47,7 @@ def write(dataset: str) -> Path:
         for name, text in files.items():
             (partial / name).write_text(text, encoding="utf-8")
     _write_curves(report)
-    index.write()
+    write_index()
     log.info("wrote %s", output.folder)
     return output.folder
 
@@ -61,3 +70,82 @@ def _write_curves(report: Report) -> None:
     path = paths.curves(report.dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def write_index() -> Path | None:
+    """Write the index of the folders of reports and searches; None without any.
+
+    It is no output of any stage: each report and search writes it, and so does showing them.
+    """
+    folder = paths.root() / "reports"
+    rows = [row for path in sorted(folder.glob("[!.]*/table.csv")) if (row := _row(path))]
+    searches = sorted(path.parent for path in paths.search("").glob("[!.]*/index.html"))
+    if not rows and not searches:
+        return None
+    results = HtmlTable("Test results by dataset, lower is better", HEADER, rows)
+    text = templates.render(
+        templates.INDEX, server=mlflow_store.server(), results=results, searches=searches
+    )
+    path = folder / "index.html"
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, text)
+    return path
+
+
+def _row(path: Path) -> list[Cell] | None:
+    """Summarise a report; None if it is damaged, or a row of ours is missing."""
+    try:
+        frame = numbers.read_csv(path)
+    except UserError as error:
+        log.warning("warning: %s; left out", error)
+        return None
+    ours = frame[(frame["kind"] == "ours") & (frame["split"] == "test")]
+    if ours.empty:
+        return None
+    best, dataset = ours.iloc[0], path.parent.name
+    conditional = f"given {best['condition']}" if best["condition"] else ""
+    notes = filter(None, (conditional, tables.scored_of(best)))
+    published = tables.published_text(best) if best["published_by"] else tables.NONE
+    return [
+        Cell(dataset, link=f"{dataset}/report.html"),
+        Cell(f"{tables.number_text(best)} {UNITS[best['unit']]}"),
+        Cell(wording.short_name(best["experiment"], dataset), ", ".join(notes)),
+        Cell(published, best["published_by"]),
+    ]
+
+
+def show(datasets: Iterable[str] = ()) -> str:
+    """Return the best rows of existing reports, aligned for a terminal."""
+    existing = (paths.root() / "reports").glob("[!.]*/table.csv")
+    names = list(datasets) or sorted(path.parent.name for path in existing)
+    if not names:
+        raise UserError("reports: none yet; run `make repro` or `dvc repro`")
+    return "\n".join(map(_shown, names))
+
+
+def _shown(dataset: str) -> str:
+    path = paths.report(dataset) / "table.csv"
+    if not path.is_file():
+        catalog.load_settings(dataset)  # an unknown one is named, with what is near it
+        raise UserError(f"{path}: missing; run `python -m stages.report {dataset}`")
+    frame = numbers.read_csv(path)
+    rows = tables.results(frame)
+    shown, unit = _best(rows), numbers.main_unit(frame)
+    columns = ["experiment", "members", "condition", tables.value_column(unit)]
+    columns = [name for name in (*columns, "published", "difference") if name in shown[0]]
+    return templates.render(
+        templates.TERMINAL,
+        dataset=dataset,
+        unit=UNITS[unit],
+        table=tables.plain_table(columns, [[row[name] for name in columns] for row in shown]),
+        more=len(rows) - len(shown),
+        page=path.with_name("report.html"),
+    )
+
+
+def _best(rows: Sequence[Texts]) -> list[Texts]:
+    """Return the best rows, conditional ones among them, which come last."""
+    conditional = [row for row in rows if row.get("condition", tables.NONE) != tables.NONE]
+    others = [row for row in rows if row not in conditional]
+    best = others[: MOST_ROWS - min(MOST_CONDITIONAL, len(conditional))]
+    return best + conditional[: MOST_ROWS - len(best)]

@@ -1,7 +1,8 @@
 """The report's HTML page: figures inside, Plotly's script next to it, nothing from elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -10,19 +11,14 @@ from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming
 from pipeline.experiments.params_file import dvc_target, stages_of
-from pipeline.reporting import (
-    figures,
-    gallery,
-    tables,
-    templates,
-    use_sections,
-    wording,
-)
-from pipeline.reporting.comparison import Report, Row
+from pipeline.reporting import figures, gallery, numbers, tables, templates, wording
+from pipeline.reporting.comparison import Made, Report, Row
 from pipeline.reporting.tables import Texts
-from pipeline.reporting.templates import Cell, HtmlTable, Terms
+from pipeline.reporting.templates import Cell, HtmlTable, Media, Terms
 from pipeline.reporting.wording import UNITS
 from pipeline.tracking import mlflow_store
+from pipeline.uses.use_descriptions import USES
+from pipeline.uses.use_records import Shown, UseRecord
 
 LEFT_OUT = ("settings", "device", "source")  # which the origin of each row gives
 FIRST = ("experiment", "condition", "published", "difference")
@@ -44,7 +40,10 @@ def render(report: Report, frame: pd.DataFrame) -> str:
         curves=curves,
         learning_curves=figures.learning_curves(curves, report.unit) if curves else None,
         samples=gallery.sections(report),
-        uses=use_sections.sections(report, frame),
+        uses=[
+            _use_section(name, list(group), numbers.used(frame, name), report.dataset)
+            for name, group in groupby(report.uses, key=lambda one: one[0].use)
+        ],
         published=_published(frame, report),
         manifest=read_manifest(paths.shards(report.dataset)),
         models_page=mlflow_store.models_page(),
@@ -138,3 +137,59 @@ def _commands(row: Row) -> list[str]:
     stages = stages_of(name)
     by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
     return [f"dvc repro {dvc_target(stages[-1], name)}", by_hand]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseSection:
+    """What a page has of one use."""
+
+    title: str
+    shows: str
+    table: HtmlTable
+    notes: list[tuple[str, str]]
+    shown: list[tuple[str, list[Media]]]
+
+
+def _use_section(name: str, made: Sequence[Made], frame: pd.DataFrame, dataset: str) -> UseSection:
+    use = USES[name]
+    names = {
+        record.experiment: wording.short_name(record.experiment, dataset) for record, _ in made
+    }
+    notes = [
+        (", ".join(names[record.experiment] for record, _ in group), text)
+        for text, group in groupby(sorted(made, key=_notes), key=_notes)
+    ]
+    return UseSection(
+        title=use.title,
+        shows=use.shows,
+        table=_use_table(frame, use.title, names),
+        notes=notes,
+        shown=[
+            (names[record.experiment], [_shown(record, folder, one) for one in record.shown])
+            for record, folder in made
+            if record.shown
+        ],
+    )
+
+
+def _use_table(frame: pd.DataFrame, title: str, names: Mapping[str, str]) -> HtmlTable:
+    cells = {
+        (one["quantity"], one["experiment"]): Cell(tables.number_text(one), one["unit"])
+        for _, one in frame.iterrows()
+    }
+    rows = [
+        [Cell(quantity), *(cells.get((quantity, name), Cell(tables.NONE)) for name in names)]
+        for quantity in frame["quantity"].unique()
+    ]
+    return HtmlTable(f"{title}: numbers", ["measured", *names.values()], rows)
+
+
+def _shown(record: UseRecord, folder: Path, shown: Shown) -> Media:
+    path, caption = folder / shown.file, templates.sentence(shown.caption)
+    if path.suffix != ".wav":
+        return gallery.read_picture(path, f"{record.experiment}: {shown.caption}", caption)
+    return Media(content=path.read_bytes(), alt=shown.caption, caption=caption, is_sound=True)
+
+
+def _notes(one: Made) -> str:
+    return one[0].notes

@@ -10,7 +10,7 @@ import arcore
 from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SplitData
-from pipeline.evaluation import coding_cost, scoring
+from pipeline.evaluation import measuring, scoring
 from pipeline.evaluation.scoring import ChosenRows
 from tests.support.cases import randomize
 
@@ -22,7 +22,7 @@ def test_the_size_is_that_of_the_likelihood() -> None:
     x = model.sample(900, labels, generator=torch.Generator().manual_seed(0))
     split = SplitData(x.numpy().astype(np.uint8), labels.numpy())
     rows = np.arange(0, 900, 3)
-    found = coding_cost.measure(model, ChosenRows(split, rows, 500), "toy")
+    found = measuring.coded(model, ChosenRows(split, rows, 500), "toy")
     with torch.no_grad():
         bits = -float(model.log_prob(x[rows], labels[rows]).sum()) / math.log(2)
     assert bits < found.coded_bytes * 8 < bits * 1.001 + 8 * 150, "the rows, and a header"
@@ -39,7 +39,7 @@ def test_sounds_of_several_lengths_are_coded_under_speaker_and_symbols() -> None
     labels = np.concatenate([symbols, rng.integers(3, size=(40, 2))], 1)
     x = rng.integers(16, size=(40, 90)).astype(np.uint8)
     rows = ChosenRows(SplitData(x, labels), np.arange(0, 40, 2), 7)
-    found = coding_cost.measure(model, rows, "toy")
+    found = measuring.coded(model, rows, "toy")
     bits = float(scoring.scores(model, rows).sum()) / math.log(2)
     assert bits < found.coded_bytes * 8 < bits * 1.001 + 8 * 200, "the rows, and a header"
 
@@ -55,16 +55,16 @@ def test_sounds_of_several_lengths_are_coded_under_speaker_and_symbols() -> None
 def test_what_cannot_be_coded_is_refused_first(name, event, given, context, message) -> None:
     model = arcore.create_model(name, event, **given)
     with pytest.raises(UserError, match=f"toy: evaluation.coded: .*{message}"):
-        coding_cost.check(model, context, "toy")
+        measuring.check_coding(model, context, "toy")
 
 
 def test_what_the_coder_refuses_is_said_in_one_line(monkeypatch) -> None:
     model = arcore.create_model("nade", Binary((4,))).eval()
     rows = ChosenRows.of(SplitData(np.zeros((2, 4), np.uint8)), 2)
     decoded = torch.ones(2, 4, dtype=torch.int64)
-    monkeypatch.setattr(coding_cost.coding, "decompress", lambda *_: decoded)
+    monkeypatch.setattr(measuring.coding, "decompress", lambda *_: decoded)
     with pytest.raises(UserError, match="toy: evaluation.coded: expected the levels that were"):
-        coding_cost.measure(model, rows, "toy")
+        measuring.coded(model, rows, "toy")
     monkeypatch.setattr(arcore.coded_batches, "LONGEST", 3)
     with pytest.raises(UserError, match=r"toy: evaluation.coded: x: .*at most 3 steps"):
-        coding_cost.measure(model, rows, "toy")
+        measuring.coded(model, rows, "toy")

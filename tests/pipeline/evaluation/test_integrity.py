@@ -225,15 +225,15 @@ def test_what_is_made_anew_meanwhile_gives_no_result(
 def test_a_result_names_the_entry_and_the_code_that_it_began_with(
     result: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, code = measuring.measure, ["a" * 64]
+    excess, code = measuring.excess, ["a" * 64]
 
     def edited_meanwhile(*given: Any, **named: Any) -> Any:
         change_entry(trainer={"max_epochs": 3})
         code.append("b" * 64)
-        return measure(*given, **named)
+        return excess(*given, **named)
 
     monkeypatch.setattr(stage_code, "code_sha256", lambda *_: code[-1])
-    monkeypatch.setattr(measuring, "measure", edited_meanwhile)
+    monkeypatch.setattr(measuring, "excess", edited_meanwhile)
     experiment_evaluation.evaluate(compose.load("toy"))
     again = json.loads(RESULT.read_text())
     assert (again["entry_sha256"], again["code_sha256"]) == (result["entry_sha256"], "a" * 64)

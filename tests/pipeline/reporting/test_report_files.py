@@ -20,7 +20,6 @@ from pipeline.reporting import (
     comparison,
     figures,
     gallery,
-    index,
     numbers,
     published,
     report_files,
@@ -138,7 +137,7 @@ def test_curves_are_in_the_unit_of_what_was_trained(unit, model, event, row, val
 
 
 def test_the_index_leads_to_every_report(files):
-    assert index.write() is None
+    assert report_files.write_index() is None
     for dataset in ("toy", "other"):
         files.manifest(dataset)
         files.evaluated(dataset, f"{dataset}-made", 88.0)
@@ -161,11 +160,11 @@ def test_the_index_leads_to_every_report(files):
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(row | change for row in rows)
-        index.write()
+        report_files.write_index()
         page = Path("reports/index.html").read_text()
         assert shown in page and ("other/report.html" in page) == bool(shown)
     shutil.rmtree("reports/other")
-    index.write()
+    report_files.write_index()
     assert "other/report.html" not in Path("reports/index.html").read_text()
     assert [path.name for path in Path("reports").iterdir() if path.name.startswith(".")] == []
 
@@ -226,7 +225,7 @@ def test_the_stage_writes_all_files_and_shows_them(files, monkeypatch, capsys):
     page = Path("reports/binarized_mnist/report.html").absolute()
     assert shown[6].strip() == str(page) and "published" not in " ".join(shown[7:])
     with pytest.raises(UserError, match="run `python -m stages.report dna`"):
-        index.show(["dna"])
+        report_files.show(["dna"])
 
 
 def test_ten_rows_of_a_dataset_are_shown(files):
@@ -235,7 +234,7 @@ def test_ten_rows_of_a_dataset_are_shown(files):
         files.evaluated("binarized_mnist", f"binarized_mnist-{number}", 88.0 + number)
     reports.conditional(files, "binarized_mnist", "binarized_mnist-of_a_class", 50.0)
     report_files.write("binarized_mnist")
-    *_, more, page = lines = index.show().splitlines()
+    *_, more, page = lines = report_files.show().splitlines()
     rows = lines[3:-2]
     assert len(rows) == 10 and more.strip() == "... and 3 more" and page.endswith("report.html")
     assert "of_a_class" in rows[-1] and "mnist-0" in rows[0], "conditional ones do not compare"
