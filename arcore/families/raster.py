@@ -15,17 +15,25 @@ from arcore.conditions import Classes
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions, reshape, select
 from arcore.events import Binary, Event, Gray, Levels
+from arcore.families.cycling import CyclingModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
+from arcore.layers.convolutions import along_curve
 from arcore.layers.cursor import ImageCursor, LayerCall, Reader, full_image
 from arcore.layers.heads import PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
-from arcore.model import AutoregressiveModel
 from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.checks import require, require_int, require_odd
 from arcore.primitives.masks import channel_groups
-from arcore.primitives.orderings import inverse, make_ordering, transformed, with_channels
+from arcore.primitives.orderings import (
+    ORDERINGS,
+    SYMMETRIES,
+    inverse,
+    make_ordering,
+    transformed,
+    with_channels,
+)
 from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.transfer import to_device
 
@@ -84,7 +92,11 @@ class OrderedRasterConfig(RasterConfig):
         ordering: of the pixels, a name of `arcore.orderings.ORDERINGS`; the image is rearranged so
             that the network's raster order is that ordering. `column` transposes it and `reverse`
             turns it round, which leaves neighbours together; `snake`, `spiral` and `random` do not.
+            `s_curve` (even rows to the right, odd ones to the left) does not rearrange it: layers
+            are `arcore.layers.convolutions.LocalConv2d`.
         ordering_seed: for `random`.
+        num_orderings: orders, at most 8, for which the network is trained: the S-curve and its
+            images under the symmetries of a square. 1 in another ordering.
         linear_prediction: size of the kernel, odd, of a linear prediction from the pixels before,
             to which the means of a logistic mixture are relative; None for none. Only in an
             ordering that leaves neighbours together.
@@ -94,11 +106,16 @@ class OrderedRasterConfig(RasterConfig):
 
     ordering: str = "raster"
     ordering_seed: int = 0
+    num_orderings: int = 1
     linear_prediction: int | None = None  # type: ignore[misc]
     embedding_width: int | None = None
+    choices = {"ordering": (*ORDERINGS, "s_curve")}
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        most = len(SYMMETRIES) if self.ordering == "s_curve" else 1
+        expected = f"at most {most} in ordering {self.ordering}"
+        require(self.num_orderings <= most, "num_orderings", expected, self.num_orderings)
         if self.embedding_width is not None:
             require_int(self.embedding_width, "embedding_width", 1)
             fits = self.inputs == "scaled" and self.linear_prediction is None
@@ -109,7 +126,7 @@ class OrderedRasterConfig(RasterConfig):
             require(self.ordering in NEIGHBOURLY, "ordering", expected, self.ordering)
 
 
-class RasterModel(AutoregressiveModel):
+class RasterModel(CyclingModel):
     """A model that draws an image pixel by pixel in raster order, each pixel colour by colour.
 
     A subclass sets `first` (the layers that read the image itself) and writes its network once, in
@@ -121,7 +138,6 @@ class RasterModel(AutoregressiveModel):
     hyperparameters: RasterConfig
     symmetry: str = "identity"  # by which the network's image is transformed
     records_steps: ClassVar[bool] = False  # see `captured_steps`; layers' states stay in place
-    layer_call: LayerCall = staticmethod(full_image)
 
     def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -146,6 +162,7 @@ class RasterModel(AutoregressiveModel):
         self.order: Tensor
         self.dimensions: Tensor
         self.places: Tensor
+        self._set_members(getattr(p, "num_orderings", 1))
         self._set_order(torch.get_default_device())
 
     def _arrange(self) -> tuple[Tensor, Tensor]:
@@ -170,7 +187,8 @@ class RasterModel(AutoregressiveModel):
         for name, buffer in buffers.items():
             self.register_buffer(name, to_device(buffer, device), persistent=False)
 
-    def _rebuild(self) -> None:
+    def _take(self, index: int, seed: int | None = None) -> None:
+        self.symmetry = tuple(SYMMETRIES)[index]
         self._set_order(self.device)
 
     # -- for networks
@@ -209,7 +227,9 @@ class RasterModel(AutoregressiveModel):
 
     def outputs(self, features: Tensor, maps: Tensor | None) -> Tensor:
         """Return the head's maps of whole images, means relative to the prediction if any."""
-        outputs = self._network(features, maps, self.layer_call).to(self.dtype)
+        along = partial(along_curve, self.symmetry)
+        call = along if self.ordering == "s_curve" else full_image
+        outputs = self._network(features, maps, call).to(self.dtype)
         if self.prediction is None:
             return outputs
         return self.head.move_means(outputs, self.prediction(features))
@@ -389,7 +409,7 @@ class TwoStackModel(RasterModel):
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         column = cursor.column
         step = cursor.state(self, lambda: _PixelStep(self, cursor.piece(features)))
-        if column == 0:
+        if cursor.enters_row(self):
             found = self._row_links(features, maps, cursor)
             step.links = step.links or [torch.empty_like(link) for link in found]
             for link, new in zip(step.links, found, strict=True):

@@ -1,5 +1,6 @@
 """Files of the groups of `pipeline/conf/` that a run takes, and its cluster without a model."""
 
+import functools
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -38,15 +39,20 @@ def compose_cluster(choice: str) -> dict[str, Any]:
     known = sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))
     if choice not in known:
         raise unknown_name("cluster", choice, known)
+    return {"cluster": _composed(str(CONF), choice)}
+
+
+@functools.cache  # Hydra takes a tenth of a second
+def _composed(folder: str, choice: str) -> dict[str, Any]:
     import hydra  # here: it is slow to import
     from omegaconf import OmegaConf
 
     # Hydra, OmegaConf and YAML raise many kinds
     with explained(f"pipeline/conf/cluster/{choice}.yaml:", Exception):
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        with hydra.initialize_config_dir(folder, version_base="1.3"):
             composed = OmegaConf.to_container(hydra.compose(overrides=[f"+cluster={choice}"]))
     assert isinstance(composed, dict)
-    return {"cluster": composed.get("cluster") or {}}
+    return composed.get("cluster") or {}
 
 
 def load_cluster(overrides: Sequence[str]) -> ClusterConfig:

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from arcore import units
 from arcore.events import Levels
 from arcore.model import AutoregressiveModel
-from tests.arcore.cases import cases_where, every_case, models_where
+from tests.arcore.cases import cases_where, every_case, every_option, models_where
 from tests.support.cases import Case, create, draws_noise, is_discrete
 from tests.support.statistics import all_levels
 
@@ -49,7 +49,7 @@ def test_conditions_differ_and_examples_do_not_mix(case: Case) -> None:
         assert not torch.equal(scores, model.log_prob(x, condition.roll(1, 0)))
 
 
-@every_case
+@every_option
 def test_empty_batch(case: Case) -> None:
     model = case.build()
     assert model.log_prob(case.values(0), case.condition(0)).shape == (0,)
