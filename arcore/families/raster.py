@@ -290,15 +290,12 @@ class RasterModel(CyclingModel):
 
 
 class _PixelStep:
-    """Takes a network's steps; recorded are those of columns in which no row begins.
-
-    Attributes:
-        links: what the vertical stack of a `TwoStackModel` gave for the row.
-    """
+    """Takes a network's steps; recorded are those of columns in which no row begins."""
 
     def __init__(self, model: RasterModel, x: Tensor) -> None:
         self.recorder = StepRecorder(model.device, model.records_steps and not model.training)
-        self.x, self.links = x.clone(), list[Tensor]()
+        self.x = x.clone()
+        self.links: list[Tensor] = []  # what a vertical stack gave for the row
 
     def __call__(
         self, network: Callable[[Tensor], Tensor], features: Tensor, cursor: ImageCursor

@@ -58,23 +58,10 @@ class ConditionProjection(nn.Module):
 
     def step(self, maps: Tensor, cursor: ImageCursor) -> Tensor:
         """Project the whole maps once; return the piece at the cursor."""
-        state = cursor.state(self, lambda: _MapRows(self(maps)))
-        return cursor.piece(state.enter(cursor.row))
-
-
-class _MapRows:
-    """Maps of which the row at the cursor is always at the same address."""
-
-    def __init__(self, maps: Tensor) -> None:
-        self.maps, self.row = maps, 0
-        self.now = maps[:, :, :1].clone()
-
-    def enter(self, row: int) -> Tensor:
-        """Return a row of the maps; all rows are alike where there is one."""
-        if row != self.row and self.maps.shape[2] > 1:
-            self.row = row
-            self.now.copy_(self.maps[:, :, row : row + 1])
-        return self.now
+        whole, row = cursor.state(self, lambda: ((found := self(maps)), found[:, :, :1].clone()))
+        if cursor.enters_row(self) and whole.shape[2] > 1:
+            row.copy_(whole[:, :, cursor.row : cursor.row + 1])  # a recorded step reads it there
+        return cursor.piece(row)
 
 
 def conditioned(

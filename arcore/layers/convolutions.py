@@ -196,15 +196,14 @@ class _ConvState:
             for weight in layer.row_weights(cursor.symmetry)
         ]
         self.size = layer.size
-        self.centre, self.row = layer.centre, cursor.row
+        self.layer, self.centre = layer, layer.centre
         if layer.size != (1, 1):
             rows, columns = layer.size
             self.canvas = x.new_zeros(len(x), rows, cursor.width + columns - 1, x.shape[1])
 
     def write(self, x: Tensor, cursor: ImageCursor) -> None:
         """Write x, (batch, inputs, 1, n), at the cursor."""
-        if cursor.row != self.row:
-            self.row = cursor.row
+        if cursor.enters_row(self.layer):
             self.canvas[:, :-1] = self.canvas[:, 1:].clone()
             self.canvas[:, -1] = 0
         first, n = cursor.column + self.centre, x.shape[-1]

@@ -48,6 +48,7 @@ class ImageCursor:
         self.height, self.width, self.symmetry = height, width, symmetry
         self.row, self.column, self.span = 0, 0, 1
         self._states: dict[nn.Module, Any] = {}
+        self._rows: dict[nn.Module, int] = {}
 
     def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
         """Evaluate a layer on the piece of a row at the cursor, (batch, channels, 1, span)."""
@@ -63,6 +64,11 @@ class ImageCursor:
         rows = slice(self.row, self.row + 1) if maps.shape[-2] > 1 else slice(None)
         columns = slice(self.column, self.column + self.span)
         return maps[:, :, rows, columns if maps.shape[-1] > 1 else slice(None)]
+
+    def enters_row(self, layer: nn.Module) -> bool:
+        """Tell whether a layer asks for the first time at the cursor's row."""
+        before, self._rows[layer] = self._rows.get(layer), self.row
+        return before != self.row
 
     def state(self, layer: nn.Module, make: Callable[[], State]) -> State:
         """Return a layer's state, made at its first use."""

@@ -262,12 +262,10 @@ class MADEDecoder(Decoder):
 
     def _next(self, block: Tensor) -> Distribution:
         if not self.step.asked:
-            logits = self._outputs(block, [units[self.position] for units in self.units])
-        else:
-            if self._computed != self.position:
-                self.found = self.step(None, self._advance)
-            logits = self.found
-        return level_features.conditionals(logits[:, None], self.model.event, block)
+            self.found = self._outputs(block, [units[self.position] for units in self.units])
+        elif self._computed != self.position:
+            self.found = self.step(None, self._advance)
+        return level_features.conditionals(self.found[:, None], self.model.event, block)
 
     def _advance(self) -> Tensor:
         """Take in the dimension before, at first the last one as 0, and go on to the next."""
