@@ -132,7 +132,7 @@ def mixture(name: str, dataset: str) -> Artifact:
 
 def member(mixture: str, experiment: str, dataset: str) -> Artifact:
     """Return a member of a mixture, with its scores."""
-    folder = paths.joined(mixture, experiment)
+    folder = paths.root() / "mixtures" / mixture / experiment
     inputs = (model(experiment, dataset), shards(dataset))
     command = f"python -m stages.join {mixture} {experiment}"
     return Artifact(MEMBER, f"{mixture}-{experiment}", folder, command, inputs)
@@ -154,23 +154,25 @@ def folds(experiment: str, dataset: str, result_name: str, title: str) -> Artifa
 
 def codecs(dataset: str) -> Artifact:
     """Return what codecs need for the test rows of a dataset."""
-    folder, command = paths.codecs(dataset), f"python -m stages.codecs {dataset}"
+    folder, command = paths.root() / "codecs" / dataset, f"python -m stages.codecs {dataset}"
     return Artifact(CODECS, dataset, folder, command, (shards(dataset),))
 
 
 def search(name: str, dataset: str, command: str) -> Artifact:
     """Return what a search of hyperparameters found."""
-    return Artifact(SEARCH, name, paths.search(name), command, (shards(dataset),))
+    return Artifact(SEARCH, name, paths.root() / "searches" / name, command, (shards(dataset),))
 
 
 def report(dataset: str) -> Artifact:
     """Return the report of a dataset."""
-    return Artifact(REPORT, dataset, paths.report(dataset), f"python -m stages.report {dataset}")
+    return Artifact(
+        REPORT, dataset, paths.root() / "reports" / dataset, f"python -m stages.report {dataset}"
+    )
 
 
 def registration(dataset: str) -> Artifact:
     """Return what the registry holds of a dataset."""
-    folder = paths.registration(dataset).parent
+    folder = paths.root() / "registry" / dataset
     return Artifact(REGISTRATION, dataset, folder, f"python -m stages.register {dataset}")
 
 

@@ -78,7 +78,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         with writing(output, storage=shared_storage.shared_storage(config.cluster)) as folder:
             event = _write(config, result, outcomes, home, folder)
         result_files.write_summary(result, event)
-        places.discard(home)  # a half removed one would be taken for a finished one
+        places.remove(home)  # a half removed one would be taken for a finished one
     log.info(
         "%s: test %.3f +- %.3f nats, mean over %d folds",
         config.result_name, result.score.nats, result.score.nats_stderr, len(outcomes),

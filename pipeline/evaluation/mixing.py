@@ -202,7 +202,7 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
 
     Without a trained model DVC has restored the folder.
     """
-    folder, source = paths.joined(config.name, experiment), paths.model(experiment)
+    folder, source = paths.root() / "mixtures" / config.name / experiment, paths.model(experiment)
     _, count = _described(experiment, resolved)
     scores, header = folder / SCORES, _header(count, config).encode()
     scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(header)

@@ -38,7 +38,7 @@ def read(folder: Path) -> Result:
 
 def write_summary(result: Result, event: Event) -> Path:
     """Write `metrics/<experiment>.json`: the value in the dataset's unit; of a bound its levels."""
-    path = paths.metrics(result.experiment)
+    path = paths.root() / "metrics" / f"{result.experiment}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     summary: dict[str, object] = {
         "value": result.score.value_in(result.unit, event),

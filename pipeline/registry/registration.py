@@ -91,7 +91,7 @@ def register_all(datasets: Sequence[str] = ()) -> None:
 
 def write(dataset: str) -> Path:
     """Register one dataset's models and write `registry/<dataset>/registration.json`."""
-    path = paths.registration(dataset)
+    path = artifact.registration(dataset).folder / artifact.REGISTRATION.main
     with alone(artifact.registration(dataset), wait=True):
         made_of = reading.hashes(folder / "metrics.json" for folder in reading.evaluations(dataset))
         registered = register_dataset(dataset)

@@ -98,6 +98,7 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
         warnings.filterwarnings("ignore", ".*'str' dtypes are included by select_dtypes")
         warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)
+        warnings.filterwarnings("ignore", "Operation with range is deprecated")
         yield
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import yaml
 from arcore import events
 from arcore.events import Real
 from pipeline.artifacts import writer
-from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
 from pipeline.datasets import catalog
@@ -24,7 +24,7 @@ from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.reporting.published import match, published_for
 from tests.places import ROOT
-from tests.support.refusals import raising
+from tests.support.refusals import killed_in_removing, raising
 
 ONE = Result(
     experiment="x", dataset="red_wine", model="rnade", num_members=3, unit="nats", num_rows=160,
@@ -135,12 +135,8 @@ def test_a_result_over_folds_is_of_the_experiment_as_it_is_now(trained: list[int
 def test_a_kill_while_folds_are_removed_leaves_no_half_of_them(
     trained: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(folder: Path) -> None:
-        if folder.exists():
-            raise SystemExit
-
     with monkeypatch.context() as midway, pytest.raises(SystemExit):
-        midway.setattr(storage, "remove", killed)
+        midway.setattr(os, "replace", killed_in_removing)
         cross_validation.run("toy")
     assert not Path(".arcore/folds/toy").exists()
     cross_validation.run("toy")

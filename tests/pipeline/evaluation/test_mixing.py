@@ -304,7 +304,7 @@ def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:
 
 
 def test_a_member_under_other_masks_joins_again(mixed: Path) -> None:
-    scores = paths.joined("both", "masks") / "valid.csv"
+    scores = paths.root() / "mixtures" / "both" / "masks" / "valid.csv"
     before = scores.read_text()
     assert before.startswith("nats_of_2\n")
     write_params({"masks": ENTRIES["masks"] | {"evaluation": {"num_members": 1}}})
