@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -20,10 +20,9 @@ from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
 from arcore.layers.convolutions import along_curve
-from arcore.layers.cursor import ImageCursor, LayerCall, Reader, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, PixelStep, Reader, full_image
 from arcore.layers.heads import PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
-from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.checks import require, require_int, require_odd
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import (
@@ -222,8 +221,12 @@ class RasterModel(CyclingModel):
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
-        step = cursor.state(self, lambda: _PixelStep(self, cursor.piece(features)))
-        return step(partial(self._network, maps=maps, call=cursor), features, cursor)
+        step = self._step(features, cursor)
+        return step(partial(self._network, maps=maps, call=cursor))
+
+    def _step(self, features: Tensor, cursor: ImageCursor) -> PixelStep:
+        fits = self.records_steps and not self.training
+        return cursor.state(self, lambda: PixelStep(features, cursor, fits))
 
     def outputs(self, features: Tensor, maps: Tensor | None) -> Tensor:
         """Return the head's maps of whole images, means relative to the prediction if any."""
@@ -287,24 +290,6 @@ class RasterModel(CyclingModel):
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return RasterDecoder(self, batch, self._condition_maps(condition))
-
-
-class _PixelStep:
-    """Takes a network's steps; recorded are those of columns in which no row begins."""
-
-    def __init__(self, model: RasterModel, x: Tensor) -> None:
-        self.recorder = StepRecorder(model.device, model.records_steps and not model.training)
-        self.x = x.clone()
-        self.links: list[Tensor] = []  # what a vertical stack gave for the row
-
-    def __call__(
-        self, network: Callable[[Tensor], Tensor], features: Tensor, cursor: ImageCursor
-    ) -> Tensor:
-        """Return what the network makes of the features at the cursor."""
-        x, column = cursor.piece(features), cursor.column
-        if self.recorder.asked:
-            x = self.x.copy_(x)
-        return self.recorder(column, partial(network, x), repeats=column > 0)
 
 
 class RasterDecoder(Decoder):
@@ -405,12 +390,11 @@ class TwoStackModel(RasterModel):
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         column = cursor.column
-        step = cursor.state(self, lambda: _PixelStep(self, cursor.piece(features)))
+        step = self._step(features, cursor)
         if cursor.enters_row(self):
             found = self._row_links(features, maps, cursor)
             step.links = step.links or [torch.empty_like(link) for link in found]
             for link, new in zip(step.links, found, strict=True):
                 link.copy_(new)
         here = [link[..., column : column + 1] for link in step.links]
-        network = partial(self._horizontal, links=here, maps=maps, call=cursor)
-        return step(network, features, cursor)
+        return step(partial(self._horizontal, links=here, maps=maps, call=cursor))
