@@ -147,13 +147,6 @@ def _require_answer(address: str, seconds: float = ANSWER_SECONDS) -> None:
         ) from None
 
 
-def address() -> str:
-    """Return the address of the Ray that this process is connected to, for RAY_ADDRESS."""
-    import ray
-
-    return str(ray.get_runtime_context().gcs_address)
-
-
 @contextmanager
 def on_signal(action: Callable[[], None], *numbers: signal.Signals) -> Iterator[None]:
     """Do something at the first of some signals inside the block; a later one ends the process.
@@ -182,11 +175,6 @@ def on_signal(action: Callable[[], None], *numbers: signal.Signals) -> Iterator[
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def needs_ray(cluster: ClusterConfig) -> bool:
-    """Tell whether a training runs on Ray's workers, and not in the stage's own process."""
-    return cluster.num_workers > 0 or bool(os.environ.get("RAY_ADDRESS"))
 
 
 def num_workers(cluster: ClusterConfig) -> int:

@@ -15,8 +15,6 @@ imports for others (`import arcore.events` runs `arcore/__init__.py`, which load
 but nothing of it is used); importing a module changes nothing else here, which makes this sound.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import hashlib
@@ -195,16 +193,9 @@ def _package_of_import(node: ast.Call, file: str) -> str:
 
 @functools.cache
 def code_hash(source: str) -> str:
-    r"""Hash the syntax of a module without comments and docstrings: 16 hexadecimal digits.
+    """Hash the syntax of a module without comments and docstrings: 16 hexadecimal digits.
 
     The hash is the same under every version of Python that can read the module.
-
-    Example:
-        >>> bare = code_hash("def f(x):\n    return [x, 1]\n")
-        >>> bare == code_hash("def f(x):\n  '''Double.'''\n\n  return [x,\n    1]  # really\n")
-        True
-        >>> bare == code_hash("def f(x):\n    return [x, 2]\n")
-        False
 
     Raises:
         SyntaxError: for no Python.

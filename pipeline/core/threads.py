@@ -17,12 +17,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
-def on_all_cores(work: Callable[[S], T], items: Iterable[S]) -> list[T]:
-    """Return the result of each item, in their order, from one thread per core, at most eight.
+def on_all_cores(
+    work: Callable[[S], T], items: Iterable[S], most: int | None = MOST_THREADS
+) -> list[T]:
+    """Return the result of each item, in their order, from one thread per core, at most so many.
 
-    This is faster for libraries that release Python's lock: codecs do.
+    This is faster for libraries that release Python's lock: codecs and decoders do.
     """
-    count = min(MOST_THREADS, usable_cores())
+    count = min(most or usable_cores(), usable_cores())
     with ThreadPoolExecutor(count, thread_name_prefix="working") as pool:
         return list(pool.map(work, items))
 

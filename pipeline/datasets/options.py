@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.errors import require, unknown_name
 
 PLACES = ("path", "folder")  # options that say where files are
 # Options that decide neither rows nor their order: where files are, what is refused.
@@ -76,7 +76,4 @@ def wanted_by(error: ValidationError) -> str:
 
 def refuse_unless(holds: bool, dataset: str, option: str, wanted: str, got: object) -> None:
     """Refuse the value of an option unless it holds."""
-    if not holds:
-        raise UserError(
-            f"option {option} of dataset {dataset!r}: expected {wanted}, got {got!r}"
-        ) from None
+    require(holds, f"option {option} of dataset {dataset!r}", wanted, got)

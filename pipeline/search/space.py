@@ -9,23 +9,25 @@
 `lograndint` (integers) draw from [low, high): the high end is left out, as in NumPy.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from pipeline.core.errors import UserError, unknown_name
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 LISTS = ("choice", "grid")
 FLOATS = ("uniform", "loguniform")
 INTEGERS = ("randint", "lograndint")
+LOGARITHMIC = ("loguniform", "lograndint")
 KINDS = (*LISTS, *FLOATS, *INTEGERS)
 GROUPS = ("model", "trainer")
 
@@ -45,25 +47,14 @@ class Parameter:
         assert isinstance(low, int | float) and isinstance(high, int | float)
         return low, high
 
-    @property
-    def log(self) -> bool:
-        """Whether the parameter is drawn on a logarithmic scale."""
-        return self.kind in ("loguniform", "lograndint")
-
     def distribution(self) -> BaseDistribution:
         """Return Optuna's distribution. Options are written in JSON, since it wants scalars."""
-        from optuna.distributions import (
-            CategoricalDistribution,
-            FloatDistribution,
-            IntDistribution,
-        )
-
         if self.kind in LISTS:
             return CategoricalDistribution([json.dumps(value) for value in self.values])
-        low, high = self.bounds
+        (low, high), is_log = self.bounds, self.kind in LOGARITHMIC
         if self.kind in INTEGERS:
-            return IntDistribution(int(low), int(high) - 1, log=self.log)
-        return FloatDistribution(low, high, log=self.log)
+            return IntDistribution(int(low), int(high) - 1, log=is_log)
+        return FloatDistribution(low, high, log=is_log)
 
     def decode(self, drawn: str | float) -> object:
         """Return the value that a draw stands for, as a plain type."""
@@ -148,6 +139,6 @@ def _parse(name: str, given: object, where: str) -> Parameter:
     if not fits or values[0] >= values[1]:
         numbers = "integers" if kind in INTEGERS else "numbers"
         raise UserError(f"{where}: expected two {numbers} [low, high], low < high, got {values!r}")
-    if kind in ("loguniform", "lograndint") and values[0] <= 0:
+    if kind in LOGARITHMIC and values[0] <= 0:
         raise UserError(f"{where}: expected low > 0, got {values!r}")
     return Parameter(name, kind, tuple(values))

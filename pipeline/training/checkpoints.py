@@ -4,11 +4,10 @@ A checkpoint is a flat folder. `state.json` is written last; it has the training
 progress, and the SHA-256 of each other file. `checkpoint_store` keeps such folders.
 """
 
-import contextlib
 import errno
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from arcore import saving
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, explained
 from pipeline.core.records import read_object, value_of
 from pipeline.experiments.schema import build
 from pipeline.training.learner import Learner
@@ -60,24 +59,19 @@ def write(
     (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
-def read_progress(folder: Path) -> Progress:
-    """Read how far the training of a checkpoint had come; a `UserError` if it is damaged."""
-    with _naming_damage(folder, UserError):
-        return _progress(read_object(folder / STATE))
-
-
 def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, Weights]:
     """Restore a training in place; return its progress and best weights.
 
     Raises:
         OfOtherCode: for one that other code wrote, where both are known.
     """
-    with _naming_damage(folder, UserError):
+    damaged = f"{folder}: damaged checkpoint:"
+    with explained(damaged, UserError):
         state = read_object(folder / STATE)
     _require_same_training(folder, state, job)
-    with _naming_damage(folder, UserError):
-        progress = _progress(state)
-    with _naming_damage(folder, *DAMAGE):
+    with explained(damaged, UserError):
+        progress = build(Progress, value_of(state, "progress", dict, STATE), "progress")
+    with explained(damaged, *DAMAGE):
         _require_whole(folder, state)
         load_weights(folder / "last.safetensors", learner.model)
         if learner.averaged is not None:
@@ -96,18 +90,6 @@ def load_weights(path: Path, module: nn.Module) -> None:
         saving.load_weights(module, path)
     except ValueError as error:
         raise UserError(str(error)) from None
-
-
-def _progress(state: Mapping[str, object]) -> Progress:
-    return build(Progress, value_of(state, "progress", dict, STATE), "progress")
-
-
-@contextlib.contextmanager
-def _naming_damage(folder: Path, *kinds: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except kinds as error:
-        raise UserError(f"{folder}: damaged checkpoint: {' '.join(str(error).split())}") from error
 
 
 def _require_same_training(folder: Path, state: Mapping[str, object], job: TrainingJob) -> None:

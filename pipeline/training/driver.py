@@ -34,7 +34,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
-from pipeline.training import checkpoints, initial_weights
+from pipeline.training import initial_weights
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.training_records import (
@@ -97,7 +97,7 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     work = storage.join(storage_of(config.cluster), "train"), folder
     with alone(output, work=work) as begun:
         start = partial(_start, resolved, storage.join(*work), begun.commit, fresh)
-        if not connection.needs_ray(config.cluster):
+        if config.cluster.num_workers == 0 and not os.environ.get("RAY_ADDRESS"):
             device = local_device(config.cluster)
             return _finish(start(), partial(_train_here, device=device))
         with connection.connected():
@@ -110,7 +110,7 @@ def _start(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> Tr
     config = resolved.experiment
     experiment = mlflow_store.experiment_of(config.dataset["name"])
     if fresh:
-        storage.discard(place)
+        storage.remove(place)
     run_id = mlflow_store.start_run(
         experiment,
         config.name,
@@ -130,7 +130,7 @@ def _finish(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome
         with store.opened(store.names()[0]) as checkpoint:
             out = _write(run, finished, checkpoint)
         RunLogger(run.run_id).finish("FINISHED")
-    storage.discard(run.place)
+    storage.remove(run.place)
     return out
 
 
@@ -281,7 +281,7 @@ def cause(error: Exception) -> str:
 
 def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
     """Write models/<experiment>/ from the last checkpoint, with the best weights as the model's."""
-    progress = checkpoints.read_progress(checkpoint)
+    progress = finished.progress
     record = TrainingRecord(
         experiment=run.config.name,
         run_id=run.run_id,
@@ -289,8 +289,8 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
         num_parameters=finished.num_parameters,
         train_seconds=round(progress.seconds, 1),
         device=finished.device,
-        num_workers=finished.num_workers,
-        precision=finished.precision,
+        num_workers=progress.world,
+        precision=progress.precision,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
         commit=run.commit,

@@ -14,7 +14,7 @@ import torch
 from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, omit_if_default
 from pipeline.experiments.schema import TrainerConfig
 
@@ -56,12 +56,11 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class Finished:
-    """A training that went to its last epoch or an early stop; device and precision of rank 0."""
+    """A training that went to its last epoch or an early stop; on the device of rank 0."""
 
     num_parameters: int
     device: str
-    num_workers: int
-    precision: str
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -245,17 +244,10 @@ def read_history(path: Path) -> list[Mapping[str, str]]:
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a table of text: {error}") from None
     for number, row in enumerate(rows, 1):
-        where = f"{path}: row {number}"
-        if None in row or not str(row.get("epoch") or "").isdecimal() or int(row["epoch"]) < 1:
-            raise UserError(f"{where}: expected an epoch and no more cells than columns")
-        for column, cell in row.items():
-            if cell and not _is_number(cell):
-                raise UserError(f"{where}: {column}: expected a finite number, got {cell!r}")
+        try:
+            fits = row["epoch"].isdecimal() and int(row["epoch"]) >= 1
+            fits = fits and all(math.isfinite(float(cell)) for cell in row.values() if cell)
+        except (KeyError, TypeError, ValueError):  # a list has the cells that no column has
+            fits = False
+        require(fits, f"{path}: row {number}", "an epoch from 1 and finite numbers", row)
     return list(rows)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False

@@ -237,8 +237,7 @@ class Worker:
                 if ended is not None:
                     return ended
         parameters = sum(p.numel() for p in self.model.parameters())
-        device = device_name(self.device)
-        return Finished(parameters, device, self.workers.world, self.learner.precision)
+        return Finished(parameters, device_name(self.device), self.progress)
 
     def _epoch(self) -> Failed | Stopped | None:
         """Train one epoch, validate, log and checkpoint; return how the training ended, if so."""

@@ -71,6 +71,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> list[Kernels]:
         ("wavenet", SOUND, LOCAL, 1),
         ("wavenet", SOUND, {"kernel": 3, "cycle": 3}, 0),
         ("pixelcnn", IMAGE, {}, 5),
+        ("gated_pixelcnn", IMAGE, {"ordering": "s_curve"}, 5),
         ("gated_pixelcnn", IMAGE, {}, 5),
         ("gated_pixelcnn", Levels(3, (2, 4, 5)), {"width": 6, "num_classes": 2}, 5),
     ],
