@@ -103,12 +103,7 @@ class Parameter:
 
 
 def parse_space(space: object, where: str) -> tuple[Parameter, ...]:
-    """Parse and check a space of params.yaml, which errors call `where`.
-
-    Example:
-        >>> parse_space({"trainer.batch_size": {"randint": [10, 200]}}, "space")
-        (Parameter(name='trainer.batch_size', kind='randint', values=(10, 200)),)
-    """
+    """Parse and check a space of params.yaml, which errors call `where`."""
     if not isinstance(space, Mapping) or not space:
         raise UserError(f"{where}: expected a mapping of parameters, got {space!r}")
     return tuple(_parse(str(name), given, f"{where}.{name}") for name, given in space.items())
