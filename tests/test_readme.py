@@ -45,6 +45,13 @@ SAID = {
         r"torch.Size\(\[2000\]\) \[-?1, -?1, -?1\]",
     ],
     "docs/any-question.md": [r"torch.Size\(\[3\]\)"] * 3 + [r"torch.Size\(\[3, 1, 8, 8\]\)"] * 2,
+    "docs/tables.md": [
+        r"Table\(2 columns of levels, 1 of reals\)",
+        r"torch.Size\(\[4\]\)",
+        "False",
+        r"\['colour', 'doors', 'price'\]",
+        r"frame: row 1, column 'colour': expected one of blue, green, red, got 'bleu'",
+    ],
     "docs/hub.md": ["bits-nade"],
     "docs/uses.md": [
         r"torch.Size\(\[3\]\)",

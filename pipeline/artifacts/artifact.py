@@ -58,9 +58,7 @@ EVALUATION = Kind(
     recorded={"train": "weights_sha256", "preprocess": "dataset_sha256"},
     logged=("samples.png", "metrics.json"),
 )
-FOLDS = replace(
-    EVALUATION, verb="folds", doing="folds of", recorded={}, logged=("metrics.json", "folds.csv")
-)
+FOLDS = replace(EVALUATION, verb="folds", doing="folds of", recorded={}, logged=())
 USE = Kind("use", "using", "use.json", origin="timing.json", hash_key="use_sha256")
 CODECS = Kind("codecs", "codecs of", "codecs.json", recorded={"preprocess": "dataset_sha256"})
 SEARCH = Kind("tune", "searching", "trials.csv", origin="search.json", hash_key="trials_sha256")
@@ -125,6 +123,11 @@ def model(experiment: str, dataset: str) -> Artifact:
     return Artifact(MODEL, experiment, folder, command, (shards(dataset),))
 
 
+def usable_model(experiment: str, dataset: str) -> Artifact:
+    """Return the trained model of an experiment, or else the one kept in results/."""
+    return replace(model(experiment, dataset), folder=paths.usable_model(experiment))
+
+
 def mixture(name: str, dataset: str) -> Artifact:
     """Return the model of a mixture."""
     return Artifact(MIXTURE, name, paths.model(name), _command("mix", name), (shards(dataset),))
@@ -165,15 +168,14 @@ def search(name: str, dataset: str, command: str) -> Artifact:
 
 def report(dataset: str) -> Artifact:
     """Return the report of a dataset."""
-    return Artifact(
-        REPORT, dataset, paths.root() / "reports" / dataset, f"python -m stages.report {dataset}"
-    )
+    folder, command = paths.root() / "reports" / dataset, f"python -m stages.report {dataset}"
+    return Artifact(REPORT, dataset, folder, command)
 
 
 def registration(dataset: str) -> Artifact:
     """Return what the registry holds of a dataset."""
-    folder = paths.root() / "registry" / dataset
-    return Artifact(REGISTRATION, dataset, folder, f"python -m stages.register {dataset}")
+    folder, command = paths.root() / "registry" / dataset, f"python -m stages.register {dataset}"
+    return Artifact(REGISTRATION, dataset, folder, command)
 
 
 def files(folder: Path) -> Artifact:

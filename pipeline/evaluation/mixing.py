@@ -1,7 +1,5 @@
 """Mixing trained experiments: their weights in the mixture, fitted to the validation rows."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,7 +23,7 @@ from pipeline.cluster import shared_storage
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError, one_line, unknown_name
+from pipeline.core.errors import UserError, explained, unknown_name
 from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split
@@ -65,10 +63,8 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
         raise UserError(f"{config.name}: expected whole events, got clips given their first frames")
     trained = saved_models.load(experiment)
     count = _check(experiment, trained, resolve(config, manifest), manifest)
-    try:
+    with explained(f"{experiment}:", ValueError):
         under = [arcore.Mixture([trained.model], None, [count], [s]) for s in _symmetries(config)]
-    except ValueError as error:
-        raise UserError(f"{experiment}: {error}") from None
     output = artifact.member(config.name, experiment, manifest.dataset)
     with writing(output, wait=True) as temporary:
         shutil.copytree(paths.model(experiment), temporary, dirs_exist_ok=True)
@@ -110,11 +106,9 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
     trained = [saved_models.load_folder(folder) for folder in folders]
     named = zip(config.mixture, trained, strict=True)
     counts = [_check(name, one, resolved, manifest) for name, one in named]
-    try:
+    with explained(f"{config.name}:", ValueError):
         models = [one.model for one in trained]
         combined, weights, history = _fit(config, folders, models, counts)
-    except ValueError as error:
-        raise UserError(f"{config.name}: {error}") from None
     names = [
         name if symmetry == "identity" else f"{name} {symmetry}"
         for name in config.mixture
@@ -202,7 +196,8 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
 
     Without a trained model DVC has restored the folder.
     """
-    folder, source = paths.root() / "mixtures" / config.name / experiment, paths.model(experiment)
+    folder = artifact.member(config.name, experiment, config.dataset["name"]).folder
+    source = paths.model(experiment)
     _, count = _described(experiment, resolved)
     scores, header = folder / SCORES, _header(count, config).encode()
     scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(header)
@@ -253,11 +248,9 @@ def _check(
 
 def _read_scores(folder: Path) -> list[list[float]]:
     path = folder / SCORES
-    try:
+    with explained(f"{path}: expected a number in each line, got", OSError, ValueError):
         rows = path.read_text(encoding="utf-8").splitlines()[1:]
         return [[float(nats) for nats in row.split(",")] for row in rows]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected a number in each line, got {one_line(error)}") from None
 
 
 NUMBERS = 1 << 27  # logits that are kept, half a gigabyte in float32

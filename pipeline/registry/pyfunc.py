@@ -27,6 +27,7 @@ import yaml
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignore]
 
 import arcore
+from arcore.inference import data_frames
 
 Rows = np.ndarray | torch.Tensor
 SCALINGS = "scalings.json"
@@ -96,9 +97,11 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         Arguments:
             context: MLflow's, unused.
             model_input: events to score: an array or tensor (N, *shape) or flattened (N, D), or a
-                DataFrame with one column per dimension, or one column of flat lists. "sample"
-                ignores them (give an empty array), but for clips whose first frames the protocol
-                gives: those are kept, and the rest of each clip is drawn.
+                DataFrame with one column per dimension, or one column of flat lists. A model of a
+                table takes a DataFrame by its columns' names, in the file's units, with missing
+                cells where it takes any order. "sample" ignores them (give an empty array), but for
+                clips whose first frames the protocol gives: those are kept, and the rest of each
+                clip is drawn.
             params: `method` ("score" or "sample"), `num_samples` (16), `seed` (0), `length` (4000)
                 of samples of open length, `condition`: class labels, one per row, or with a local
                 condition all rows' integers one after the other, and `vectors`: the numbers of all
@@ -108,7 +111,8 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             For "score" a DataFrame with columns `nats` (of the frames after the given ones, as in
             the report) and `bits_per_dim`, upper bounds where the model's tag `exact` is False,
             bits also where levels were dequantised; for "sample" an array (num_samples, *shape) of
-            int64 levels, or reals (float64 where they were standardised).
+            int64 levels, or reals (float64 where they were standardised), and of a table a
+            DataFrame with the file's columns.
 
         Raises:
             ValueError: for an unknown method, or events or labels that do not fit the model.
@@ -127,6 +131,8 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             return self._complete(_table(model_input, model.event), condition, generator)
         if model.event.is_open:
             model = model.of_length(int(params.get("length", 4000)))
+        if arcore.events.is_table(model.event):
+            return data_frames.sample(model, count, condition, generator)
         samples = model.sample(count, condition, generator=generator)
         if "x" in self.scalings:
             mean, deviation = self.scalings["x"]
@@ -219,11 +225,15 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         scored = None
         if self.context_frames:
             scored = torch.tensor([self.context_frames, x.shape[1]]).expand(len(x), 2)
+        if arcore.events.is_table(self.model.event):
+            return data_frames.log_prob(self.model, x, condition)
         return self.model.log_prob(x, condition, scored)
 
 
 def _table(given: Any, event: arcore.events.Event) -> Rows:
     """Turn what a caller may hold into one array of all rows, which is no copy if it is one."""
+    if isinstance(given, pd.DataFrame) and arcore.events.is_table(event):
+        return data_frames.to_tensor(given, event)
     if isinstance(given, pd.DataFrame):
         if given.shape[1] == 1 and event.shape != (1,):
             if not len(given):
@@ -243,7 +253,8 @@ def _events(rows: Rows, event: arcore.events.Event) -> torch.Tensor:
     if batch.dim() == 2 and None not in event.shape and batch.shape[1] == event.size:
         batch = batch.reshape(-1, *(int(extent or 0) for extent in event.shape))
     if arcore.events.is_table(event):
-        return event.check(batch.double(), "model_input")
+        event.check(torch.where(batch.isnan(), 0, batch), "model_input")
+        return batch.double()
     if arcore.events.is_real(event):
         return event.check(batch.to(torch.get_default_dtype()), "model_input")
     return event.check(batch, "model_input").long()

@@ -1,6 +1,5 @@
 """Running uses: settings from params.yaml and the command line, files and numbers to folders."""
 
-import dataclasses
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -83,14 +82,13 @@ def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
 
 def _artifact(context: UseContext, folder_name: str, arguments: str, use: str = "") -> Artifact:
     """Return the output of a use, or of all of an experiment."""
-    weights = artifact.model(context.experiment, context.dataset)
     return Artifact(
         kind=artifact.USE,
         name=f"{folder_name}-{use}" if use else folder_name,
         folder=use_records.folder_of(context.dataset, folder_name) / use,
         command=f"python -m stages.use {arguments}",
         inputs=(
-            dataclasses.replace(weights, folder=paths.usable_model(context.experiment)),
+            artifact.usable_model(context.experiment, context.dataset),
             artifact.shards(context.dataset),
         ),
     )

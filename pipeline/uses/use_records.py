@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import USE
 from pipeline.artifacts.reader import check_files, read_origin
 from pipeline.core import paths
-from pipeline.core.atomic import sha256_of
 from pipeline.core.records import Record, omit_if_default, read_object
-from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming
 from pipeline.uses.use_descriptions import USES
 
@@ -88,12 +87,10 @@ class UseRecord(UseOutcome):
         """Whether weights and shards, of which these are its own, are those that the use read."""
         models = {self.experiment: self.weights_sha256, **(self.others or {})}
         datasets = self.other_datasets or {}
-        return (
-            self.use in USES
-            and self.dataset_sha256 == dataset_sha256
-            and all(_weights_are(name, sha256) for name, sha256 in models.items())
-            and all(_shards_are(name, sha256) for name, sha256 in datasets.items())
-        )
+        read = [(artifact.usable_model(name, self.dataset), models[name]) for name in models]
+        read += [(artifact.shards(name), datasets[name]) for name in datasets]
+        same = all(one.content_sha256() in (None, sha256) for one, sha256 in read)
+        return self.use in USES and self.dataset_sha256 == dataset_sha256 and same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +106,6 @@ class UseTiming(Record):
         """Read where the record of a use's folder comes from; None where that is not known."""
         found = read_origin(folder, USE)
         return None if found is None else cls.from_dict(found, str(folder / USE.origin))
-
-
-def _weights_are(experiment: str, sha256: str) -> bool:
-    """Tell whether the weights in models/, or else in results/, have a hash, if there are any."""
-    weights = paths.usable_model(experiment) / "model.safetensors"
-    return not weights.is_file() or sha256_of(weights) == sha256
-
-
-def _shards_are(dataset: str, sha256: str) -> bool:
-    shards = paths.shards(dataset)
-    return not shards.is_dir() or read_manifest(shards).sha256 == sha256
 
 
 def folder_of(dataset: str, experiment: str) -> Path:

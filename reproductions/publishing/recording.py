@@ -82,8 +82,9 @@ def record_study(name: str) -> Path:
 
 def record_table(dataset: str) -> Path:
     """Copy what codecs need to `results/codecs/`, and draw `results/<dataset>.md`."""
-    if (paths.root() / "codecs" / dataset / CODECS.main).is_file():
-        measured = reader.read(artifact.codecs(dataset)) / CODECS.main
+    output = artifact.codecs(dataset)
+    if (output.folder / CODECS.main).is_file():
+        measured = reader.read(output) / CODECS.main
         kept = paths.results() / "codecs" / f"{dataset}.json"
         read = recorded.read(dataset, paths.results(), measured)  # codecs of other shards are none
         _write(kept, measured.read_text(encoding="utf-8"))

@@ -19,7 +19,6 @@ from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training.training_records import read_history
 from pipeline.uses import pictures
-from pipeline.uses.use_context import rows_at_once
 from reproductions.studies.study_base import (
     Study,
     StudyContext,
@@ -29,7 +28,6 @@ from reproductions.studies.study_base import (
     with_error,
 )
 
-CLIPS, ROWS = 50, 500  # scored at once
 FILE = "train_rows.png"
 
 
@@ -67,7 +65,7 @@ class NumMasks(NetworkStudy):
         for (own, count), config in configs.items():
             trainings.append(context.train(config))
             ensemble = trainings[-1].load(context.device).ensemble(count)
-            each = scoring.member_scores(ensemble, ChosenRows.of(test, ROWS))
+            each = scoring.member_scores(ensemble, ChosenRows.of(test))
             orderings = "one each" if own else "the same"
             nats = (with_error(each.mean(1)), with_error(scoring.mixture(each)))
             rows.append([str(count), orderings, *nats])
@@ -103,7 +101,7 @@ class ContextFrames(NetworkStudy):
             for title, network in self.networks.items()
         }
         test, rows, trainings = context.split("test"), [], []
-        after = {given: ChosenRows.of(test, CLIPS, context_frames=given) for given in self.frames}
+        after = {given: ChosenRows.of(test, context_frames=given) for given in self.frames}
         if is_gray(event):
             bounds = [
                 with_error(scoring.entropy_scores(event, clips) / (end - given))
@@ -158,9 +156,7 @@ class TrainRows(NetworkStudy):
         for (title, count), config in configs.items():
             trained = context.train(config)
             model = trained.load(context.device)
-            bits = (
-                scoring.scores(model, ChosenRows.of(test, rows_at_once(context.images))) / per_dim
-            )
+            bits = scoring.scores(model, ChosenRows.of(test)) / per_dim
             rows.append([title, f"{count:,}", str(trained.record.epochs), with_error(bits)])
             lines.setdefault(title, []).append(float(bits.mean()))
             trainings.append(trained)

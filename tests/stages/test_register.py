@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import arcore
+from arcore.inference import data_frames
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.data.scalings import write_scalings
@@ -20,6 +21,7 @@ from pipeline.registry import registration
 from pipeline.tracking import mlflow_store, run_logger
 from stages import register as stage
 from tests.places import python_examples
+from tests.support.events import TABLE
 from tests.support.measured_files import MeasuredFiles
 from tests.support.registered import EVENT, experiment
 
@@ -211,6 +213,29 @@ def test_a_champion_takes_any_integers_and_says_no_in_one_line(home):
         with pytest.raises(ValueError, match=message) as caught:
             loaded.predict(given)
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 120
+
+
+def test_a_champion_of_a_table_takes_and_gives_data_frames(home):
+    model = experiment("toy-any", "any_order_transformer", 9.0, event=TABLE, width=8).eval()
+    registration.write("toy")
+    names: dict[str, object] = {}
+    exec(python_examples("docs/tables.md")[-1].replace("arcore-mixed", "arcore-toy"), names)
+    loaded, drawn = names["model"], names["drawn"]
+    inputs = loaded.metadata.get_input_schema()
+    assert inputs.input_names() == [column.name for column in TABLE.columns]
+    again = data_frames.sample(model, 4, generator=torch.Generator().manual_seed(0))
+    assert drawn.equals(again) and set(drawn["colour"]) <= {"red", "green", "blue"}
+    assert loaded.predict(drawn).equals(names["scores"]) and len(names["scores"]) == 4
+    for given in (drawn, drawn.assign(price=None)):
+        wanted = -data_frames.log_prob(model, given).detach().numpy()
+        assert np.allclose(loaded.predict(given)["nats"], wanted)
+    for given, message in (
+        (drawn.drop(columns="price"), "frame: expected one column 'price', got .'colour', 'doors'"),
+        (drawn.assign(colour="pink"), "frame: row 0, column 'colour': expected one of red, green"),
+        (np.full((1, 3), np.inf), "model_input: expected finite numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            loaded.predict(given)
 
 
 def test_the_example_of_the_page_runs(home):

@@ -80,6 +80,7 @@ BLOCKED = (
 LIBRARIES = {
     "arcore.saving": {"safetensors"},
     "arcore.entropy": {"constriction", "numpy"},
+    "arcore.inference.data_frames": {"pandas"},
     "arcore.primitives.progress": {"tqdm"},
 }
 IMPORT_EVERYTHING = f"""

@@ -23,9 +23,9 @@ from pipeline.evaluation import (
     experiment_evaluation,
     image_figures,
     reading,
-    result_files,
     scoring,
 )
+from pipeline.evaluation.result_records import Result
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.reporting import comparison
@@ -285,7 +285,7 @@ def test_a_bound_is_the_sum_of_what_its_levels_cost(latent_project) -> None:
     assert list(metrics["active_units"].values()) == used
     (summary,) = (json.loads(path.read_text()) for path in Path("metrics").glob("toy*.json"))
     assert summary["level_nats"] == levels
-    result = result_files.read(newest())
+    result = Result.read(newest())
     assert result.bound is not None and dict(result.bound.level_nats) == levels
 
 

@@ -22,7 +22,6 @@ from pipeline.evaluation import (
     identity,
     measuring,
     reading,
-    sampling,
     trained_entry,
 )
 from pipeline.experiments import compose
@@ -209,14 +208,14 @@ def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
 def test_what_is_made_anew_meanwhile_gives_no_result(
     result: dict, monkeypatch: pytest.MonkeyPatch, make_anew: Callable[[], None], what: str
 ) -> None:
-    before, draw = RESULT.read_bytes(), sampling.draw
+    before, draw = RESULT.read_bytes(), measuring.drawn
 
     def made_anew(*given: Any, **named: Any) -> Any:
         found = draw(*given, **named)
         make_anew()
         return found
 
-    monkeypatch.setattr(sampling, "draw", made_anew)
+    monkeypatch.setattr(measuring, "drawn", made_anew)
     with pytest.raises(UserError, match=f"{what}: expected the content that this began with"):
         experiment_evaluation.evaluate(compose.load("toy"))
     assert RESULT.read_bytes() == before

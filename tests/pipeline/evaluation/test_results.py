@@ -7,9 +7,8 @@ import pytest
 
 from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
-from pipeline.evaluation import result_files
 from pipeline.evaluation.reading import read_evaluated
-from pipeline.evaluation.result_records import CodecResult, Score
+from pipeline.evaluation.result_records import CodecResult, Result, Score
 from tests.places import ROOT
 
 RECORDED = sorted((ROOT / "results").glob("*/metrics.json"))
@@ -18,11 +17,11 @@ RECORDED = sorted((ROOT / "results").glob("*/metrics.json"))
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
 def test_a_recorded_result_loads_and_keeps_every_value(path: Path, tmp_path: Path) -> None:
     found = json.loads(path.read_text())
-    result = result_files.read(path.parent)
+    result = Result.read(path.parent)
     written = result.to_dict()
     assert {key: written.get(key) for key in found} == found
     if (path.parent / "timing.json").is_file():  # records before had all in one file
-        result_files.write(result, tmp_path)
+        result.write(tmp_path)
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
         timing = json.loads(path.with_name("timing.json").read_text())
         assert timing.items() >= json.loads((tmp_path / "timing.json").read_text()).items()
