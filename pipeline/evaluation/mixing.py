@@ -27,7 +27,7 @@ from pipeline.core.errors import UserError, explained, unknown_name
 from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split
-from pipeline.evaluation import scoring, trained_entry
+from pipeline.evaluation import scoring
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
@@ -242,7 +242,7 @@ def _check(
             f"models/{experiment}: expected a model as its experiment has it, got one of other "
             "hyperparameters; train it again"
         )
-    trained_entry.check(compose.load(experiment), trained, manifest)
+    saved_models.check_entry(compose.load(experiment), trained, manifest)
     return count
 
 
