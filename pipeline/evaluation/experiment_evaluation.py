@@ -30,7 +30,6 @@ from pipeline.evaluation import (
     measuring,
     scoring,
     spreading,
-    trained_entry,
 )
 from pipeline.evaluation.result_records import FurtherTest, Result
 from pipeline.evaluation.scoring import ChosenRows, mean_and_error
@@ -98,7 +97,7 @@ def _evaluate(
     with explained(f"{config.name}: evaluation.num_members {num_members}:", ValueError):
         model = model if num_members == 1 else model.ensemble(num_members)
     model = model.to(device).eval()
-    trained_entry.check(config, trained, manifest)
+    saved_models.check_entry(config, trained, manifest)
     context = manifest.context_frames
     if plan.coded:
         measuring.check_coding(model, context, config.name)

@@ -2,12 +2,10 @@
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
-import yaml
 from torch import Tensor
 
 import arcore
@@ -24,10 +22,9 @@ from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, explained, unknown_name
-from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split
-from pipeline.evaluation import scoring, trained_entry
+from pipeline.evaluation import scoring
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
@@ -36,7 +33,7 @@ from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training import saved_models
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.saved_models import TrainedModel
-from pipeline.training.training_records import COLUMNS, TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 
 log = logging.getLogger(__name__)
 SCORES, WEIGHTS = "valid.csv", "model.safetensors"
@@ -134,8 +131,7 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
     storage = shared_storage.shared_storage(config.cluster)
     with ended_by_errors(run_id):
         with writing(output, storage=storage) as folder:
-            fitted = {"weights": shares, "members_sha256": members}
-            _write(folder, combined, resolved, fitted, history)
+            arcore.save(combined, folder)
             record = TrainingRecord(
                 experiment=config.name,
                 run_id=run_id,
@@ -149,7 +145,12 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
                 commit=begun.commit,
                 weights_sha256=sha256_of(folder / WEIGHTS),
             )
-            write_object(folder / "training.json", record.to_dict())
+            content = {**resolved.to_dict(), "weights": shares, "members_sha256": members}
+            rows = (
+                {"epoch": number, "step": number, "valid_nats": nats}
+                for number, nats in enumerate(history[1:], 1)  # an iteration counts as an epoch
+            )
+            record.write(folder, content, rows)
         logger = RunLogger(run_id)
         logger.metrics({"best_valid_nats": history[-1]})
         logger.finish("FINISHED")
@@ -172,23 +173,6 @@ def _fit(
     scores = torch.tensor([_read_scores(folder) for folder in folders], dtype=torch.float64)
     weights, history = fit_weights(-scores.transpose(0, 1).flatten(1))
     return arcore.Mixture(models, weights, counts, _symmetries(config)), weights, history
-
-
-def _write(
-    folder: Path,
-    model: Combined,
-    resolved: ResolvedConfig,
-    fitted: Mapping[str, object],
-    history: Sequence[float],
-) -> None:
-    """Write the weights, config.yaml and history.csv, where an iteration counts as an epoch."""
-    arcore.save(model, folder)
-    content = yaml.safe_dump({**resolved.to_dict(), **fitted}, sort_keys=False)
-    (folder / "config.yaml").write_text(content, encoding="utf-8")
-    epochs = range(1, len(history))
-    rows = {"epoch": epochs, "step": epochs, "valid_nats": history[1:]}
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    table.to_csv(folder / "history.csv", index=False, lineterminator="\n")
 
 
 def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig) -> Path:
@@ -242,7 +226,7 @@ def _check(
             f"models/{experiment}: expected a model as its experiment has it, got one of other "
             "hyperparameters; train it again"
         )
-    trained_entry.check(compose.load(experiment), trained, manifest)
+    saved_models.check_entry(compose.load(experiment), trained, manifest)
     return count
 
 

@@ -220,5 +220,5 @@ def read_kept_codecs(
             f"({str(dataset_sha256)[:12]}), got {got[:12]}; {again}"
         )
     return sorted(
-        measured.codecs, key=lambda one: (one.score.value_in(measured.unit, event), one.label)
+        measured.codecs, key=lambda one: (one.score.in_unit(measured.unit, event)[0], one.label)
     )

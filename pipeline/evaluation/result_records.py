@@ -54,17 +54,11 @@ class Score(Record):
             ),
         )
 
-    def value_in(self, unit: str, event: Event) -> float:
-        """Return the mean in one of `arcore.units.UNITS`."""
+    def in_unit(self, unit: str, event: Event) -> tuple[float, float]:
+        """Return the mean and its standard error in one of `arcore.units.UNITS`."""
         if unit == "bits_per_dim":
-            return self.bits_per_dim
-        return units.nats_to(unit, self.nats, event, difference=True)
-
-    def stderr_in(self, unit: str, event: Event) -> float:
-        """Return the standard error in one of `arcore.units.UNITS`."""
-        if unit == "bits_per_dim":
-            return self.bits_per_dim_stderr
-        return units.nats_to(unit, self.nats_stderr, event, difference=True)
+            return self.bits_per_dim, self.bits_per_dim_stderr
+        return units.nats_to(unit, self.nats, event), units.nats_to(unit, self.nats_stderr, event)
 
     def check(self, event: Event, size: float | None, where: str) -> None:
         """Refuse a score whose nats and bits/dim are not those of one another."""
@@ -224,11 +218,8 @@ class Result(Record):
         """Write `metrics/<experiment>.json` for `dvc metrics`: the value, and levels of a bound."""
         path = paths.root() / "metrics" / f"{self.experiment}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        summary: dict[str, object] = {
-            "value": self.score.value_in(self.unit, event),
-            "stderr": self.score.stderr_in(self.unit, event),
-            "unit": self.unit,
-        }
+        value, stderr = self.score.in_unit(self.unit, event)
+        summary: dict[str, object] = {"value": value, "stderr": stderr, "unit": self.unit}
         if self.is_bound_in(self.unit, event):
             summary["relation"] = "at most"
         if self.bound is not None:

@@ -53,7 +53,7 @@ class Row:
     @property
     def value(self) -> float:
         """The test value in the dataset's unit."""
-        return self.result.score.value_in(self.result.unit, self.evaluated.event)
+        return self.result.score.in_unit(self.result.unit, self.evaluated.event)[0]
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -123,7 +123,7 @@ class Report:
 
     def codec_value(self, codec: CodecResult) -> float:
         """Return what a codec needs, in the dataset's unit."""
-        return codec.score.value_in(self.unit, self.event)
+        return codec.score.in_unit(self.unit, self.event)[0]
 
     @property
     def measured(self) -> list[Row | CodecResult]:

@@ -16,8 +16,7 @@ from pipeline.reporting.tables import Texts
 from pipeline.reporting.templates import Cell, HtmlTable, Media, Terms
 from pipeline.reporting.wording import UNITS
 from pipeline.tracking import mlflow_store
-from pipeline.uses.use_descriptions import USES
-from pipeline.uses.use_records import Shown, UseRecord
+from pipeline.uses.use_records import USES, Shown, UseRecord
 
 LEFT_OUT = ("settings", "device", "source")  # which the origin of each row gives
 FIRST = ("experiment", "condition", "published", "difference")

@@ -72,12 +72,8 @@ def _numbers(context: UseContext, where: str, apart: Tensor, rows: ChosenRows) -
     score = rows.score(apart, whole, difference=True)
     event = after_frames(whole, rows.context_frames)
     word = "bits/sample" if event.is_open else unit.replace("_per_", "/")
-    gain = Number(
-        name=f"{where}: gain",
-        value=score.value_in(unit, event),
-        stderr=score.stderr_in(unit, event),
-        unit=word,
-    )
+    value, stderr = score.in_unit(unit, event)
+    gain = Number(name=f"{where}: gain", value=value, stderr=stderr, unit=word)
     return [gain, mean_of(f"{where}: ahead on", (apart > 0).double(), "of rows")]
 
 

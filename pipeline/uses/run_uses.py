@@ -26,8 +26,7 @@ from pipeline.uses.sample_checks import Memorisation, PixelStructure
 from pipeline.uses.sound_uses import Continuation, SpeakerSwap
 from pipeline.uses.use_base import Use
 from pipeline.uses.use_context import UseContext
-from pipeline.uses.use_descriptions import ALL, USES
-from pipeline.uses.use_records import UseRecord
+from pipeline.uses.use_records import ALL, USES, UseRecord
 from pipeline.uses.video_prediction import VideoPrediction
 
 log = logging.getLogger(__name__)

@@ -29,8 +29,7 @@ from pipeline.core.records import Record, omit_if_default, read_object, write_ob
 from pipeline.evaluation.result_records import Result
 from pipeline.reporting import gallery, numbers, tables, templates, wording
 from pipeline.uses import use_records
-from pipeline.uses.use_descriptions import USES
-from pipeline.uses.use_records import Number, Shown, UseRecord, UseTiming
+from pipeline.uses.use_records import USES, Number, Shown, UseRecord, UseTiming
 
 GRAY_NOTE = (
     "Targets are gray, draws black or white, and a frame is drawn given the drawn ones before it: "

@@ -64,7 +64,7 @@ class NumMasks(NetworkStudy):
         test, rows, trainings = context.split("test"), [], []
         for (own, count), config in configs.items():
             trainings.append(context.train(config))
-            ensemble = trainings[-1].load(context.device).ensemble(count)
+            ensemble = context.load(trainings[-1]).ensemble(count)
             each = scoring.member_scores(ensemble, ChosenRows.of(test))
             orderings = "one each" if own else "the same"
             nats = (with_error(each.mean(1)), with_error(scoring.mixture(each)))
@@ -110,7 +110,7 @@ class ContextFrames(NetworkStudy):
             rows.append(["", "entropy", *bounds])
         for (given, title), config in configs.items():
             trainings.append(context.train(config))
-            model = trainings[-1].load(context.device)
+            model = context.load(trainings[-1])
             nats = [
                 scoring.scores(model, clips) / (end - frames) for frames, clips in after.items()
             ]
@@ -155,9 +155,9 @@ class TrainRows(NetworkStudy):
         lines: dict[str, list[float]] = {}
         for (title, count), config in configs.items():
             trained = context.train(config)
-            model = trained.load(context.device)
+            model = context.load(trained)
             bits = scoring.scores(model, ChosenRows.of(test)) / per_dim
-            rows.append([title, f"{count:,}", str(trained.record.epochs), with_error(bits)])
+            rows.append([title, f"{count:,}", str(trained.epochs), with_error(bits)])
             lines.setdefault(title, []).append(float(bits.mean()))
             trainings.append(trained)
         notes = (
@@ -203,17 +203,19 @@ class Race(NetworkStudy):
             for title, network in self.networks.items()
         }
         trained = {title: context.train(config, fresh=True) for title, config in configs.items()}
-        histories = {title: paths.model(one.name) / "history.csv" for title, one in trained.items()}
+        histories = {
+            title: paths.model(one.experiment) / "history.csv" for title, one in trained.items()
+        }
         nats = {
             title: [float(row["valid_nats"]) for row in read_history(path)]
             for title, path in histories.items()
         }
         goal, rows = max(map(min, nats.values())), []
         for title, one in trained.items():
-            ends = [0.0, *one.record.epoch_seconds]
+            ends = [0.0, *one.epoch_seconds]
             seconds = min(after - before for before, after in itertools.pairwise(ends))
             epochs = next(number for number, value in enumerate(nats[title], 1) if value <= goal)
-            cells = [f"{one.record.num_parameters:,}", f"{min(nats[title]):.2f}", f"{seconds:.2f}"]
+            cells = [f"{one.num_parameters:,}", f"{min(nats[title]):.2f}", f"{seconds:.2f}"]
             rows.append([title, *cells, str(epochs), f"{epochs * seconds:.3g}"])
         notes = (
             "One training each; an epoch counts as the shortest of its training, validation apart."

@@ -22,7 +22,6 @@ from pipeline.evaluation import (
     identity,
     measuring,
     reading,
-    trained_entry,
 )
 from pipeline.experiments import compose
 from pipeline.training import saved_models
@@ -186,7 +185,7 @@ def test_what_an_older_config_leaves_out_has_its_default(
     message = f"models/toy: {key}: expected {asked!r} as the experiment has it, got {default}"
     with pytest.raises(UserError, match=message):
         manifest = read_manifest(paths.shards("digits_binary"))
-        trained_entry.check(compose.load("toy"), saved_models.load("toy"), manifest)
+        saved_models.check_entry(compose.load("toy"), saved_models.load("toy"), manifest)
 
 
 def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:

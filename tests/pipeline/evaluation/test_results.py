@@ -32,7 +32,7 @@ def test_records_are_results_with_a_config_of_their_own(home: Path) -> None:
     read = [read_evaluated(folder) for folder in folders]
     assert [one.name for one in read] == ["dna-made-ensemble", "dna-nade"]
     assert read[0].event == Binary((180,)) and read[0].config.model_name == "made"
-    assert read[0].result.score.value_in("nats", read[0].event) == read[0].result.score.nats
+    assert read[0].result.score.in_unit("nats", read[0].event)[0] == read[0].result.score.nats
 
 
 def test_a_score_has_both_units() -> None:
@@ -40,7 +40,7 @@ def test_a_score_has_both_units() -> None:
     score = Score.from_nats(0.0, 2.0, event)
     assert score.bits_per_dim == 1.0, "of two bins a dimension"
     assert score.bits_per_dim_stderr == pytest.approx(1 / 0.6931471805599453)
-    assert score.value_in("nats_per_dim", event) == 0.0 and score.stderr_in("nats", event) == 2.0
+    assert score.in_unit("nats_per_dim", event)[0] == 0.0 and score.in_unit("nats", event)[1] == 2.0
 
 
 def test_open_events_count_their_mean_size() -> None:
