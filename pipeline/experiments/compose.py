@@ -142,7 +142,7 @@ def compose(
     start: Mapping[str, Any] | None = None,
 ) -> ExperimentConfig:
     """Compose an experiment from an entry: defaults, groups, base, its overlays, overrides."""
-    choices = {"cluster": groups.default_cluster()}
+    choices = dict[str, str]()
     for group in ("dataset", "model"):
         given = entry.get(group)
         require(isinstance(given, str), f"{where}.{group}", "a name", given)
@@ -151,7 +151,7 @@ def compose(
     choices = {**choices, **chosen}
     layers = [
         {"dataset": catalog.load_settings(choices["dataset"])},
-        groups.compose_cluster(choices["cluster"]),
+        groups.compose_cluster(choices.get("cluster")),
         read_base(entry.get("base"), where) if start is None else start,
         _overlays(entry, where),
         parse_overrides(dotted),

@@ -4,15 +4,13 @@ A checkpoint is a flat folder. `state.json` is written last; it has the training
 progress, and the SHA-256 of each other file. `checkpoint_store` keeps such folders.
 """
 
-import errno
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from arcore import saving
@@ -48,8 +46,9 @@ def write(
     }
     if learner.averaged is not None:
         parts["averaged"] = weights_of(learner.averaged)
-    for name, tensors in parts.items():
-        _save(tensors, folder / f"{name}.safetensors")
+    for name, tensors in parts.items():  # not by `save_file`, which hides what the system says
+        content = save({key: value.contiguous() for key, value in tensors.items()})
+        (folder / f"{name}.safetensors").write_bytes(content)
     state = {
         "config_hash": job.config_hash,
         "code_sha256": job.code_sha256,
@@ -132,11 +131,3 @@ def _restore_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Ten
         state.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _save(tensors: Weights, path: Path) -> None:
-    try:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, path)
-    except SafetensorError as error:  # which hides the number of what the system said
-        found = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(found[1]) if found else errno.EIO, str(error), str(path)) from None

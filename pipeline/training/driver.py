@@ -222,19 +222,18 @@ def make_job(
     run_id: str | None = None,
     quiet: bool = False,
     shards: str | None = None,
-    code_sha256: str | None = None,
 ) -> TrainingJob:
     """Return what a worker must know.
 
     Where a storage is configured the shards are copied there first, for workers on other hosts,
-    unless `shards` says where every worker reaches them. None as code is that of this process.
+    unless `shards` says where every worker reaches them.
     """
     config, dataset = resolved.experiment, resolved.experiment.dataset["name"]
     if shards is None:
         shards = publish_shards(config.cluster, paths.shards(dataset), dataset)
     return TrainingJob(
         config_hash=resolved.config_hash,
-        code_sha256=code_sha256 or stage_code.code_sha256("train", str(resolved.model["name"])),
+        code_sha256=stage_code.code_sha256("train", str(resolved.model["name"])),
         event=resolved.event,
         model=resolved.model,
         trainer=config.trainer,
