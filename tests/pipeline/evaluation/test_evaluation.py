@@ -307,5 +307,5 @@ def test_further_test_splits_are_scored_as_the_first_is(project, place) -> None:
     written = (newest() / "scores_novel.csv").read_text().splitlines()
     assert len(written) == 1 + 9
     read = reading.read_evaluated(newest())
-    row = comparison.further_row(read, *read.result.further_tests)
+    _, row = comparison.rows_of(read)
     assert row.result.experiment == "toy (novel)" and row.value == found["nats"]
