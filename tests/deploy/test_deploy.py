@@ -53,7 +53,6 @@ def version(package: str) -> str:
 
 # Fields of KubeRay 1.7 and Kubernetes that deploy/ uses, by what holds them; * if required. CI
 # validates against the published definitions too, where it has them (.ci/manifests.py).
-GROUP = "template* rayStartParams"
 CLUSTER = """headGroupSpec* rayVersion authOptions enableInTreeAutoscaling autoscalerOptions
   workerGroupSpecs"""
 FIELDS = {
@@ -65,8 +64,8 @@ FIELDS = {
     "Service": "ports* selector type",
     "PersistentVolumeClaim": "accessModes* resources*",
     "NetworkPolicy": "podSelector* policyTypes ingress",
-    "headGroupSpec": f"{GROUP} serviceType",
-    "workerGroupSpecs": f"groupName* minReplicas* maxReplicas* {GROUP} replicas",
+    "headGroupSpec": "template* rayStartParams serviceType",
+    "workerGroupSpecs": "groupName* minReplicas* maxReplicas* template* replicas rayStartParams",
     "authOptions": "mode secretName",
     "autoscalerOptions": "version idleTimeoutSeconds resources",
     "submitterConfig": "backoffLimit",
