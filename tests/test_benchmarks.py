@@ -25,6 +25,7 @@ SLOW = {
     "scale": ["--rows", "300"],
     "training_speed": ["--pairs", "1"],
     "overheads": ["--quick"],
+    "tables": ["--quick", "--only", "penguins"],
 }
 HELPERS = {"page", "public_style", "measuring"}
 LIBRARIES = {"training_speed": "nflows"}  # of the extra `benchmarks`

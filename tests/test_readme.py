@@ -11,7 +11,7 @@ from arcore.process_tuning import flushed_denormals
 from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.experiments import params_file
-from pipeline.uses.use_descriptions import USES
+from pipeline.uses.use_records import USES
 from tests.places import PAGES, ROOT, python_examples
 
 README = (ROOT / "README.md").read_text()
@@ -45,6 +45,13 @@ SAID = {
         r"torch.Size\(\[2000\]\) \[-?1, -?1, -?1\]",
     ],
     "docs/any-question.md": [r"torch.Size\(\[3\]\)"] * 3 + [r"torch.Size\(\[3, 1, 8, 8\]\)"] * 2,
+    "docs/tables.md": [
+        r"Table\(2 columns of levels, 1 of reals\)",
+        r"torch.Size\(\[4\]\)",
+        "False",
+        r"\['colour', 'doors', 'price'\]",
+        r"frame: row 1, column 'colour': expected one of blue, green, red, got 'bleu'",
+    ],
     "docs/hub.md": ["bits-nade"],
     "docs/uses.md": [
         r"torch.Size\(\[3\]\)",

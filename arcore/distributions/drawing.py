@@ -42,6 +42,8 @@ def select(conditionals: Distribution, shape: torch.Size, block: Tensor) -> Dist
 def reshape(conditionals: Distribution, shape: Sequence[int]) -> Distribution:
     """Give conditionals another batch shape of as many elements."""
     kind = type(conditionals)
+    if conditionals.batch_shape == tuple(shape):
+        return conditionals
     if hasattr(conditionals, "reshape"):
         return cast(Distribution, conditionals.reshape(shape))
     logits: Tensor = conditionals.logits  # type: ignore[attr-defined]

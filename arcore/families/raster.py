@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,16 +15,24 @@ from arcore.conditions import Classes
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions, reshape, select
 from arcore.events import Binary, Event, Gray, Levels
+from arcore.families.cycling import CyclingModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
-from arcore.layers.cursor import ImageCursor, LayerCall, Reader, full_image
+from arcore.layers.convolutions import along_curve
+from arcore.layers.cursor import ImageCursor, LayerCall, PixelStep, Reader, full_image
 from arcore.layers.heads import PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
-from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_odd
 from arcore.primitives.masks import channel_groups
-from arcore.primitives.orderings import inverse, make_ordering, transformed, with_channels
+from arcore.primitives.orderings import (
+    ORDERINGS,
+    SYMMETRIES,
+    inverse,
+    make_ordering,
+    transformed,
+    with_channels,
+)
 from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.transfer import to_device
 
@@ -82,7 +91,11 @@ class OrderedRasterConfig(RasterConfig):
         ordering: of the pixels, a name of `arcore.orderings.ORDERINGS`; the image is rearranged so
             that the network's raster order is that ordering. `column` transposes it and `reverse`
             turns it round, which leaves neighbours together; `snake`, `spiral` and `random` do not.
+            `s_curve` (even rows to the right, odd ones to the left) does not rearrange it: layers
+            are `arcore.layers.convolutions.LocalConv2d`.
         ordering_seed: for `random`.
+        num_orderings: orders, at most 8, for which the network is trained: the S-curve and its
+            images under the symmetries of a square. 1 in another ordering.
         linear_prediction: size of the kernel, odd, of a linear prediction from the pixels before,
             to which the means of a logistic mixture are relative; None for none. Only in an
             ordering that leaves neighbours together.
@@ -92,11 +105,16 @@ class OrderedRasterConfig(RasterConfig):
 
     ordering: str = "raster"
     ordering_seed: int = 0
+    num_orderings: int = 1
     linear_prediction: int | None = None  # type: ignore[misc]
     embedding_width: int | None = None
+    choices = {"ordering": (*ORDERINGS, "s_curve")}
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        most = len(SYMMETRIES) if self.ordering == "s_curve" else 1
+        expected = f"at most {most} in ordering {self.ordering}"
+        require(self.num_orderings <= most, "num_orderings", expected, self.num_orderings)
         if self.embedding_width is not None:
             require_int(self.embedding_width, "embedding_width", 1)
             fits = self.inputs == "scaled" and self.linear_prediction is None
@@ -107,7 +125,7 @@ class OrderedRasterConfig(RasterConfig):
             require(self.ordering in NEIGHBOURLY, "ordering", expected, self.ordering)
 
 
-class RasterModel(AutoregressiveModel):
+class RasterModel(CyclingModel):
     """A model that draws an image pixel by pixel in raster order, each pixel colour by colour.
 
     A subclass sets `first` (the layers that read the image itself) and writes its network once, in
@@ -118,7 +136,7 @@ class RasterModel(AutoregressiveModel):
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     hyperparameters: RasterConfig
     symmetry: str = "identity"  # by which the network's image is transformed
-    layer_call: LayerCall = staticmethod(full_image)
+    records_steps: ClassVar[bool] = False  # see `captured_steps`; layers' states stay in place
 
     def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -143,6 +161,7 @@ class RasterModel(AutoregressiveModel):
         self.order: Tensor
         self.dimensions: Tensor
         self.places: Tensor
+        self._set_members(getattr(p, "num_orderings", 1))
         self._set_order(torch.get_default_device())
 
     def _arrange(self) -> tuple[Tensor, Tensor]:
@@ -167,7 +186,8 @@ class RasterModel(AutoregressiveModel):
         for name, buffer in buffers.items():
             self.register_buffer(name, to_device(buffer, device), persistent=False)
 
-    def _rebuild(self) -> None:
+    def _take(self, index: int, seed: int | None = None) -> None:
+        self.symmetry = tuple(SYMMETRIES)[index]
         self._set_order(self.device)
 
     # -- for networks
@@ -201,11 +221,18 @@ class RasterModel(AutoregressiveModel):
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
-        return self._network(cursor.piece(features), maps, cursor)
+        step = self._step(features, cursor)
+        return step(partial(self._network, maps=maps, call=cursor))
+
+    def _step(self, features: Tensor, cursor: ImageCursor) -> PixelStep:
+        fits = self.records_steps and not self.training
+        return cursor.state(self, lambda: PixelStep(features, cursor, fits))
 
     def outputs(self, features: Tensor, maps: Tensor | None) -> Tensor:
         """Return the head's maps of whole images, means relative to the prediction if any."""
-        outputs = self._network(features, maps, self.layer_call).to(self.dtype)
+        along = partial(along_curve, self.symmetry)
+        call = along if self.ordering == "s_curve" else full_image
+        outputs = self._network(features, maps, call).to(self.dtype)
         if self.prediction is None:
             return outputs
         return self.head.move_means(outputs, self.prediction(features))
@@ -362,8 +389,12 @@ class TwoStackModel(RasterModel):
         return links
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
-        column, links = cursor.column, cursor.state(self, list[Tensor])
-        if column == 0:
-            links[:] = self._row_links(features, maps, cursor)
-        here = [link[..., column : column + 1] for link in links]
-        return self._horizontal(cursor.piece(features), here, maps, cursor)
+        column = cursor.column
+        step = self._step(features, cursor)
+        if cursor.enters_row(self):
+            found = self._row_links(features, maps, cursor)
+            step.links = step.links or [torch.empty_like(link) for link in found]
+            for link, new in zip(step.links, found, strict=True):
+                link.copy_(new)
+        here = [link[..., column : column + 1] for link in step.links]
+        return step(partial(self._horizontal, links=here, maps=maps, call=cursor))

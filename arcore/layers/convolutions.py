@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d, pad
 from arcore.derived_buffers import DerivedBuffers
 from arcore.layers.cursor import ImageCursor
 from arcore.primitives.masks import causal_kernel_mask
-from arcore.primitives.orderings import transformed
+from arcore.primitives.orderings import SYMMETRIES, transformed
 
 
 def conv2d_nhwc(x: Tensor, weight: Tensor, bias: Tensor | None, **options: Any) -> Tensor:
@@ -90,7 +90,7 @@ class CausalConv2d(DerivedBuffers):
 
     def reset_parameters(self) -> None:
         """Draw weights uniformly, scaled by the number of inputs that the mask lets through."""
-        seen = self.weight[0].numel()
+        seen = self.weight.shape[1] * math.prod(self.size)
         if self.pattern is not None:
             seen = max(1, int(self.pattern.flatten(1).sum(1).max()))
         nn.init.uniform_(self.weight, -math.sqrt(3 / seen), math.sqrt(3 / seen))
@@ -134,36 +134,50 @@ class CausalConv2d(DerivedBuffers):
 
 
 class LocalConv2d(CausalConv2d):
-    """A locally masked size x size convolution of kind A or B: y_i = b + sum_k W_k m_ik x_{i+k}.
+    """A locally masked convolution of kind A or B: y_i = b + sum_k W_k m_ik x_{i+k}.
 
     m_ik = 1 where pixel i + k precedes i in an S-curve: even rows to the right, odd ones to the
     left. It depends on the row's parity alone, so that two convolutions of every other row do.
     Other orders transform image and W, which has the same weight for a neighbour in each of them.
 
+    Arguments:
+        kind: A or B; None without a mask, for a vertical stack.
+        inputs, outputs: the colour of each feature map.
+        size: rows and columns of the kernel, which are the first rows of a square W. With a mask, a
+            single row is one of the two arms of a cross, the pixel's row or its column.
+
     Reference:
         Jain, Abbeel and Pathak, "Locally Masked Convolution for Autoregressive Models", UAI 2020.
     """
 
-    def __init__(self, kind: str, inputs: Tensor, outputs: Tensor, size: int) -> None:
-        shape, centre = ((size + 1) // 2, size), (size - 1) // 2
-        mask = partial(causal_kernel_mask, kind, shape, centre, outputs, inputs)
-        super().__init__(len(inputs), len(outputs), shape, centre, mask)
-        self.weight = nn.Parameter(self.weight.new_empty(len(outputs), len(inputs), size, size))
+    def __init__(
+        self, kind: str | None, inputs: Tensor, outputs: Tensor, size: tuple[int, int]
+    ) -> None:
+        centre = (size[1] - 1) // 2
+        mask = partial(causal_kernel_mask, kind or "B", size, centre, outputs, inputs)
+        super().__init__(len(inputs), len(outputs), size, centre, mask if kind else None)
+        is_row = kind is not None and size[0] == 1
+        shape = min(2, size[1]) if is_row else size[1], size[1]
+        self.weight = nn.Parameter(self.weight.new_empty(*self.weight.shape[:2], *shape))
         self.reset_parameters()
 
     def row_weights(self, symmetry: str) -> list[Tensor]:
         """Return the masked weights of even rows and of odd ones, of the transformed image."""
-        assert self.mask is not None
-        weight = transformed(self.weight, symmetry)[:, :, : self.size[0]]
+        weight: Tensor = self.weight
+        if weight.shape[2] == 2:
+            weight = weight[:, :, 1:].mT if SYMMETRIES[symmetry][0] % 2 else weight[:, :, :1]
+        weight = transformed(weight, symmetry)[:, :, : self.size[0]]
+        if self.mask is None:
+            return [weight]
         return [weight * self.mask, weight * self.mask.flip(-1)]
 
     def forward(self, x: Tensor, symmetry: str = "identity") -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, ...), of transformed images."""
-        height = x.shape[2]
-        x = pad(x, (*self.padding[:3], height % 2))
+        height, weights = x.shape[2], self.row_weights(symmetry)
+        x, stride = pad(x, (*self.padding[:3], height % len(weights))), (len(weights), 1)
         rows = [
-            conv2d_nhwc(x[:, :, first:], weight, self.bias, stride=(2, 1)).permute(0, 2, 3, 1)
-            for first, weight in enumerate(self.row_weights(symmetry))
+            conv2d_nhwc(x[:, :, first:], weight, self.bias, stride=stride).permute(0, 2, 3, 1)
+            for first, weight in enumerate(weights)
         ]
         return torch.stack(rows, 2).flatten(1, 2)[:, :height].permute(0, 3, 1, 2)
 
@@ -174,7 +188,7 @@ def along_curve(symmetry: str, layer: nn.Module, x: Tensor) -> Tensor:
 
 
 class _ConvState:
-    """The padded input so far, (batch, rows, columns, inputs), and masked weights."""
+    """The padded rows that the kernel covers, (batch, rows, columns, inputs), and weights."""
 
     def __init__(self, layer: CausalConv2d, x: Tensor, cursor: ImageCursor) -> None:
         self.weights = [
@@ -182,26 +196,29 @@ class _ConvState:
             for weight in layer.row_weights(cursor.symmetry)
         ]
         self.size = layer.size
-        self.centre, self.right, self.above, _ = layer.padding
+        self.layer, self.centre = layer, layer.centre
         if layer.size != (1, 1):
-            height, width = cursor.height + self.above, cursor.width + self.centre + self.right
-            self.canvas = x.new_zeros(len(x), height, width, x.shape[1])
+            rows, columns = layer.size
+            self.canvas = x.new_zeros(len(x), rows, cursor.width + columns - 1, x.shape[1])
 
     def write(self, x: Tensor, cursor: ImageCursor) -> None:
         """Write x, (batch, inputs, 1, n), at the cursor."""
-        row, first, n = cursor.row + self.above, cursor.column + self.centre, x.shape[-1]
+        if cursor.enters_row(self.layer):
+            self.canvas[:, :-1] = self.canvas[:, 1:].clone()
+            self.canvas[:, -1] = 0
+        first, n = cursor.column + self.centre, x.shape[-1]
         if n == 1:
-            self.canvas.select(1, row).select(1, first).copy_(x.flatten(1))
+            self.canvas.select(1, -1).select(1, first).copy_(x.flatten(1))
         else:
-            self.canvas[:, row, first : first + n] = x[:, :, 0].transpose(1, 2)
+            self.canvas[:, -1, first : first + n] = x[:, :, 0].transpose(1, 2)
 
     def cover(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Write x at the cursor; return what the kernel sees for it."""
         if self.size == (1, 1):
             return x
         self.write(x, cursor)
-        row, column, n = cursor.row, cursor.column, x.shape[-1]
-        seen = self.canvas[:, row : row + self.size[0], column : column + n + self.size[1] - 1]
+        column, n = cursor.column, x.shape[-1]
+        seen = self.canvas[:, :, column : column + n + self.size[1] - 1]
         return seen if n == 1 else seen.permute(0, 3, 1, 2)
 
 
@@ -229,15 +246,20 @@ class PixelSteps:
 
         y[r, c] = base[r, c] + sum_j x[r, c - centre + j] W_j,
 
-    where base[r, c] has the bias, what the rows above give and `added`, (batch, outputs, height or
-    1, width or 1), and j is at most the centre where all rows have the same weights. A pixel writes
+    where base[r, c] has the bias, what the rows above give and the projected maps of a condition,
+    and j is at most the centre where all rows have the same weights. A pixel writes
     its input to `slots[c]`; the result is `torch.addmm(bases[c], windows[c], matrix)`. For a few
     maps, its time is mostly the overhead of operations.
     """
 
     @torch.no_grad()
     def __init__(
-        self, layer: CausalConv2d, batch: int, cursor: ImageCursor, added: Tensor | None = None
+        self,
+        layer: CausalConv2d,
+        batch: int,
+        cursor: ImageCursor,
+        projection: nn.Module | None,
+        maps: Tensor | None,
     ) -> None:
         rows, columns = layer.size
         centre, width = layer.centre, cursor.width
@@ -250,7 +272,7 @@ class PixelSteps:
             for each in weights
         ]
         self.matrix = self.matrices[0].clone()
-        self.added = added
+        self.added = None if maps is None or projection is None else projection(maps)
         self.bias, self.pad = layer.bias, (centre, columns - 1 - centre)
         canvas = weight.new_zeros(batch, width + reach - 1, inputs)
         self.base = layer.bias.repeat(batch, width, 1)

@@ -9,7 +9,7 @@ from torch.nn.functional import embedding
 
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions, reshape
-from arcore.events import Binary, Event, Levels
+from arcore.events import Binary, Event, Levels, Table
 from arcore.families.any_order import AnyOrderModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
@@ -76,7 +76,8 @@ class AnyOrderTransformer(AnyOrderModel):
     B are sums of a row for each axis of the grid. A patch of n dimensions of k levels is one token
     of k^n joint values; its dimensions follow one another by the conditionals of that softmax,
     which are exact. An order that cuts a patch takes a token for each part. Training takes whole
-    patches, so that scores of cut ones are exact, but of a network that never saw any.
+    patches, so that scores of cut ones are exact, but of a network that never saw any. A cell of a
+    table is shown by its features times a matrix of its column; columns share W.
 
     `log_conditional` is ln p(x_A | x_B) for any A and B, with B first. `impute` draws what is
     missing given all that is observed. `forward` is -ln p under orders that are drawn.
@@ -98,16 +99,21 @@ class AnyOrderTransformer(AnyOrderModel):
     """
 
     Config = AnyOrderTransformerConfig
+    supports = (Levels, Table)
     hyperparameters: AnyOrderTransformerConfig
     members: Tensor
     own: Tensor
 
     def __init__(self, event: Event, hyperparameters: AnyOrderTransformerConfig) -> None:
         super().__init__(event, hyperparameters)
-        assert isinstance(event, Levels)
-        p, levels = hyperparameters, event.num_levels
+        p = hyperparameters
         self.places = p.patch**2
-        self.values = _table(self.places * levels, p.width)
+        if isinstance(event, Levels):
+            rows, outputs = self.places * event.num_levels, event.num_levels**self.places
+        else:
+            rows = event.size * level_features.num_features(event, "one_hot")
+            outputs = level_features.num_logits(event)
+        self.values = _table(rows, p.width)
         self.source_axes, self.target_axes = (
             nn.ParameterList(_table(extent, p.width) for extent in self._grid()) for _ in range(2)
         )
@@ -117,7 +123,7 @@ class AnyOrderTransformer(AnyOrderModel):
             TransformerBlock(p.width, p.num_heads, p.dropout) for _ in range(p.num_layers)
         )
         self.norm = nn.LayerNorm(p.width)
-        self.head = nn.Linear(p.width, levels**self.places)
+        self.head = nn.Linear(p.width, outputs)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self.num_members = p.num_orderings
@@ -126,9 +132,9 @@ class AnyOrderTransformer(AnyOrderModel):
     def _grid(self) -> tuple[int, ...]:
         """Extents of the grid of patches."""
         extents, side = self.event.extents, self.hyperparameters.patch
-        assert isinstance(self.event, Levels)
         fits = len(extents) > 1 and not any(extent % side for extent in extents[-2:])
-        fits = fits and self.event.num_levels ** (side**2) <= MOST_JOINT
+        levels = self.event.num_levels if isinstance(self.event, Levels) else MOST_JOINT
+        fits = fits and levels ** (side**2) <= MOST_JOINT
         expected = f"1, or a divisor of an image's sides with at most {MOST_JOINT} joint values"
         require(fits or side == 1, "patch", expected, f"{side} of {self.event}")
         return (*extents[:-2], *(extent // side for extent in extents[-2:]))
@@ -169,13 +175,7 @@ class AnyOrderTransformer(AnyOrderModel):
         mask: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Return the logits of a patch's joint values at each token, (batch, tokens, k^n)."""
-        count = len(self.values)
-        codes = x + self.own % self.places * (count // self.places)
-        # rows of `values`, and one of zeros for what is not shown
-        codes = torch.cat([codes, codes.new_full((len(x), 1), count)], 1)
-        shown = plan.shown.expand(len(x), -1, -1)
-        codes = codes.gather(1, shown.flatten(1)).view_as(shown)
-        h = embedding(codes, torch.cat([self.values, torch.zeros_like(self.start)])).sum(2)
+        h = self._values(x, plan.shown.expand(len(x), -1, -1))
         h = h + embedding(plan.source, torch.cat([_grid_of(self.source_axes), self.start]))
         h = h + embedding(plan.target, _grid_of(self.target_axes))
         if condition is not None and self.shift is not None:
@@ -184,6 +184,22 @@ class AnyOrderTransformer(AnyOrderModel):
             h = run_block(block, h, None if caches is None else caches[index], mask)
         logits: Tensor = self.head(self.norm(h)).to(self.dtype)
         return logits
+
+    def _values(self, x: Tensor, shown: Tensor) -> Tensor:
+        """Embed the values of dimensions (batch, tokens, n) of each row, and sum over n."""
+        nothing = torch.zeros_like(self.start)
+        if isinstance(self.event, Table):
+            features = level_features.encode(x, self.event, "one_hot", self.dtype)
+            weight = self.values.view(self.event.size, -1, self.values.shape[-1])
+            cells = torch.einsum("ndf,dfw->ndw", features, weight)
+            cells = torch.cat([cells, nothing.expand(len(x), 1, -1)], 1)
+            return cells.gather(1, shown.expand(-1, -1, cells.shape[-1]))
+        count = len(self.values)
+        codes = x + self.own % self.places * (count // self.places)
+        # rows of `values`, and one of zeros for what is not shown
+        codes = torch.cat([codes, codes.new_full((len(x), 1), count)], 1)
+        codes = codes.gather(1, shown.flatten(1)).view_as(shown)
+        return embedding(codes, torch.cat([self.values, nothing])).sum(2)
 
     def _levels(self, joint: Tensor, x: Tensor, known: Tensor) -> Tensor:
         """Return the logits of each place of patches given those of it that are known.
@@ -203,8 +219,9 @@ class AnyOrderTransformer(AnyOrderModel):
 
     def _given(self, x: Tensor, plan: TokenPlan, condition: Tensor | None) -> Distribution:
         """Return the conditionals of levels (batch, D), each given those before it in its order."""
-        x = x.long()
-        joint = self._joint(x, plan, condition)
+        x = x.to(self._drawn_dtype)
+        with self._scoring_precision():
+            joint = self._joint(x, plan, condition)
         rows = torch.arange(len(x), device=x.device)[:, None, None] * joint.shape[1]
         joint = embedding(plan.token + rows, joint.flatten(0, 1))
         logits = self._levels(joint, x[:, self.members], plan.known).flatten(1, 2)

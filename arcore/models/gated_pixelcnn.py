@@ -15,6 +15,7 @@ from arcore.families.raster import OrderedRasterConfig, TwoStackModel
 from arcore.layers.conditioning import conditioned
 from arcore.layers.convolutions import (
     CausalConv2d,
+    LocalConv2d,
     PixelSteps,
     pixel_conv,
     pointwise,
@@ -62,6 +63,9 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
         expected = f"fewer than num_layers, {self.num_layers}"
         fits = self.attention_layers < self.num_layers
         require(fits, "attention_layers", expected, self.attention_layers)
+        fits = not self.attention_layers or self.ordering != "s_curve"
+        expected = "0 in ordering s_curve, since attention follows the raster order"
+        require(fits, "attention_layers", expected, self.attention_layers)
 
     def attends_before(self, layer: int) -> bool:
         """Tell whether a block of attention precedes a gated layer."""
@@ -82,7 +86,8 @@ class GatedPixelCNN(TwoStackModel):
     where * is a convolution, other products are 1 x 1, and s is the condition, constant or a map.
     No pixel above is out of sight. The link L takes the unconditioned maps from before the gate.
     With `attention_layers`, h <- h + tanh(b^f) . sigm(b^g) precedes some layers, for b = M [h, y]
-    and the attention y of `arcore.layers.pixel_attention.PixelAttention`.
+    and the attention y of `arcore.layers.pixel_attention.PixelAttention`. In the ordering
+    `s_curve`, K_v and K_h are `LocalConv2d`; with several orders, see `CyclingModel`.
 
     Reference:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional Image
@@ -145,7 +150,7 @@ class GatedPixelCNN(TwoStackModel):
         if self.training and self.hyperparameters.dropout:
             return super()._network_at(features, maps, cursor)
         steps = cursor.state(self, lambda: _GatedSteps(self, maps, cursor, len(features)))
-        if cursor.row != steps.row:
+        if cursor.enters_row(self):
             steps.start_row(cursor.row, self._row_links(features, maps, cursor))
         return steps.outputs(features[:, :, cursor.row, cursor.column], cursor)
 
@@ -160,17 +165,13 @@ class _GatedSteps:
     def __init__(
         self, model: GatedPixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
-        layers, width, self.row = model._layers(), model.hyperparameters.width, -1
+        layers, width = model._layers(), model.hyperparameters.width
         attention = [layer.attention for layer in layers]  # whose past grows by new tensors
         self.step = StepRecorder(model.device, not any(attention))
-        projections = [layer.horizontal_projection for layer in layers]
         self.steps = [
-            PixelSteps(
-                layer.horizontal, batch, cursor,
-                None if maps is None or projection is None else projection(maps),
-            )
-            for layer, projection in zip(layers, projections, strict=True)
-        ]  # fmt: skip
+            PixelSteps(layer.horizontal, batch, cursor, layer.horizontal_projection, maps)
+            for layer in layers
+        ]
         cursor.state(layers[0].horizontal, lambda: self.steps[0])
         skips = [with_bias(layer.skip) for layer in layers]
         residuals = [None if layer.is_last else with_bias(layer.residual) for layer in layers]
@@ -185,7 +186,6 @@ class _GatedSteps:
 
     def start_row(self, row: int, links: list[Tensor]) -> None:
         """Begin a row, given what the vertical stack passes on."""
-        self.row = row
         for steps, link in zip(self.steps, links, strict=True):
             steps.start_row(row, link)
 
@@ -232,6 +232,10 @@ class _GatedLayers(nn.Module):
         self.vertical = rows_conv(len(inputs), len(gates), kernel)
         self.link = CausalConv2d(len(gates), len(gates))
         self.horizontal = row_conv(kind, inputs, gates, kernel)
+        if model.ordering == "s_curve":  # the first vertical layer takes rows above alone
+            rows = (kernel + 1) // 2 - self.is_first
+            self.vertical = LocalConv2d(None, inputs, gates, (rows, kernel))
+            self.horizontal = LocalConv2d(kind, inputs, gates, (1, kernel))
         self.attention = _AttentionBlock(model) if p.attends_before(index) else None
         self.skip = pixel_conv("B", width, model.colours(p.head_width, "head_width"))
         self.horizontal_projection = model.projection(len(gates))

@@ -11,15 +11,14 @@ from torch.distributions import Distribution
 from torch.nn.functional import linear
 
 from arcore.decoding import Decoder
-from arcore.derived_buffers import shared
-from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels, Table
+from arcore.families.cycling import CyclingModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.level_features import condition_weight, shifted
-from arcore.layers.masked_linear import MaskedLinear, Reach
-from arcore.model import AutoregressiveModel
+from arcore.layers.masked_linear import MaskedLinear
 from arcore.primitives import masks, orderings
+from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.checks import require
 from arcore.primitives.dropout import dropout
 from arcore.primitives.transfer import to_device
@@ -41,7 +40,8 @@ class MADEConfig(CheckedHyperparameters):
         order_agnostic: each mask of several has a random ordering of its own.
         connectivity_agnostic: each mask of several has random hidden degrees of its own.
         mask_seed: seed of the list of masks.
-        direct: connect inputs to outputs directly.
+        direct: connect inputs to outputs directly, for 0.1 to 0.6 nats less on digits of 8 x 8; a
+            training step of 500 units takes 1.3 to 1.5 times as long.
         conditioning_weights: tell units which inputs their mask shows them.
         dropout: probability of dropping a hidden unit in training.
         inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
@@ -77,17 +77,7 @@ class MADEConfig(CheckedHyperparameters):
             require(False, "num_masks", "0 or > 1 with order_agnostic", self.num_masks)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Masks:
-    """The masks of one step: each layer's, and the ordering and degrees that they follow from."""
-
-    order: Tensor
-    positions: Tensor
-    degrees: list[Tensor]
-    layers: list[tuple[Tensor, list[Reach]]]
-
-
-class MADE(AutoregressiveModel):
+class MADE(CyclingModel):
     """Masked autoencoder over binary or k-level events, or rows of tables; log p(x) takes one pass.
 
     Input d has degree m0(d), its position 1..D in the ordering; hidden units draw degrees
@@ -134,37 +124,13 @@ class MADE(AutoregressiveModel):
         rows = p.num_classes or p.condition_size
         self.class_hidden = condition_weight(rows, widths[1])
         self.class_output = condition_weight(rows, size * self.num_logits)
-        self.num_members = max(1, p.num_masks)
-        self.max_members = p.num_masks or None
-        self.changes_by_step = p.num_masks != 1
-        self._index = 0
-        self._given_order: Tensor | None = None
-        self._choose(p.mask_seed, 0)
+        self._set_members(p.num_masks)
+        self._rebuild()
 
     def _hidden(self) -> list[MaskedLinear]:
         return cast(list[MaskedLinear], list(self.hidden_layers))
 
     # -- masks
-
-    def _set_step(self, seed: int, step: int) -> None:
-        """Take a training step's mask: the next of the list, or a fresh draw (num_masks 0)."""
-        count = self.hyperparameters.num_masks
-        if count > 1:
-            self._choose(self.hyperparameters.mask_seed, step % count, self.degrees)
-        elif count == 0:
-            self._choose(seed, step, self.degrees)
-
-    def member(self, index: int) -> MADE:
-        """Return the model under mask `index` of the list; it shares this model's weights."""
-        count = self.hyperparameters.num_masks
-        is_int = isinstance(index, int) and not isinstance(index, bool)
-        fits = is_int and index >= 0 and (count == 0 or index < count)
-        require(fits, "index", f"a mask in [0, {count or 'any'})", index)
-        view = shared(self)
-        view._index, view._given_order = index, None
-        view.changes_by_step = False
-        view._rebuild()
-        return view
 
     def under(self, order: Tensor) -> MADE:
         """Return the model under an ordering, (D,) int64; it shares this model's weights.
@@ -178,59 +144,39 @@ class MADE(AutoregressiveModel):
         is_agnostic = self.hyperparameters.order_agnostic
         require(is_agnostic, "order_agnostic", what, is_agnostic)
         orderings.require_permutation(order, self.event.size)
-        view = self.member(self._index)
-        view._given_order = order.long().cpu()
-        view._rebuild()
-        return view
-
-    def ensemble(self, num_members: int) -> Ensemble:
-        """Return the mixture of the model under its first `num_members` masks."""
-        super().ensemble(num_members)
-        return Ensemble(self.member(index) for index in range(num_members))
-
-    def train(self, mode: bool = True) -> MADE:
-        """Switch between training and evaluation, which restores the model's own mask."""
-        super().train(mode)
-        if not mode:
-            self._rebuild()
-        return self
-
-    def _apply(self, fn: Any, recurse: bool = True) -> MADE:
-        super()._apply(fn, recurse)
-        self.order = self.order.to(self.device)
-        return self
+        return self._view(self._own[0], None, order.long().cpu())
 
     def _rebuild(self) -> None:
-        self._choose(self.hyperparameters.mask_seed, self._index)
+        self.degrees: list[Tensor] = []  # all masks are made again
+        super()._rebuild()
 
     def _masked_layers(self) -> list[MaskedLinear]:
         direct = [self.direct] if self.hyperparameters.direct else []
         return [*self._hidden(), self.output, *direct]
 
-    def _step_state(self) -> _Masks:
+    def _step_state(self) -> object:
         kept = [(layer.mask, layer.reaches) for layer in self._masked_layers()]
-        return _Masks(self.order, self.positions, self.degrees, kept)
+        return self.order, self.positions, self.degrees, kept
 
-    def _restore(self, state: object) -> None:
-        assert isinstance(state, _Masks)
-        self.order, self.positions, self.degrees = state.order, state.positions, state.degrees
-        for layer, (mask, reaches) in zip(self._masked_layers(), state.layers, strict=True):
+    def _restore(self, state: Any) -> None:
+        self.order, self.positions, self.degrees, kept = state
+        for layer, (mask, reaches) in zip(self._masked_layers(), kept, strict=True):
             layer.mask, layer.reaches = mask, reaches
 
-    @torch.inference_mode(False)  # training may follow what is evaluated
-    def _choose(self, seed: int, index: int, present: list[Tensor] | None = None) -> None:
-        """Set the masks of draw `index`, a function of (seed, index) on every rank."""
-        p = self.hyperparameters
-        size = self.event.size
+    def _take(self, index: int, seed: int | None = None, given: Tensor | None = None) -> None:
+        """Set the masks of draw `index`, those of a given order if any, on every rank the same."""
+        p, size, present = self.hyperparameters, self.event.size, self.degrees
+        seed = p.mask_seed if seed is None else seed
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
         several = p.num_masks != 1
         order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
         if several and p.order_agnostic:
             order = order[torch.randperm(size, generator=generator, device=orderings.CPU)]
-        if self._given_order is not None:
-            order = self._given_order
+        if given is not None:
+            order = given
         source = generator if several and p.connectivity_agnostic else None
-        self.order = to_device(order, self.output.weight.device)
+        here = to_device(order, self.output.weight.device)
+        self.register_buffer("order", here, persistent=False)
         self.positions = orderings.inverse(order) + 1
         self.degrees = masks.hidden_degrees(size, p.hidden, source)
         inputs = self.positions.repeat_interleave(self.num_features)
@@ -239,7 +185,7 @@ class MADE(AutoregressiveModel):
         below = inputs
         stays = False  # whether the present masks have the degrees of the layer below
         for depth, (layer, degrees) in enumerate(zip(self._hidden(), self.degrees, strict=True)):
-            same = present is not None and torch.equal(present[depth], degrees)
+            same = bool(present) and torch.equal(present[depth], degrees)
             if not (stays and same and layer.mask_fits):
                 sorted_rows = even and bool((below.diff() >= 0).all())
                 layer.set_mask(masks.hidden_mask(degrees, below), sorted_rows)
@@ -309,12 +255,32 @@ class MADEDecoder(Decoder):
         self.offsets[0] = shifted(self.offsets[0], model.class_hidden, condition)
         self.offsets[-1] = shifted(self.offsets[-1], model.class_output, condition)
         self.values = [self.weights[0].new_zeros(batch, w.shape[1]) for w in self.weights]
-        self.units = [_by_degree(d, model.event.size, model.device) for d in model.degrees]
+        groups = [_by_degree(d, model.event.size, model.device) for d in model.degrees]
+        self.units, self.windows = [units for units, _ in groups], [many for _, many in groups]
+        even = isinstance(model.event, Levels) and model.event.uneven is None
+        self.step = StepRecorder(model.device, even)
+        self.time, self.pushed = torch.zeros_like(model.order[:1]), model._blank(batch)[:, :1]
 
     def _next(self, block: Tensor) -> Distribution:
-        model, last = self.model, len(self.units)
-        for depth, units in enumerate(self.units):
-            new = units[self.position]
+        if not self.step.asked:
+            self.found = self._outputs(block, [units[self.position] for units in self.units])
+        elif self._computed != self.position:
+            self.found = self.step(None, self._advance)
+        return level_features.conditionals(self.found[:, None], self.model.event, block)
+
+    def _advance(self) -> Tensor:
+        """Take in the dimension before, at first the last one as 0, and go on to the next."""
+        order = self.model.order
+        self._take(order.roll(1).index_select(0, self.time), self.pushed)
+        block = order.index_select(0, self.time)
+        units = [windows.index_select(0, self.time)[0] for windows in self.windows]
+        self.time.add_(1)
+        return self._outputs(block, units)
+
+    def _outputs(self, block: Tensor, units: list[Tensor]) -> Tensor:
+        """Return the logits of a block, given the units of each layer that are now known."""
+        model, last = self.model, len(units)
+        for depth, new in enumerate(units):
             if len(new):
                 a = linear(self.values[depth], self.weights[depth][new])
                 h = model._activate(a + self.offsets[depth][:, new])
@@ -323,9 +289,15 @@ class MADEDecoder(Decoder):
         logits = linear(self.values[last], self.weights[last][rows]) + self.offsets[last][:, rows]
         if self.direct is not None:
             logits = logits + linear(self.values[0], self.direct[rows])
-        return level_features.conditionals(logits[:, None], model.event, block)
+        return logits
 
     def _push(self, block: Tensor, values: Tensor) -> None:
+        if self.step.asked:
+            self.pushed.copy_(values)
+        else:
+            self._take(block, values)
+
+    def _take(self, block: Tensor, values: Tensor) -> None:
         model = self.model
         inputs = model.hyperparameters.inputs
         dtype = self.values[0].dtype
@@ -337,5 +309,13 @@ def _columns(block: Tensor, width: int) -> Tensor:
     return (block[:, None] * width + torch.arange(width, device=block.device)).flatten()
 
 
-def _by_degree(degrees: Tensor, size: int, device: torch.device) -> list[Tensor]:
-    return [(degrees == degree).nonzero()[:, 0].to(device) for degree in range(size)]
+def _by_degree(degrees: Tensor, size: int, device: torch.device) -> tuple[list[Tensor], Tensor]:
+    """Return the units of each degree; and as many for each, others among them, (degrees, units).
+
+    Others do no harm: those of lower degrees do not change, those of higher ones are not yet used.
+    """
+    every, counts = degrees.argsort(stable=True), degrees.bincount(minlength=size)
+    most = int(counts.max())
+    first = (counts.cumsum(0) - counts).clamp(max=len(every) - most)
+    windows = every[first[:, None] + torch.arange(most, device=every.device)]
+    return list(every.to(device).split(counts.tolist())), windows.to(device)

@@ -2,21 +2,19 @@
 
 import dataclasses
 from functools import partial
-from typing import Self, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from arcore.derived_buffers import shared
-from arcore.ensembles import Ensemble
 from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, RasterModel
+from arcore.layers.conditioning import conditioned
 from arcore.layers.convolutions import (
     CausalConv2d,
     LocalConv2d,
     PixelSteps,
-    along_curve,
     pixel_conv,
     pointwise,
     with_bias,
@@ -25,9 +23,7 @@ from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.primitives.activation_checkpointing import run_block
 from arcore.primitives.captured_steps import StepRecorder
-from arcore.primitives.checks import require, require_int
 from arcore.primitives.dropout import dropout
-from arcore.primitives.orderings import ORDERINGS, SYMMETRIES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,10 +37,6 @@ class PixelCNNConfig(OrderedRasterConfig):
         kernel: size of the blocks' convolutions, odd.
         head_width: maps of the head's hidden layers.
         dropout: probability of dropping a value inside a block in training.
-        ordering: may be `s_curve` too (even rows to the right, odd ones to the left), for which the
-            image is not rearranged: masks follow the curve.
-        num_orderings: orders, at most 8, for which the network is trained: the S-curve and its
-            images under the symmetries of a square. 1 in another ordering.
     """
 
     hidden: int = 16
@@ -53,15 +45,7 @@ class PixelCNNConfig(OrderedRasterConfig):
     kernel: int = 3
     head_width: int = 32
     dropout: float = 0.0
-    num_orderings: int = 1
     least = {"num_blocks": 0}
-    choices = {"ordering": (*ORDERINGS, "s_curve")}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        most = len(SYMMETRIES) if self.ordering == "s_curve" else 1
-        expected = f"at most {most} in ordering {self.ordering}"
-        require(self.num_orderings <= most, "num_orderings", expected, self.num_orderings)
 
 
 class PixelCNN(RasterModel):
@@ -74,10 +58,7 @@ class PixelCNN(RasterModel):
     every other layer, 1 x 1 ones too, maps of the same colour as well. Stacked k x k masks leave a
     blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none).
 
-    In the ordering `s_curve`, layers are `LocalConv2d`. With several orders, each call in training
-    takes the next one (see `set_step`), `member(i)` is the network under order i and shares its
-    weights, and `ensemble(n)` mixes n of them as joints. The model itself scores and samples under
-    the first.
+    In the ordering `s_curve`, layers are `LocalConv2d`; with several orders, see `CyclingModel`.
 
     On a processor, training in bfloat16, and in float32 with 16 images or more, runs blocks as
     `arcore.layers.residual_conv`: maps that a forward hook keeps are written over, hooks of a
@@ -97,7 +78,6 @@ class PixelCNN(RasterModel):
 
     Config = PixelCNNConfig
     hyperparameters: PixelCNNConfig
-    _index = 0
 
     def __init__(self, event: Event, hyperparameters: PixelCNNConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -112,71 +92,22 @@ class PixelCNN(RasterModel):
         )
         self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
         self.output.set_bias(self.head.initial_bias())
-        self.num_members = self.max_members = p.num_orderings
-        self.changes_by_step = p.num_orderings > 1
 
     def convolution(self, kind: str, inputs: Tensor, outputs: Tensor, size: int) -> CausalConv2d:
         """Make a size x size convolution of kind A or B."""
-        make = LocalConv2d if self.ordering == "s_curve" and size > 1 else pixel_conv
-        return make(kind, inputs, outputs, size)
+        if self.ordering == "s_curve" and size > 1:
+            return LocalConv2d(kind, inputs, outputs, ((size + 1) // 2, size))
+        return pixel_conv(kind, inputs, outputs, size)
 
     @property
     def first(self) -> list[CausalConv2d]:
         """The layer that reads the image."""
         return [self.input]
 
-    # -- orders
-
-    @torch.inference_mode(False)  # training may follow what is evaluated
-    def _set_order(self, device: torch.device) -> None:
-        if self.ordering == "s_curve":
-            self.layer_call = partial(along_curve, self.symmetry)
-        super()._set_order(device)
-
-    def _follow(self, index: int) -> None:
-        self.symmetry = tuple(SYMMETRIES)[index]
-        self._set_order(self.device)
-
-    def _set_step(self, seed: int, step: int) -> None:
-        if self.changes_by_step:
-            self._follow(step % self.num_members)
-
-    def _step_state(self) -> str:
-        return self.symmetry
-
-    def _restore(self, state: object) -> None:
-        self._follow(list(SYMMETRIES).index(str(state)))
-
-    def _rebuild(self) -> None:
-        self._follow(self._index)
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch between training and evaluation, which restores the model's own order."""
-        super().train(mode)
-        if not mode and self.changes_by_step:
-            self._rebuild()
-        return self
-
-    def member(self, index: int) -> Self:
-        """Return the model under order `index`; it shares this model's weights."""
-        require_int(index, "index", 0)
-        require(index < self.num_members, "index", f"below {self.num_members}", index)
-        view = shared(self)
-        view._index, view.changes_by_step = index, False
-        view._rebuild()
-        return view
-
-    def ensemble(self, num_members: int) -> Ensemble:
-        """Return the mixture of the model under its first `num_members` orders."""
-        super().ensemble(num_members)
-        return Ensemble(self.member(index) for index in range(num_members))
-
     # -- networks
 
     def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
-        u = call(self.input, features)
-        if maps is not None and self.input_projection is not None:
-            u = u + call(self.input_projection, maps)
+        u = conditioned(call(self.input, features), self.input_projection, maps, call)
         for block in self.blocks:
             u = run_block(block, u, maps, call)
         u = relu(u)
@@ -200,16 +131,11 @@ class _ResidualSteps:
     def __init__(
         self, model: PixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
-        def steps_of(layer: CausalConv2d, projection: nn.Module | None) -> PixelSteps:
-            added = None if maps is None or projection is None else projection(maps)
-            return PixelSteps(layer, batch, cursor, added)
-
-        self.row, self.step = -1, StepRecorder(model.device)
-        self.input = cursor.state(
-            model.input, lambda: steps_of(model.input, model.input_projection)
-        )
+        self.model, self.step = model, StepRecorder(model.device)
+        self.input = PixelSteps(model.input, batch, cursor, model.input_projection, maps)
+        cursor.state(model.input, lambda: self.input)
         blocks = [cast(_ResidualBlock, block) for block in model.blocks]
-        cores = [steps_of(block.core, block.projection) for block in blocks]
+        cores = [PixelSteps(block.core, batch, cursor, block.projection, maps) for block in blocks]
         self.steps = [self.input, *cores]
         self.blocks = [
             (*pointwise(block.reduce), core, with_bias(block.expand))
@@ -225,10 +151,9 @@ class _ResidualSteps:
     def outputs(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) for the pixel's features (batch, F)."""
         column = cursor.column
-        if cursor.row != self.row:
-            self.row = cursor.row
+        if cursor.enters_row(self.model):
             for steps in self.steps:
-                steps.start_row(self.row)
+                steps.start_row(cursor.row)
         self.input.slots[column].copy_(x)
         return self.step(column, partial(self._outputs, column))
 
@@ -266,7 +191,6 @@ class _ResidualBlock(nn.Module):
             return residual_conv(u, self.reduce, self.core, self.expand)
         # what a convolution returns is nobody else's: it may change in place
         h = call(self.core, relu(call(self.reduce, relu(u)), inplace=True))
-        if maps is not None and self.projection is not None:
-            h = h + call(self.projection, maps)
+        h = conditioned(h, self.projection, maps, call)
         h = dropout(relu(h, inplace=True), self.dropout, self.training)
         return call(self.expand, h).add_(u)

@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -36,6 +35,7 @@ QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 EMBEDDED = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody drains its node
     # An epoch waits until the one before it is collected, which shows where epochs are short.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_worker_niceness": "0",
@@ -147,13 +147,6 @@ def _require_answer(address: str, seconds: float = ANSWER_SECONDS) -> None:
         ) from None
 
 
-def address() -> str:
-    """Return the address of the Ray that this process is connected to, for RAY_ADDRESS."""
-    import ray
-
-    return str(ray.get_runtime_context().gcs_address)
-
-
 @contextmanager
 def on_signal(action: Callable[[], None], *numbers: signal.Signals) -> Iterator[None]:
     """Do something at the first of some signals inside the block; a later one ends the process.
@@ -182,11 +175,6 @@ def on_signal(action: Callable[[], None], *numbers: signal.Signals) -> Iterator[
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def needs_ray(cluster: ClusterConfig) -> bool:
-    """Tell whether a training runs on Ray's workers, and not in the stage's own process."""
-    return cluster.num_workers > 0 or bool(os.environ.get("RAY_ADDRESS"))
 
 
 def num_workers(cluster: ClusterConfig) -> int:

@@ -4,7 +4,6 @@ Found in the source, nothing is imported. Followed are
 
 - imports anywhere in a module, in functions too, but for those under `if TYPE_CHECKING:`;
 - `import_module(f"package.{name}")`: the modules of that package that are chosen, or else all;
-- `package.__file__`: the whole package, which is copied then;
 - a string that is the name of a file beside the module, as in `with_name("split.json")`.
 
 Modules of other packages are followed where `Checkout.add` has found them. Files without code, as
@@ -14,8 +13,6 @@ A package whose submodule alone is imported takes part with its own `__init__`, 
 imports for others (`import arcore.events` runs `arcore/__init__.py`, which loads `arcore/model.py`,
 but nothing of it is used); importing a module changes nothing else here, which makes this sound.
 """
-
-from __future__ import annotations
 
 import ast
 import functools
@@ -34,10 +31,9 @@ FILE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 @dataclass(frozen=True)
 class Needs:
-    """What one module asks for: modules, packages as a whole, packages by name, data files."""
+    """What one module asks for: modules, packages whose modules are named, data files."""
 
     modules: set[str] = field(default_factory=set)
-    whole: set[str] = field(default_factory=set)
     by_name: set[str] = field(default_factory=set)
     data: set[str] = field(default_factory=set)
 
@@ -113,7 +109,7 @@ class Checkout:
             seen.add(module)
             needs = self.needs(module)
             left += needs.modules
-            for package in needs.whole | (needs.by_name - set(chosen)):
+            for package in needs.by_name - set(chosen):
                 left += [name for name in self.modules if name.startswith(f"{package}.")]
             files |= needs.data
         named = seen | {parent for module in seen for parent in _parents(module)}
@@ -137,12 +133,10 @@ class Checkout:
                 for alias in node.names:
                     inner = f"{node.module}.{alias.name}"
                     found.modules.add(inner if inner in self.modules else node.module)
-            elif isinstance(node, ast.Attribute) and node.attr == "__file__":
-                found.whole.add(ast.unparse(node.value))
             elif isinstance(node, ast.Call) and _last_name(node.func) in IMPORTERS:
                 found.by_name.add(_package_of_import(node, file))
         ours = self.modules.keys()
-        return Needs(found.modules & ours, found.whole & ours, found.by_name & ours, found.data)
+        return Needs(found.modules & ours, found.by_name & ours, found.data)
 
     def _add_file(self, file: str, name: str, found: Needs) -> None:
         beside = file.rpartition("/")[0] + f"/{name}"
@@ -195,16 +189,9 @@ def _package_of_import(node: ast.Call, file: str) -> str:
 
 @functools.cache
 def code_hash(source: str) -> str:
-    r"""Hash the syntax of a module without comments and docstrings: 16 hexadecimal digits.
+    """Hash the syntax of a module without comments and docstrings: 16 hexadecimal digits.
 
     The hash is the same under every version of Python that can read the module.
-
-    Example:
-        >>> bare = code_hash("def f(x):\n    return [x, 1]\n")
-        >>> bare == code_hash("def f(x):\n  '''Double.'''\n\n  return [x,\n    1]  # really\n")
-        True
-        >>> bare == code_hash("def f(x):\n    return [x, 2]\n")
-        False
 
     Raises:
         SyntaxError: for no Python.

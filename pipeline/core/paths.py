@@ -45,49 +45,9 @@ def usable_model(experiment: str) -> Path:
     return kept if not (here / weights).is_file() and (kept / weights).is_file() else here
 
 
-def joined(mixture: str, experiment: str) -> Path:
-    """Return the folder of a member of a mixture, with its scores."""
-    return root() / "mixtures" / mixture / experiment
-
-
 def evaluation(dataset: str, experiment: str) -> Path:
     """Return the folder of an evaluation."""
     return root() / "evaluation" / dataset / experiment
-
-
-def metrics(experiment: str) -> Path:
-    """Return the file of the few numbers of an experiment that DVC compares."""
-    return root() / "metrics" / f"{experiment}.json"
-
-
-def curves(dataset: str) -> Path:
-    """Return the table of the validation curves of a dataset's experiments."""
-    return root() / "curves" / f"{dataset}.csv"
-
-
-def registration(dataset: str) -> Path:
-    """Return the file of what the registry holds of a dataset."""
-    return root() / "registry" / dataset / "registration.json"
-
-
-def codecs(dataset: str) -> Path:
-    """Return the folder of what general codecs need for a dataset's test rows."""
-    return root() / "codecs" / dataset
-
-
-def search(name: str) -> Path:
-    """Return the folder of a search's outcome."""
-    return root() / "searches" / name
-
-
-def study(name: str) -> Path:
-    """Return the folder of a study's table and pictures."""
-    return root() / "studies" / name
-
-
-def report(dataset: str) -> Path:
-    """Return the folder of a dataset's report."""
-    return root() / "reports" / dataset
 
 
 def results() -> Path:

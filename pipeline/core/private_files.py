@@ -8,6 +8,7 @@ import contextlib
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,14 +53,10 @@ def keep_token_private(variables: Mapping[str, str]) -> None:
                 path.chmod(0o600)
             return
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        partial = path.with_name(f".auth_token.{secrets.token_hex(8)}")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-        try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent) as partial:  # of mode 0600
+            partial.write(secrets.token_hex(32))
+            partial.flush()
             with contextlib.suppress(FileExistsError):  # another process was first
-                os.link(partial, path)
-        finally:
-            partial.unlink()
+                os.link(partial.name, path)
     except OSError as error:
         raise UserError(f"{path}: expected a private file for Ray's token: {error}") from None

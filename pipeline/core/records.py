@@ -31,6 +31,7 @@ T = TypeVar("T")
 _LEFT_OUT = "left out of the file"
 _SIGNS = {
     "Input should be ": "",
+    "Value error, ": "",
     "a valid integer": "an integer",
     "a valid boolean": "true or false",
     "a valid string": "a text",
@@ -197,7 +198,8 @@ def read_object(path: Path) -> dict[str, object]:
 
 def parse_object(content: bytes | str, where: str) -> dict[str, object]:
     """Read a JSON object from UTF-8; `where` names it in an error."""
-    return as_object(parsed(content, where, "JSON", _from_json), where)
+    parse = functools.partial(json.loads, object_pairs_hook=_without_twins)
+    return as_object(parsed(content, where, "JSON", parse), where)
 
 
 def content_of(path: Path, kind: str) -> bytes:
@@ -222,10 +224,6 @@ def as_object(found: object, where: str) -> dict[str, object]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise UserError(f"{where}: expected an object, got {type(found).__name__}")
     return found
-
-
-def _from_json(text: str) -> object:
-    return json.loads(text, object_pairs_hook=_without_twins)
 
 
 def _without_twins(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:

@@ -8,7 +8,7 @@ for the name; of another package, an entry point of the group `arcore.datasets`,
 import functools
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class StageCode:
         """Return the names of the models, sorted."""
         modules = self._checkout.modules
         own = {m.rpartition(".")[2] for m in modules if m.startswith(f"{MODELS}.")}
-        return sorted(own | _models_elsewhere().keys())
+        return sorted(own | _elsewhere(MODELS).keys())
 
     def keys(self) -> list[str]:
         """Return the keys of every stage, model and dataset."""
@@ -75,7 +75,7 @@ class StageCode:
         module = ours if ours in self._checkout.modules else f"stages.{kind}"
         if name in ("", ANY):
             return self._checkout.hashes(module)
-        if (brought := _models_elsewhere().get(name)) is not None:
+        if brought := _elsewhere(MODELS).get(name, "").partition(":")[0]:
             self._checkout.add(brought)
             return self._checkout.hashes(module, brought, chosen={MODELS: [], LIBRARY: []})
         return self._checkout.hashes(module, chosen={MODELS: [name], LIBRARY: []})
@@ -104,15 +104,15 @@ class StageCode:
 
 
 @functools.cache
-def datasets_elsewhere() -> Mapping[str, str]:
-    """Return the builders of datasets that other packages bring, by name."""
-    return {point.name: point.value for point in metadata.entry_points(group=DATASETS)}
+def _elsewhere(group: str) -> Mapping[str, str]:
+    """What other packages bring, by name: builders of datasets, or classes of models."""
+    return {point.name: point.value for point in metadata.entry_points(group=group)}
 
 
 def builder_of(name: str, folder: Path) -> str | None:
     """Return the builder of a dataset; None for one of the user's files, or an unknown name."""
     named = _conf(name, folder).get(BUILDER)
-    return named if isinstance(named, str) else datasets_elsewhere().get(name)
+    return named if isinstance(named, str) else _elsewhere(DATASETS).get(name)
 
 
 def _conf(name: str, folder: Path) -> Mapping[str, object]:
@@ -125,7 +125,7 @@ def _conf(name: str, folder: Path) -> Mapping[str, object]:
 
 def dataset_names(folder: Path) -> list[str]:
     """Return the names of all datasets, sorted: those with a conf file, and of other packages."""
-    return sorted({path.stem for path in folder.glob("*.yaml")} | datasets_elsewhere().keys())
+    return sorted({path.stem for path in folder.glob("*.yaml")} | _elsewhere(DATASETS).keys())
 
 
 def entries(root: Path) -> dict[str, list[str]]:
@@ -138,19 +138,13 @@ def entries(root: Path) -> dict[str, list[str]]:
         found |= {str(name): [] for name in value_of(sections, "datasets", list, str(path))}
         for kind in KINDS:
             suffix = f" ({kind})" if kind != KINDS[0] else ""
-            section = value_of(sections, kind, dict, str(path))
-            placed += [(dataset, name + suffix) for name, dataset in _datasets(section)]
+            for name, entry in value_of(sections, kind, dict, str(path)).items():
+                dataset = entry.get("dataset") if isinstance(entry, dict) else None
+                placed.append((str(dataset), f"{name}{suffix}"))
     for dataset, name in placed:
         if dataset in found:
             found[dataset].append(name)
     return {name: sorted(names) for name, names in found.items()}
-
-
-def _datasets(section: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    for name, entry in section.items():
-        dataset = entry.get("dataset") if isinstance(entry, dict) else None
-        if isinstance(dataset, str):
-            yield str(name), dataset
 
 
 def write(root: Path) -> list[str]:
@@ -163,13 +157,6 @@ def write(root: Path) -> list[str]:
         atomic.write_text(path, text)
     after = flat(content)
     return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
-
-
-@functools.cache
-def _models_elsewhere() -> Mapping[str, str]:
-    """The modules of models that other packages bring, by name."""
-    points = metadata.entry_points(group=MODELS)
-    return {point.name: point.value.partition(":")[0] for point in points}
 
 
 def code_sha256(stage: str, model: str) -> str | None:

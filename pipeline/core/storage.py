@@ -76,7 +76,7 @@ def filesystem(location: str | Path) -> tuple[FileSystem, str]:
     if not is_uri(location):
         return LocalFileSystem(), os.path.abspath(location)
     try:
-        found, path = _arrow_filesystem(str(location)) or _fsspec_filesystem(str(location))
+        found, path = _opened(str(location))
     except (pa.ArrowException, OSError, ValueError, ImportError) as error:
         raise UserError(
             f"{redacted(location)}: expected a folder or the URI of a known file system: "
@@ -88,19 +88,17 @@ def filesystem(location: str | Path) -> tuple[FileSystem, str]:
 def read_bytes(location: str | Path) -> bytes:
     """Read a whole file; a `FileNotFoundError` says that there is none."""
     found, path = filesystem(location)
-    try:
-        with found.open_input_stream(path, compression=None) as stream:
-            return bytes(stream.read())
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise SiteError(f"{redacted(location)}: cannot read: {_first_line(error)}") from None
+    with (
+        _explained(location, "read"),
+        found.open_input_stream(path, compression=None) as stream,
+    ):
+        return bytes(stream.read())
 
 
 def write_bytes(location: str | Path, content: bytes) -> None:
     """Write a whole file; a reader sees all of it, all of what was there before, or none."""
     found, path = filesystem(location)
-    with _refusing(location):
+    with _explained(location, "write"):
         _put(found, path, io.BytesIO(content))
 
 
@@ -118,40 +116,25 @@ def names(location: str | Path) -> list[str]:
 
 
 def remove(location: str | Path) -> None:
-    """Remove a file, or a folder and all in it, but no root; do nothing if there is none."""
+    """Remove a file, or a folder and all in it, but no root; do nothing if there is none.
+
+    A kill midway leaves nothing half there under the name of a folder of a disk; what it leaves
+    beside that goes the next time. An object store renames nothing.
+    """
     found, path = filesystem(location)
     if not path.strip("/"):
         raise ValueError(f"location: expected a path below the root, got {redacted(location)}")
-    try:
-        # A file system may list what another process is just removing.
-        with contextlib.suppress(FileNotFoundError):
-            kind = found.get_file_info(path).type
-            if kind == FileType.Directory:
-                found.delete_dir(path)
-            elif kind != FileType.NotFound:
-                found.delete_file(path)
-    except (pa.ArrowException, OSError) as error:
-        raise SiteError(f"{redacted(location)}: cannot remove: {_first_line(error)}") from None
-
-
-def discard(location: str | Path) -> None:
-    """Remove a folder of a disk so that a kill midway leaves nothing half there under its name.
-
-    What such a kill leaves beside it goes the next time. In an object store, which renames
-    nothing, it is removed as by `remove`.
-    """
-    path = local_path(location)
-    if path is None:
-        remove(location)
-        return
-    gone = path.with_name(f".{path.name}.gone")
-    remove(gone)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            path.rename(gone)
-    except OSError as error:
-        raise SiteError(f"{redacted(location)}: cannot remove: {_first_line(error)}") from None
-    remove(gone)
+    # A file system may list what another process is just removing.
+    with _explained(location, "remove"), contextlib.suppress(FileNotFoundError):
+        if isinstance(found, LocalFileSystem) and not os.path.isfile(path):
+            path, whole = str(Path(path).with_name(f".{Path(path).name}.gone")), path
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(whole, path)
+        kind = found.get_file_info(path).type
+        if kind == FileType.Directory:
+            found.delete_dir(path)
+        elif kind != FileType.NotFound:
+            found.delete_file(path)
 
 
 def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
@@ -166,7 +149,9 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     if not path_of_marker.is_file():
         raise UserError(f"{path_of_marker}: file not found; run the stage that writes it first")
     found, root = filesystem(location)
-    there = _marker_at(location, marker)
+    there = None
+    with contextlib.suppress(FileNotFoundError):
+        there = read_bytes(join(location, marker))
     same = there == path_of_marker.read_bytes()
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != path_of_marker)
     targets = [f"{root}/{path.relative_to(folder).as_posix()}" for path in files]
@@ -175,7 +160,7 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
         return
     if there is not None and not same:
         remove(join(location, marker))
-    with _refusing(location):
+    with _explained(location, "write"):
         for path, target in [
             *zip(files, targets, strict=True),
             (path_of_marker, f"{root}/{marker}"),
@@ -196,8 +181,8 @@ def _put(found: FileSystem, path: str, source: BinaryIO) -> None:
     try:
         with open(partial, "xb") as held:
             _try_lock(held)
-            with found.open_output_stream(str(partial), compression=None) as sink:
-                shutil.copyfileobj(source, sink, CHUNK)
+            shutil.copyfileobj(source, held, CHUNK)
+            held.flush()
             _sweep(partial, name)
             os.replace(partial, path)
     finally:
@@ -228,42 +213,31 @@ def _try_lock(file: IO[bytes]) -> bool:
 
 
 @contextlib.contextmanager
-def _refusing(location: str | Path) -> Iterator[None]:
-    """Explain what an object store refuses; errors of a local disk stay what they are."""
+def _explained(location: str | Path, doing: str) -> Iterator[None]:
+    """Explain what a place refuses; a file that is missing and a full local disk stay errors."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        if local_path(location) is not None:
+        is_missing = doing == "read" and isinstance(error, FileNotFoundError)
+        if is_missing or (doing == "write" and local_path(location) is not None):
             raise
-        raise SiteError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
+        raise SiteError(f"{redacted(location)}: cannot {doing}: {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _arrow_filesystem(location: str) -> tuple[FileSystem, str] | None:
-    """Open a file system of pyarrow's own; None if it doesn't know the protocol."""
+def _opened(location: str) -> tuple[FileSystem, str]:
+    """Open a file system of pyarrow's own, or of fsspec where pyarrow doesn't know the protocol."""
     try:
-        found: tuple[FileSystem, str] = FileSystem.from_uri(location)
-        return found
-    except pa.ArrowNotImplementedError:
-        return None
-    except pa.ArrowInvalid as error:
-        if str(error).startswith("Unrecognized filesystem type"):
-            return None
-        raise
-
-
-def _fsspec_filesystem(location: str) -> tuple[FileSystem, str]:
+        own: tuple[FileSystem, str] = FileSystem.from_uri(location)
+        return own
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        unknown = str(error).startswith("Unrecognized filesystem type")
+        if isinstance(error, pa.ArrowInvalid) and not unknown:
+            raise
     if "::" in location.split("://")[0]:
         raise ValueError("chained URIs are not supported")
     found, path = fsspec.core.url_to_fs(location)
     return PyFileSystem(FSSpecHandler(found)), path
-
-
-def _marker_at(location: str | Path, marker: str) -> bytes | None:
-    try:
-        return read_bytes(join(location, marker))
-    except FileNotFoundError:
-        return None

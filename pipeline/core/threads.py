@@ -17,12 +17,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
-def on_all_cores(work: Callable[[S], T], items: Iterable[S]) -> list[T]:
-    """Return the result of each item, in their order, from one thread per core, at most eight.
+def on_all_cores(
+    work: Callable[[S], T], items: Iterable[S], most: int | None = MOST_THREADS
+) -> list[T]:
+    """Return the result of each item, in their order, from one thread per core, at most so many.
 
-    This is faster for libraries that release Python's lock: codecs do.
+    This is faster for libraries that release Python's lock: codecs and decoders do.
     """
-    count = min(MOST_THREADS, usable_cores())
+    count = min(most or usable_cores(), usable_cores())
     with ThreadPoolExecutor(count, thread_name_prefix="working") as pool:
         return list(pool.map(work, items))
 
@@ -30,11 +32,14 @@ def on_all_cores(work: Callable[[S], T], items: Iterable[S]) -> list[T]:
 def in_thread(work: Callable[[], T], seconds: float | None = None) -> T:
     """Return the result of a call in a thread of its own, or raise its error.
 
-    A program that ends does not wait for the thread, as it does for those of an executor.
-
     Raises:
         TimeoutError: if it takes longer.
     """
+    return started(work).result(seconds)
+
+
+def started(work: Callable[[], T]) -> Future[T]:
+    """Start a call in a thread of its own, for which a program that ends does not wait."""
     result: Future[T] = Future()
     result.set_running_or_notify_cancel()  # so that a result that comes too late finds it open
 
@@ -45,4 +50,4 @@ def in_thread(work: Callable[[], T], seconds: float | None = None) -> T:
             result.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return result.result(seconds)
+    return result

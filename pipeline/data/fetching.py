@@ -6,8 +6,6 @@ archive that has the file as a member will do at each of them. A file gets its n
 whole and verified. Of a dataset of the user's own the file that the user has is the source.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io
@@ -40,19 +38,10 @@ CHUNK = 1 << 20
 logger = logging.getLogger(__name__)
 
 
-class Unusable(Exception):
-    """A source cannot give the file, or what it gives isn't that; the message says why."""
-
-
-def raw_folder(dataset: str) -> Path:
-    """The folder of a dataset's raw files, `data/raw/<dataset>`."""
-    return paths.shortened(paths.raw(dataset))
-
-
 def fetch(dataset: Dataset) -> Path:
     """Bring all raw files of a dataset to its folder, and write `source.json` next to them."""
     with alone(artifact.raw(dataset.name), wait=True):
-        folder, own = raw_folder(dataset.name), _own_path(dataset)
+        folder, own = paths.shortened(paths.raw(dataset.name)), _own_path(dataset)
         folder.mkdir(parents=True, exist_ok=True)
         mirror = _mirror() if own is None else None
         for file in dataset.files:
@@ -74,7 +63,7 @@ def fetch(dataset: Dataset) -> Path:
 
 def verify_raw(dataset: Dataset) -> Path:
     """Check a dataset's raw files by SHA-256 without fetching any; return their folder."""
-    folder, own = raw_folder(dataset.name), _own_path(dataset)
+    folder, own = paths.shortened(paths.raw(dataset.name)), _own_path(dataset)
     hint = f"run python -m stages.fetch {dataset.name}"
     if own is not None:
         hint += f" {shlex.quote(f'path={own}')}"
@@ -85,7 +74,7 @@ def verify_raw(dataset: Dataset) -> Path:
         try:
             with path.open("rb") as stream:
                 _copy(stream, None, file, "verifying")
-        except Unusable as error:
+        except UserError as error:
             problem = f"{path}: {error}" if own is None else f"{own}: changed since it was fetched"
             raise UserError(f"{problem}; {hint}") from None
     return folder
@@ -132,7 +121,7 @@ def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | st
                     _copy(stream, None, file, "verifying")
             else:
                 _unpack(source, source.name, target, file)
-        except (Unusable, UserError, OSError, urllib3.exceptions.HTTPError) as error:
+        except (UserError, OSError, urllib3.exceptions.HTTPError) as error:
             tried.append(f"{shown} ({_reason(error)})")
             continue
         missed = f"; not used: {'; '.join(tried)}" if tried else ""
@@ -192,7 +181,7 @@ def _download(url: str, target: Path, file: RawFile) -> None:
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 bar.update(out.write(chunk))
                 if out.tell() > most:
-                    raise Unusable(f"more than the {most} bytes of {file.name}")
+                    raise UserError(f"more than the {most} bytes of {file.name}")
         _unpack(part, PurePosixPath(urlsplit(url).path).name, target, file)
     finally:
         part.unlink(missing_ok=True)
@@ -225,21 +214,21 @@ def _copy(stream: BinaryIO, out: BinaryIO | None, file: RawFile, doing: str) -> 
                 left -= len(chunk)
                 if left < 0:
                     expected = f"expected {file.size} bytes, got more"
-                    raise Unusable(f"too large for {file.name}: {expected}")
+                    raise UserError(f"too large for {file.name}: {expected}")
                 digest.update(chunk)
                 if out is not None:
                     out.write(chunk)
                 bar.update(len(chunk))
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise Unusable(f"truncated or damaged gzip data ({error})") from None
+        raise UserError(f"truncated or damaged gzip data ({error})") from None
     if digest.hexdigest() not in (file.sha256, *file.equals):
-        raise Unusable(
+        raise UserError(
             f"wrong checksum for {file.name}: expected sha256 {file.sha256}, got "
             f"{digest.hexdigest()}"
         )
 
 
-def _progress(file: RawFile, doing: str) -> tqdm[NoReturn]:
+def _progress(file: RawFile, doing: str) -> "tqdm[NoReturn]":
     """Return a bar of bytes, shown where somebody looks."""
     return tqdm(
         disable=None, desc=f"{doing} {file.name}", total=file.size, unit="B", unit_scale=True,

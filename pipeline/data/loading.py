@@ -23,6 +23,7 @@ from pipeline.data.shuffling import (
     BatchPlan,
     Window,
     cut_windows,
+    part,
     permutation,
     read_ahead,
 )
@@ -76,7 +77,7 @@ class Loader:
         self.rows = all_rows = len(self.reader)
         if plan.first_rows is not None:
             self.rows = _checked_first_rows(plan, all_rows)
-        self._begin, self._end = plan.part(self.rows)
+        self._begin, self._end = part(self.rows, plan.rank, plan.world_size)
         fits = all_rows <= plan.shuffle_rows
         is_moving = self.reader.read_transform == "moving"  # clips are made of digits of any row
         if is_moving and not fits:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
-from pydantic import Field, PlainValidator, ValidationError
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationError
 
 from arcore import events
 from arcore.events import Event
@@ -26,6 +26,7 @@ OWN = "manifest_sha256"
 AGAIN = "run python -m stages.preprocess again"
 # Fields that a manifest has only where they say something.
 _OPTIONAL = ("context_frames", "condition_sequence", "condition_size", "condition_shape", "sound")
+_OF_DATASET = ("event", "num_classes", "unit", "published_name", "provenance", *_OPTIONAL)
 
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -81,7 +82,7 @@ class Manifest:
     """
 
     dataset: str
-    event: Annotated[Event, PlainValidator(_parse_event)]
+    event: Annotated[Event, PlainValidator(_parse_event), PlainSerializer(events.to_dict)]
     num_classes: Count | None
     unit: Unit
     published_name: str | None
@@ -98,7 +99,7 @@ class Manifest:
     @property
     def extra_test_splits(self) -> tuple[str, ...]:
         """Names of test splits beyond `test`."""
-        return _extra_splits(self.splits)
+        return tuple(sorted(set(self.splits) - set(SPLITS)))
 
     @property
     def conditions(self) -> dict[str, object]:
@@ -141,10 +142,9 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise SiteError(f"{path}: expected a manifest of format {FORMAT}, got {got!r}; {AGAIN}")
     try:
         manifest = _parse_manifest(plain)
-    except ValidationError as error:
-        raise SiteError(f"{path}: malformed manifest: {_flaw(error)}") from None
     except ValueError as error:
-        raise SiteError(f"{path}: malformed manifest: {error}") from None
+        flaw = _flaw(error) if isinstance(error, ValidationError) else error
+        raise SiteError(f"{path}: malformed manifest: {flaw}") from None
     if plain.get(OWN) != _own_sha256(plain):
         raise SiteError(f"{path}: {OWN}: expected that of the other fields; {AGAIN}")
     return manifest
@@ -152,31 +152,19 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Path) -> None:
     """Write `manifest.json` for shards that have been written."""
-    plain: dict[str, object] = {
-        "format": FORMAT,
-        "dataset": dataset.name,
-        "event": events.to_dict(dataset.event),
-        "num_classes": dataset.num_classes,
-        "unit": dataset.unit,
-        "published_name": dataset.published_name,
-        "provenance": dataset.provenance,
-        "options": asdict(dataset.options),
-        "splits": {
-            split: adapter(SplitInfo).dump_python(info, by_alias=True, exclude_defaults=True)
-            for split, info in splits.items()
-        },
-        "sha256": _dataset_sha256(dataset, splits),
-        **_optional_fields(dataset),
-    }
+    alike: dict[str, Any] = {name: getattr(dataset, name) for name in _OF_DATASET}
+    options = asdict(dataset.options)
+    manifest = Manifest(dataset.name, options=options, splits=dict(splits), sha256="", **alike)
+    plain: dict[str, object] = {"format": FORMAT, **_plain(manifest)}
+    plain["sha256"] = _dataset_sha256(manifest)
     plain[OWN] = _own_sha256(plain)
     write_object(folder / MANIFEST, plain)
 
 
-def _optional_fields(kind: Dataset | Manifest) -> dict[str, object]:
-    found = {name: getattr(kind, name) for name in _OPTIONAL}
-    if kind.sound is not None:
-        found["sound"] = asdict(kind.sound)
-    return {name: value for name, value in found.items() if value}
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    """Return the fields of a manifest as plain data, those that say something."""
+    plain = adapter(Manifest).dump_python(manifest, by_alias=True, exclude_defaults=True)
+    return cast("dict[str, Any]", plain)
 
 
 def _own_sha256(plain: Mapping[str, object]) -> str:
@@ -185,20 +173,17 @@ def _own_sha256(plain: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def _extra_splits(splits: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(sorted(set(splits) - set(SPLITS)))
-
-
-def _dataset_sha256(kind: Dataset | Manifest, splits: Mapping[str, SplitInfo]) -> str:
-    infos = [(split, splits[split]) for split in [*SPLITS, *_extra_splits(splits)]]
+def _dataset_sha256(manifest: Manifest) -> str:
+    splits, plain = manifest.splits, _plain(manifest)
+    infos = [(split, splits[split]) for split in [*SPLITS, *manifest.extra_test_splits]]
     parts = [
         [split, info.sha256, info.read_transform, *([info.row_shape] if info.row_shape else [])]
         for split, info in infos
     ]
-    meaning: list[object] = [events.to_dict(kind.event), kind.num_classes, parts]
+    meaning: list[object] = [plain["event"], manifest.num_classes, parts]
     unnamed = ("context_frames", "sound")  # whose values alone are hashed
-    for name, value in _optional_fields(kind).items():
-        meaning.append(value if name in unnamed else {name: value})
+    for name in (name for name in _OPTIONAL if name in plain):
+        meaning.append(plain[name] if name in unnamed else {name: plain[name]})
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
@@ -215,7 +200,7 @@ def _parse_manifest(plain: Mapping[str, object]) -> Manifest:
     sequence = manifest.condition_sequence
     if sequence is not None and sequence[0] != event.shape[0]:
         raise ValueError("field condition_sequence: expected the event's frames, and a length")
-    if manifest.sha256 != _dataset_sha256(manifest, splits):
+    if manifest.sha256 != _dataset_sha256(manifest):
         raise ValueError("field sha256: it does not match event, classes and splits")
     if (None in event.shape) != (manifest.sound is not None):
         raise ValueError("field sound: expected for events of open length, and no others")

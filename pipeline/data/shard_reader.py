@@ -11,11 +11,9 @@ rows, the blocks that are read at a time. Nothing in a shard depends on the time
 that the same input gives the same bytes.
 """
 
-import functools
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +31,6 @@ from pipeline.datasets.base import SplitData, joined
 from pipeline.datasets.read_transforms import ReadTransform, draw
 
 KEPT_BLOCKS = 2  # since a batch may begin in one block and end in the next
-_SHARED_PARTS = 4  # that readers of one process (trials of a search) have in common
 # Shards whose sum this process has checked: place, sum, size, time of change.
 _verified: set[tuple[str, str, int | None, int | None]] = set()
 
@@ -47,9 +44,6 @@ class Block(NamedTuple):
     group: int
 
 
-_Piece = tuple[Block, int, int]  # with its first row in the block, and the one after its last
-
-
 class ShardReader:
     """Rows of a split by their positions: `reader[rows]`.
 
@@ -58,16 +52,6 @@ class ShardReader:
 
     Raises:
         ValueError: for an unknown split.
-
-    Example:
-        >>> import tempfile
-        >>> from pipeline.data import preprocessing
-        >>> from pipeline.datasets import catalog
-        >>> digits, raw = catalog.get_dataset({"name": "digits"}), Path(tempfile.mkdtemp())
-        >>> folder = preprocessing.write(digits, digits.decode(raw), raw / "shards")
-        >>> test = ShardReader(folder, "test")
-        >>> len(test), test[np.array([7, 3])].x.shape
-        (360, (2, 1, 8, 8))
     """
 
     def __init__(self, location: str | Path, split: str) -> None:
@@ -110,23 +94,18 @@ class ShardReader:
     def whole(self) -> SplitData:
         """Read all rows, and keep them."""
         if self._held is None or len(self._held) < len(self):
-            self._held, self._begin = self.read([(0, len(self))]), 0
+            return self.hold(0, len(self))
         return self._held
 
     def hold(self, begin: int, end: int) -> SplitData:
-        """Keep rows [begin, end) in memory, the only ones that are read after.
-
-        Readers of one process share them, so that they are read-only.
-        """
-        place, sha256 = str(self.location), self.manifest.sha256
-        self._held, self._begin = _shared_rows(place, sha256, self.split, begin, end), begin
+        """Keep rows [begin, end) in memory, the only ones that are read after."""
+        self._held, self._begin = self.read([(begin, end)]), begin
         return self._held
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> SplitData:
         """Read the rows of some ranges, one after the other; threads may do so at a time.
 
-        Fast when ranges are ascending and begin and end where blocks do: a shard is opened once
-        for ranges that follow each other.
+        Fast when ranges begin and end where blocks do.
         """
         shape = self.info.row_shape or row_shape(self.manifest)
         dtype, width = row_format(self.manifest.event, self.read_transform, shape)
@@ -135,17 +114,17 @@ class ShardReader:
         layout = label_layout(self.manifest)
         labels = None if layout is None else np.empty((total, *layout[0]), layout[1])
         filled = 0
-        for shard, pieces in groupby(self._pieces(ranges), key=lambda piece: piece[0].shard):
-            for rows, found in self._read_shard(shard, pieces):
-                out = slice(filled, filled + len(rows))
-                x[out] = rows
-                if labels is not None:
-                    labels[out] = found.reshape(labels[out].shape)
-                filled = out.stop
+        for block, first, last in self._pieces(ranges):
+            rows, found = self._read_block(block)
+            out = slice(filled, filled + last - first)
+            x[out] = rows[first:last]
+            if labels is not None:
+                labels[out] = found[first:last].reshape(labels[out].shape)
+            filled = out.stop
         return SplitData(x.view(dtype).reshape(total, *shape), labels, self.read_transform)
 
-    def _pieces(self, ranges: Sequence[tuple[int, int]]) -> Iterator[_Piece]:
-        """Cut ranges where blocks end."""
+    def _pieces(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[Block, int, int]]:
+        """Cut ranges where blocks end; the first row in each block, and the one after its last."""
         for start, stop in ranges:
             number = int(np.searchsorted(self._starts, start, side="right")) - 1
             while start < stop:
@@ -154,10 +133,9 @@ class ShardReader:
                 yield block, start - block.start, end - block.start
                 start, number = end, number + 1
 
-    def _read_shard(
-        self, shard: Shard, pieces: Iterable[_Piece]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the rows (n, width) of pieces of a shard and their labels."""
+    def _read_block(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """Read the rows (n, width) of a block and their labels."""
+        shard = block.shard
         path = f"{self._folder}/{shard.file}"
         where = redacted(storage.join(str(self.location), shard.file))
         try:
@@ -169,8 +147,7 @@ class ShardReader:
                         raise pa.ArrowInvalid(
                             f"expected {shard.rows} rows, got {parquet.metadata.num_rows}"
                         )
-                    for piece in pieces:
-                        yield _read_piece(parquet, *piece)
+                    return _row_group(parquet, block)
         except FileNotFoundError:
             raise SiteError(f"{where}: shard not found; {AGAIN}") from None
         except pa.ArrowMemoryError:
@@ -199,16 +176,6 @@ def draw_events(split: Split, stored: SplitData, rows: np.ndarray, event: Event)
     return draw(split.read_transform, stored.x, event, rows, 0, 0, pool)
 
 
-@functools.lru_cache(maxsize=_SHARED_PARTS)
-def _shared_rows(location: str, sha256: str, split: str, begin: int, end: int) -> SplitData:
-    reader = ShardReader(location, split)
-    found = reader.read([(begin, end)])
-    for array in (found.x, found.labels):
-        if array is not None:
-            array.flags.writeable = False
-    return found
-
-
 def read_split(folder: str | Path, split: str) -> SplitData:
     """Read a split into memory."""
     return ShardReader(folder, split).whole()
@@ -233,10 +200,8 @@ def _verify_sum(
     _verified.add(key)
 
 
-def _read_piece(
-    parquet: pq.ParquetFile, block: Block, first: int, last: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return views of some rows of a block and of their labels."""
+def _row_group(parquet: pq.ParquetFile, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """Return views of the rows of a block and of their labels."""
     rows = block.stop - block.start
     table = parquet.read_row_group(block.group, use_threads=False).combine_chunks()
     if table.num_rows != rows:
@@ -248,7 +213,7 @@ def _read_piece(
         column = table.column("label").chunk(0)
         numbers = column.flatten() if pa.types.is_nested(column.type) else column
         labels = numbers.to_numpy().reshape(rows, -1)
-    return raw[first:last], labels[first:last]
+    return raw, labels
 
 
 def list_blocks(info: SplitInfo) -> list[Block]:

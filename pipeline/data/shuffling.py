@@ -51,10 +51,6 @@ class BatchPlan:
     shuffle_rows: int = SHUFFLE_ROWS
     first_rows: int | None = None
 
-    def part(self, rows: int) -> tuple[int, int]:
-        """Return the first row of the rank's contiguous part of a split, and the one after it."""
-        return part(rows, self.rank, self.world_size)
-
     def steps(self, rows: int, is_whole: bool) -> int:
         """Count an epoch's batches, 0 without a batch size; `is_whole` if ranks hold all rows."""
         if self.batch_size is None:

@@ -12,7 +12,7 @@ from arcore.model import AutoregressiveModel
 from pipeline.core.errors import UserError
 from pipeline.data.batches import Batch
 from pipeline.data.shard_reader import ShardReader
-from pipeline.data.shuffling import BatchPlan
+from pipeline.data.shuffling import BatchPlan, part
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import draw_integers
 
@@ -159,7 +159,7 @@ class SoundLoader:
             )
         self._split = reader.hold(0, len(reader))
         self._lengths = lengths(self._split)
-        self._part = np.arange(*plan.part(len(reader)))
+        self._part = np.arange(*part(len(reader), plan.rank, plan.world_size))
         assert model.receptive_field is not None, "a model of any length has a finite one"
         self._model, self._context = model, model.receptive_field
         self._window = plan.window or int(self._lengths.max())

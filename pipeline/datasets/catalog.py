@@ -27,12 +27,7 @@ _Build = Callable[[Mapping[str, object]], Dataset]
 
 
 def list_datasets() -> list[str]:
-    """List the names of the datasets that come with the project.
-
-    Example:
-        >>> "digits" in list_datasets()
-        True
-    """
+    """List the names of the datasets that come with the project."""
     names = stage_code.dataset_names(CONF_FOLDER)
     return [name for name in names if stage_code.builder_of(name, CONF_FOLDER) is not None]
 
@@ -52,7 +47,12 @@ def get_dataset(settings: Mapping[str, object]) -> Dataset:
         raise UserError(f"dataset: expected a mapping with the key name, got {settings!r}")
     name = settings["name"]
     if "kind" in settings:
-        return _user_dataset(name, settings)
+        kind = settings["kind"]
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise unknown_name("kind of dataset", str(kind), KINDS)
+        check_user_name(name, kind)
+        dataset: Dataset = module_of_kind(kind).build(settings)
+        return dataset
     builder = stage_code.builder_of(name, CONF_FOLDER) if isinstance(name, str) else None
     if builder is None:
         raise unknown_name("dataset", name, list_datasets())
@@ -76,15 +76,6 @@ def check_user_name(name: object, kind: str) -> None:
         )
 
 
-def _user_dataset(name: object, settings: Mapping[str, object]) -> Dataset:
-    kind = settings["kind"]
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise unknown_name("kind of dataset", str(kind), KINDS)
-    check_user_name(name, kind)
-    dataset: Dataset = module_of_kind(kind).build(settings)
-    return dataset
-
-
 def module_of_kind(kind: str) -> ModuleType:
     """Import the module of a kind of the user's files: it can `build` and `guess`."""
     module = f"{stage_code.USER_DATA}.{KINDS[kind]}"
@@ -93,12 +84,7 @@ def module_of_kind(kind: str) -> ModuleType:
 
 
 def load_settings(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
-    """Load `pipeline/conf/dataset/<name>.yaml` overlaid with `option=value` strings.
-
-    Example:
-        >>> load_settings("dna", ["rows_per_shard=100"])["rows_per_shard"]
-        100
-    """
+    """Load `pipeline/conf/dataset/<name>.yaml` overlaid with `option=value` strings."""
     known = stage_code.dataset_names(CONF_FOLDER)
     if name not in known:
         raise unknown_name("dataset", name, known)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.errors import require, unknown_name
 
 PLACES = ("path", "folder")  # options that say where files are
 # Options that decide neither rows nor their order: where files are, what is refused.
@@ -49,12 +49,7 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def parse_options(cls: type[OptionsT], dataset: str, settings: Mapping[str, object]) -> OptionsT:
-    """Build a dataset's options from plain values; the keys `name` and `kind` are passed over.
-
-    Example:
-        >>> parse_options(Options, "digits", {"name": "digits", "rows_per_shard": 100})
-        Options(rows_per_shard=100)
-    """
+    """Build a dataset's options from plain values; the keys `name` and `kind` are passed over."""
     hints = typing.get_type_hints(cls, include_extras=True)
     values = {key: settings[key] for key in settings if key not in ("name", "kind")}
     for key, value in values.items():
@@ -76,7 +71,4 @@ def wanted_by(error: ValidationError) -> str:
 
 def refuse_unless(holds: bool, dataset: str, option: str, wanted: str, got: object) -> None:
     """Refuse the value of an option unless it holds."""
-    if not holds:
-        raise UserError(
-            f"option {option} of dataset {dataset!r}: expected {wanted}, got {got!r}"
-        ) from None
+    require(holds, f"option {option} of dataset {dataset!r}", wanted, got)

@@ -46,7 +46,7 @@ class ChosenRows:
     def of(
         cls,
         split: Split,
-        batch_size: int,
+        batch_size: int = EvaluationConfig.batch_size,
         count: int | None = None,
         seed: int = 0,
         context_frames: int = 0,

@@ -7,8 +7,6 @@ this layout writing it again changes the lines of the new value alone, and each 
 A folder with a params.yaml of its own has a dvc.yaml too, of the stages of the project's.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Mapping

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 
 import arcore
 from arcore import hub
+from arcore.inference import data_frames
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.private_apis import skip_schema_enforcement
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 FRAMES = 16  # of an example of open length
 EXAMPLE_NUMBERS = 10_000  # in an example of several rows
 CONFIG, WEIGHTS = hub.FILES
-Example = np.ndarray | tuple[np.ndarray, dict[str, list[float]]]
+Rows = np.ndarray | pd.DataFrame
+Example = Rows | tuple[Rows, dict[str, list[float]]]
 
 
 def log_exported_model(
@@ -109,6 +112,8 @@ def _export(
     shutil.copyfile(candidate.folder / CONFIG, exported / CONFIG)
     if sha256_of(weights) != candidate.weights_sha256:
         raise UserError(f"{candidate.name}: trained again meanwhile; run this again")
+    if candidate.validation.is_file():
+        shutil.copyfile(candidate.validation, exported / pyfunc.VALIDATION)
     if scalings:
         described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
         (exported / pyfunc.SCALINGS).write_text(described, encoding="utf-8")
@@ -131,11 +136,18 @@ def _signature(
     event = model.event
     shape = tuple(-1 if extent is None else extent for extent in event.shape)
     row = np.zeros([FRAMES if extent == -1 else extent for extent in shape], np.int64)
-    if arcore.events.is_table(event):
-        row = np.array([column.mean if not column.count else 0.0 for column in event.columns])
     if arcore.events.is_real(event):
         row = scalings["x"].mean if "x" in scalings else row.astype(np.float32)
+    num_rows = 2 if 2 * row.size <= EXAMPLE_NUMBERS else 1
+    rows: Rows = np.stack([row] * num_rows)
     inputs = Schema([TensorSpec(row.dtype, (-1, *shape))])
+    if arcore.events.is_table(event):
+        means = [0.0 if column.count else column.mean for column in event.columns]
+        cells = torch.tensor([means] * num_rows, dtype=torch.float64)
+        rows = data_frames.to_frame(cells, event)
+        types = ["string" if c.names else "long" if c.count else "double" for c in event.columns]
+        columns = zip(types, event.columns, strict=True)
+        inputs = Schema([ColSpec(kind, column.name, required=False) for kind, column in columns])
     of_scores = "double" if model.dtype == torch.float64 else "float"
     outputs = Schema([ColSpec(of_scores, name) for name in ("nats", "bits_per_dim")])
     params = ParamSchema(
@@ -146,18 +158,18 @@ def _signature(
             ParamSpec("condition", "long", [], (-1,)),
             ParamSpec("vectors", "double", [], (-1,)),
             ParamSpec("length", "long", 4000),
+            ParamSpec("rate", "double", 0.0),
         ]
     )
     signature = ModelSignature(inputs, outputs, params)
     skip_schema_enforcement(signature)
-    num_rows = 2 if 2 * row.size <= EXAMPLE_NUMBERS else 1
-    example, kind = np.stack([row] * num_rows), model.condition_kind
+    kind = model.condition_kind
     if kind is None:
-        return signature, example
+        return signature, rows
     given = [0 if kind.is_integer else 0.0] * kind.numbers(FRAMES)
     if "conditions" in scalings:
         given = scalings["conditions"].mean.ravel().tolist()
-    return signature, (example, {"condition" if kind.is_integer else "vectors": given * num_rows})
+    return signature, (rows, {"condition" if kind.is_integer else "vectors": given * num_rows})
 
 
 def _requirements() -> list[str]:

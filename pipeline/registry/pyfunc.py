@@ -27,9 +27,11 @@ import yaml
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignore]
 
 import arcore
+from arcore.inference import Threshold, data_frames
 
 Rows = np.ndarray | torch.Tensor
 SCALINGS = "scalings.json"
+VALIDATION = "scores_valid.csv"
 BATCH = 256  # rows at once, where the config does not say how many an evaluation takes
 MAX_SAMPLES = 1 << 16  # of a batch of sounds, unless one has more: as the evaluation scores them
 
@@ -77,6 +79,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     batch_size = BATCH
     context_frames = 0
     scalings: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    validation: torch.Tensor | None = None  # nats of rows, in the units of the shards
 
     def load_context(self, context: Any) -> None:
         """Load the model from the artifact folder `model`, whose files must be those on record."""
@@ -84,6 +87,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         check_files(folder, (context.model_config or {}).get("sha256") or {})
         self.model = load(folder)
         self.scalings = read_scalings(folder)
+        scores = Path(folder, VALIDATION)
+        if scores.is_file():
+            self.validation = torch.tensor(pd.read_csv(scores)["nats"].to_numpy())
         content = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
         self.batch_size = int(content["evaluation"].get("batch_size") or BATCH)
         self.context_frames = int(content["evaluation"].get("context_frames") or 0)
@@ -96,19 +102,23 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         Arguments:
             context: MLflow's, unused.
             model_input: events to score: an array or tensor (N, *shape) or flattened (N, D), or a
-                DataFrame with one column per dimension, or one column of flat lists. "sample"
-                ignores them (give an empty array), but for clips whose first frames the protocol
-                gives: those are kept, and the rest of each clip is drawn.
+                DataFrame with one column per dimension, or one column of flat lists. A model of a
+                table takes a DataFrame by its columns' names, in the file's units, with missing
+                cells where it takes any order. "sample" ignores them (give an empty array), but for
+                clips whose first frames the protocol gives: those are kept, and the rest of each
+                clip is drawn.
             params: `method` ("score" or "sample"), `num_samples` (16), `seed` (0), `length` (4000)
                 of samples of open length, `condition`: class labels, one per row, or with a local
-                condition all rows' integers one after the other, and `vectors`: the numbers of all
-                rows' conditions one after the other.
+                condition all rows' integers one after the other, `vectors`: the numbers of all
+                rows' conditions one after the other, and `rate`: the false-positive rate to aim
+                at, 0 (the default) to call no rows outliers.
 
         Returns:
             For "score" a DataFrame with columns `nats` (of the frames after the given ones, as in
             the report) and `bits_per_dim`, upper bounds where the model's tag `exact` is False,
-            bits also where levels were dequantised; for "sample" an array (num_samples, *shape) of
-            int64 levels, or reals (float64 where they were standardised).
+            bits also where levels were dequantised, and with a `rate` the column `outlier`; for
+            "sample" an array (num_samples, *shape) of int64 levels, or reals (float64 where they
+            were standardised), and of a table a DataFrame with the file's columns.
 
         Raises:
             ValueError: for an unknown method, or events or labels that do not fit the model.
@@ -121,12 +131,16 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         count = len(model_input) if by_row else int(params.get("num_samples", 16))
         condition = self._condition(params, count)
         if method == "score":
-            return self._score(_table(model_input, self.model.event), condition)
+            scores = self._score(_table(model_input, self.model.event), condition)
+            rate = float(params.get("rate", 0))
+            return scores.assign(outlier=scores["nats"] > self._limit(rate)) if rate else scores
         generator, model = torch.Generator().manual_seed(int(params.get("seed", 0))), self.model
         if self.context_frames:
             return self._complete(_table(model_input, model.event), condition, generator)
         if model.event.is_open:
             model = model.of_length(int(params.get("length", 4000)))
+        if arcore.events.is_table(model.event):
+            return data_frames.sample(model, count, condition, generator)
         samples = model.sample(count, condition, generator=generator)
         if "x" in self.scalings:
             mean, deviation = self.scalings["x"]
@@ -183,13 +197,26 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             for events, part in self._batches(table, condition):
                 if len(events):
                     parts.append(-self._log_prob(events, part))
-        nats = torch.cat(parts) if parts else torch.empty(0)
-        if "x" in self.scalings:  # -ln p(x) = -ln p((x - mean) / deviation) + sum ln deviation
-            nats = nats + self.scalings["x"][1].log().sum().to(nats.dtype)
+        nats = self._in_units(torch.cat(parts) if parts else torch.empty(0))
         size = table.shape[1] if self.model.event.is_open else None
         event = arcore.events.after_frames(self.model.event, self.context_frames)
         bits = arcore.units.nats_to_bits_per_dim(nats, event, size=size)
         return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})
+
+    def _in_units(self, nats: torch.Tensor) -> torch.Tensor:
+        """Return nats of events as they were before they were standardised, if they were."""
+        if "x" not in self.scalings:
+            return nats
+        # -ln p(x) = -ln p((x - mean) / deviation) + sum ln deviation
+        return nats + self.scalings["x"][1].log().sum().to(nats.dtype)
+
+    def _limit(self, rate: float) -> float:
+        """Return the nats above which rows are outliers, by the scores of validation rows."""
+        if self.validation is None:
+            again = "evaluate and register it again"
+            raise ValueError(f"rate: expected 0 for a version without validation scores; {again}")
+        limit = -Threshold.fit(-self._in_units(self.validation), rate).score
+        return limit + 1e-5 * abs(limit) + 1e-5  # ties may differ in rounding
 
     def _batches(
         self, table: Rows, condition: torch.Tensor | None
@@ -219,11 +246,15 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         scored = None
         if self.context_frames:
             scored = torch.tensor([self.context_frames, x.shape[1]]).expand(len(x), 2)
+        if arcore.events.is_table(self.model.event):
+            return data_frames.log_prob(self.model, x, condition)
         return self.model.log_prob(x, condition, scored)
 
 
 def _table(given: Any, event: arcore.events.Event) -> Rows:
     """Turn what a caller may hold into one array of all rows, which is no copy if it is one."""
+    if isinstance(given, pd.DataFrame) and arcore.events.is_table(event):
+        return data_frames.to_tensor(given, event)
     if isinstance(given, pd.DataFrame):
         if given.shape[1] == 1 and event.shape != (1,):
             if not len(given):
@@ -243,7 +274,8 @@ def _events(rows: Rows, event: arcore.events.Event) -> torch.Tensor:
     if batch.dim() == 2 and None not in event.shape and batch.shape[1] == event.size:
         batch = batch.reshape(-1, *(int(extent or 0) for extent in event.shape))
     if arcore.events.is_table(event):
-        return event.check(batch.double(), "model_input")
+        event.check(torch.where(batch.isnan(), 0, batch), "model_input")
+        return batch.double()
     if arcore.events.is_real(event):
         return event.check(batch.to(torch.get_default_dtype()), "model_input")
     return event.check(batch, "model_input").long()

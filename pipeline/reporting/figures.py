@@ -181,7 +181,7 @@ def dots_of(report: Report) -> Dots:
 
 
 def _stderr(score: Score, report: Report) -> float:
-    return score.stderr_in(report.unit, report.event)
+    return score.in_unit(report.unit, report.event)[1]
 
 
 def _dot(row: Row, report: Report) -> Dot:

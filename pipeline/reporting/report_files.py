@@ -54,7 +54,7 @@ def write(dataset: str) -> Path:
 
 def _read_by(dataset: str) -> list[Path]:
     measured = [folder / "metrics.json" for folder in reading.evaluations(dataset)]
-    return [paths.codecs(dataset) / CODECS.main, *measured, *use_records.files(dataset)]
+    return [artifact.codecs(dataset).folder / CODECS.main, *measured, *use_records.files(dataset)]
 
 
 def _write_curves(report: Report) -> None:
@@ -67,7 +67,7 @@ def _write_curves(report: Report) -> None:
         if line.get("valid_nats")
     ]
     frame = pd.DataFrame(rows, columns=["experiment", "epoch", "valid_nats"])
-    path = paths.curves(report.dataset)
+    path = paths.root() / "curves" / f"{report.dataset}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
@@ -79,7 +79,7 @@ def write_index() -> Path | None:
     """
     folder = paths.root() / "reports"
     rows = [row for path in sorted(folder.glob("[!.]*/table.csv")) if (row := _row(path))]
-    searches = sorted(path.parent for path in paths.search("").glob("[!.]*/index.html"))
+    searches = sorted(path.parent for path in (paths.root() / "searches").glob("[!.]*/index.html"))
     if not rows and not searches:
         return None
     results = HtmlTable("Test results by dataset, lower is better", HEADER, rows)
@@ -124,7 +124,7 @@ def show(datasets: Iterable[str] = ()) -> str:
 
 
 def _shown(dataset: str) -> str:
-    path = paths.report(dataset) / "table.csv"
+    path = artifact.report(dataset).folder / "table.csv"
     if not path.is_file():
         catalog.load_settings(dataset)  # an unknown one is named, with what is near it
         raise UserError(f"{path}: missing; run `python -m stages.report {dataset}`")

@@ -28,7 +28,7 @@ SHARES = "Share of each parameter by itself in the variance of the trials"
 def write_all() -> list[Path]:
     """Write the page of each search in `searches/`; one that cannot be read is left out."""
     written = []
-    for path in sorted(paths.search("").glob(f"[!.]*/{searches.RECORD}")):
+    for path in sorted((paths.root() / "searches").glob(f"[!.]*/{searches.RECORD}")):
         try:
             written.append(write(path.parent))
         except UserError as error:

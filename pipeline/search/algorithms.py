@@ -1,24 +1,19 @@
 """What Ray Tune gets of a search: what draws values, and what stops trials early."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.search.spec import SECONDS, SchedulerConfig, Search
 from pipeline.search.trial_run import KNOWN, NUMBER
 from pipeline.search.trials import TrialRecord
 from pipeline.training.training_records import BEST, TIME
-
-if TYPE_CHECKING:
-    from ray.tune.schedulers import TrialScheduler
 
 SAMPLERS = {"optuna": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 Drawn = dict[str, str | float]  # values by parameter name, as `Parameter.encode` writes them
@@ -123,8 +118,6 @@ def replay(scheduler: TrialScheduler, record: TrialRecord, trial_id: str) -> Non
 
 def scheduler_of(asked: SchedulerConfig, before: Sequence[TrialRecord]) -> TrialScheduler:
     """Return Ray Tune's scheduler, which compares with the trials that ended before."""
-    from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
-
     if asked.name != "asha":
         return FIFOScheduler()
     scheduler = AsyncHyperBandScheduler(

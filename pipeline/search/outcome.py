@@ -24,8 +24,8 @@ def summarize(search: Search, table: Table, **origin: object) -> dict[str, objec
     `default_trial` has the base experiment's own values. `front` has the trials that none beats in
     both objectives, by rising nats; it is empty for one objective.
 
-    Its origin: run_id and mlflow_experiment of MLflow, seconds since it was last started, command,
-    commit, and device of the process that led it. A `UserError` if no trial has a finite value.
+    Its origin: run_id and mlflow_experiment of MLflow; `writing` adds seconds, command, commit and
+    device. A `UserError` if no trial has a finite value.
     """
     winner, defaults = best(table), search.defaults()
     default = next((row for row in table if row.values == defaults), None)
@@ -105,7 +105,7 @@ def write(search: Search, table: Table, record: dict[str, object], folder: Path)
 
 def write_summary(record: dict[str, object]) -> None:
     """Write what DVC compares of a search: the best trial's and the base experiment's own nats."""
-    path = paths.metrics(f"searches/{record['search']}")
+    path = paths.root() / "metrics" / "searches" / f"{record['search']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     found = {"valid_nats": record["best_valid_nats"], "default_nats": record["default_valid_nats"]}
     write_object(path, {key: value for key, value in found.items() if value is not None})

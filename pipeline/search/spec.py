@@ -185,12 +185,15 @@ class Search:
 
 @dataclasses.dataclass(frozen=True)
 class SearchRun:
-    """A search under way, on the driver.
+    """A search under way, on the driver and in its trials.
 
     Attributes:
         config_hash: of all that decides the search.
         place: folder or URI of its trials, another one for each config hash.
         run_id: of MLflow, the parent of the trials' runs; None where the store cannot be reached.
+        resources: of one trial.
+        shards: where every host reaches them.
+        code_sha256: of the driver's code; None where its source is not at hand.
     """
 
     search: Search
@@ -200,6 +203,9 @@ class SearchRun:
     mlflow_experiment: str
     output: Artifact
     run_id: str | None = None
+    resources: schema.ClusterConfig = schema.ClusterConfig()
+    shards: str = ""
+    code_sha256: str | None = None
 
 
 def load_search(name: str, overrides: Sequence[str] = ()) -> Search:

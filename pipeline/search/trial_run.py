@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -30,9 +29,8 @@ from pipeline.cluster.network_interface import choose_interface
 from pipeline.core import stage_code
 from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.stage_code import check_host
-from pipeline.data.manifest import Manifest
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.search.spec import SECONDS, Search
+from pipeline.search.spec import SECONDS, SearchRun
 from pipeline.search.trials import checkpoints_of
 from pipeline.training import driver
 from pipeline.training.resolved import fit
@@ -54,46 +52,27 @@ REPEATS = 3
 CAUSE_SECONDS = 10.0  # for which the error of a lost worker is waited for
 
 
-@dataclass(frozen=True)
-class TrialSetting:
-    """What all trials of a search have in common.
-
-    Attributes:
-        shards: where every host reaches them.
-        place: folder or URI of the search, where checkpoints of its trainings go.
-        code_sha256: of the driver's code; None where its source is not at hand.
-    """
-
-    search: Search
-    resources: ClusterConfig
-    manifest: Manifest
-    shards: str
-    place: str
-    code_sha256: str | None = None
-
-
-def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> None:
+def run_trial(drawn: Mapping[str, str | float], *, run: SearchRun) -> None:
     """Train with the values of a trial and report to Ray Tune, in Ray Tune's process.
 
     `drawn` has the encoded values, the trial's number, and the last epoch that the search knows. An
     invalid combination, or one whose loss is not finite, is reported; it does not fail the search.
     """
     logging.getLogger("ray").setLevel(logging.WARNING)
-    search = setting.search
+    search = run.search
     values = {p.name: p.decode(drawn[p.name]) for p in search.space}
     try:
         own = stage_code.code_sha256("train", str(search.base.model["name"]))
-        check_host(setting.code_sha256, own)  # before other code refuses values that it lacks
-        config = dataclasses.replace(search.experiment(values), cluster=setting.resources)
+        check_host(run.code_sha256, own)  # before other code refuses values that it lacks
+        config = dataclasses.replace(search.experiment(values), cluster=run.resources)
         job = driver.make_job(
-            fit(config, setting.manifest),
-            checkpoints_of(setting.place, int(drawn[NUMBER])),
-            threads=setting.resources.cpus_per_worker or 1,
+            fit(config, run.manifest),
+            checkpoints_of(run.place, int(drawn[NUMBER])),
+            threads=run.resources.cpus_per_worker or 1,
             quiet=True,
-            shards=setting.shards,
-            code_sha256=setting.code_sha256,
+            shards=run.shards,
         )
-        outcome = _train(job, setting, int(drawn[KNOWN]))
+        outcome = _train(job, run, int(drawn[KNOWN]))
     except SiteError:  # which Ray Tune tries again, and a rerun
         raise
     except torch.OutOfMemoryError as error:  # of an accelerator, which the trial has alone
@@ -106,7 +85,7 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
         tune.report({TIME: 1, BEST: math.inf, "problem": outcome.reason})
 
 
-def _train(job: TrainingJob, setting: TrialSetting, known: int) -> TrainingOutcome:
+def _train(job: TrainingJob, run: SearchRun, known: int) -> TrainingOutcome:
     """Train a trial from its last checkpoint on.
 
     What the checkpoint has and the search does not know is reported first: a kill may have come
@@ -119,7 +98,7 @@ def _train(job: TrainingJob, setting: TrialSetting, known: int) -> TrainingOutco
         if record.epoch >= known:
             tune.report(record.to_dict() | {"finished": finished})
 
-    cluster = setting.resources
+    cluster = run.resources
     device = torch.device("cuda" if cluster.use_gpu else "cpu")
     session = Session(0, connection.num_workers(cluster), device, report=report)
     with flushed_denormals(), trial_workers(job, cluster, session):
@@ -129,7 +108,7 @@ def _train(job: TrainingJob, setting: TrialSetting, known: int) -> TrainingOutco
         for record in progress.history:
             report(record, is_finished and record.epoch == progress.epoch)
         outcome = worker.run()
-    if isinstance(outcome, Finished) and SECONDS in setting.search.plan.objectives:
+    if isinstance(outcome, Finished) and SECONDS in run.search.plan.objectives:
         last = progress.history[-1].to_dict() | {"finished": True}
         tune.report(last | {SECONDS: seconds_to_sample(worker.model)})
     return outcome

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 
 from pipeline.artifacts import artifact
-from pipeline.artifacts.origin import device_name
 from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import connection, shared_storage
 from pipeline.core import paths, stage_code, storage
@@ -39,9 +38,6 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # nothing reads them, and NaN makes one complain
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # of Ray Tune's own state, which nothing reads
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "300",
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
 }
 
 
@@ -84,16 +80,16 @@ def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
             _fit(run, records, resources)
             table = records.all()
             _require_ended(run, table, begun.seconds)
-            out = _write(run, table, begun)
+            out = _write(run, table)
             RunLogger(run.run_id).finish("FINISHED")
-    storage.discard(run.place)
+    storage.remove(run.place)
     return out
 
 
 def _start(run: SearchRun, commit: str, fresh: bool) -> SearchRun:
     """Start a search's MLflow run, or go on with it; forget its trials if asked to."""
     if fresh:
-        storage.discard(run.place)
+        storage.remove(run.place)
     space = {p.name: f"{p.kind} {list(p.values)}" for p in run.search.space}
     run_id = mlflow_store.start_run(
         run.mlflow_experiment,
@@ -141,20 +137,13 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
         )
 
 
-def _write(run: SearchRun, table: Sequence[TrialRecord], begun: Begun) -> Path:
+def _write(run: SearchRun, table: Sequence[TrialRecord]) -> Path:
     cluster = run.search.base.cluster
     here = cluster.use_gpu and torch.cuda.is_available()  # a head may have none
-    record = outcome.summarize(
-        run.search,
-        table,
-        run_id=run.run_id,
-        mlflow_experiment=run.mlflow_experiment,
-        seconds=round(begun.seconds, 1),
-        command=run.output.command,
-        commit=begun.commit,
-        device=device_name(torch.device("cuda" if here else "cpu")),
-    )
-    with writing(run.output, storage=shared_storage.shared_storage(cluster)) as folder:
+    device, shared = torch.device("cuda" if here else "cpu"), shared_storage.shared_storage(cluster)
+    origin = {"run_id": run.run_id, "mlflow_experiment": run.mlflow_experiment}
+    record = outcome.summarize(run.search, table, **origin)
+    with writing(run.output, device=device, storage=shared) as folder:
         outcome.write(run.search, table, record, folder)
     outcome.write_summary(record)
     logger = RunLogger(run.run_id)
@@ -182,7 +171,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
 
     from pipeline.search.algorithms import TrialSource, scheduler_of
     from pipeline.search.callback import TrialLogger, log_runs, number_of
-    from pipeline.search.trial_run import TrialSetting, bundles, run_trial
+    from pipeline.search.trial_run import bundles, run_trial
 
     search, before = run.search, records.all()
     scheduler = scheduler_of(search.plan.scheduler, before)
@@ -195,8 +184,8 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
     dataset = search.base.dataset["name"]
     shards = shared_storage.publish_shards(search.base.cluster, paths.shards(dataset), dataset)
     code = stage_code.code_sha256("train", str(search.base.model["name"]))
-    setting = TrialSetting(search, resources, run.manifest, shards, records.place, code)
-    trial = functools.partial(run_trial, setting=setting)
+    run = dataclasses.replace(run, resources=resources, shards=shards, code_sha256=code)
+    trial = functools.partial(run_trial, run=run)
     budget, is_alone = search.plan.time_budget_minutes, connection.num_workers(resources) == 1
     filesystem, path = storage.filesystem(records.place)
     leave = functools.partial(os.kill, os.getpid(), signal.SIGINT)

@@ -4,21 +4,19 @@ A checkpoint is a flat folder. `state.json` is written last; it has the training
 progress, and the SHA-256 of each other file. `checkpoint_store` keeps such folders.
 """
 
-import contextlib
-import errno
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from arcore import saving
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, explained
 from pipeline.core.records import read_object, value_of
 from pipeline.experiments.schema import build
 from pipeline.training.learner import Learner
@@ -38,10 +36,13 @@ def weights_of(module: nn.Module) -> Weights:
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
-def write(
-    folder: Path, job: TrainingJob, progress: Progress, learner: Learner, best: Weights
-) -> None:
-    """Write a checkpoint of a job into an empty folder, with the weights of the best validation."""
+def snapshot(
+    job: TrainingJob, progress: Progress, learner: Learner, best: Weights
+) -> Callable[[Path], None]:
+    """Copy a training into memory, with the weights of the best validation.
+
+    Returns what writes the copy into an empty folder, as a checkpoint.
+    """
     parts = {
         "last": weights_of(learner.model),
         "best": best,
@@ -49,21 +50,20 @@ def write(
     }
     if learner.averaged is not None:
         parts["averaged"] = weights_of(learner.averaged)
-    for name, tensors in parts.items():
-        _save(tensors, folder / f"{name}.safetensors")
     state = {
         "config_hash": job.config_hash,
         "code_sha256": job.code_sha256,
         "progress": progress.to_dict(),
-        "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
     }
-    (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
+    return partial(_write, parts, state)
 
 
-def read_progress(folder: Path) -> Progress:
-    """Read how far the training of a checkpoint had come; a `UserError` if it is damaged."""
-    with _naming_damage(folder, UserError):
-        return _progress(read_object(folder / STATE))
+def _write(parts: Mapping[str, Weights], state: Mapping[str, object], folder: Path) -> None:
+    for name, tensors in parts.items():  # not by `save_file`, which hides what the system says
+        content = save({key: value.contiguous() for key, value in tensors.items()})
+        (folder / f"{name}.safetensors").write_bytes(content)
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    (folder / STATE).write_text(json.dumps({**state, "files": files}), encoding="utf-8")
 
 
 def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, Weights]:
@@ -72,12 +72,13 @@ def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, We
     Raises:
         OfOtherCode: for one that other code wrote, where both are known.
     """
-    with _naming_damage(folder, UserError):
+    damaged = f"{folder}: damaged checkpoint:"
+    with explained(damaged, UserError):
         state = read_object(folder / STATE)
     _require_same_training(folder, state, job)
-    with _naming_damage(folder, UserError):
-        progress = _progress(state)
-    with _naming_damage(folder, *DAMAGE):
+    with explained(damaged, UserError):
+        progress = build(Progress, value_of(state, "progress", dict, STATE), "progress")
+    with explained(damaged, *DAMAGE):
         _require_whole(folder, state)
         load_weights(folder / "last.safetensors", learner.model)
         if learner.averaged is not None:
@@ -96,18 +97,6 @@ def load_weights(path: Path, module: nn.Module) -> None:
         saving.load_weights(module, path)
     except ValueError as error:
         raise UserError(str(error)) from None
-
-
-def _progress(state: Mapping[str, object]) -> Progress:
-    return build(Progress, value_of(state, "progress", dict, STATE), "progress")
-
-
-@contextlib.contextmanager
-def _naming_damage(folder: Path, *kinds: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except kinds as error:
-        raise UserError(f"{folder}: damaged checkpoint: {' '.join(str(error).split())}") from error
 
 
 def _require_same_training(folder: Path, state: Mapping[str, object], job: TrainingJob) -> None:
@@ -150,11 +139,3 @@ def _restore_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Ten
         state.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _save(tensors: Weights, path: Path) -> None:
-    try:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, path)
-    except SafetensorError as error:  # which hides the number of what the system said
-        found = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(found[1]) if found else errno.EIO, str(error), str(path)) from None

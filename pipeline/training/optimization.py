@@ -1,7 +1,5 @@
 """Optimisers and learning-rate schedules by name, from torch."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Iterable

@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 
 from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
-from pipeline.core.errors import UserError
-from pipeline.core.records import Record, omit_if_default
+from pipeline.core.errors import UserError, require
+from pipeline.core.records import Record, omit_if_default, write_object
 from pipeline.experiments.schema import TrainerConfig
 
 BEST = "best_valid_nats"  # the names by which Ray Tune compares reports
@@ -56,12 +57,11 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class Finished:
-    """A training that went to its last epoch or an early stop; device and precision of rank 0."""
+    """A training that went to its last epoch or an early stop; on the device of rank 0."""
 
     num_parameters: int
     device: str
-    num_workers: int
-    precision: str
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -234,6 +234,21 @@ class TrainingRecord(Record):
         found = read_origin(folder, MODEL)
         return None if found is None else cls.from_dict(found, str(folder / MODEL.origin))
 
+    def write(
+        self,
+        folder: Path,
+        content: Mapping[str, object],
+        history: Iterable[Mapping[str, object]],
+    ) -> None:
+        """Write what goes with weights: config.yaml of a content, history.csv and training.json."""
+        described = yaml.safe_dump(dict(content), sort_keys=False)
+        (folder / "config.yaml").write_text(described, encoding="utf-8")
+        with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(history)
+        write_object(folder / MODEL.origin, self.to_dict())
+
 
 def read_history(path: Path) -> list[Mapping[str, str]]:
     """Read a history.csv: each cell a finite number as text, or empty; `epoch` counts from 1."""
@@ -245,17 +260,10 @@ def read_history(path: Path) -> list[Mapping[str, str]]:
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a table of text: {error}") from None
     for number, row in enumerate(rows, 1):
-        where = f"{path}: row {number}"
-        if None in row or not str(row.get("epoch") or "").isdecimal() or int(row["epoch"]) < 1:
-            raise UserError(f"{where}: expected an epoch and no more cells than columns")
-        for column, cell in row.items():
-            if cell and not _is_number(cell):
-                raise UserError(f"{where}: {column}: expected a finite number, got {cell!r}")
+        try:
+            fits = row["epoch"].isdecimal() and int(row["epoch"]) >= 1
+            fits = fits and all(math.isfinite(float(cell)) for cell in row.values() if cell)
+        except (KeyError, TypeError, ValueError):  # a list has the cells that no column has
+            fits = False
+        require(fits, f"{path}: row {number}", "an epoch from 1 and finite numbers", row)
     return list(rows)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False

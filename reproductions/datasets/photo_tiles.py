@@ -65,10 +65,9 @@ class PhotoTiles(Dataset):
         recorded = json.loads(SPLIT_FILE.read_text(encoding="utf-8"))
         size = self.event.extents[-1]
         splits = {}
-        with image_files.decoder() as decode:
-            for split in SPLITS:
-                columns = [recorded[split], [found[name] for name in recorded[split]]]
-                splits[split] = SplitData(decode(partial(_read_tiles, size), columns))
+        for split in SPLITS:
+            columns = [recorded[split], [found[name] for name in recorded[split]]]
+            splits[split] = SplitData(image_files.decode(partial(_read_tiles, size), columns))
         by = f"Pillow {PIL.__version__}, libjpeg-turbo {features.version_feature('libjpeg_turbo')}"
         check_content(self.name, splits.values(), CONTENT_SHA256[size], by)
         return splits

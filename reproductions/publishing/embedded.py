@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.artifacts import origin
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, explained
 from pipeline.reporting import numbers, tables, wording
 
 FILE = "embedded.csv"
@@ -78,9 +78,7 @@ def read(path: Path) -> list[EmbeddedLine]:
 
 
 def _parsed(row: dict[str, str], where: str) -> EmbeddedLine:
-    try:
+    with explained(f"{where}: expected numbers, got", KeyError, ValueError):
         words = {field.name: row[field.name] for field in dataclasses.fields(EmbeddedLine)}
         value, stderr = float(words.pop("value")), words.pop("stderr")
         return EmbeddedLine(value=value, stderr=float(stderr) if stderr else None, **words)
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{where}: expected numbers, got {error}") from None

@@ -64,7 +64,7 @@ def record_folds(name: str) -> Path:
 
 def record_search(name: str) -> Path:
     """Copy a search's outcome and trials to `results/searches/<name>`."""
-    search = paths.search(name)
+    search = paths.root() / "searches" / name
     files = [search / file for file in SEARCH_FILES]
     searches.read_record(search)
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
@@ -72,7 +72,7 @@ def record_search(name: str) -> Path:
 
 def record_study(name: str) -> Path:
     """Copy a study's record, table and pictures to `results/studies/<name>`."""
-    study = paths.study(name)
+    study = paths.root() / "studies" / name
     files = [study / file for file in (STUDY.origin, STUDY.main)]
     if reader.read_origin(study, STUDY) is None:
         again = f"run `python -m reproductions.study {name}`"
@@ -82,8 +82,9 @@ def record_study(name: str) -> Path:
 
 def record_table(dataset: str) -> Path:
     """Copy what codecs need to `results/codecs/`, and draw `results/<dataset>.md`."""
-    if (paths.codecs(dataset) / CODECS.main).is_file():
-        measured = reader.read(artifact.codecs(dataset)) / CODECS.main
+    output = artifact.codecs(dataset)
+    if (output.folder / CODECS.main).is_file():
+        measured = reader.read(output) / CODECS.main
         kept = paths.results() / "codecs" / f"{dataset}.json"
         read = recorded.read(dataset, paths.results(), measured)  # codecs of other shards are none
         _write(kept, measured.read_text(encoding="utf-8"))

@@ -56,7 +56,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     output = Artifact(
         kind=STUDY,
         name=title,
-        folder=paths.study(title),
+        folder=paths.root() / "studies" / title,
         command=shlex.join(["python", "-m", "reproductions.study", name, *overrides]),
         inputs=(artifact.shards(dataset),),
     )

@@ -1,10 +1,11 @@
-"""Tables: one density over columns of several kinds."""
+"""Tables: densities over columns of several kinds, and data frames in and out."""
 
 import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch.testing import assert_close
@@ -12,13 +13,19 @@ from torch.testing import assert_close
 import arcore
 from arcore.columns import Column
 from arcore.distributions.table_row import TableRow
-from arcore.events import Table, from_dict
+from arcore.events import Real, Table, from_dict
+from arcore.families.any_order import AnyOrderModel
+from arcore.inference import data_frames
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case
 from tests.support.events import COLUMNS, TABLE
 from tests.support.refusals import refuses
 from tests.support.statistics import quadrature
 
+FRAME = pd.DataFrame(
+    {"doors": [2, None, 5], "colour": ["red", "blue", None], "price": [1.5, -2.0, 3.0]},
+    index=[7, 8, 9],
+)
 STATES = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in (3, 1, 4)))
 
 
@@ -43,11 +50,51 @@ def test_densities_sum_and_integrate_to_one_in_any_unit(case: Case) -> None:
     assert_close(cents.log_prob(shifted, condition), model.log_prob(x, condition) - math.log(500))
 
 
-def test_a_saved_model_has_its_columns(tmp_path: Path) -> None:
+@cases_where(lambda case: isinstance(case.event, Table))
+@torch.no_grad()
+def test_missing_names_are_summed_over(case: Case, generator: torch.Generator) -> None:
+    """Exactly by models of any order, and from draws by others."""
+    model, condition, draws = case.build().eval(), case.condition(4), None
+    whole = data_frames.sample(model, 4, condition, generator)
+    last, some = model, whole.assign(colour=None)
+    if isinstance(model, AnyOrderModel):
+        last = model.under(torch.cat([model.order[model.order != 0], torch.tensor([0])]))
+    elif case.name == "made-table":
+        draws = 500
+    else:
+        expected = f"num_draws: expected a number, since {type(model).__name__} has one order"
+        return refuses(lambda: data_frames.log_prob(model, some, condition), [expected])
+    torch.manual_seed(0)
+    found = data_frames.log_prob(model, some, condition, draws)
+    x = data_frames.to_tensor(whole, TABLE)
+    rows = [torch.cat([torch.full((4, 1), level), x[:, 1:]], 1) for level in range(3)]
+    joint = torch.stack([last.log_prob(row, condition) for row in rows])
+    assert_close(found, joint.logsumexp(0), rtol=0, atol=0.2 if draws else 1e-9)
+
+
+def test_frames_come_back_as_they_were(tmp_path: Path, generator: torch.Generator) -> None:
     arcore.save(arcore.create_model("made", TABLE, hidden=[4]), tmp_path / "made")
     model = arcore.load(tmp_path / "made")
     assert model.event == TABLE == from_dict(TABLE.to_dict())
     assert model.event.columns[1].unit == "EUR" and model.event.columns[2].low == 2
+    found = data_frames.impute(model, FRAME, generator=generator)
+    assert found.index.equals(FRAME.index)
+    assert found.columns.tolist() == ["colour", "price", "doors"]
+    assert found["price"].tolist() == [1.5, -2.0, 3.0] and found["colour"][8] == "blue"
+    assert found["doors"].between(2, 5).all() and found["colour"].isin(COLUMNS[0].levels).all()
+    drawn = data_frames.sample(model, 50, generator=generator)
+    again = data_frames.to_frame(data_frames.to_tensor(drawn, TABLE), TABLE)
+    assert again.equals(drawn) and data_frames.log_prob(model, drawn).isfinite().all()
+
+
+def test_columns_are_guessed() -> None:
+    frame = FRAME.assign(new=[True, False, True], doors=FRAME["doors"].astype(object))
+    table = data_frames.table_of(frame)
+    assert [column.levels for column in table.columns] == [
+        4, ("blue", "red"), None, 2
+    ]  # fmt: skip
+    doors, _, price, *_ = table.columns
+    assert doors.low == 2 and price.mean == pytest.approx(2.5 / 3)
 
 
 BAD: list[tuple[Callable[[], object], list[str]]] = [
@@ -65,7 +112,31 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: TABLE.check(torch.tensor([[0.5, 0, 1]])), ["x", "levels in [0, 3)", "'colour'"]),
     (lambda: from_dict({"kind": "table", "shape": [1], "columns": [{}]}), ["columns", "name"]),
     (lambda: from_dict({"kind": "table", "shape": [2]}), ["columns", "a list of mappings"]),
+    (lambda: from_dict(TABLE.to_dict() | {"shape": [9]}), ["shape", "[3], of the columns", "[9]"]),
     (lambda: arcore.create_model("rnade", TABLE), ["event", "RNADE expects Real"]),
+    (
+        lambda: data_frames.log_prob(arcore.create_model("rnade", Real((2,))), FRAME),
+        ["model", "one of an event Table", "Real"],
+    ),
+    (lambda: data_frames.to_tensor(FRAME[["colour"]], TABLE), ["frame", "one column 'price'"]),
+    (
+        lambda: data_frames.to_tensor(FRAME.replace("blue", "bleu"), TABLE),
+        ["frame: row 8, column 'colour': expected one of red, green, blue"],
+    ),
+    (
+        lambda: data_frames.to_tensor(FRAME.replace(5, 6), TABLE),
+        ["frame: row 9, column 'doors': expected an integer in [2, 6), got 6.0"],
+    ),
+    (
+        lambda: data_frames.to_tensor(FRAME.assign(price="dear"), TABLE),
+        ["frame: row 7, column 'price': expected a finite number, got 'dear'"],
+    ),
+    (
+        lambda: data_frames.table_of(FRAME.assign(one=1)),
+        ["column 'one'", "different finite numbers"],
+    ),
+    (lambda: data_frames.table_of(FRAME.assign(one="a")), ["column 'one'", "2 to 256 different"]),
+    (lambda: data_frames.table_of({"price": [1.5]}), ["frame", "a pandas data frame", "dict"]),
 ]
 
 

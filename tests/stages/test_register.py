@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import arcore
+from arcore.inference import data_frames
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.data.scalings import write_scalings
@@ -20,6 +21,7 @@ from pipeline.registry import registration
 from pipeline.tracking import mlflow_store, run_logger
 from stages import register as stage
 from tests.places import python_examples
+from tests.support.events import TABLE
 from tests.support.measured_files import MeasuredFiles
 from tests.support.registered import EVENT, experiment
 
@@ -213,14 +215,42 @@ def test_a_champion_takes_any_integers_and_says_no_in_one_line(home):
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 120
 
 
-def test_the_example_of_the_page_runs(home):
-    """docs/registry.md, on a champion of the same shape."""
-    (example,) = python_examples("docs/registry.md")
-    experiment("toy-nade", "nade", 9.0, event=arcore.events.Levels(17, (1, 8, 8)))
+def test_a_champion_of_a_table_takes_and_gives_data_frames(home):
+    model = experiment("toy-any", "any_order_transformer", 9.0, event=TABLE, width=8).eval()
+    registration.write("toy")
+    names: dict[str, object] = {}
+    exec(python_examples("docs/tables.md")[-1].replace("arcore-mixed", "arcore-toy"), names)
+    loaded, drawn = names["model"], names["drawn"]
+    inputs = loaded.metadata.get_input_schema()
+    assert inputs.input_names() == [column.name for column in TABLE.columns]
+    again = data_frames.sample(model, 4, generator=torch.Generator().manual_seed(0))
+    assert drawn.equals(again) and set(drawn["colour"]) <= {"red", "green", "blue"}
+    assert loaded.predict(drawn).equals(names["scores"]) and len(names["scores"]) == 4
+    for given in (drawn, drawn.assign(price=None)):
+        wanted = -data_frames.log_prob(model, given).detach().numpy()
+        assert np.allclose(loaded.predict(given)["nats"], wanted)
+    for given, message in (
+        (drawn.drop(columns="price"), "frame: expected one column 'price', got .'colour', 'doors'"),
+        (drawn.assign(colour="pink"), "frame: row 0, column 'colour': expected one of red, green"),
+        (np.full((1, 3), np.inf), "model_input: expected finite numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            loaded.predict(given)
+
+
+def test_the_examples_of_pages_run(home, capsys):
+    """On a champion of the same shape."""
+    (example,), outliers = python_examples("docs/registry.md"), python_examples("docs/outliers.md")
+    model = experiment("toy-nade", "nade", 9.0, event=arcore.events.Levels(17, (1, 8, 8)))
+    nats = -model.log_prob(model.sample(99)).detach().double()
+    scores = "evaluation/toy/toy-nade/scores_valid.csv"
+    np.savetxt(scores, nats.numpy(), header="nats", comments="")
     experiment("toy-made", "made", 9.0, event=arcore.events.Levels(17, (1, 8, 8)), num_classes=10)
     registration.write("toy")
     names: dict[str, object] = {}
-    exec(compile(example.replace("arcore-digits", "arcore-toy"), "docs/registry.md", "exec"), names)
+    for page in (example, outliers[-1]):
+        exec(compile(page.replace("arcore-digits", "arcore-toy"), "a page", "exec"), names)
+    assert 0 <= float(capsys.readouterr().out.splitlines()[-1]) <= 1
     assert list(names["scores"].columns) == ["nats", "bits_per_dim"]
     assert len(names["found"]) == 2
     assert names["samples"].shape == names["threes"].shape == (4, 1, 8, 8)

@@ -20,14 +20,6 @@ from pipeline.datasets.images import mnist
 from pipeline.datasets.options import Options, parse_options
 
 NUM_FRAMES, CONTEXT_FRAMES = 20, 10
-# Of all test clips' bytes in order. The gray levels' entropy bounds the cross-entropy of frames 10
-# to 19 from below: 86.68 nats/frame on moving_mnist (published: 86.3, of other digits and paths),
-# 39.86 on moving_mnist_32 and 23.51 on moving_digits.
-TEST_SHA256 = {
-    "moving_digits": "c9b7c5d4d9dced638b7660882c4bf06ac264c5b83f06a2caffa94451be934ee9",
-    "moving_mnist": "c77691519ce8619367729b24a2f7d379a448a8b18009677aae6b928533a83fba",
-    "moving_mnist_32": "cd992738289e0891968a7bd6962909de43a227d9d1b907749410a060a387e9cb",
-}
 
 
 @dataclass(frozen=True, kw_only=True)

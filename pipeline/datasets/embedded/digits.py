@@ -86,10 +86,6 @@ class Digits(Dataset):
         return _FORMS[self.name](splits, self.options)
 
 
-def _as_is(splits: Splits, options: Options) -> Splits:
-    return splits
-
-
 def _binarized(splits: Splits, options: Options) -> Splits:
     return {
         split: SplitData((levels.x >= THRESHOLD).astype(np.uint8), levels.labels)
@@ -160,7 +156,7 @@ def principal_components(splits: Mapping[str, np.ndarray], count: int) -> dict[s
 
 
 _FORMS: dict[str, Callable[[Splits, Options], Splits]] = {
-    "digits": _as_is,
+    "digits": lambda splits, _: splits,
     "digits_binary": _binarized,
     "digits_dequantized": _noisy,
     "digits_pca": _with_vectors,

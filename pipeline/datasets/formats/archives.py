@@ -55,15 +55,6 @@ def open_archive(path: Path) -> Iterator[Files]:
     """Open a tar archive, compressed or not, as an iterator over its plain files in their order.
 
     A file can be read until the next one is asked for. Memory does not grow with their number.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "a.tar"
-        >>> with tarfile.open(path, "w") as archive:
-        ...     archive.add(__file__, "folder/code.py")
-        >>> with open_archive(path) as files:
-        ...     [(member.name, content.read(3)) for member, content in files]
-        [('folder/code.py', b'\"\"\"')]
     """
     with open_tar(path) as archive:
         yield (

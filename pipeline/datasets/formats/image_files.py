@@ -8,7 +8,6 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pipeline.core.errors import UserError, require
-from pipeline.core.threads import usable_cores
+from pipeline.core.threads import on_all_cores
 from pipeline.datasets.options import between
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -143,12 +142,9 @@ def decoding_by(decode: Decode) -> Iterator[None]:
         _elsewhere.reset(token)
 
 
-@contextmanager
-def decoder() -> Iterator[Decode]:
-    """Give what decodes: a thread for each core, or what `decoding_by` says."""
-    given = _elsewhere.get()
-    if given is not None:
-        yield given
-        return
-    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="decoding") as pool:
-        yield lambda read, columns: np.concatenate(list(pool.map(read, *columns)))
+def decode(read: Callable[..., np.ndarray], columns: Sequence[Sequence[object]]) -> np.ndarray:
+    """Decode events as `Decode` says: by a thread for each core, or by what `decoding_by` says."""
+    if (elsewhere := _elsewhere.get()) is not None:
+        return elsewhere(read, columns)
+    rows = zip(*columns, strict=True)
+    return np.concatenate(on_all_cores(lambda arguments: read(*arguments), rows, most=None))

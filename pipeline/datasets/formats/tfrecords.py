@@ -17,76 +17,14 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
+from tensorboardX.record_writer import masked_crc32c
 
 from pipeline.core.errors import UserError
 
 Feature = list[bytes] | np.ndarray
 
 LARGEST_RECORD = 1 << 30
-_POLYNOMIAL = 0x82F63B78  # Castagnoli's, reflected
-_MASK_DELTA = 0xA282EAD8
-_LANES = 1024
 _TYPES = {"float_list": np.float32, "int64_list": np.int64}
-
-
-def _make_table() -> np.ndarray:
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, (table >> 1) ^ np.uint32(_POLYNOMIAL), table >> 1)
-    return table.astype(np.uint32)
-
-
-_TABLE = _make_table()
-_PLAIN = _TABLE.tolist()
-
-
-def crc32c(data: bytes) -> int:
-    """Return the CRC-32C of bytes.
-
-    Long data is cut into lanes whose remainders are computed side by side and then put together,
-    since the remainder of A followed by B is linear in that of A.
-
-    Example:
-        >>> hex(crc32c(b"123456789"))  # the check value of the standard
-        '0xe3069283'
-    """
-    state, size = 0xFFFFFFFF, len(data) // _LANES
-    rest = data
-    if size >= 4:
-        rest = data[size * _LANES :]
-        bytes_ = np.frombuffer(data, np.uint8, size * _LANES).reshape(_LANES, size)
-        lanes = np.zeros(_LANES, np.uint32)
-        lanes[0] = state
-        for column in np.ascontiguousarray(bytes_.T):
-            lanes = _TABLE[(lanes ^ column) & 0xFF] ^ (lanes >> 8)
-        shift = _shift_tables(size)
-        state = 0
-        for lane in lanes.tolist():
-            a, b, c, d = state & 0xFF, state >> 8 & 0xFF, state >> 16 & 0xFF, state >> 24
-            state = shift[0][a] ^ shift[1][b] ^ shift[2][c] ^ shift[3][d] ^ lane
-    for byte in rest:
-        state = _PLAIN[(state ^ byte) & 0xFF] ^ (state >> 8)
-    return state ^ 0xFFFFFFFF
-
-
-def _shift_tables(size: int) -> list[list[int]]:
-    """What `size` zero bytes make of each value of each of a remainder's four bytes."""
-    values = np.arange(256, dtype=np.uint32)
-    tables = np.stack([values << np.uint32(8 * place) for place in range(4)])
-    for _ in range(size):
-        tables = _TABLE[tables & 0xFF] ^ (tables >> 8)
-    found: list[list[int]] = tables.tolist()
-    return found
-
-
-def masked(crc: int) -> int:
-    """Return a CRC as TFRecord files store it.
-
-    Example:
-        >>> hex(masked(0))
-        '0xa282ead8'
-    """
-    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def read_records(path: Path) -> Iterator[bytes]:
@@ -100,7 +38,7 @@ def read_records(path: Path) -> Iterator[bytes]:
                 if len(header) < 12:
                     raise UserError(f"{where}: truncated: expected a header of 12 bytes")
                 length, check = struct.unpack("<QI", header)
-                if masked(crc32c(header[:8])) != check or length > LARGEST_RECORD:
+                if masked_crc32c(header[:8]) != check or length > LARGEST_RECORD:
                     raise UserError(f"{where}: corrupt length, or no TFRecord file")
                 body = file.read(length + 4)
                 if len(body) < length + 4:
@@ -108,7 +46,7 @@ def read_records(path: Path) -> Iterator[bytes]:
                         f"{where}: truncated: expected {length + 4} bytes, got {len(body)}"
                     )
                 data = body[:length]
-                if masked(crc32c(data)) != struct.unpack("<I", body[length:])[0]:
+                if masked_crc32c(data) != struct.unpack("<I", body[length:])[0]:
                     raise UserError(f"{where}: corrupt: its CRC-32C does not match")
                 yield data
     except FileNotFoundError:

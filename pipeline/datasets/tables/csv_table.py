@@ -18,7 +18,6 @@ from pipeline.datasets.scaling import fit_scaling
 WINE_FILE = "winequality-red.csv"
 WINE_COLUMNS = 11
 NUM_FOLDS, FOLD_SEED = 10, 0
-MAX_CORRELATION = 0.98
 MISSING = ("NA", "N/A", "n/a", "#N/A", "<NA>", "na", "NaN", "nan", "NULL", "null", "?")
 
 
@@ -75,22 +74,6 @@ def _names(table: pd.DataFrame, path: Path, header: bool) -> list[str]:
     return names
 
 
-def uncorrelated(values: np.ndarray, limit: float) -> list[int]:
-    """Choose columns without one of each pair whose correlation exceeds `limit` in size.
-
-    Example:
-        >>> x = np.array([[0.0, 0.0, 1.0], [1.0, -2.0, 0.0], [2.0, -4.0, 0.0]])
-        >>> uncorrelated(x, 0.98)
-        [0, 2]
-    """
-    correlation = np.abs(np.corrcoef(values, rowvar=False))
-    kept: list[int] = []
-    for column in range(values.shape[1]):
-        if all(correlation[column, other] <= limit for other in kept):
-            kept.append(column)
-    return kept
-
-
 @dataclass(frozen=True, kw_only=True)
 class RedWineOptions(Options):
     """Options of red_wine: which of the ten folds is the test split."""
@@ -102,8 +85,8 @@ class RedWineOptions(Options):
 class RedWine(Dataset):
     """UCI's red wine under RNADE's protocol: fold k tests, fold k + 1 validates, the rest trains.
 
-    Folds are cut from the permutation of rows that seed 0 names. The integer score is dropped, and
-    one of each pair of columns whose correlation exceeds 0.98 in size, of which there is none.
+    Folds are cut from the permutation of rows that seed 0 names. The integer score is dropped. So
+    would be one of two columns whose correlation exceeds 0.98 in size, but there are none.
     """
 
     options: RedWineOptions
@@ -112,13 +95,12 @@ class RedWine(Dataset):
         """Decode the table, cut the folds and standardise by the training rows."""
         path = raw_dir / WINE_FILE
         values = read_table(path, ";").drop(columns="quality").to_numpy(object).astype(np.float64)
-        kept = uncorrelated(values, MAX_CORRELATION)
         folds = np.array_split(permute_rows(len(values), FOLD_SEED), NUM_FOLDS)
         fold = self.options.fold
         rows = {"test": folds[fold], "valid": folds[(fold + 1) % NUM_FOLDS]}
         held_out = np.concatenate(list(rows.values()))
         rows["train"] = np.setdiff1d(np.arange(len(values)), held_out)
-        parts = {split: values[np.sort(chosen)][:, kept] for split, chosen in rows.items()}
+        parts = {split: values[np.sort(chosen)] for split, chosen in rows.items()}
         scaling = fit_scaling(lambda: [parts["train"]], str(path))
         return {
             split: SplitData(scaling.of(x).astype("<f4"), scalings={"x": scaling})

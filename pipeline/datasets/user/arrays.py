@@ -236,9 +236,8 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
         wanted = f"expected an array {x!r}, got {listed(names) or 'none'}"
         if x not in names:
             raise UserError(f"{path}: {wanted}; name it by x=")
-    merged = {"x": "x", "labels": "", "conditions": "", **guessed, **given}
-    named = (str(merged[role]) for role in ("x", "labels", "conditions"))
-    arrays = open_arrays(name, path, *named)
+    known = parse_options(ArrayOptions, name, {**guessed, **given})
+    arrays = open_arrays(name, path, known.x, known.labels, known.conditions)
     for role, array in arrays.items():
         wanted = "rows of one axis or more, e.g. (N, 1)"
         require(array.ndim > 1 or role == "labels", f"{path}: {role}", wanted, array.shape)

@@ -128,12 +128,9 @@ def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object
         option: [name for name in below if name.lower() in names]
         for option, names in _USUAL_FOLDERS.items()
     }
-    guessed = whole_split(folder, usual, given)
-    splits = {
-        split: list(map(str, given.get(f"{split}_folders", guessed.get(f"{split}_folders", []))))  # type: ignore[call-overload]
-        for split in SPLITS
-    }
-    found = find_images(folder, splits)
+    guessed = whole_split(usual, given)
+    named = parse_options(ImageOptions, name, {**guessed, **given})
+    found = find_images(folder, named.names)
     if "classes" not in given:
         folders = sorted({image.folder for image in found})
         if "." in folders and len(folders) > 1:

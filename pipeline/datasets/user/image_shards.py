@@ -144,7 +144,7 @@ def guess_patterns(path: Path, files: list[Path]) -> dict[str, list[str]]:
 def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
     """Suggest options by the files' names, columns or members, labels, and some images."""
     files, folder = find(name, path), paths.root() / path
-    guessed = whole_split(folder, guess_patterns(folder, files), given)
+    guessed = whole_split(guess_patterns(folder, files), given)
     if packed_images.is_parquet(files[0]):
         images, integers = packed_images.image_columns(files[0])
         fits = bool(images) or "image" in given

@@ -112,11 +112,11 @@ class ImageSource(UserDataset):
             disable=None,
         )  # fmt: skip
         rows = rows_of_a_part(BATCH, self.event.size)
-        with image_files.decoder() as decode, bar:
+        with bar:
             for batch in _batches(images, rows):
                 where, contents, classes = zip(*batch, strict=True)
                 labels = None if self.num_classes is None else np.array(classes, np.int64)
-                yield SplitData(decode(read, [contents, where]), labels)
+                yield SplitData(image_files.decode(read, [contents, where]), labels)
                 bar.update(len(batch))
 
 

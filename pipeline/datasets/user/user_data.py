@@ -124,17 +124,7 @@ def split_by_seed(
     return dict(zip(SPLITS, parts, strict=True))
 
 
-def whole_split(
-    where: Path, guessed: Mapping[str, list[str]], given: Mapping[str, object]
-) -> dict[str, object]:
+def whole_split(guessed: Mapping[str, list[str]], given: Mapping[str, object]) -> dict[str, object]:
     """Return what is named as a split, nothing where names tell of one alone or of none."""
-    found = [option for option in guessed if given.get(option, guessed[option])]
-    if len(found) < 2:
-        return {}
-    train, _, test = guessed
-    if train not in found or test not in found:
-        raise UserError(
-            f"{where}: expected splits named train and test, or none, got {', '.join(found)} by "
-            f"their names; say which are {train} and {test}"
-        )
-    return {option: names for option, names in guessed.items() if names}
+    named = sum(bool(given.get(option, guessed[option])) for option in guessed)
+    return {option: names for option, names in guessed.items() if names and named > 1}

@@ -4,6 +4,7 @@ Each module here holds rows as `CASES`. A property takes the rows, or the models
 that it is about by what they declare, never by name: `cases_where`, `models_where`.
 """
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import arcore
+from arcore.events import Levels
 from arcore.model import AutoregressiveModel
 from arcore.zoo import model_class
 from tests.support import worked_example
@@ -75,5 +77,31 @@ def models_where(holds: Callable[[type[AutoregressiveModel]], bool]) -> pytest.M
     return pytest.mark.parametrize("kind", chosen.values(), ids=chosen)
 
 
+def options_of(case: Case) -> set[object]:
+    """What a case shows: its kind of event, what it chooses by name, and what it turns on."""
+    unset = {field.name: field.default for field in dataclasses.fields(case.kind.Config)}
+    uneven = isinstance(case.event, Levels) and case.event.uneven is not None
+    return {(type(case.event), uneven)} | {
+        (name, value) if isinstance(value, str | bool) else name
+        for name, value in case.hyperparameters.items()
+        if isinstance(value, str | bool) or not unset[name]
+    }
+
+
+def fewest_cases() -> set[Case]:
+    """For each model as few cases as show together what all of them do."""
+    chosen = set(FIRST.values())
+    for model, first in FIRST.items():
+        cases = [case for case in CASES if case.model == model and not case.tiny]
+        left = set().union(*map(options_of, cases)) - options_of(first)
+        while left:
+            best = max(cases, key=lambda case: len(options_of(case) & left))
+            left -= options_of(best)
+            chosen.add(best)
+    return chosen
+
+
+FEWEST = fewest_cases()
 every_case = cases_where(lambda case: True)
+every_option = cases_where(lambda case: case in FEWEST)  # for what does not depend on sizes
 every_model = models_where(lambda kind: True)

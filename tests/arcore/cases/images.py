@@ -57,6 +57,11 @@ GATED_PIXELCNN = [
         attention_width=3, num_classes=2),
     row("gated_pixelcnn-attention-mixture", CUBE, **SIX, **MIXTURE, attention_layers=1,
         ordering="column", linear_prediction=3),
+    *(row(f"gated_pixelcnn-s-curve-{n}", NINE, mask=n, **THREE, **CURVE, num_orderings=8)
+      for n in (1, 3, 7)),
+    row("gated_pixelcnn-s-curve-map", TALL, mask=5, **SIX, **CURVE, num_orderings=6,
+        condition_shape=(1, 2, 3)),
+    row("gated_pixelcnn-s-curves-mixture", CUBE, **SIX, **MIXTURE, **CURVE, condition_size=3),
     row("gated_pixelcnn-rgb", RGB, width=10, num_layers=2, head_width=25),
     row("gated_pixelcnn-tiny-mixture", Levels(3, (2, 1, 2)), tiny=True, **SIX, **MIXTURE,
         condition_size=3),

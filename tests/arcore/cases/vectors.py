@@ -104,6 +104,7 @@ ANY_ORDER_TRANSFORMER = [
     row("any_order_transformer-rgb-patches", Levels(2, (2, 2, 2)), **EIGHT_WIDE, patch=2, mask=3,
         ordering="snake"),
     row("any_order_transformer-uneven", UNEVEN, **EIGHT_WIDE, condition_size=2),
+    row("any_order_transformer-table", TABLE, **EIGHT_WIDE, mask=2, num_classes=2),
 ]  # fmt: skip
 
 CASES = [*NADE, *RNADE, *MADE, *DEEP_NADE, *CONV_NADE, *ANY_ORDER_TRANSFORMER]

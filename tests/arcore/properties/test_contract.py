@@ -8,14 +8,14 @@ import torch
 from torch.testing import assert_close
 
 from arcore.model import AutoregressiveModel
-from tests.arcore.cases import cases_where, every_case, every_model
+from tests.arcore.cases import cases_where, every_case, every_model, every_option
 from tests.support.cases import Case, create, event_of
 from tests.support.dependence import influence
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
 
 
-@every_case
+@every_option
 def test_an_ensemble_is_the_mixture_of_its_members(case: Case) -> None:
     model, x, condition = case.build(), case.values(6), case.condition(6)
     if model.max_members is not None:
@@ -61,7 +61,7 @@ def test_nothing_beyond_the_receptive_field_has_influence(case: Case) -> None:
     assert not (seen & (steps[:, None] - steps > model.receptive_field)).any()
 
 
-@every_case
+@every_option
 def test_importance_weighting_is_exact_where_a_model_is(case, generator) -> None:
     model, x, condition = case.build(), case.values(4), case.condition(4)
     estimate = model.importance_weighted(x, 3, condition, generator)

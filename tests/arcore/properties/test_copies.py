@@ -4,11 +4,11 @@ import copy
 
 import torch
 
-from tests.arcore.cases import every_case
+from tests.arcore.cases import every_option
 from tests.support.cases import Case, randomize
 
 
-@every_case
+@every_option
 def test_construction_is_a_function_of_the_seed(case: Case) -> None:
     first, second = [], []
     for parameters in (first, second):
@@ -19,7 +19,7 @@ def test_construction_is_a_function_of_the_seed(case: Case) -> None:
     assert str(case.event) in repr(model) and "parameters=" in repr(model)
 
 
-@every_case
+@every_option
 def test_deepcopy_scores_the_same_and_shares_nothing(case: Case) -> None:
     model, x, condition = case.build(), case.values(5), case.condition(5)
     expected = model.log_prob(x, condition).detach()
@@ -29,7 +29,7 @@ def test_deepcopy_scores_the_same_and_shares_nothing(case: Case) -> None:
     assert not torch.equal(model.log_prob(x, condition), expected)
 
 
-@every_case
+@every_option
 def test_built_on_meta_and_loaded_scores_the_same(case: Case) -> None:
     model, x, condition = case.build(), case.values(4), case.condition(4)
     with torch.device("meta"):

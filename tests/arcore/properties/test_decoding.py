@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from arcore.decoding import Decoder
 from arcore.generation import RecomputingDecoder
 from arcore.model import AutoregressiveModel
-from tests.arcore.cases import cases_where, every_case, every_model
+from tests.arcore.cases import FEWEST, cases_where, every_case, every_model, every_option
 from tests.support.cases import Case, create, event_of
 from tests.support.dependence import logits_of, parameters_of
 from tests.support.refusals import refuses
@@ -38,7 +38,7 @@ def test_fast_decoder_equals_recomputing_decoder(case: Case) -> None:
     assert_close(score, model.log_prob(x, condition), **TIGHT)
 
 
-@every_case
+@every_option
 def test_values_may_be_pushed_without_their_distribution_or_after_it_twice(case: Case) -> None:
     """As a prefix that is given is: what follows depends on the values alone."""
     model, x, condition = case.build_exact(), case.values(3), case.condition(3)
@@ -58,7 +58,7 @@ def test_values_may_be_pushed_without_their_distribution_or_after_it_twice(case:
         assert_close(parameters_of(last.next()), expected, **TIGHT)
 
 
-@every_case
+@every_option
 def test_a_decoder_takes_blocks_of_its_shape_alone(case: Case) -> None:
     decoder = case.build_exact().decoder(2, case.condition(2))
     size = len(decoder.blocks[0])
@@ -94,7 +94,7 @@ def test_conditionals_are_those_of_scores_whatever_autocast(case: Case) -> None:
     assert torch.equal(coarse, plain) and torch.equal(other, total)
 
 
-@cases_where(lambda case: case.discrete)
+@cases_where(lambda case: case.discrete and case in FEWEST)
 def test_conditionals_score_levels_of_any_dtype(case: Case) -> None:
     model, x, condition = case.build_exact(), case.values(9), case.condition(9)
     conditionals = model.conditionals(x, condition)

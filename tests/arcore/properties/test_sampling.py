@@ -12,13 +12,16 @@ import arcore
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions
 from arcore.model import AutoregressiveModel
-from tests.arcore.cases import FIRST, cases_where, every_case, every_model
+from tests.arcore.cases import FEWEST, FIRST, cases_where, every_model, every_option
 from tests.support.cases import Case, create, declares, event_of
 from tests.support.events import NINE
 from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 few_states = cases_where(lambda case: case.tiny or case.num_states <= 600, tiny=True)
+few_options = cases_where(
+    lambda case: case.tiny or (case in FEWEST and case.num_states <= 600), tiny=True
+)
 
 
 def expanded(condition: Tensor | None, rows: int) -> Tensor | None:
@@ -41,7 +44,7 @@ class Recorder(Decoder):
         self.inner.push(values)
 
 
-@every_case
+@every_option
 def test_sample_scores_what_sampling_saw(case, generator, monkeypatch) -> None:
     model, condition = case.build_exact(), case.condition(11)
     recorder = Recorder(model.decoder(11, condition))
@@ -52,7 +55,7 @@ def test_sample_scores_what_sampling_saw(case, generator, monkeypatch) -> None:
     assert_close(model.log_prob(x, condition), recorder.total, rtol=1e-9, atol=1e-9)
 
 
-@every_case
+@every_option
 def test_sample_is_a_function_of_the_generator(case: Case) -> None:
     """Whatever the default device is."""
     model, condition = case.build(), case.condition(64)
@@ -73,7 +76,7 @@ def test_sampled_frequencies_fit_the_probabilities(case: Case, generator: torch.
         assert chi_square_p_value(drawn, probabilities) > 1e-4
 
 
-@few_states
+@few_options
 def test_temperature_scales_every_conditional(case: Case, generator: torch.Generator) -> None:
     model, states, n = case.build_exact(), all_levels(case.event), 2000
     condition = case.conditions(1)[0]
@@ -86,7 +89,7 @@ def test_temperature_scales_every_conditional(case: Case, generator: torch.Gener
     assert chi_square_p_value(state_of(sampled, case.event), probabilities) > 1e-4
 
 
-@few_states
+@few_options
 def test_impute_draws_the_posterior_where_the_observed_come_first(case, generator) -> None:
     model, n = case.build_exact(), 2000
     first = torch.cat(model.schedule)[: case.event.size // 2]
@@ -104,9 +107,9 @@ def test_impute_draws_the_posterior_where_the_observed_come_first(case, generato
     assert chi_square_p_value(state_of(completed, case.event), joint / joint.sum()) > 1e-4
 
 
-@every_case
+@every_option
 def test_impute_keeps_observed_values_and_ignores_the_others(case, generator) -> None:
-    model, x, condition = case.build(), case.values(20), case.condition(20)
+    model, x, condition = case.build(), case.values(9), case.condition(9)
     observed = torch.rand(x.shape, generator=generator) < 0.5
     garbage = torch.where(observed, x.double(), torch.nan)
     completed = model.impute(garbage, observed, condition, generator)
@@ -114,18 +117,18 @@ def test_impute_keeps_observed_values_and_ignores_the_others(case, generator) ->
     case.event.check(completed)
     assert torch.equal(model.impute(x, torch.ones_like(observed), condition), x)
     state, drawn = generator.get_state(), []
-    for rows in (slice(0, 8), slice(8, 16), slice(16, 20)):
+    for rows in (slice(0, 5), slice(5, 9)):
         label = None if condition is None else condition[rows]
         drawn.append(model.impute(x[rows], observed[rows], label, generator))
     generator.set_state(state)
-    assert torch.equal(model.impute(x, observed, condition, generator, batch=8), torch.cat(drawn))
+    assert torch.equal(model.impute(x, observed, condition, generator, batch=5), torch.cat(drawn))
     none, some = x[:0], torch.zeros(x.shape[1:], dtype=torch.bool)
     some.flatten()[0] = True
     for seen in (torch.zeros_like(some), some, torch.ones_like(some)):
         assert model.impute(none, seen, case.condition(0)).shape == none.shape
 
 
-@every_case
+@every_option
 def test_weights_that_are_not_finite_draw_nothing(case: Case) -> None:
     """Levels drawn from NaN would look like any others."""
     model, condition = case.build(), case.condition(2)
@@ -138,7 +141,7 @@ def test_weights_that_are_not_finite_draw_nothing(case: Case) -> None:
         refuses(lambda: model.impute(x, observed, condition), ["weights", "finite", "NaN"])
 
 
-@cases_where(lambda case: case.discrete)
+@cases_where(lambda case: case.discrete and case in FEWEST)
 def test_near_zero_a_temperature_takes_the_most_probable(case: Case) -> None:
     model, condition = case.build_exact().eval(), case.condition(6)
     decoder = model.decoder(6, condition)
@@ -170,7 +173,7 @@ def test_nothing_is_dropped_in_drawing(case: Case) -> None:
     assert torch.equal(drawn[0], drawn[2]) and torch.equal(drawn[1], drawn[3])
 
 
-@every_case
+@every_option
 def test_drawing_at_once_is_drawing_step_by_step(case: Case) -> None:
     """A decoder's own `draw_rest` gives the very numbers of `draw` and `push` in turn."""
     model, condition = case.build().eval(), case.condition(5)

@@ -2,13 +2,12 @@
 
 import copy
 
-import pytest
 import torch
 from torch.testing import assert_close
 
 from arcore.events import Event, Levels
 from arcore.model import AutoregressiveModel
-from tests.arcore.cases import cases_where, every_case, models_where
+from tests.arcore.cases import FEWEST, cases_where, every_option, models_where
 from tests.support.cases import (
     Case,
     create,
@@ -23,7 +22,7 @@ FLOATS = (torch.float32, torch.bfloat16)  # either holds the values of every cas
 INTEGERS = (torch.uint8, torch.uint16, torch.int32, torch.float64)
 
 
-@every_case
+@every_option
 def test_values_of_any_dtype_and_layout_score_the_same(case: Case) -> None:
     model, x, condition = case.build(), case.values(8), case.condition(8)
     expected = model.log_prob(x, condition)
@@ -35,23 +34,25 @@ def test_values_of_any_dtype_and_layout_score_the_same(case: Case) -> None:
         assert_close(model.log_prob(x.bool(), condition), expected, rtol=0, atol=0)
 
 
-@every_case
-@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
-def test_lower_precision_is_close_and_finite(case: Case, autocast: bool) -> None:
+@every_option
+def test_lower_precision_is_close_and_finite(case: Case) -> None:
     """Autocast changes nothing over reals: means of 8 bits would be no densities of anything."""
-    exact = case.build()
-    model, x, condition = copy.deepcopy(exact).float(), case.values(16), case.condition(16)
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        loss = loss_of(model, x if case.discrete else x.float(), condition)
-    assert loss.dtype == torch.float32 and loss.shape == (16,)
-    tolerance = (0.05 if autocast else 1e-5) if case.discrete else 1e-4
-    assert_close(loss.double(), loss_of(exact, x, condition), rtol=tolerance, atol=tolerance)
-    loss.mean().backward()
-    infinite = [name for name, p in model.named_parameters() if not p.grad.isfinite().all()]
-    assert not infinite, [(n, model.get_parameter(n).grad) for n in infinite]
+    model, x, condition = case.build(), case.values(16), case.condition(16)
+    exact = loss_of(model, x, condition)
+    model.float()
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = loss_of(model, x if case.discrete else x.float(), condition)
+        assert loss.dtype == torch.float32 and loss.shape == (16,)
+        tolerance = (0.05 if autocast else 1e-5) if case.discrete else 1e-4
+        assert_close(loss.double(), exact, rtol=tolerance, atol=tolerance)
+        model.zero_grad()
+        loss.mean().backward()
+        infinite = [name for name, p in model.named_parameters() if not p.grad.isfinite().all()]
+        assert not infinite, [(n, model.get_parameter(n).grad) for n in infinite]
 
 
-@cases_where(lambda case: not case.kind.scores_in_autocast)
+@cases_where(lambda case: case in FEWEST and not case.kind.scores_in_autocast)
 def test_draws_are_from_what_scores_whatever_autocast(case: Case) -> None:
     """Bits of 8 in a sum of hidden units would make other draws of the same numbers."""
     model, condition = case.build().float(), case.condition(64)
@@ -70,7 +71,7 @@ def test_draws_are_from_what_scores_whatever_autocast(case: Case) -> None:
     assert torch.equal(*drawn)
 
 
-@cases_where(lambda case: case.kind.scores_in_autocast)
+@cases_where(lambda case: case in FEWEST and case.kind.scores_in_autocast)
 def test_draws_under_autocast_are_events(case: Case) -> None:
     model, condition = case.build().float(), case.condition(2)
     with torch.autocast("cpu", torch.bfloat16):
@@ -87,9 +88,9 @@ def test_many_levels_survive_a_bfloat16_model(kind: type[AutoregressiveModel]) -
 
 
 def many_bits(kind: type[AutoregressiveModel]) -> Event:
-    """About a thousand bits: sums of so many terms stop growing in bfloat16."""
+    """Four hundred bits: sums of so many terms stop growing in bfloat16, at 256."""
     frames = (2,) if declares(kind, "condition_sequence") else ()
-    return Levels(2, (*frames, 1, 28, 28))
+    return Levels(2, (*frames, 1, 20, 20))
 
 
 @models_where(is_discrete)
@@ -109,7 +110,7 @@ def test_bfloat16_adds_up_without_bias(kind: type[AutoregressiveModel]) -> None:
             assert_close(loss[1], loss[0], rtol=0.02, atol=0)
 
 
-@every_case
+@every_option
 def test_scores_and_samples_without_autograd(case: Case) -> None:
     model, x, condition = case.build(), case.values(5), case.condition(5)
     expected = model.log_prob(x, condition)
@@ -121,7 +122,7 @@ def test_scores_and_samples_without_autograd(case: Case) -> None:
     assert drawn.shape == x.shape and drawn.dtype == x.dtype
 
 
-@every_case
+@every_option
 def test_a_model_stays_where_it_is_whatever_the_default_device(case: Case) -> None:
     model, x, condition = case.build(), case.values(3), case.condition(3)
     wanted = [model.log_prob(x, condition), model.validation_loss(x, condition)]

@@ -13,7 +13,7 @@ from arcore.events import Binary, Event, Table
 from arcore.model import AutoregressiveModel
 from arcore.primitives.row_noise import BatchSlice
 from arcore.primitives.transfer import to_device
-from tests.arcore.cases import cases_where, every_case
+from tests.arcore.cases import FEWEST, cases_where, every_option
 from tests.support.cases import Case
 from tests.support.waits import META, NoWaitingCopies, making_tensors
 
@@ -38,7 +38,7 @@ def on_device(case: Case) -> tuple[AutoregressiveModel, Tensor, Tensor | None]:
     return model.to(META), x.to(META), None if condition is None else condition.to(META)
 
 
-@every_case
+@every_option
 def test_a_training_step_does_not_wait(case: Case) -> None:
     model, x, condition = on_device(case)
     model.train()
@@ -49,7 +49,7 @@ def test_a_training_step_does_not_wait(case: Case) -> None:
     assert any(p.grad is not None and p.grad.is_meta for p in model.parameters())
 
 
-@cases_where(lambda case: case.kind.scores_parts)
+@cases_where(lambda case: case.kind.scores_parts and case in FEWEST)
 def test_a_training_step_on_parts_does_not_wait(case: Case) -> None:
     """What counts is known to the host, as loaders leave it there."""
     model, x, condition = on_device(case)
@@ -58,7 +58,7 @@ def test_a_training_step_on_parts_does_not_wait(case: Case) -> None:
         model.train()(x, condition, scored).sum().backward()
 
 
-@every_case
+@every_option
 @torch.no_grad()
 def test_a_step_of_a_decoder_does_not_wait(case: Case) -> None:
     """It asks the device for kernels over its own tensors alone, which CUDA graphs can repeat."""

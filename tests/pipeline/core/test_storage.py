@@ -22,7 +22,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
-from tests.support.refusals import raising, refused
+from tests.support.refusals import killed_in_removing, raising, refused
 
 
 class Shared(SharedDisk):
@@ -119,7 +119,7 @@ def test_publish_replaces_other_content_alone(
     storage.publish(few_digits, target)
     assert content_at(target) == folder_bytes(few_digits)
     for _ in range(2):
-        storage.discard(target)
+        storage.remove(target)
         assert not storage.exists(target)
 
 
@@ -183,19 +183,14 @@ def test_the_root_is_not_removed() -> None:
         storage.remove("/")
 
 
-def test_a_kill_midway_leaves_no_half_of_what_is_discarded(tmp_path, monkeypatch) -> None:
+def test_a_kill_midway_leaves_no_half_of_what_is_removed(tmp_path, monkeypatch) -> None:
     folder = tmp_path / "toy"
     folder.mkdir()
-
-    def killed(location: Path) -> None:
-        if location.exists():
-            raise SystemExit
-
     with monkeypatch.context() as midway, pytest.raises(SystemExit):
-        midway.setattr(storage, "remove", killed)
-        storage.discard(folder.as_uri())
+        midway.setattr(os, "replace", killed_in_removing)
+        storage.remove(folder.as_uri())
     assert not folder.exists() and len(list(tmp_path.iterdir())) == 1
-    storage.discard(folder)
+    storage.remove(folder)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -292,14 +292,6 @@ def test_batches_are_the_callers_own(folder: Path) -> None:
     assert int(x.max()) == 1
 
 
-def test_loaders_share_a_part_in_memory(folder: Path) -> None:
-    first, second = (load(folder, batch_size=b, rank=b % 3, world=3) for b in (9, 20))
-    other = load(folder, batch_size=10, rank=1, world=2, shuffle_rows=5000)
-    held, same, different = (loader.reader._held for loader in (first, second, other))
-    assert held is same and held is not different
-    assert held is not None and not held.x.flags.writeable
-
-
 # Bad input
 
 

@@ -301,7 +301,7 @@ def test_sum_is_checked_once_a_process_unless_the_file_changes(written: Path, mo
 
 def test_memory_that_runs_out_is_no_damage(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = pa.ArrowMemoryError("malloc of size 4194304 failed")
-    monkeypatch.setattr(shard_reader, "_read_piece", raising(error))
+    monkeypatch.setattr(shard_reader, "_row_group", raising(error))
     with pytest.raises(MemoryError, match="malloc of size"):
         shard_reader.read_split(written, "valid")
 

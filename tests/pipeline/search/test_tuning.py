@@ -130,7 +130,7 @@ def test_a_search_does_not_end_well_while_a_site_is_at_fault(
         records.keep(record(1, "failed", problem=problem, lost=True))
 
     monkeypatch.setattr(tuning, "_fit", fit)
-    monkeypatch.setattr(tuning, "_write", lambda *_: paths.search("toy"))
+    monkeypatch.setattr(tuning, "_write", lambda *_: paths.root() / "searches" / "toy")
     told = r"1 of 1 trials met a fault .* rerun to try"
     with pytest.raises(tuning.Interrupted, match=told) if waits else contextlib.nullcontext():
         tuning.tune("toy")

@@ -1,5 +1,6 @@
 """What a training is refused for before it touches anything, and how its MLflow run ends."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts import locks, writer
-from pipeline.core import paths, storage
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing
 from pipeline.data.manifest import read_manifest
@@ -21,7 +22,7 @@ from pipeline.training.resolved import resolve
 from pipeline.training.training_records import Failed, Stopped
 from tests.support import refusing_cluster
 from tests.support.other_shards import write_black
-from tests.support.refusals import raising
+from tests.support.refusals import killed_in_removing, raising
 
 ENTRIES = {
     "toy": {"dataset": "digits_binary", "model": "made", "trainer": {"max_epochs": 1}},
@@ -96,17 +97,13 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
     caplog.set_level("INFO")
     write_project(**ENTRIES)
 
-    def killed(place: str | Path) -> None:
-        if storage.exists(place):
-            raise SystemExit
-
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
         failing.setattr(writer, "publish", raising(UserError("s3://b: cannot write")))
         driver.train(compose.load("toy"))
     (run_id,) = before = runs()
     assert before[run_id] == "FAILED"
     with monkeypatch.context() as midway, pytest.raises(SystemExit):
-        midway.setattr(storage, "remove", killed)
+        midway.setattr(os, "replace", killed_in_removing)
         driver.train(compose.load("toy"))
     assert runs() == {run_id: "FINISHED"}
     assert not list(Path(".arcore/train").glob("toy-*")), "half of the checkpoints are left"

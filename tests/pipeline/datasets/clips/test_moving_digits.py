@@ -21,7 +21,6 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets import base, catalog, read_transforms
 from pipeline.datasets.base import SplitData
-from pipeline.datasets.clips.moving_digits import TEST_SHA256
 from pipeline.datasets.moving_generator import render, trajectories
 from pipeline.evaluation import image_figures, scoring
 from pipeline.evaluation.scoring import ChosenRows
@@ -31,6 +30,10 @@ from tests.support.workers import Worker
 MNIST = MIRROR / "mnist" / "t10k-images-idx3-ubyte.gz"
 needs_mirror = pytest.mark.skipif(not MNIST.is_file(), reason=f"no {MNIST}")
 PUBLISHED_BOUND = 86.3
+TEST_SHA256 = {  # of all test clips' bytes in order
+    "moving_digits": "c9b7c5d4d9dced638b7660882c4bf06ac264c5b83f06a2caffa94451be934ee9",
+    "moving_mnist": "c77691519ce8619367729b24a2f7d379a448a8b18009677aae6b928533a83fba",
+}
 
 
 # -- the generator

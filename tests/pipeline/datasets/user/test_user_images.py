@@ -216,8 +216,8 @@ def test_valid_is_drawn_from_train_where_folders_are_train_and_test(test_fractio
 def test_splits_without_test_are_refused_and_a_class_may_be_called_train() -> None:
     folders = ("pets/train", "pets/val", "rides/train", "rides/bus", "one/train/cat")
     write_folders(dict.fromkeys((*folders, "one/train/dog"), 1))
-    with refused("pets: expected splits named train and test, or none, got"):
-        guess("pets")
+    with refused("expected folders for all, for train and test, or for none, got"):
+        own("image_folder", path="pets", **guess("pets"))
     guessed = guess("pets", test_folders=["val"], valid_folders=[])
     assert guessed["train_folders"] == ["train"]
     assert guess("rides")["classes"] == ["bus", "train"]
@@ -336,7 +336,7 @@ def test_valid_is_drawn_from_train_and_files_of_some_splits_are_not_pooled() -> 
     for folder, first in (("two", "train"), ("held", "validation")):
         write_image_parquet(Path(f"{folder}/{first}.parquet"), list(images[:30]), [0] * 30)
         write_image_parquet(Path(f"{folder}/test.parquet"), list(images[30:]), [0] * 10)
-    with refused("expected splits named train and test, or none, got"):
+    with refused("expected files for all, for train and test, or for none, got"):
         added("held", "label=")
     dataset, found = added("two", "label=", "valid_fraction=0.2")
     assert "train: 24 rows, 24 of them read\nvalid: 6 rows" in found and "test: 10 rows" in found

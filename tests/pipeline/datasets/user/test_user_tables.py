@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from arcore.events import Levels, Real, Table
+from pipeline.core import paths
 from pipeline.data import fetching, preprocessing
 from pipeline.datasets import adding, base, catalog
 from pipeline.datasets.base import Dataset
@@ -196,13 +197,13 @@ def test_a_csv_file_is_fetched_split_and_standardised(project: Path) -> None:
     assert [len(parts[split]) for split in base.SPLITS] == [35, 5, 10]
     np.testing.assert_allclose(parts["train"].mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(parts["train"].std(0), 1, atol=1e-6)
-    plain = mine(standardize=False).decode(fetching.raw_folder("mine"))
+    plain = mine(standardize=False).decode(paths.raw("mine"))
     assert abs(plain["train"].x[:, 0].mean() - 7) < 2
     scale = plain["train"].x.std(0)
     np.testing.assert_allclose(
         parts["test"] * scale, plain["test"].x - plain["train"].x.mean(0), atol=1e-4
     )
-    other = mine(standardize=False, split_seed=1).decode(fetching.raw_folder("mine"))
+    other = mine(standardize=False, split_seed=1).decode(paths.raw("mine"))
     assert not np.array_equal(other["test"].x, plain["test"].x)
     # Without the original the copy serves; a changed original is noticed.
     text = Path("mine.csv").read_text()

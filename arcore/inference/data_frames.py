@@ -1,0 +1,172 @@
+"""Tables as pandas data frames: names, integers and reals in the units of the file.
+
+Example:
+    >>> import arcore, pandas
+    >>> frame = pandas.DataFrame({"colour": ["red", "blue", "red"], "price": [1.5, 2.0, 4.0]})
+    >>> model = arcore.create_model("any_order_transformer", table_of(frame))
+    >>> log_prob(model, frame.assign(price=None)).shape, sample(model, 5).shape  # nats of colours
+    (torch.Size([3]), (5, 2))
+    >>> impute(model, frame.assign(price=None))["colour"].tolist()
+    ['red', 'blue', 'red']
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from arcore.columns import Column
+from arcore.events import Table, is_table
+from arcore.families.any_order import AnyOrderModel, OrderlessEnsemble
+from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require
+from arcore.primitives.precision import summed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_LEVELS = 256  # of a column that `table_of` takes for names or integers
+
+
+def table_of(frame: pd.DataFrame) -> Table:
+    """Guess the columns of a table from its training rows, which standardise reals.
+
+    Text and categories are names, whole numbers with a range below 256 integers, others reals.
+    A column of one value, or of too many names, is a ValueError.
+    """
+    return Table([_column_of(str(name), cells.dropna()) for name, cells in _checked(frame).items()])
+
+
+def _column_of(name: str, cells: pd.Series[Any]) -> Column:
+    cells = cells.infer_objects()
+    if cells.dtype.kind not in "biuf":
+        names, expected = sorted({*cells.map(str)}), f"2 to {MOST_LEVELS} different names"
+        require(1 < len(names) <= MOST_LEVELS, f"column {name!r}", expected, len(names))
+        return Column(name=name, levels=names)
+    values = cells.astype("float64")
+    low, high = float(values.min()), float(values.max())
+    fits = low < high and math.isfinite(high - low)
+    require(fits, f"column {name!r}", "different finite numbers", [low, high])
+    if high - low < MOST_LEVELS and bool((values == values.round()).all()):
+        return Column(name=name, levels=int(high - low) + 1, low=int(low))
+    return Column(name=name, mean=float(values.mean()), deviation=float(values.std(ddof=0)))
+
+
+def _checked(frame: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    fits = isinstance(frame, pd.DataFrame)
+    require(fits, "frame", "a pandas data frame", type(frame).__name__)
+    return frame
+
+
+def to_tensor(frame: pd.DataFrame, table: Table) -> Tensor:
+    """Return the numbers of a data frame's rows, (N, D) float64, NaN for missing cells.
+
+    Columns that the table does not have are ignored. A ValueError names the column that is
+    missing, or the row and column of a wrong cell.
+    """
+    names, numbers = [str(name) for name in _checked(frame).columns], []
+    for column in table.columns:
+        fits = names.count(column.name) == 1
+        require(fits, "frame", f"one column {column.name!r}", names)
+        cells = frame.iloc[:, names.index(column.name)]
+        for row, cell, missing in zip(cells.index, cells, cells.isna(), strict=True):
+            number = math.nan if missing else _number(cell, column)
+            where = f"frame: row {row}, column {column.name!r}"
+            require(number is not None, where, _expected(column), cell)
+            numbers.append(number)
+    shape = (table.size, len(frame))
+    return torch.tensor(numbers, dtype=torch.float64).view(shape).t().contiguous()
+
+
+def _expected(column: Column) -> str:
+    if column.names:
+        return f"one of {', '.join(column.names[:8])}"
+    last = column.low + column.count
+    return f"an integer in [{column.low}, {last})" if column.count else "a finite number"
+
+
+def _number(cell: object, column: Column) -> float | None:
+    if column.names:
+        return column.names.index(str(cell)) if str(cell) in column.names else None
+    try:
+        number = float(cell) - column.low  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    fits = not column.count or (number.is_integer() and 0 <= number < column.count)
+    return number if math.isfinite(number) and fits else None
+
+
+def to_frame(x: Tensor, table: Table) -> pd.DataFrame:
+    """Return rows (N, D) as a data frame of names, integers and reals."""
+    import pandas as pd
+
+    found = {}
+    for column, cells in zip(table.columns, table.check(x).t().tolist(), strict=True):
+        if column.count:
+            levels = map(int, cells)
+            cells = [column.names[i] if column.names else i + column.low for i in levels]
+        found[column.name] = cells
+    return pd.DataFrame(found)
+
+
+@torch.no_grad()
+def log_prob(
+    model: AutoregressiveModel,
+    rows: pd.DataFrame | Tensor,
+    condition: Tensor | None = None,
+    num_draws: int | None = None,
+) -> Tensor:
+    """Return ln p of the known cells of each row, (N,), in nats and the file's units.
+
+    Rows are a data frame, or its numbers as of `to_tensor`, NaN for missing cells.
+    An any-order model marginalises missing cells exactly. Another model needs `num_draws`, and
+    estimates ln E prod_{d known} p(x_d | x_<d), where missing cells before d are drawn from their
+    conditionals: the estimate of p is unbiased, so that its logarithm is low on average.
+    """
+    x = rows if isinstance(rows, Tensor) else to_tensor(rows, _table(model))
+    x = x.to(model.device)
+    if bool((known := ~x.isnan()).all()):
+        return model.log_prob(x, condition)
+    if isinstance(model, AnyOrderModel | OrderlessEnsemble):
+        return model.log_marginal(x, known, condition)
+    what = f"a number, since {type(model).__name__} has one order and cells are missing"
+    require(type(num_draws) is int and num_draws > 0, "num_draws", what, num_draws)
+    terms = []
+    for _ in range(num_draws or 0):
+        drawn = model.impute(x, known, condition)
+        given = model.conditionals(drawn, condition).log_prob(drawn)
+        terms.append(summed(torch.where(known, given, 0)))
+    return torch.stack(terms).logsumexp(0) - math.log(len(terms))
+
+
+def sample(
+    model: AutoregressiveModel,
+    n: int,
+    condition: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> pd.DataFrame:
+    """Draw n rows."""
+    return to_frame(model.sample(n, condition, generator), _table(model))
+
+
+def impute(
+    model: AutoregressiveModel,
+    frame: pd.DataFrame,
+    condition: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> pd.DataFrame:
+    """Draw missing cells, as `model.impute` does; columns are the table's, rows the frame's."""
+    x = to_tensor(frame, _table(model))
+    drawn = model.impute(x, ~x.isnan(), condition, generator)
+    return to_frame(drawn, _table(model)).set_index(frame.index)
+
+
+def _table(model: AutoregressiveModel) -> Table:
+    require(is_table(model.event), "model", "one of an event Table", model.event)
+    assert isinstance(model.event, Table)
+    return model.event
