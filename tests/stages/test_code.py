@@ -76,11 +76,11 @@ def repository(tmp_path_factory) -> Path:
     return folder
 
 
-def dvc(folder: Path, *arguments: str) -> str:
+def repro(folder: Path) -> set[str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
+        [sys.executable, "-m", "dvc", "repro"],
         cwd=folder,
         env=os.environ | environment,
         capture_output=True,
@@ -88,11 +88,7 @@ def dvc(folder: Path, *arguments: str) -> str:
         timeout=400,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def repro(folder: Path) -> set[str]:
-    lines = [line for line in dvc(folder, "repro").splitlines() if "Running stage '" in line]
+    lines = [line for line in done.stdout.splitlines() if "Running stage '" in line]
     return {line.split("'")[1] for line in lines}
 
 
