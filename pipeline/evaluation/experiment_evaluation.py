@@ -175,9 +175,9 @@ def _evaluate(
     event = after_frames(manifest.event, context)
     result.check(config.name, event)
     result.write(out)
-    for name in names:
+    for name, scored in nats.items():
         file_name = "scores.csv" if name == "test" else f"scores_{name}.csv"
-        table = pd.DataFrame({"row": chosen[name].numbers, "nats": nats[name].numpy()})
+        table = pd.DataFrame({"row": chosen[name].numbers, "nats": scored.numpy()})
         table.to_csv(out / file_name, index=False, float_format="%.6f", lineterminator="\n")
     if drawn is not None:
         _show(model, shown, drawn, manifest, out)

@@ -112,6 +112,8 @@ def _export(
     shutil.copyfile(candidate.folder / CONFIG, exported / CONFIG)
     if sha256_of(weights) != candidate.weights_sha256:
         raise UserError(f"{candidate.name}: trained again meanwhile; run this again")
+    if candidate.validation.is_file():
+        shutil.copyfile(candidate.validation, exported / pyfunc.VALIDATION)
     if scalings:
         described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
         (exported / pyfunc.SCALINGS).write_text(described, encoding="utf-8")
@@ -156,6 +158,7 @@ def _signature(
             ParamSpec("condition", "long", [], (-1,)),
             ParamSpec("vectors", "double", [], (-1,)),
             ParamSpec("length", "long", 4000),
+            ParamSpec("rate", "double", 0.0),
         ]
     )
     signature = ModelSignature(inputs, outputs, params)
