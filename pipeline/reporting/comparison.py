@@ -121,17 +121,15 @@ class Report:
         """Units of the test values: the dataset's, then nats and bits/dim."""
         return list(dict.fromkeys((self.unit, "nats", "bits_per_dim")))
 
-    def codec_value(self, codec: CodecResult) -> float:
-        """Return what a codec needs, in the dataset's unit."""
-        return codec.score.in_unit(self.unit, self.event)[0]
-
     @property
     def measured(self) -> list[Row | CodecResult]:
         """Our rows and those of codecs as one list: unconditional ones, best first, then others."""
         ranked: list[tuple[bool, float, Row | CodecResult]] = [
             (*row.rank, row) for row in self.rows
         ]
-        ranked += [(False, self.codec_value(codec), codec) for codec in self.codecs]
+        ranked += [
+            (False, codec.score.in_unit(self.unit, self.event)[0], codec) for codec in self.codecs
+        ]
         return [row for *_, row in sorted(ranked, key=lambda item: item[:2])]
 
 
