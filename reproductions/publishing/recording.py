@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.artifacts import artifact, reader
-from pipeline.artifacts.artifact import CODECS, STUDY
+from pipeline.artifacts.artifact import CODECS, MODEL, SHARDS, STUDY
 from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
-from pipeline.evaluation import reading
+from pipeline.evaluation import identity, reading
 from pipeline.experiments import naming
 from pipeline.reporting import comparison, numbers, searches
 from pipeline.training.training_records import TrainingRecord
@@ -39,7 +39,8 @@ def record_experiment(name: str) -> Path:
     model = paths.model(name)
     evaluation = _evaluation(name)
     if (evaluation / "metrics.json").is_file():
-        reading.read_current(evaluation)
+        found = reading.read_evaluated(evaluation, (MODEL, SHARDS))
+        identity.Entries.read().check(found.result)
     if (model / "training.json").is_file() and TrainingRecord.of(model) is None:
         raise UserError(f"{model / 'training.json'}: of other weights than model.safetensors")
     files = [model / file for file in ("config.yaml", "training.json", "history.csv")]

@@ -79,6 +79,7 @@ BLOCKED = (
 # What arcore needs beyond torch, in one module each, which imports it when it is called for.
 LIBRARIES = {
     "arcore.saving": {"safetensors"},
+    "arcore.hub": {"mlflow"},
     "arcore.entropy": {"constriction", "numpy"},
     "arcore.inference.data_frames": {"pandas"},
     "arcore.primitives.progress": {"tqdm"},
