@@ -25,13 +25,13 @@ ENTRY = {
 RATE = "trainer.optimizer.learning_rate"
 HALVED = ENTRY | {
     "space": {RATE: {"loguniform": [0.0003, 0.01]}},
-    "num_trials": 4,
+    "num_trials": 3,
     "searcher": "optuna",
     "scheduler": {"name": "asha", "grace_epochs": 2, "reduction_factor": 2},
 }
 # At the third rate Adam's first step makes every weight so large that the loss overflows.
 PARTLY_EXPLODING = ENTRY | {
-    "space": {RATE: {"grid": [0.001, 0.003, 1e38, 0.01]}},
+    "space": {RATE: {"grid": [0.001, 0.003, 1e38]}},
     "num_trials": 1,
     "searcher": "random",
     "scheduler": {"name": "none"},
@@ -58,12 +58,12 @@ def trials(project) -> dict[int, dict[str, str]]:
 
 def ended(log: str) -> dict[int, str]:
     """The trials that a log says ended with a value, and that value."""
-    found = re.findall(r"trial (\d)/4 ends: valid ([\d.]+) nats", log)
+    found = re.findall(r"trial (\d)/3 ends: valid ([\d.]+) nats", log)
     return {int(number): value for number, value in found}
 
 
 def started(log: str) -> set[int]:
-    return {int(number) for number in re.findall(r"trial (\d)/4 starts", log)}
+    return {int(number) for number in re.findall(r"trial (\d)/3 starts", log)}
 
 
 def require_runs(project, children: list[str]) -> None:
@@ -91,16 +91,16 @@ def go_on(project) -> subprocess.CompletedProcess[str]:
     assert "rates: goes on with an interrupted search" in done.stderr
     assert "Traceback" not in project.own(done.stderr)
     table = trials(project)
-    assert sorted(table) == [1, 2, 3, 4]
+    assert sorted(table) == [1, 2, 3]
     assert {row["status"] for row in table.values()} <= {"finished", "stopped"}
     for number, value in before.items():
         assert f"{float(table[number]['best_valid_nats']):.3f}" == value
     assert before.keys() <= kept, "a trial is kept before the log says so"
     assert not started(done.stderr) & kept
-    assert started(done.stderr) | kept == {1, 2, 3, 4}
+    assert started(done.stderr) | kept == {1, 2, 3}
     assert (project.folder / "searches/rates/best.yaml").exists()
     assert list((project.folder / ".arcore/tune").glob("[!.]*")) == []
-    require_runs(project, ["FINISHED"] * 4)
+    require_runs(project, ["FINISHED"] * 3)
     return done
 
 
@@ -141,10 +141,10 @@ def forget_that_runs_finished(project) -> None:
 
 def test_a_killed_search_keeps_the_trials_that_ended(make_search) -> None:
     project = make_search(HALVED)
-    with project.running(r"trial \d/4 ends", "tune", "rates", TWO_AT_A_TIME) as process:
+    with project.running(r"trial \d/3 ends", "tune", "rates", TWO_AT_A_TIME) as process:
         project.wait_until(lambda: saved(project), "the end of a trial is saved")
         kill_stage(process)
-    assert 1 <= len(ended(project.log())) < 4
+    assert 1 <= len(ended(project.log())) < 3
     assert not (project.folder / "searches").exists()
     forget_that_runs_finished(project)
     (folder,) = (project.folder / ".arcore/tune").glob("rates-*")
@@ -160,7 +160,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(make_search) -> None:
     for kill in (False, True):
         project = make_search(HALVED | {"model_overrides": {"hidden": [300]}})
         if kill:
-            with project.running("trial 2/4 ends", "tune", "rates", alone) as process:
+            with project.running("trial 2/3 ends", "tune", "rates", alone) as process:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         done = project.stage("tune", "rates", alone)
@@ -173,13 +173,13 @@ def test_a_killed_search_ends_as_an_undisturbed_one(make_search) -> None:
 @pytest.mark.slow
 def test_a_search_that_gets_a_sigterm_says_what_it_keeps(make_search) -> None:
     project = make_search(HALVED)
-    with project.running(r"trial \d/4 ends", "tune", "rates", TWO_AT_A_TIME) as process:
+    with project.running(r"trial \d/3 ends", "tune", "rates", TWO_AT_A_TIME) as process:
         process.terminate()
         assert process.wait(timeout=400) == 1, project.log()
     log = project.own(project.log())
     number = len(ended(log))
     assert log.splitlines()[-1] == (
-        f"error: rates: interrupted with {number} of 4 trials ended, which are kept; rerun to go on"
+        f"error: rates: interrupted with {number} of 3 trials ended, which are kept; rerun to go on"
     )
     assert "Traceback" not in log
     assert not (project.folder / "searches").exists()
@@ -205,7 +205,7 @@ def disturbed(make_search):
         seen.update(with_checkpoints(project))
         return len(seen) >= 2
 
-    with project.running("trial 2/4 starts", "tune", "rates", TWO_AT_A_TIME) as process:
+    with project.running("trial 2/3 starts", "tune", "rates", TWO_AT_A_TIME) as process:
         project.wait_until(two_were_seen, "two trials have had checkpoints")
         actors = workers_of(process, "ImplicitFunc")
         min(actors, key=psutil.Process.create_time).kill()  # a later one may have no checkpoint yet
@@ -218,7 +218,7 @@ def test_a_grid_runs_each_option_once(disturbed) -> None:
     rates = PARTLY_EXPLODING["space"][RATE]["grid"]
     assert {number: float(row[RATE]) for number, row in table.items()} == dict(enumerate(rates, 1))
     for number in table:
-        assert f"trial {number}/4 starts" in log and f"trial {number}/4 ends: " in log
+        assert f"trial {number}/3 starts" in log and f"trial {number}/3 ends: " in log
     best = min(table.values(), key=lambda row: float(row["best_valid_nats"] or "inf"))
     found = yaml.safe_load((disturbed.folder / "searches/rates/best.yaml").read_text())
     assert found["trainer"]["optimizer"]["learning_rate"] == float(best[RATE])
@@ -228,20 +228,19 @@ def test_a_grid_runs_each_option_once(disturbed) -> None:
 def test_a_trial_whose_process_dies_goes_on_from_its_checkpoint(disturbed) -> None:
     assert disturbed.log().count("resumes after epoch") == 1
     table = trials(disturbed)
-    assert [table[number]["epochs"] for number in (1, 2, 4)] == ["24"] * 3
-    require_runs(disturbed, ["FINISHED", "FINISHED", "FAILED", "FINISHED"])
+    assert [table[number]["epochs"] for number in (1, 2)] == ["24"] * 2
+    require_runs(disturbed, ["FINISHED", "FINISHED", "FAILED"])
 
 
 def test_a_trial_whose_loss_is_not_finite_fails_alone(disturbed) -> None:
     table = trials(disturbed)
-    assert [table[number]["status"] for number in (1, 2, 3, 4)] == [
-        "finished", "finished", "failed", "finished",
-    ]  # fmt: skip
+    statuses = [table[number]["status"] for number in (1, 2, 3)]
+    assert statuses == ["finished", "finished", "failed"]
     assert table[3]["problem"].startswith("the training loss is not finite at step ")
     assert table[3]["best_valid_nats"] == ""
-    assert "trial 3/4 ends: fails: the training loss is not finite at step " in disturbed.log()
+    assert "trial 3/3 ends: fails: the training loss is not finite at step " in disturbed.log()
     summary = disturbed.json("searches/rates/search.json")
-    assert (summary["finished"], summary["failed"]) == (3, 1)
+    assert (summary["finished"], summary["failed"]) == (2, 1)
 
 
 @pytest.mark.slow
