@@ -225,7 +225,8 @@ def measured(
         nats = {title: join([one[what][title] for one in found]) for title in found[0][what]}
         for title, scores in nats.items():
             rows = f"{len(scores):,}" + " with missing cells" * what
-            yield [rows, title, with_error(scores), with_error(nats[INDEPENDENT] - scores)]
+            gain = "-" if title == INDEPENDENT else with_error(nats[INDEPENDENT] - scores)
+            yield [rows, title, with_error(scores), gain]
 
 
 def with_error(values: Tensor) -> str:
