@@ -5,7 +5,7 @@ Example: python -m stages.use inpainting digits-nade num_rows=50
 
 import argparse
 
-from pipeline.uses import use_descriptions
+from pipeline.uses import use_records
 from stages import cli
 
 
@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.use",
         description="Use a trained model; write evaluation/<dataset>/uses/<experiment>/<use>/.",
-        epilog=use_descriptions.text_of(),
+        epilog=use_records.text_of(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("use", nargs="?", metavar="USE", help="as listed below")
@@ -29,7 +29,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.use is None:
-        print(use_descriptions.text_of())
+        print(use_records.text_of())
         return
     from pipeline.uses import run_uses  # here: --help needs no torch
 

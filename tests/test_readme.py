@@ -11,7 +11,7 @@ from arcore.process_tuning import flushed_denormals
 from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.experiments import params_file
-from pipeline.uses.use_descriptions import USES
+from pipeline.uses.use_records import USES
 from tests.places import PAGES, ROOT, python_examples
 
 README = (ROOT / "README.md").read_text()

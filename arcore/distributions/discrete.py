@@ -44,7 +44,9 @@ def tempered(logits: Tensor, temperature: float) -> Tensor:
 def tempered_bit(logits: Tensor, temperature: float) -> Tensor:
     """Return the probability of a one, sigmoid(logits / temperature), in float32 or more."""
     logits = logits.to(at_least_float32(logits.dtype))
-    return torch.sigmoid(logits / _held(temperature, logits.dtype))
+    if temperature != 1:
+        logits = logits / _held(temperature, logits.dtype)
+    return torch.sigmoid(logits)
 
 
 def _held(temperature: float, dtype: torch.dtype) -> float:

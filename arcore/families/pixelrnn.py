@@ -58,6 +58,7 @@ class PixelRNN(RasterModel):
     """
 
     hyperparameters: PixelRNNConfig
+    records_steps = True
 
     def __init__(self, event: Event, hyperparameters: PixelRNNConfig, num_maps: int = 0) -> None:
         super().__init__(event, hyperparameters)

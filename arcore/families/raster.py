@@ -20,7 +20,7 @@ from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
 from arcore.layers.convolutions import along_curve
-from arcore.layers.cursor import ImageCursor, LayerCall, Reader, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, PixelStep, Reader, full_image
 from arcore.layers.heads import PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
 from arcore.primitives.checks import require, require_int, require_odd
@@ -136,6 +136,7 @@ class RasterModel(CyclingModel):
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     hyperparameters: RasterConfig
     symmetry: str = "identity"  # by which the network's image is transformed
+    records_steps: ClassVar[bool] = False  # see `captured_steps`; layers' states stay in place
 
     def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -220,7 +221,12 @@ class RasterModel(CyclingModel):
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
-        return self._network(cursor.piece(features), maps, cursor)
+        step = self._step(features, cursor)
+        return step(partial(self._network, maps=maps, call=cursor))
+
+    def _step(self, features: Tensor, cursor: ImageCursor) -> PixelStep:
+        fits = self.records_steps and not self.training
+        return cursor.state(self, lambda: PixelStep(features, cursor, fits))
 
     def outputs(self, features: Tensor, maps: Tensor | None) -> Tensor:
         """Return the head's maps of whole images, means relative to the prediction if any."""
@@ -383,9 +389,12 @@ class TwoStackModel(RasterModel):
         return links
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
-        column, links = cursor.column, cursor.state(self, dict[int, list[Tensor]])
-        if cursor.row not in links:
-            links.clear()
-            links[cursor.row] = self._row_links(features, maps, cursor)
-        here = [link[..., column : column + 1] for link in links[cursor.row]]
-        return self._horizontal(cursor.piece(features), here, maps, cursor)
+        column = cursor.column
+        step = self._step(features, cursor)
+        if cursor.enters_row(self):
+            found = self._row_links(features, maps, cursor)
+            step.links = step.links or [torch.empty_like(link) for link in found]
+            for link, new in zip(step.links, found, strict=True):
+                link.copy_(new)
+        here = [link[..., column : column + 1] for link in step.links]
+        return step(partial(self._horizontal, links=here, maps=maps, call=cursor))

@@ -58,7 +58,10 @@ class ConditionProjection(nn.Module):
 
     def step(self, maps: Tensor, cursor: ImageCursor) -> Tensor:
         """Project the whole maps once; return the piece at the cursor."""
-        return cursor.piece(cursor.state(self, lambda: self(maps)))
+        whole, row = cursor.state(self, lambda: ((found := self(maps)), found[:, :, :1].clone()))
+        if cursor.enters_row(self) and whole.shape[2] > 1:
+            row.copy_(whole[:, :, cursor.row : cursor.row + 1])  # a recorded step reads it there
+        return cursor.piece(row)
 
 
 def conditioned(

@@ -188,7 +188,7 @@ def along_curve(symmetry: str, layer: nn.Module, x: Tensor) -> Tensor:
 
 
 class _ConvState:
-    """The padded input so far, (batch, rows, columns, inputs), and masked weights."""
+    """The padded rows that the kernel covers, (batch, rows, columns, inputs), and weights."""
 
     def __init__(self, layer: CausalConv2d, x: Tensor, cursor: ImageCursor) -> None:
         self.weights = [
@@ -196,26 +196,29 @@ class _ConvState:
             for weight in layer.row_weights(cursor.symmetry)
         ]
         self.size = layer.size
-        self.centre, self.right, self.above, _ = layer.padding
+        self.layer, self.centre = layer, layer.centre
         if layer.size != (1, 1):
-            height, width = cursor.height + self.above, cursor.width + self.centre + self.right
-            self.canvas = x.new_zeros(len(x), height, width, x.shape[1])
+            rows, columns = layer.size
+            self.canvas = x.new_zeros(len(x), rows, cursor.width + columns - 1, x.shape[1])
 
     def write(self, x: Tensor, cursor: ImageCursor) -> None:
         """Write x, (batch, inputs, 1, n), at the cursor."""
-        row, first, n = cursor.row + self.above, cursor.column + self.centre, x.shape[-1]
+        if cursor.enters_row(self.layer):
+            self.canvas[:, :-1] = self.canvas[:, 1:].clone()
+            self.canvas[:, -1] = 0
+        first, n = cursor.column + self.centre, x.shape[-1]
         if n == 1:
-            self.canvas.select(1, row).select(1, first).copy_(x.flatten(1))
+            self.canvas.select(1, -1).select(1, first).copy_(x.flatten(1))
         else:
-            self.canvas[:, row, first : first + n] = x[:, :, 0].transpose(1, 2)
+            self.canvas[:, -1, first : first + n] = x[:, :, 0].transpose(1, 2)
 
     def cover(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Write x at the cursor; return what the kernel sees for it."""
         if self.size == (1, 1):
             return x
         self.write(x, cursor)
-        row, column, n = cursor.row, cursor.column, x.shape[-1]
-        seen = self.canvas[:, row : row + self.size[0], column : column + n + self.size[1] - 1]
+        column, n = cursor.column, x.shape[-1]
+        seen = self.canvas[:, :, column : column + n + self.size[1] - 1]
         return seen if n == 1 else seen.permute(0, 3, 1, 2)
 
 

@@ -10,7 +10,7 @@ from arcore.layers.cursor import ImageCursor
 from arcore.layers.lstm_scan import ScanPlan, lstm_scan, state_weight
 from arcore.primitives.gating import lstm_cell
 from arcore.primitives.precision import without_autocast
-from arcore.primitives.transfer import compile_guard
+from arcore.primitives.transfer import outside_compiler
 
 
 @functools.lru_cache(maxsize=16)
@@ -42,7 +42,6 @@ class RowLSTMLayer(nn.Module):
 
     def __init__(self, hidden: int, width: int, kernel: int = 3) -> None:
         super().__init__()
-        self._scan = compile_guard(lstm_scan)
         self.kernel = kernel
         self.weight = state_weight(kernel, 1, hidden, 4 * hidden)
         self.initial_h = nn.Parameter(torch.zeros(1, width, hidden))
@@ -53,14 +52,15 @@ class RowLSTMLayer(nn.Module):
         height, width = x.shape[2:]
         maps = x.flatten(2).permute(2, 0, 1)[None]  # (1, pixel, batch, 4 h)
         make_plan = functools.partial(row_plan, self.kernel)
-        initial = (self.initial_h, self.initial_c)
-        states = self._scan(maps, self.weight, *initial, make_plan, (height, width))
+        given = (self.weight, self.initial_h, self.initial_c, make_plan, (height, width))
+        states = outside_compiler(lstm_scan, maps, *given)
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
 
     def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Map a pixel's gates' inputs (batch, 4 h, 1, 1) to its state (batch, h, 1, 1)."""
         state = cursor.state(self, lambda: _RowState(self, x))
-        state.enter(cursor.row)
+        if cursor.enters_row(self):
+            state.enter_row()
         column = cursor.column
         h, c = lstm_cell(x[:, :, 0, 0] + state.pushed[:, column], state.above_c[:, column])
         state.h[:, column], state.c[:, column] = h, c
@@ -71,18 +71,17 @@ class _RowState:
     """The current row's states so far, and what the finished row above gives to each pixel."""
 
     def __init__(self, layer: RowLSTMLayer, x: Tensor) -> None:
-        self.layer, self.row = layer, -1
+        self.layer = layer
         self.h, self.c = (s.repeat(len(x), 1, 1) for s in (layer.initial_h, layer.initial_c))
-        self.above_c = self.pushed = self.c
+        self.above_c, self.pushed = torch.empty_like(self.c), self.c.repeat(1, 1, 4)
 
-    def enter(self, row: int) -> None:
-        """Go on to a row, once: the states left by the row above are final."""
-        if row != self.row:
-            self.row, self.above_c = row, self.c.clone()
-            kernel, weight = self.layer.kernel, self.layer.weight[:, 0]
-            padded = pad(self.h, (0, 0, kernel // 2, kernel // 2)).unfold(1, kernel, 1)
-            with without_autocast(padded.device):  # as the scan
-                self.pushed = torch.einsum("bchk,khg->bcg", padded, weight)
+    def enter_row(self) -> None:
+        """Go on to the next row: the states left by the row above are final."""
+        self.above_c.copy_(self.c)
+        kernel, weight = self.layer.kernel, self.layer.weight[:, 0]
+        padded = pad(self.h, (0, 0, kernel // 2, kernel // 2)).unfold(1, kernel, 1)
+        with without_autocast(padded.device):  # as the scan
+            self.pushed.copy_(torch.einsum("bchk,khg->bcg", padded, weight))
 
 
 def diagonal_order(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -129,7 +128,6 @@ class DiagonalLSTMLayer(nn.Module):
 
     def __init__(self, hidden: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self._scan = compile_guard(lstm_scan)
         self.directions, self.hidden = num_directions(size), hidden
         self.weight = state_weight(2, self.directions, hidden, 4 * hidden)
         self.initial_h = nn.Parameter(torch.zeros(self.directions, size[0], hidden))
@@ -139,14 +137,15 @@ class DiagonalLSTMLayer(nn.Module):
         """Map (batch, 8 h, height, width), 4 h of one row, to states (batch, h, height, width)."""
         height, width = x.shape[2:]
         maps = x.unflatten(1, (self.directions, -1)).flatten(3).permute(1, 3, 0, 2)
-        initial = (self.initial_h, self.initial_c)
-        states = self._scan(maps, self.weight, *initial, diagonal_plan, (height, width))
+        given = (self.weight, self.initial_h, self.initial_c, diagonal_plan, (height, width))
+        states = outside_compiler(lstm_scan, maps, *given)
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
 
     def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Map a pixel's gates' inputs (batch, 8 h, 1, 1) to its state (batch, h, 1, 1)."""
         state = cursor.state(self, lambda: _DiagonalState(self, x, cursor))
-        state.enter(cursor.row)
+        if cursor.enters_row(self):
+            state.enter_row(cursor.row)
         column = cursor.column
         gates, *others = x[:, :, 0, 0].split(4 * self.hidden, 1)
         before, above = state.h[:, column], state.above[:, column]
@@ -162,8 +161,7 @@ class DiagonalLSTMLayer(nn.Module):
     def add_above(self, x: Tensor, cursor: ImageCursor) -> None:
         """Add to the second LSTM's inputs on the row above the cursor's, (batch, 4 h, 1, width)."""
         state = cursor.state(self, lambda: _DiagonalState(self, x, cursor))
-        if state.row < cursor.row:  # not yet used
-            state.behind += x[:, :, 0].transpose(1, 2)
+        state.behind += x[:, :, 0].transpose(1, 2)
 
 
 class _DiagonalState:
@@ -173,36 +171,31 @@ class _DiagonalState:
     """
 
     def __init__(self, layer: DiagonalLSTMLayer, x: Tensor, cursor: ImageCursor) -> None:
-        self.layer, self.row = layer, -1
+        self.layer = layer
         width, hidden = cursor.width, layer.hidden
         own = layer.weight  # whose precision states keep, whatever autocast makes of x
         self.h, self.c = (own.new_zeros(len(x), width + 1, hidden) for _ in range(2))
-        self.second = own.new_zeros(len(x), width, hidden)
-        self.above = self.second
+        self.second, self.above = (own.new_zeros(len(x), width, hidden) for _ in range(2))
         self.behind = own.new_zeros(len(x), width, 4 * hidden)
 
-    def enter(self, row: int) -> None:
-        """Go on to a row, once: what the row above has left is final."""
-        if row == self.row:
-            return
+    def enter_row(self, row: int) -> None:
+        """Go on to a row: what the row above has left is final."""
         layer = self.layer
-        self.row = row
         if row > 0:
-            self.above = self.h[:, 1:].clone()
+            self.above.copy_(self.h[:, 1:])
             if layer.directions == 2:
                 self._finish(row - 1)
         self.h[:, 0], self.c[:, 0] = layer.initial_h[0, row], layer.initial_c[0, row]
 
     def _finish(self, row: int) -> None:
         """Run the second LSTM over a complete row, from its right end."""
-        layer, second = self.layer, torch.empty_like(self.second)
+        layer, second = self.layer, self.second
         h, c = (s[1, row].expand(len(second), -1) for s in (layer.initial_h, layer.initial_c))
         for column in reversed(range(second.shape[1])):
             with without_autocast(h.device):
-                pushed = h @ layer.weight[0, 1] + self.second[:, column] @ layer.weight[1, 1]
+                pushed = h @ layer.weight[0, 1] + second[:, column] @ layer.weight[1, 1]
             h, c = lstm_cell(self.behind[:, column] + pushed, c)
             second[:, column] = h
-        self.second = second
 
 
 def num_directions(size: tuple[int, int]) -> int:

@@ -56,7 +56,7 @@ class DiagonalBiLSTM(PixelRNN):
         return torch.cat(parts, -1).movedim(-1, 1)
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
-        if cursor.column == 0 and cursor.row > 0:
+        if cursor.enters_row(self) and cursor.row > 0:
             first = self._layers()[0]
             above = features[:, :, cursor.row - 1 : cursor.row]
             seen = cast(_FirstInput, first.input).of_pixels(above)

@@ -150,7 +150,7 @@ class GatedPixelCNN(TwoStackModel):
         if self.training and self.hyperparameters.dropout:
             return super()._network_at(features, maps, cursor)
         steps = cursor.state(self, lambda: _GatedSteps(self, maps, cursor, len(features)))
-        if cursor.row != steps.row:
+        if cursor.enters_row(self):
             steps.start_row(cursor.row, self._row_links(features, maps, cursor))
         return steps.outputs(features[:, :, cursor.row, cursor.column], cursor)
 
@@ -165,7 +165,7 @@ class _GatedSteps:
     def __init__(
         self, model: GatedPixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
-        layers, width, self.row = model._layers(), model.hyperparameters.width, -1
+        layers, width = model._layers(), model.hyperparameters.width
         attention = [layer.attention for layer in layers]  # whose past grows by new tensors
         self.step = StepRecorder(model.device, not any(attention))
         self.steps = [
@@ -186,7 +186,6 @@ class _GatedSteps:
 
     def start_row(self, row: int, links: list[Tensor]) -> None:
         """Begin a row, given what the vertical stack passes on."""
-        self.row = row
         for steps, link in zip(self.steps, links, strict=True):
             steps.start_row(row, link)
 

@@ -131,7 +131,7 @@ class _ResidualSteps:
     def __init__(
         self, model: PixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
-        self.row, self.step = -1, StepRecorder(model.device)
+        self.model, self.step = model, StepRecorder(model.device)
         self.input = PixelSteps(model.input, batch, cursor, model.input_projection, maps)
         cursor.state(model.input, lambda: self.input)
         blocks = [cast(_ResidualBlock, block) for block in model.blocks]
@@ -151,10 +151,9 @@ class _ResidualSteps:
     def outputs(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) for the pixel's features (batch, F)."""
         column = cursor.column
-        if cursor.row != self.row:
-            self.row = cursor.row
+        if cursor.enters_row(self.model):
             for steps in self.steps:
-                steps.start_row(self.row)
+                steps.start_row(cursor.row)
         self.input.slots[column].copy_(x)
         return self.step(column, partial(self._outputs, column))
 

@@ -17,8 +17,9 @@ _captures = False
 
 @contextmanager
 def captured_steps(enabled: bool = True) -> Iterator[None]:
-    """Record the steps of decoders made within: WaveNet's, PixelCNN's and Gated PixelCNN's.
+    """Record the steps of decoders made within.
 
+    They are those of MADE, PixelCNN, Gated PixelCNN, PixelRNNs, Video Pixel Network and WaveNet.
     Draws are the same. Elsewhere than on CUDA the same steps are taken without a recording.
 
     Example:
@@ -53,9 +54,9 @@ class StepRecorder:
         self._warm = False  # libraries set themselves up in the first step
         self._recorded: dict[Hashable, tuple[Callable[[], None], Tensor]] = {}
 
-    def __call__(self, key: Hashable, step: Step) -> Tensor:
-        """Return what a step gives."""
-        if not self._records or not self._warm:
+    def __call__(self, key: Hashable, step: Step, repeats: bool = True) -> Tensor:
+        """Return what a step gives, which is recorded if it repeats."""
+        if not (self._records and self._warm and repeats):
             self._warm = True
             return step()
         if key not in self._recorded:

@@ -29,8 +29,6 @@ ALWAYS = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # Else a driver may not give its workers a variable that the job has too.
-    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
 }
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 JobInfo = Any  # of Ray: status, message, driver_exit_code

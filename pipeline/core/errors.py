@@ -75,8 +75,8 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def explained(what: str, *kinds: type[BaseException]) -> Iterator[None]:
-    """Raise errors of some kinds as a `UserError`: some words, and what the error says."""
+    """Raise errors of some kinds as a `UserError`: some words, or none, and what the error says."""
     try:
         yield
     except kinds as error:
-        raise UserError(f"{what} {one_line(error)}") from error
+        raise UserError(f"{what} {one_line(error)}".lstrip()) from error

@@ -4,7 +4,6 @@ Found in the source, nothing is imported. Followed are
 
 - imports anywhere in a module, in functions too, but for those under `if TYPE_CHECKING:`;
 - `import_module(f"package.{name}")`: the modules of that package that are chosen, or else all;
-- `package.__file__`: the whole package, which is copied then;
 - a string that is the name of a file beside the module, as in `with_name("split.json")`.
 
 Modules of other packages are followed where `Checkout.add` has found them. Files without code, as
@@ -32,10 +31,9 @@ FILE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 @dataclass(frozen=True)
 class Needs:
-    """What one module asks for: modules, packages as a whole, packages by name, data files."""
+    """What one module asks for: modules, packages whose modules are named, data files."""
 
     modules: set[str] = field(default_factory=set)
-    whole: set[str] = field(default_factory=set)
     by_name: set[str] = field(default_factory=set)
     data: set[str] = field(default_factory=set)
 
@@ -111,7 +109,7 @@ class Checkout:
             seen.add(module)
             needs = self.needs(module)
             left += needs.modules
-            for package in needs.whole | (needs.by_name - set(chosen)):
+            for package in needs.by_name - set(chosen):
                 left += [name for name in self.modules if name.startswith(f"{package}.")]
             files |= needs.data
         named = seen | {parent for module in seen for parent in _parents(module)}
@@ -135,12 +133,10 @@ class Checkout:
                 for alias in node.names:
                     inner = f"{node.module}.{alias.name}"
                     found.modules.add(inner if inner in self.modules else node.module)
-            elif isinstance(node, ast.Attribute) and node.attr == "__file__":
-                found.whole.add(ast.unparse(node.value))
             elif isinstance(node, ast.Call) and _last_name(node.func) in IMPORTERS:
                 found.by_name.add(_package_of_import(node, file))
         ours = self.modules.keys()
-        return Needs(found.modules & ours, found.whole & ours, found.by_name & ours, found.data)
+        return Needs(found.modules & ours, found.by_name & ours, found.data)
 
     def _add_file(self, file: str, name: str, found: Needs) -> None:
         beside = file.rpartition("/")[0] + f"/{name}"

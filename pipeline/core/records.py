@@ -31,6 +31,7 @@ T = TypeVar("T")
 _LEFT_OUT = "left out of the file"
 _SIGNS = {
     "Input should be ": "",
+    "Value error, ": "",
     "a valid integer": "an integer",
     "a valid boolean": "true or false",
     "a valid string": "a text",

@@ -149,7 +149,9 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     if not path_of_marker.is_file():
         raise UserError(f"{path_of_marker}: file not found; run the stage that writes it first")
     found, root = filesystem(location)
-    there = _marker_at(location, marker)
+    there = None
+    with contextlib.suppress(FileNotFoundError):
+        there = read_bytes(join(location, marker))
     same = there == path_of_marker.read_bytes()
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != path_of_marker)
     targets = [f"{root}/{path.relative_to(folder).as_posix()}" for path in files]
@@ -179,8 +181,8 @@ def _put(found: FileSystem, path: str, source: BinaryIO) -> None:
     try:
         with open(partial, "xb") as held:
             _try_lock(held)
-            with found.open_output_stream(str(partial), compression=None) as sink:
-                shutil.copyfileobj(source, sink, CHUNK)
+            shutil.copyfileobj(source, held, CHUNK)
+            held.flush()
             _sweep(partial, name)
             os.replace(partial, path)
     finally:
@@ -239,10 +241,3 @@ def _opened(location: str) -> tuple[FileSystem, str]:
         raise ValueError("chained URIs are not supported")
     found, path = fsspec.core.url_to_fs(location)
     return PyFileSystem(FSSpecHandler(found)), path
-
-
-def _marker_at(location: str | Path, marker: str) -> bytes | None:
-    try:
-        return read_bytes(join(location, marker))
-    except FileNotFoundError:
-        return None

@@ -142,10 +142,9 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise SiteError(f"{path}: expected a manifest of format {FORMAT}, got {got!r}; {AGAIN}")
     try:
         manifest = _parse_manifest(plain)
-    except ValidationError as error:
-        raise SiteError(f"{path}: malformed manifest: {_flaw(error)}") from None
     except ValueError as error:
-        raise SiteError(f"{path}: malformed manifest: {error}") from None
+        flaw = _flaw(error) if isinstance(error, ValidationError) else error
+        raise SiteError(f"{path}: malformed manifest: {flaw}") from None
     if plain.get(OWN) != _own_sha256(plain):
         raise SiteError(f"{path}: {OWN}: expected that of the other fields; {AGAIN}")
     return manifest

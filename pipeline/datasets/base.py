@@ -106,12 +106,7 @@ class SplitData:
         return len(self.x)
 
     def __getitem__(self, rows: np.ndarray | slice) -> SplitData:
-        """Return some of the rows, by their positions.
-
-        Example:
-            >>> SplitData(np.array([5, 6, 7]))[np.array([2, 0])].x.tolist()
-            [7, 5]
-        """
+        """Return some of the rows, by their positions."""
         labels = None if self.labels is None else self.labels[rows]
         return SplitData(self.x[rows], labels, self.read_transform, self.scalings)
 

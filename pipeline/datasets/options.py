@@ -49,12 +49,7 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def parse_options(cls: type[OptionsT], dataset: str, settings: Mapping[str, object]) -> OptionsT:
-    """Build a dataset's options from plain values; the keys `name` and `kind` are passed over.
-
-    Example:
-        >>> parse_options(Options, "digits", {"name": "digits", "rows_per_shard": 100})
-        Options(rows_per_shard=100)
-    """
+    """Build a dataset's options from plain values; the keys `name` and `kind` are passed over."""
     hints = typing.get_type_hints(cls, include_extras=True)
     values = {key: settings[key] for key in settings if key not in ("name", "kind")}
     for key, value in values.items():

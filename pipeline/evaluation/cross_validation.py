@@ -31,7 +31,7 @@ from pipeline.core.yaml_settings import read_yaml
 from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
-from pipeline.evaluation import experiment_evaluation, identity, result_files
+from pipeline.evaluation import experiment_evaluation, identity
 from pipeline.evaluation.result_records import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose, naming, params_file
@@ -77,7 +77,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         )
         with writing(output, storage=shared_storage.shared_storage(config.cluster)) as folder:
             event = _write(config, result, outcomes, home, folder)
-        result_files.write_summary(result, event)
+        result.write_summary(event)
         places.remove(home)  # a half removed one would be taken for a finished one
     log.info(
         "%s: test %.3f +- %.3f nats, mean over %d folds",
@@ -94,7 +94,7 @@ def _write(
     folder: Path,
 ) -> Event:
     """Write the result over folds, with the model of each; return the event that was scored."""
-    result_files.write(result, folder)
+    result.write(folder)
     for fold in range(len(outcomes)):
         (folder / naming.of_fold(fold)).mkdir()
         for file_name in MODEL_FILES:
@@ -185,7 +185,7 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
                 trained.write_text(identity, encoding="utf-8")
             experiment_evaluation.evaluate(config)
             done.write_text(identity, encoding="utf-8")
-        result = result_files.read(out)
+        result = Result.read(out)
     log.info("%s, fold %d: test %.3f nats", config.name, fold, result.score.nats)
     return result
 

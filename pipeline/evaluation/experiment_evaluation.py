@@ -19,7 +19,7 @@ from pipeline.artifacts.writer import alone, writing
 from pipeline.cluster.devices import local_device
 from pipeline.cluster.shared_storage import shared_storage
 from pipeline.core import paths, stage_code
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
@@ -28,11 +28,8 @@ from pipeline.evaluation import (
     identity,
     image_figures,
     measuring,
-    result_files,
-    sampling,
     scoring,
     spreading,
-    trained_entry,
 )
 from pipeline.evaluation.result_records import FurtherTest, Result
 from pipeline.evaluation.scoring import ChosenRows, mean_and_error
@@ -60,14 +57,12 @@ def evaluate(config: ExperimentConfig) -> Path:
             "entry_sha256": identity.entry_sha256(config.name),
             "code_sha256": stage_code.code_sha256("evaluate", trained.name),
         }
-        run = None
-        if config.evaluated_as is None and trained.record is not None:  # else it is of another
-            run = run_logger.RunLogger(trained.record.run_id)
-        with writing(output, storage=storage, run=run) as folder:
+        record = trained.record if config.evaluated_as is None else None  # else it is of another
+        run = run_logger.RunLogger(None if record is None else record.run_id)
+        with writing(output, storage=storage, log_file=run.artifact) as folder:
             result, event = _evaluate(config, trained, described, folder)
-        result_files.write_summary(result, event)
-        if run is not None:
-            _track(run, result)
+        result.write_summary(event)
+        _track(run, result)
     of_nats, of_bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
     log.info(
         "%s: test %s%.3f +- %.3f nats, %s%.4f bits/dim (%d rows)",
@@ -97,13 +92,10 @@ def _evaluate(
     num_members = plan.num_members or model.num_members
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
     device = torch.device("cpu") if elsewhere else local_device(config.cluster)
-    try:
+    with explained(f"{config.name}: evaluation.num_members {num_members}:", ValueError):
         model = model if num_members == 1 else model.ensemble(num_members)
-    except ValueError as error:
-        where = f"{config.name}: evaluation.num_members {num_members}"
-        raise UserError(f"{where}: {error}") from None
     model = model.to(device).eval()
-    trained_entry.check(config, trained, manifest)
+    saved_models.check_entry(config, trained, manifest)
     context = manifest.context_frames
     if plan.coded:
         measuring.check_coding(model, context, config.name)
@@ -131,7 +123,7 @@ def _evaluate(
     shown = dataclasses.replace(rows, numbers=some)
     drawn, sample_seconds = None, None
     if plan.num_samples:
-        drawn, sample_seconds = sampling.draw(model, plan, shown)
+        drawn, sample_seconds = measuring.drawn(model, plan, shown)
     result = Result(
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
@@ -180,10 +172,10 @@ def _evaluate(
     )
     event = after_frames(manifest.event, context)
     result.check(config.name, event)
-    result_files.write(result, out)
-    for name in names:
+    result.write(out)
+    for name, scored in nats.items():
         file_name = "scores.csv" if name == "test" else f"scores_{name}.csv"
-        table = pd.DataFrame({"row": chosen[name].numbers, "nats": nats[name].numpy()})
+        table = pd.DataFrame({"row": chosen[name].numbers, "nats": scored.numpy()})
         table.to_csv(out / file_name, index=False, float_format="%.6f", lineterminator="\n")
     if drawn is not None:
         _show(model, shown, drawn, manifest, out)

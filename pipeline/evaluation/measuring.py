@@ -1,6 +1,7 @@
-"""What is measured of test rows beside their score: excess, members, bounds, and coded size."""
+"""What a result has beside a score: excess, members, bounds, coded size, and samples."""
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from torch import Tensor
 
 import arcore
 from arcore import coding
+from arcore.conditions import Map, Vector
 from arcore.events import Event, is_gray
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.data import sound_batches
 from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import (
@@ -87,22 +89,18 @@ def check_coding(model: arcore.AutoregressiveModel, context_frames: int, name: s
     """Refuse a bound, an ensemble, reals, or given frames before anything is scored."""
     if context_frames:
         raise UserError(f"{name}: evaluation.coded: expected false for given frames, got true")
-    try:
+    with explained(f"{name}: evaluation.coded:", ValueError):
         coding.check_model(model)
-    except ValueError as error:
-        raise UserError(f"{name}: evaluation.coded: {error}") from None
 
 
 def coded(model: arcore.AutoregressiveModel, rows: ChosenRows, name: str) -> Coded:
     """Compress rows of a split as one stream, decompress them and compare."""
     x, condition, options = _to_code(model, rows)
-    try:
+    with explained(f"{name}: evaluation.coded:", ValueError):  # of what it decodes among them
         began = time.perf_counter()
         data = coding.compress(model, x, condition, verify=False, **options)
         seconds = time.perf_counter() - began
         fits = torch.equal(coding.decompress(model, data, condition), x.long())
-    except ValueError as error:  # the coder's own check of what it decodes among them
-        raise UserError(f"{name}: evaluation.coded: {error}") from None
     require(fits, f"{name}: evaluation.coded", "the levels that were coded", "others")
     return Coded(coded_bytes=len(data), coded_seconds=round(seconds, 2))
 
@@ -122,3 +120,34 @@ def _to_code(
     padding = torch.arange(width) >= lengths[:, None]
     x = x.masked_fill(padding.to(x.device), 0)
     return x, condition, {"lengths": lengths}
+
+
+def drawn(
+    model: arcore.AutoregressiveModel,
+    plan: EvaluationConfig,
+    shown: ChosenRows,
+) -> tuple[np.ndarray, float]:
+    """Sample events; return the seconds that it took too.
+
+    Sounds have the lengths, speakers and texts of the test rows shown, clips go on from these rows'
+    first frames, and other events have these rows' vectors or maps, or are of each class in turn.
+    """
+    generator = torch.Generator(model.device).manual_seed(plan.seed)
+    if model.event.is_open:
+        twin, condition = sound_batches.to_sample(model, shown.split.whole(), shown.numbers)
+        run = partial(twin.sample, len(shown), condition, generator)
+    elif shown.context_frames:
+        real = shown.read(model)
+        observed = torch.zeros(model.event.extents, dtype=torch.bool, device=model.device)
+        observed[: shown.context_frames] = True
+        run = partial(model.impute, real.x, observed, real.condition, generator)
+    elif isinstance(model.condition_kind, Vector | Map):
+        run = partial(model.sample, len(shown), shown.read(model).condition, generator)
+    else:
+        count, classes = plan.num_samples, None
+        if model.num_classes is not None:
+            classes = torch.arange(count, device=model.device) % model.num_classes
+        run = partial(model.sample, count, classes, generator)
+    began = time.perf_counter()
+    events: Tensor = run()
+    return events.cpu().numpy(), time.perf_counter() - began

@@ -1,15 +1,11 @@
 """Mixing trained experiments: their weights in the mixture, fitted to the validation rows."""
 
-from __future__ import annotations
-
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
-import yaml
 from torch import Tensor
 
 import arcore
@@ -25,11 +21,10 @@ from pipeline.cluster import shared_storage
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError, one_line, unknown_name
-from pipeline.core.records import write_object
+from pipeline.core.errors import UserError, explained, unknown_name
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split
-from pipeline.evaluation import scoring, trained_entry
+from pipeline.evaluation import scoring
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
@@ -38,7 +33,7 @@ from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training import saved_models
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.saved_models import TrainedModel
-from pipeline.training.training_records import COLUMNS, TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 
 log = logging.getLogger(__name__)
 SCORES, WEIGHTS = "valid.csv", "model.safetensors"
@@ -65,10 +60,8 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
         raise UserError(f"{config.name}: expected whole events, got clips given their first frames")
     trained = saved_models.load(experiment)
     count = _check(experiment, trained, resolve(config, manifest), manifest)
-    try:
+    with explained(f"{experiment}:", ValueError):
         under = [arcore.Mixture([trained.model], None, [count], [s]) for s in _symmetries(config)]
-    except ValueError as error:
-        raise UserError(f"{experiment}: {error}") from None
     output = artifact.member(config.name, experiment, manifest.dataset)
     with writing(output, wait=True) as temporary:
         shutil.copytree(paths.model(experiment), temporary, dirs_exist_ok=True)
@@ -110,11 +103,9 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
     trained = [saved_models.load_folder(folder) for folder in folders]
     named = zip(config.mixture, trained, strict=True)
     counts = [_check(name, one, resolved, manifest) for name, one in named]
-    try:
+    with explained(f"{config.name}:", ValueError):
         models = [one.model for one in trained]
         combined, weights, history = _fit(config, folders, models, counts)
-    except ValueError as error:
-        raise UserError(f"{config.name}: {error}") from None
     names = [
         name if symmetry == "identity" else f"{name} {symmetry}"
         for name in config.mixture
@@ -140,8 +131,7 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
     storage = shared_storage.shared_storage(config.cluster)
     with ended_by_errors(run_id):
         with writing(output, storage=storage) as folder:
-            fitted = {"weights": shares, "members_sha256": members}
-            _write(folder, combined, resolved, fitted, history)
+            arcore.save(combined, folder)
             record = TrainingRecord(
                 experiment=config.name,
                 run_id=run_id,
@@ -155,7 +145,12 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
                 commit=begun.commit,
                 weights_sha256=sha256_of(folder / WEIGHTS),
             )
-            write_object(folder / "training.json", record.to_dict())
+            content = {**resolved.to_dict(), "weights": shares, "members_sha256": members}
+            rows = (
+                {"epoch": number, "step": number, "valid_nats": nats}
+                for number, nats in enumerate(history[1:], 1)  # an iteration counts as an epoch
+            )
+            record.write(folder, content, rows)
         logger = RunLogger(run_id)
         logger.metrics({"best_valid_nats": history[-1]})
         logger.finish("FINISHED")
@@ -180,31 +175,14 @@ def _fit(
     return arcore.Mixture(models, weights, counts, _symmetries(config)), weights, history
 
 
-def _write(
-    folder: Path,
-    model: Combined,
-    resolved: ResolvedConfig,
-    fitted: Mapping[str, object],
-    history: Sequence[float],
-) -> None:
-    """Write the weights, config.yaml and history.csv, where an iteration counts as an epoch."""
-    arcore.save(model, folder)
-    content = yaml.safe_dump({**resolved.to_dict(), **fitted}, sort_keys=False)
-    (folder / "config.yaml").write_text(content, encoding="utf-8")
-    epochs = range(1, len(history))
-    rows = {"epoch": epochs, "step": epochs, "valid_nats": history[1:]}
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    table.to_csv(folder / "history.csv", index=False, lineterminator="\n")
-
-
 def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig) -> Path:
     """Return the folder of a member, which joins if it has not as it is now wanted.
 
     Without a trained model DVC has restored the folder.
     """
-    folder, source = paths.root() / "mixtures" / config.name / experiment, paths.model(experiment)
-    _, count = _described(experiment, resolved)
-    scores, header = folder / SCORES, _header(count, config).encode()
+    folder = artifact.member(config.name, experiment, config.dataset["name"]).folder
+    source = paths.model(experiment)
+    scores, header = folder / SCORES, _header(_count(experiment, resolved), config).encode()
     scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(header)
     if scored and (folder / WEIGHTS).is_file():
         names = [WEIGHTS, "config.yaml"] if (source / WEIGHTS).is_file() else []
@@ -224,12 +202,11 @@ def _header(count: int, config: ExperimentConfig) -> str:
     return ",".join(named) + "\n"
 
 
-def _described(experiment: str, resolved: ResolvedConfig) -> tuple[dict[str, object], int]:
-    """Return a member's model, and under how many masks or orderings it joins."""
+def _count(experiment: str, resolved: ResolvedConfig) -> int:
+    """Return under how many masks or orderings a member joins."""
     members = resolved.model["members"]
     assert isinstance(members, list)
-    described = dict(members[resolved.experiment.mixture.index(experiment)])
-    return described, int(described.pop("num_members"))
+    return int(members[resolved.experiment.mixture.index(experiment)]["num_members"])
 
 
 def _check(
@@ -241,23 +218,15 @@ def _check(
             f"{experiment}: expected a model of the shards ({manifest.sha256[:12]}), got one of "
             f"others ({trained.dataset_sha256[:12]}); train it again"
         )
-    wanted, count = _described(experiment, resolved)
-    if {"name": trained.name, **trained.model.hyperparameters.to_dict()} != wanted:
-        raise UserError(
-            f"models/{experiment}: expected a model as its experiment has it, got one of other "
-            "hyperparameters; train it again"
-        )
-    trained_entry.check(compose.load(experiment), trained, manifest)
-    return count
+    saved_models.check_entry(compose.load(experiment), trained, manifest)
+    return _count(experiment, resolved)
 
 
 def _read_scores(folder: Path) -> list[list[float]]:
     path = folder / SCORES
-    try:
+    with explained(f"{path}: expected a number in each line, got", OSError, ValueError):
         rows = path.read_text(encoding="utf-8").splitlines()[1:]
         return [[float(nats) for nats in row.split(",")] for row in rows]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected a number in each line, got {one_line(error)}") from None
 
 
 NUMBERS = 1 << 27  # logits that are kept, half a gigabyte in float32

@@ -12,14 +12,14 @@ from typing import Any
 from arcore import events
 from arcore.events import Event
 from pipeline.artifacts import artifact, reader
-from pipeline.artifacts.artifact import MODEL, SHARDS, Artifact, Kind
+from pipeline.artifacts.artifact import MODEL, Artifact, Kind
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.core.records import read_object, value_of
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.evaluation import identity, result_files
+from pipeline.evaluation import identity
 from pipeline.evaluation.result_records import CodecMeasurements, CodecResult, Result
 from pipeline.experiments import naming
 from pipeline.training.training_records import TrainingRecord
@@ -50,10 +50,8 @@ class ModelConfig:
         content = read_yaml(path)
         model = value_of(content, "model", dict, where)
         value_of(model, "name", str, f"{where}: model")
-        try:
+        with explained(f"{path}:", TypeError, ValueError):
             event = events.from_dict(value_of(content, "event", dict, where))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: {one_line(error)}") from error
         base, data = (
             value_of(content, key, str, where) if content.get(key) is not None else None
             for key in ("base", "dataset_sha256")
@@ -156,33 +154,26 @@ def hashes(files: Iterable[Path]) -> str:
     return "".join(f"{sha256_of(path)}  {path.relative_to(root).as_posix()}\n" for path in files)
 
 
-def read_current(folder: Path) -> Evaluated:
-    """Read a result of the model, the shards and the entry of params.yaml that are there now."""
-    found = read_evaluated(folder)
-    reader.read(_artifact(found.result, folder, (MODEL, SHARDS)))
-    identity.Entries.read().check(found.result)
-    return found
+def read_evaluated(folder: Path, inputs: tuple[Kind, ...] = (MODEL,)) -> Evaluated:
+    """Read one result, of inputs of some kinds as they are now.
 
-
-def read_evaluated(folder: Path) -> Evaluated:
-    """Read one result; a folder with a config of its own needs no model, as folds have none."""
+    A folder with a config of its own needs no model, as folds have none.
+    """
     path, own = folder / "metrics.json", folder / "config.yaml"
-    result = result_files.read(folder)
+    result = Result.read(folder)
     require(result.experiment == folder.name, f"{path}: experiment", folder.name, result.experiment)
     require(result.split == "test", f"{path}: split", "'test'", result.split)
     model = paths.model(folder.name)
     config = ModelConfig.read(own if own.is_file() else model / own.name)
-    reader.read(_artifact(result, folder, (MODEL,)))
+    reader.read(_artifact(result, folder, inputs))
     measured, trained = result.dataset_sha256, config.dataset_sha256
     fits = measured is None or trained is None or measured == trained
     require(fits, f"{path}: dataset_sha256", f"{trained} as the model was trained on", measured)
     training = None if own.is_file() else TrainingRecord.of(model)
     if training is not None:
         result = dataclasses.replace(result, device=training.device)
-    try:
+    with explained(f"{path}: context_frames:", ValueError):
         event = events.after_frames(config.event, result.context_frames)
-    except ValueError as error:
-        raise UserError(f"{path}: context_frames: {error}") from error
     result.check(str(path), event)
     return Evaluated(result=result, config=config, event=event, folder=folder, training=training)
 
@@ -224,5 +215,5 @@ def read_kept_codecs(
             f"({str(dataset_sha256)[:12]}), got {got[:12]}; {again}"
         )
     return sorted(
-        measured.codecs, key=lambda one: (one.score.value_in(measured.unit, event), one.label)
+        measured.codecs, key=lambda one: (one.score.in_unit(measured.unit, event)[0], one.label)
     )

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.data import fetching, preprocessing
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
-from pipeline.evaluation import cross_validation, result_files, scoring
+from pipeline.evaluation import cross_validation, scoring
 from pipeline.evaluation.result_records import Result, Score
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose, naming
@@ -53,7 +53,7 @@ def rescore(name: str) -> list[Rescored]:
     Those of an outcome over folds are scored fold by fold, whose shards are made of the raw files.
     """
     config, folder = compose.load(naming.experiment_of(name)), paths.results() / name
-    record = result_files.read(folder)
+    record = Result.read(folder)
     if record.num_folds > 1:
         now = _rescore_folds(config, folder, record)
         return [Rescored("test", record.exact, record.score, now)]
@@ -102,10 +102,8 @@ def _score(
             f"{shards}: expected the data of the record ({kept.dataset_sha256[:12]}), got "
             f"{manifest.sha256[:12]}"
         )
-    try:
+    with explained(f"results/{config.name}:", ValueError):
         model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
-    except ValueError as error:
-        raise UserError(f"results/{config.name}: {error}") from None
     model, test = model.to(local_device()).eval(), ShardReader(shards, split)
     rows = ChosenRows.under(config.evaluation, test, manifest.context_frames)
     return rows.score(scoring.scores(model, rows), manifest.event), len(rows)

@@ -1,6 +1,8 @@
 """What evaluation measures, as records: the names in `metrics.json` and `codecs/*.json`.
 
-Rendering a result in words is the work of `pipeline.reporting`.
+A result is `metrics.json` but for its seconds and its device, which are in `timing.json`: DVC
+ignores that file, so that `dvc.lock` has nothing in it that differs from run to run. Rendering a
+result in words is the work of `pipeline.reporting`.
 """
 
 from __future__ import annotations
@@ -8,12 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from arcore import units
 from arcore.events import Event
+from pipeline.artifacts.artifact import EVALUATION
+from pipeline.artifacts.reader import read_origin
+from pipeline.core import paths
 from pipeline.core.errors import require
-from pipeline.core.records import Record, omit_if_default
+from pipeline.core.records import Record, omit_if_default, read_object, write_object
 
+TIMING = ("train_seconds", "evaluate_seconds", "sample_seconds", "coded_seconds", "device")
 Counterpart = Mapping[str, str]  # {model, variant, split} of a published result
 
 
@@ -47,17 +54,11 @@ class Score(Record):
             ),
         )
 
-    def value_in(self, unit: str, event: Event) -> float:
-        """Return the mean in one of `arcore.units.UNITS`."""
+    def in_unit(self, unit: str, event: Event) -> tuple[float, float]:
+        """Return the mean and its standard error in one of `arcore.units.UNITS`."""
         if unit == "bits_per_dim":
-            return self.bits_per_dim
-        return units.nats_to(unit, self.nats, event, difference=True)
-
-    def stderr_in(self, unit: str, event: Event) -> float:
-        """Return the standard error in one of `arcore.units.UNITS`."""
-        if unit == "bits_per_dim":
-            return self.bits_per_dim_stderr
-        return units.nats_to(unit, self.nats_stderr, event, difference=True)
+            return self.bits_per_dim, self.bits_per_dim_stderr
+        return units.nats_to(unit, self.nats, event), units.nats_to(unit, self.nats_stderr, event)
 
     def check(self, event: Event, size: float | None, where: str) -> None:
         """Refuse a score whose nats and bits/dim are not those of one another."""
@@ -194,6 +195,36 @@ class Result(Record):
     code_sha256: str | None = omit_if_default(None)
     num_valid_rows: int | None = omit_if_default(None)
     valid_rows_sha256: str | None = omit_if_default(None)
+
+    @classmethod
+    def read(cls, folder: Path) -> Result:
+        """Read a result; its seconds and device are None where `timing.json` is of another one.
+
+        DVC restores `metrics.json` from its cache, and leaves a `timing.json` as it is.
+        """
+        path = folder / "metrics.json"
+        timing = read_origin(folder, EVALUATION) or {}
+        found = read_object(path) | {key: timing[key] for key in TIMING if key in timing}
+        return cls.from_dict(found, str(path))
+
+    def write(self, folder: Path) -> None:
+        """Write `metrics.json` and `timing.json` into an evaluation's folder."""
+        whole = self.to_dict()
+        timing = {key: whole.pop(key) for key in TIMING if key in whole}
+        write_object(folder / "metrics.json", whole)
+        write_object(folder / "timing.json", timing)
+
+    def write_summary(self, event: Event) -> None:
+        """Write `metrics/<experiment>.json` for `dvc metrics`: the value, and levels of a bound."""
+        path = paths.root() / "metrics" / f"{self.experiment}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        value, stderr = self.score.in_unit(self.unit, event)
+        summary: dict[str, object] = {"value": value, "stderr": stderr, "unit": self.unit}
+        if self.is_bound_in(self.unit, event):
+            summary["relation"] = "at most"
+        if self.bound is not None:
+            summary["level_nats"] = self.bound.level_nats
+        write_object(path, summary)
 
     def is_bound_in(self, unit: str, event: Event) -> bool:
         """Whether a value in a unit is only bounded: bits of dequantised levels always are."""

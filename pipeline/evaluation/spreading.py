@@ -21,7 +21,7 @@ from pipeline.cluster.devices import exact
 from pipeline.cluster.shared_storage import publish_shards
 from pipeline.cluster.worker_pool import pool
 from pipeline.core import paths, stage_code
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, explained
 from pipeline.core.stage_code import check_host
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_layout import ROW_GROUP
@@ -127,12 +127,8 @@ def _pieces(places: Sequence[np.ndarray], num_workers: int) -> list[Sequence[np.
 
 
 def _read_files(folder: Path, weights_sha256: str) -> dict[str, bytes]:
-    try:
+    with explained(f"{folder}: expected a model to send to workers, got", OSError):
         files = {name: (folder / name).read_bytes() for name in FILES}
-    except OSError as error:
-        raise UserError(
-            f"{folder}: expected a model to send to workers, got {one_line(error)}"
-        ) from None
     if hashlib.sha256(files["model.safetensors"]).hexdigest() != weights_sha256:
         raise UserError(f"{folder}: expected the weights that were loaded, got others")
     return files

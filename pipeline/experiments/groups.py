@@ -14,11 +14,6 @@ CONF = Path(__file__).parents[1] / "conf"
 FILE_GROUPS = ("dataset", "cluster")
 
 
-def default_cluster() -> str:
-    """Name the file of the group cluster that is taken where no override says another."""
-    return os.environ.get("ARCORE_CLUSTER") or "local"
-
-
 def sort_overrides(
     overrides: Sequence[str], groups: Collection[str]
 ) -> tuple[Mapping[str, str], list[str]]:
@@ -34,8 +29,13 @@ def sort_overrides(
     return choices, dotted
 
 
-def compose_cluster(choice: str) -> dict[str, Any]:
-    """Return the settings {cluster: {...}} of a file of the group cluster, composed by Hydra."""
+def compose_cluster(choice: str | None) -> dict[str, Any]:
+    """Return the settings {cluster: {...}} of a file of the group cluster, composed by Hydra.
+
+    Without a choice the file is that of ARCORE_CLUSTER.
+    """
+    if choice is None:
+        choice = os.environ.get("ARCORE_CLUSTER") or "local"
     known = sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))
     if choice not in known:
         raise unknown_name("cluster", choice, known)
@@ -61,5 +61,5 @@ def load_cluster(overrides: Sequence[str]) -> ClusterConfig:
     Keys of other sections are not looked at.
     """
     choices, dotted = sort_overrides(overrides, ("cluster",))
-    composed = compose_cluster(choices.get("cluster", default_cluster()))
+    composed = compose_cluster(choices.get("cluster"))
     return build(ClusterConfig, overlaid(composed, parse_overrides(dotted))["cluster"], "cluster")

@@ -30,6 +30,7 @@ ADDED = {  # trainer's, that are recorded where they are not the default
     "max_steps": None,
     "accumulate": 1,
     "checkpoint_activations": False,
+    "compress_gradients": False,
 }
 Row = dict[str, str]  # {model, variant, split} of a published row
 
@@ -92,6 +93,8 @@ class TrainerConfig:
         checkpoint_activations: compute the activations of repeated layers again in the backward
             pass, instead of keeping them: less memory, a longer step, the same gradients. Without
             effect on models that have none (NADE, RNADE, Deep NADE, ConvNADE, MADE).
+        compress_gradients: workers exchange gradients in bfloat16, which halves the traffic of
+            float32 and rounds them to 8 bits. Without effect on one worker.
         seed: of weights, shuffling, masks and dropout.
         ema_decay: decay of the averaged weights that are validated and kept; 0 turns it off.
         clip_norm: largest norm of the gradient; null turns clipping off.
@@ -122,6 +125,7 @@ class TrainerConfig:
     batch_size: Count = 100
     accumulate: Count = 1
     checkpoint_activations: bool = False
+    compress_gradients: bool = False
     seed: Seed = 0
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)

@@ -91,8 +91,9 @@ def register_all(datasets: Sequence[str] = ()) -> None:
 
 def write(dataset: str) -> Path:
     """Register one dataset's models and write `registry/<dataset>/registration.json`."""
-    path = artifact.registration(dataset).folder / artifact.REGISTRATION.main
-    with alone(artifact.registration(dataset), wait=True):
+    output = artifact.registration(dataset)
+    path = output.folder / output.kind.main
+    with alone(output, wait=True):
         made_of = reading.hashes(folder / "metrics.json" for folder in reading.evaluations(dataset))
         registered = register_dataset(dataset)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,8 @@ def _register_group(
     vectors = any(name.startswith("condition_") for name in group[0].given)
     if scalings is None and (vectors or is_real(group[0].evaluated.event)):
         raise UserError(f"{shards}: missing; it says how the values of {dataset} were standardised")
-    existing = {one.tags.get(HASH): one for one in _whole_versions(store, name)}
+    versions = store.search_model_versions(f"name = '{name}'", max_results=mlflow_store.MOST_FOUND)
+    existing = {one.tags.get(HASH): one for one in versions if _is_whole(store, one)}
     entries: dict[str, Entry] = {}
     for candidate in group:
         version = existing.get(_identity(candidate, scalings))
@@ -200,11 +202,15 @@ def _most_rows(found: Sequence[Candidate]) -> str | None:
 
 
 def _identity(candidate: Candidate, scalings: Mapping[str, Scaling] | None) -> str:
-    """Return the tag by which a version is known: its content, and how values were standardised."""
-    if not scalings:
+    """Return the tag of a version: its content, scores of validation rows, and scalings."""
+    described = b""
+    if scalings:
+        described = json.dumps({role: one.to_dict() for role, one in scalings.items()}).encode()
+    if candidate.validation.is_file():
+        described += candidate.validation.read_bytes()
+    if not described:
         return candidate.sha256
-    described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
-    return f"{candidate.sha256}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+    return f"{candidate.sha256}-{hashlib.sha256(described).hexdigest()[:12]}"
 
 
 def _register(
@@ -247,11 +253,6 @@ def _ensure_model(store: MlflowClient, name: str, dataset: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _whole_versions(store: MlflowClient, name: str) -> list[ModelVersion]:
-    found = mlflow_store.every(store.search_model_versions, f"name = '{name}'")
-    return [one for one in found if _is_whole(store, one)]
 
 
 def _is_whole(store: MlflowClient, version: ModelVersion) -> bool:

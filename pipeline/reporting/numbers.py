@@ -132,6 +132,7 @@ def main_unit(frame: pd.DataFrame) -> str:
 
 def _codec(codec: CodecResult, report: Report) -> Iterator[Measurement]:
     for unit in report.units:
+        value, error = codec.score.in_unit(unit, report.event)
         yield Measurement(
             dataset=report.dataset,
             kind=codec.kind,
@@ -139,8 +140,8 @@ def _codec(codec: CodecResult, report: Report) -> Iterator[Measurement]:
             model=codec.kind,
             settings=codec.settings,
             rows=codec.num_rows,
-            value=codec.score.value_in(unit, report.event),
-            error=codec.score.stderr_in(unit, report.event),
+            value=value,
+            error=error,
             unit=unit,
         )
 
@@ -164,17 +165,13 @@ def _ours(row: Row, report: Report) -> Iterator[Measurement]:
         dataset_sha256=evaluated.config.dataset_sha256 or "",
     )
     for unit in report.units:
-        scored = dataclasses.replace(
-            base,
-            value=result.score.value_in(unit, evaluated.event),
-            error=result.score.stderr_in(unit, evaluated.event),
-            unit=unit,
-            relation=row.relation_in(unit),
-        )
+        value, error = result.score.in_unit(unit, evaluated.event)
+        relation = row.relation_in(unit)
+        scored = dataclasses.replace(base, value=value, error=error, unit=unit, relation=relation)
         yield _compared(scored, row) if unit == report.unit else scored
-    for quantity, unit, value, error in _more(row):
-        if value is not None:
-            yield dataclasses.replace(base, quantity=quantity, value=value, error=error, unit=unit)
+    for quantity, unit, more, spread in _more(row):
+        if more is not None:
+            yield dataclasses.replace(base, quantity=quantity, value=more, error=spread, unit=unit)
 
 
 def _compared(scored: Measurement, row: Row) -> Measurement:

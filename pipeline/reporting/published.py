@@ -1,19 +1,17 @@
 """The numbers that papers report, from `published_results.yaml`."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from arcore.events import Event
 from arcore.units import UNITS, nats_to, to_nats
 from pipeline.core.errors import UserError, unknown_name
-from pipeline.core.records import require_known, value_of
+from pipeline.core.records import require_known, validated, value_of
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.evaluation.result_records import Counterpart
 from pipeline.reporting.wording import SIGNS
@@ -146,13 +144,7 @@ def _read(row: object, where: str) -> PublishedResult | None:
     require_known(row, PublishedResult.__dataclass_fields__, where)
     if "value" in row and row["value"] is None:
         return None
-    try:
-        return PublishedResult(**row)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = f"{first['loc'][0]}: " if first["loc"] else ""
-        wanted = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        raise UserError(f"{where}: {name}expected {wanted}, got {first['input']!r}") from None
+    return validated(PublishedResult, row, where)
 
 
 @functools.cache

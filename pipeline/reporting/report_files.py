@@ -54,7 +54,7 @@ def write(dataset: str) -> Path:
 
 def _read_by(dataset: str) -> list[Path]:
     measured = [folder / "metrics.json" for folder in reading.evaluations(dataset)]
-    return [paths.root() / "codecs" / dataset / CODECS.main, *measured, *use_records.files(dataset)]
+    return [artifact.codecs(dataset).folder / CODECS.main, *measured, *use_records.files(dataset)]
 
 
 def _write_curves(report: Report) -> None:
@@ -124,7 +124,7 @@ def show(datasets: Iterable[str] = ()) -> str:
 
 
 def _shown(dataset: str) -> str:
-    path = paths.root() / "reports" / dataset / "table.csv"
+    path = artifact.report(dataset).folder / "table.csv"
     if not path.is_file():
         catalog.load_settings(dataset)  # an unknown one is named, with what is near it
         raise UserError(f"{path}: missing; run `python -m stages.report {dataset}`")

@@ -1,7 +1,6 @@
 """The report's HTML page: figures inside, Plotly's script next to it, nothing from elsewhere."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from pipeline.reporting.tables import Texts
 from pipeline.reporting.templates import Cell, HtmlTable, Media, Terms
 from pipeline.reporting.wording import UNITS
 from pipeline.tracking import mlflow_store
-from pipeline.uses.use_descriptions import USES
-from pipeline.uses.use_records import Shown, UseRecord
+from pipeline.uses.use_records import USES, Shown, UseRecord
 
 LEFT_OUT = ("settings", "device", "source")  # which the origin of each row gives
 FIRST = ("experiment", "condition", "published", "difference")
@@ -29,6 +27,7 @@ def render(report: Report, frame: pd.DataFrame) -> str:
     results = tables.results(frame)
     several = frame[frame["kind"] != "use"]["experiment"].nunique() > 1
     dots, curves = figures.dots_of(report), figures.curves_of(report)
+    manifest = read_manifest(paths.shards(report.dataset))
     return templates.render(
         templates.REPORT,
         dataset=report.dataset,
@@ -45,9 +44,12 @@ def render(report: Report, frame: pd.DataFrame) -> str:
             for name, group in groupby(report.uses, key=lambda one: one[0].use)
         ],
         published=_published(frame, report),
-        manifest=read_manifest(paths.shards(report.dataset)),
+        manifest=manifest,
         models_page=mlflow_store.models_page(),
-        origins=origins_of(report),
+        origins=[
+            (anchor(row.result.experiment), row.short_name, _terms(row, manifest.sha256))
+            for row in report.rows
+        ],
     )
 
 
@@ -82,27 +84,9 @@ def _published(frame: pd.DataFrame, report: Report) -> HtmlTable:
     return HtmlTable(caption, list(rows[0]) if rows else [], cells)
 
 
-@dataclass(frozen=True)
-class RowOrigin:
-    """Where a row of a page comes from: what is known, and the id that the row's name leads to."""
-
-    id: str
-    title: str
-    terms: Terms
-
-
 def anchor(experiment: str) -> str:
     """Return the id of an experiment's origin on a page."""
     return f"row-{templates.identifier(experiment)}"
-
-
-def origins_of(report: Report) -> list[RowOrigin]:
-    """Return where each of our rows comes from."""
-    sha256 = read_manifest(paths.shards(report.dataset)).sha256
-    return [
-        RowOrigin(anchor(row.result.experiment), row.short_name, _terms(row, sha256))
-        for row in report.rows
-    ]
 
 
 def _terms(row: Row, dataset_sha256: str) -> Terms:
@@ -139,37 +123,28 @@ def _commands(row: Row) -> list[str]:
     return [f"dvc repro {dvc_target(stages[-1], name)}", by_hand]
 
 
-@dataclass(frozen=True, kw_only=True)
-class UseSection:
-    """What a page has of one use."""
-
-    title: str
-    shows: str
-    table: HtmlTable
-    notes: list[tuple[str, str]]
-    shown: list[tuple[str, list[Media]]]
-
-
-def _use_section(name: str, made: Sequence[Made], frame: pd.DataFrame, dataset: str) -> UseSection:
+def _use_section(
+    name: str, made: Sequence[Made], frame: pd.DataFrame, dataset: str
+) -> dict[str, object]:
+    """Return the values of `uses.html.j2`: numbers and notes of one use, and what it shows."""
     use = USES[name]
     names = {
         record.experiment: wording.short_name(record.experiment, dataset) for record, _ in made
     }
-    notes = [
-        (", ".join(names[record.experiment] for record, _ in group), text)
-        for text, group in groupby(sorted(made, key=_notes), key=_notes)
-    ]
-    return UseSection(
-        title=use.title,
-        shows=use.shows,
-        table=_use_table(frame, use.title, names),
-        notes=notes,
-        shown=[
+    return {
+        "title": use.title,
+        "shows": use.shows,
+        "table": _use_table(frame, use.title, names),
+        "notes": [
+            (", ".join(names[record.experiment] for record, _ in group), text)
+            for text, group in groupby(sorted(made, key=_notes), key=_notes)
+        ],
+        "shown": [
             (names[record.experiment], [_shown(record, folder, one) for one in record.shown])
             for record, folder in made
             if record.shown
         ],
-    )
+    }
 
 
 def _use_table(frame: pd.DataFrame, title: str, names: Mapping[str, str]) -> HtmlTable:

@@ -78,14 +78,12 @@ def trials(path: Path, best_first: bool = False) -> Table:
 def valued(path: Path) -> pd.DataFrame:
     """Read the trials that have a value."""
     found = read_table(path, "trial")
-    try:
+    with explained(f"{path}: {NATS}: expected a number for each trial, got", KeyError, ValueError):
         if "status" in found:
             valued = found[NATS] != ""
             found = found[(found["status"] == "finished") | (found["status"] != "failed") & valued]
         status = found.get("status", "finished")  # records of results/ may have none
         return found.assign(**{NATS: found[NATS].map(float), "status": status})
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: {NATS}: expected a number for each trial, got {error}") from None
 
 
 def _mean(nats: Sequence[float]) -> str:

@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from optuna.distributions import (
     BaseDistribution,
@@ -38,20 +39,13 @@ class Parameter:
 
     name: str
     kind: str
-    values: tuple[object, ...]
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The range [low, high) of a parameter that is not a list."""
-        low, high = self.values
-        assert isinstance(low, int | float) and isinstance(high, int | float)
-        return low, high
+    values: tuple[Any, ...]
 
     def distribution(self) -> BaseDistribution:
         """Return Optuna's distribution. Options are written in JSON, since it wants scalars."""
         if self.kind in LISTS:
             return CategoricalDistribution([json.dumps(value) for value in self.values])
-        (low, high), is_log = self.bounds, self.kind in LOGARITHMIC
+        (low, high), is_log = self.values, self.kind in LOGARITHMIC
         if self.kind in INTEGERS:
             return IntDistribution(int(low), int(high) - 1, log=is_log)
         return FloatDistribution(low, high, log=is_log)
@@ -63,13 +57,13 @@ class Parameter:
             return value
         return int(drawn) if self.kind in INTEGERS else float(drawn)
 
-    def encode(self, value: object) -> str | float:
+    def encode(self, value: Any) -> str | float:
         """Return what is drawn for a value; the inverse of `decode`."""
         if self.kind in LISTS:
             option = self._option(value)
             return json.dumps(value if option is None else option[0])
-        assert isinstance(value, int | float)
-        return value
+        number: float = value
+        return number
 
     def examples(self) -> list[object]:
         """Return values that must do for all to do: each option, or both ends of a range.
@@ -78,7 +72,7 @@ class Parameter:
         """
         if self.kind in LISTS:
             return list(self.values)
-        low, high = self.bounds
+        low, high = self.values
         if self.kind in INTEGERS:
             return [low, high - 1]
         return [float(low), float(high), low + (high - low) / math.pi]
@@ -87,10 +81,10 @@ class Parameter:
         """Tell whether a draw may give the value."""
         if self.kind in LISTS:
             return self._option(value) is not None
-        low, high = self.bounds
+        low, high = self.values
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
-        return low <= value < high
+        return bool(low <= value < high)
 
     def _option(self, value: object) -> tuple[object] | None:
         """Return the option that a value is, 0 being 0.0 but not false; None if there is none."""
@@ -103,12 +97,7 @@ class Parameter:
 
 
 def parse_space(space: object, where: str) -> tuple[Parameter, ...]:
-    """Parse and check a space of params.yaml, which errors call `where`.
-
-    Example:
-        >>> parse_space({"trainer.batch_size": {"randint": [10, 200]}}, "space")
-        (Parameter(name='trainer.batch_size', kind='randint', values=(10, 200)),)
-    """
+    """Parse and check a space of params.yaml, which errors call `where`."""
     if not isinstance(space, Mapping) or not space:
         raise UserError(f"{where}: expected a mapping of parameters, got {space!r}")
     return tuple(_parse(str(name), given, f"{where}.{name}") for name, given in space.items())

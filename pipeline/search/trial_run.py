@@ -71,7 +71,6 @@ def run_trial(drawn: Mapping[str, str | float], *, run: SearchRun) -> None:
             threads=run.resources.cpus_per_worker or 1,
             quiet=True,
             shards=run.shards,
-            code_sha256=run.code_sha256,
         )
         outcome = _train(job, run, int(drawn[KNOWN]))
     except SiteError:  # which Ray Tune tries again, and a rerun

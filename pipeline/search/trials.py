@@ -103,18 +103,16 @@ class TrialRecords:
             where = redacted(place)
             record = TrialRecord.from_dict(parse_object(storage.read_bytes(place), where), where)
             _require_valid(record, self.search, where)
-            self._require_this_code(record, where)
+            code, own = record.code_sha256, self.code_sha256
+            if None not in (code, own) and code != own:
+                raise UserError(
+                    f"{where}: expected a trial of this code ({str(own)[:8]}), got one of other "
+                    f"code ({str(code)[:8]}); check that out again, or begin again: --fresh "
+                    "forgets it"
+                )
             if record.lost:
                 record = dataclasses.replace(record, status="unfinished", problem="", lost=False)
             self._found[record.number] = record
-
-    def _require_this_code(self, record: TrialRecord, where: str) -> None:
-        code, own = record.code_sha256, self.code_sha256
-        if None not in (code, own) and code != own:
-            raise UserError(
-                f"{where}: expected a trial of this code ({str(own)[:8]}), got one of other code "
-                f"({str(code)[:8]}); check that out again, or begin again: --fresh forgets it"
-            )
 
     def __getitem__(self, number: int) -> TrialRecord:
         return self._found[number]
@@ -153,7 +151,7 @@ def _require_valid(record: TrialRecord, search: Search, where: str) -> None:
     require(record.status in STATUSES, f"{where}: status", f"one of {STATUSES}", record.status)
     for parameter in search.space:
         value = record.values.get(parameter.name)
-        is_end = type(value) is float and parameter.kind in FLOATS and value == parameter.bounds[1]
+        is_end = type(value) is float and parameter.kind in FLOATS and value == parameter.values[1]
         kind = f"a value of {parameter.kind} {list(parameter.values)}"
         fits = is_end or parameter.contains(value)
         require(fits, f"{where}: values.{parameter.name}", kind, value)

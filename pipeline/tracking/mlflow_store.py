@@ -15,10 +15,10 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from unittest import mock
 
 from pipeline.core import paths
@@ -28,10 +28,8 @@ from pipeline.core.redaction import redacted
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.store.entities import PagedList
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 RUN_KEY = "arcore.identity"  # the tag, named so when stores were first written
 # The tag by which MLflow's pages open an experiment on its runs, not on an empty page of traces.
@@ -54,6 +52,7 @@ PREFIX = "arcore-"
 _TRAINING = "workflowType=machine_learning"  # else MLflow shows its pages of traces and agents
 _NAME_LENGTH, _PARAM_LENGTH = 250, 6000
 _BATCH = 100
+MOST_FOUND = 50_000  # that MLflow returns of a search at once
 
 
 def configure() -> None:
@@ -273,25 +272,13 @@ def _command() -> str:
     return " ".join([name, *rest])
 
 
-def every(search: Callable[..., PagedList[T]], *given: object, **named: object) -> list[T]:
-    """Return what a client's search finds, of all pages."""
-    found: list[T] = []
-    token: str | None = None
-    while True:
-        page = search(*given, page_token=token, **named)
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
 def find_runs(store: MlflowClient, experiment: str, tag: str, value: str) -> list[Run]:
     """Return the runs of an experiment (an id) that carry a tag's value, newest first."""
     quoted = value.replace("'", "\\'")
-    return every(
-        store.search_runs,
+    return store.search_runs(
         [experiment],
         filter_string=f"tags.`{tag}` = '{quoted}'",
+        max_results=MOST_FOUND,
         order_by=["attributes.start_time DESC"],
     )
 
@@ -336,7 +323,7 @@ def overview(store: MlflowClient, address: str | None = None) -> str:
     """List the addresses, on a server, of every experiment's runs and of registered models."""
     base = (address or server()).rstrip("/")
     with quiet():
-        experiments = every(store.search_experiments, order_by=["name ASC"])
+        experiments = store.search_experiments(max_results=MOST_FOUND, order_by=["name ASC"])
         models = store.search_registered_models(max_results=1)
     lines = [
         (

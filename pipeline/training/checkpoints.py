@@ -4,15 +4,14 @@ A checkpoint is a flat folder. `state.json` is written last; it has the training
 progress, and the SHA-256 of each other file. `checkpoint_store` keeps such folders.
 """
 
-import errno
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from arcore import saving
@@ -37,10 +36,13 @@ def weights_of(module: nn.Module) -> Weights:
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
-def write(
-    folder: Path, job: TrainingJob, progress: Progress, learner: Learner, best: Weights
-) -> None:
-    """Write a checkpoint of a job into an empty folder, with the weights of the best validation."""
+def snapshot(
+    job: TrainingJob, progress: Progress, learner: Learner, best: Weights
+) -> Callable[[Path], None]:
+    """Copy a training into memory, with the weights of the best validation.
+
+    Returns what writes the copy into an empty folder, as a checkpoint.
+    """
     parts = {
         "last": weights_of(learner.model),
         "best": best,
@@ -48,15 +50,20 @@ def write(
     }
     if learner.averaged is not None:
         parts["averaged"] = weights_of(learner.averaged)
-    for name, tensors in parts.items():
-        _save(tensors, folder / f"{name}.safetensors")
     state = {
         "config_hash": job.config_hash,
         "code_sha256": job.code_sha256,
         "progress": progress.to_dict(),
-        "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
     }
-    (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
+    return partial(_write, parts, state)
+
+
+def _write(parts: Mapping[str, Weights], state: Mapping[str, object], folder: Path) -> None:
+    for name, tensors in parts.items():  # not by `save_file`, which hides what the system says
+        content = save({key: value.contiguous() for key, value in tensors.items()})
+        (folder / f"{name}.safetensors").write_bytes(content)
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    (folder / STATE).write_text(json.dumps({**state, "files": files}), encoding="utf-8")
 
 
 def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, Weights]:
@@ -132,11 +139,3 @@ def _restore_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Ten
         state.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _save(tensors: Weights, path: Path) -> None:
-    try:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, path)
-    except SafetensorError as error:  # which hides the number of what the system said
-        found = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(found[1]) if found else errno.EIO, str(error), str(path)) from None

@@ -1,6 +1,5 @@
 """Training an experiment with Ray Train: the driver's side."""
 
-import csv
 import dataclasses
 import logging
 import os
@@ -12,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import yaml
 
 from arcore import process_tuning, saving
 from pipeline.artifacts import artifact
@@ -28,7 +26,7 @@ from pipeline.cluster.shared_storage import (
 from pipeline.core import paths, private_apis, stage_code, storage
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, explained, one_line, require
-from pipeline.core.records import flat, write_object
+from pipeline.core.records import flat
 from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
@@ -38,7 +36,6 @@ from pipeline.training import initial_weights
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.training_records import (
-    COLUMNS,
     Failed,
     Finished,
     Session,
@@ -225,19 +222,18 @@ def make_job(
     run_id: str | None = None,
     quiet: bool = False,
     shards: str | None = None,
-    code_sha256: str | None = None,
 ) -> TrainingJob:
     """Return what a worker must know.
 
     Where a storage is configured the shards are copied there first, for workers on other hosts,
-    unless `shards` says where every worker reaches them. None as code is that of this process.
+    unless `shards` says where every worker reaches them.
     """
     config, dataset = resolved.experiment, resolved.experiment.dataset["name"]
     if shards is None:
         shards = publish_shards(config.cluster, paths.shards(dataset), dataset)
     return TrainingJob(
         config_hash=resolved.config_hash,
-        code_sha256=code_sha256 or stage_code.code_sha256("train", str(resolved.model["name"])),
+        code_sha256=stage_code.code_sha256("train", str(resolved.model["name"])),
         event=resolved.event,
         model=resolved.model,
         trainer=config.trainer,
@@ -306,13 +302,8 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
         last = averaged if averaged.exists() else checkpoint / "last.safetensors"
         shutil.copyfile(last, folder / "last.safetensors")
         saving.write_config(run.resolved.build(), folder)
-        content = yaml.safe_dump(run.resolved.to_dict(), sort_keys=False)
-        (folder / "config.yaml").write_text(content, encoding="utf-8")
-        with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(row.to_dict() for row in progress.history)
-        write_object(folder / "training.json", record.to_dict())
+        rows = (row.to_dict() for row in progress.history)
+        record.write(folder, run.resolved.to_dict(), rows)
     best = progress.history[progress.best_epoch - 1]
     log.info(
         "%s: best epoch %d of %d, validation %.3f nats (%.3f bits/dim), %.1f s; wrote %s",

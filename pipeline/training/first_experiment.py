@@ -49,13 +49,12 @@ def add(dataset: Dataset, model: str | None, replace: bool = False) -> list[str]
 
 def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
     """Return the name of a model for a dataset, and hyperparameters: of conditions, of codes."""
-    told: dict[str, object] = {}
-    if dataset.num_classes:
-        told["num_classes"] = dataset.num_classes
-    if dataset.condition_size:
-        told["condition_size"] = dataset.condition_size
-    if dataset.condition_shape:
-        told["condition_shape"] = list(dataset.condition_shape)
+    conditions = {
+        "num_classes": dataset.num_classes,
+        "condition_size": dataset.condition_size,
+        "condition_shape": list(dataset.condition_shape or ()),
+    }
+    told: dict[str, object] = {name: value for name, value in conditions.items() if value}
     if (sound := dataset.sound) is not None:
         if len(sound.speakers) > 1:
             told["num_classes"] = len(sound.speakers)

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -122,6 +123,11 @@ class Learner:
                 # without device_ids, which would send spans from the host, that reads them, away
                 call = shared = DistributedDataParallel(
                     call, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
+            if self.trainer.compress_gradients:
+                # not by its name, by which torch refuses it without NCCL, though gloo serves it
+                shared.register_comm_hook(
+                    None, lambda group, bucket: bf16_compress_hook(group, bucket)
                 )
             self._unsynchronized = shared.no_sync
         self._call = call

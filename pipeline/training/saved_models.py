@@ -1,7 +1,8 @@
-"""Trained models, from models/<experiment>/."""
+"""Trained models, from models/<experiment>/, and whether they are as their experiments are now."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,19 @@ from pipeline.artifacts import reader
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, explained, one_line, require
-from pipeline.core.records import value_of
+from pipeline.core.records import flat, value_of
 from pipeline.core.yaml_settings import read_yaml
+from pipeline.data.manifest import Manifest
+from pipeline.datasets.options import NOT_HASHED
 from pipeline.experiments import naming
 from pipeline.experiments.params_file import read_entry, stages_of
+from pipeline.experiments.schema import ADDED, ExperimentConfig, TrainerConfig, member_defaults
 from pipeline.training import checkpoints
-from pipeline.training.resolved import DTYPES, create_model
+from pipeline.training.resolved import DTYPES, create_model, resolve
 from pipeline.training.training_records import TrainingRecord
+
+# what of config.yaml decides the weights
+TRAINED = ("dataset", "model", "trainer", "initial_weights_sha256")
 
 
 @dataclass(frozen=True)
@@ -97,3 +104,45 @@ def _described(
     with explained(f"{where}:", TypeError, ValueError):
         event = arcore.events.from_dict(value_of(content, "event", dict, where))
     return create_model(hyperparameters, event).to(DTYPES[precision]), name, sha256
+
+
+def check_entry(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -> None:
+    """Check that a model was trained as its experiment is described now."""
+    made = f"run python -m stages.{stages_of(config.name)[0]} {config.name}"
+    if config.mixture and "weights" not in trained.content:
+        raise UserError(f"models/{config.name}: expected weights fitted by stages.mix; {made}")
+    where = f"models/{config.name}/config.yaml"
+    members = {"members_sha256": {}, **trained.content}  # older ones have none
+    for name, weights in value_of(members, "members_sha256", dict, where).items():
+        path = paths.model(name) / "model.safetensors"
+        if path.is_file() and sha256_of(path) != weights:
+            raise UserError(
+                f"models/{config.name}: expected a mixture of models/{name} as it is, got one of "
+                f"what it was before; {made}"
+            )
+    defaults = _flat({"trainer": ADDED})  # which configurations leave out
+    wanted = defaults | _flat(resolve(config, manifest).to_dict())
+    found = _content_of(trained)
+    if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
+        found["trainer.precision"] = "auto"  # which is either of the others
+    if "initial_weights_sha256" not in wanted:  # the file is not here any more
+        found.pop("initial_weights_sha256", None)
+    passed_over = {f"dataset.{option}" for option in NOT_HASHED}
+    passed_over |= {key for key in wanted.keys() - found if key.startswith("dataset.")}  # newer
+    for key in sorted((wanted.keys() | found) - passed_over):
+        if key.partition(".")[0] in TRAINED and wanted.get(key) != found.get(key):
+            expected = f"expected {wanted.get(key)!r} as the experiment has it"
+            got = f"got {found.get(key)!r}"
+            raise UserError(f"models/{config.name}: {key}: {expected}, {got}; {made}")
+
+
+def _content_of(trained: TrainedModel) -> dict[str, Any]:
+    """What a config.yaml says, with the defaults of what it, being older, leaves out."""
+    model = {"name": trained.name} | trained.model.hyperparameters.to_dict()
+    trainer = asdict(TrainerConfig()) | member_defaults(model)["trainer"]
+    defaults = _flat({"model": model, "trainer": trainer})
+    return defaults | flat(trained.content)
+
+
+def _flat(tree: dict[str, object]) -> dict[str, Any]:
+    return flat(json.loads(json.dumps(tree)))  # as a file has it

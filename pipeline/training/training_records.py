@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 
 from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
 from pipeline.core.errors import UserError, require
-from pipeline.core.records import Record, omit_if_default
+from pipeline.core.records import Record, omit_if_default, write_object
 from pipeline.experiments.schema import TrainerConfig
 
 BEST = "best_valid_nats"  # the names by which Ray Tune compares reports
@@ -232,6 +233,21 @@ class TrainingRecord(Record):
         """Read the record of a model folder; None if there is none, or one of other weights."""
         found = read_origin(folder, MODEL)
         return None if found is None else cls.from_dict(found, str(folder / MODEL.origin))
+
+    def write(
+        self,
+        folder: Path,
+        content: Mapping[str, object],
+        history: Iterable[Mapping[str, object]],
+    ) -> None:
+        """Write what goes with weights: config.yaml of a content, history.csv and training.json."""
+        described = yaml.safe_dump(dict(content), sort_keys=False)
+        (folder / "config.yaml").write_text(described, encoding="utf-8")
+        with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(history)
+        write_object(folder / MODEL.origin, self.to_dict())
 
 
 def read_history(path: Path) -> list[Mapping[str, str]]:

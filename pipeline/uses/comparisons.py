@@ -9,17 +9,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import arcore
-from arcore.events import after_frames, is_levels
+from arcore.events import after_frames
 from pipeline.core.errors import UserError, require
-from pipeline.data.shard_reader import Split
 from pipeline.evaluation import scoring
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.uses import pictures, use_context
 from pipeline.uses.use_base import Use, mean_of, setting
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number, UseOutcome
-
-BATCH, SOUNDS_AT_ONCE = 500, 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +39,8 @@ class PairedDifferences(Use):
         counts = []
         for split in ("test", *context.manifest.extra_test_splits):
             test = context.stored(split)
-            rows = _rows(context, test, self.num_rows, self.seed)
+            given = context.manifest.context_frames
+            rows = ChosenRows.of(test, count=self.num_rows, seed=self.seed, context_frames=given)
             ours = scoring.scores(context.model, rows)
             counts.append(f"{len(rows):,} rows of {split}")
             for other in others:
@@ -68,25 +66,14 @@ def _other(context: UseContext, name: str) -> UseContext:
     return other
 
 
-def _rows(context: UseContext, test: Split, count: int | None, seed: int) -> ChosenRows:
-    event, batch = context.model.event, BATCH
-    if is_levels(event):
-        batch = SOUNDS_AT_ONCE if event.is_open else min(BATCH, use_context.rows_at_once(event))
-    return ChosenRows.of(test, batch, count, seed, context.manifest.context_frames)
-
-
 def _numbers(context: UseContext, where: str, apart: Tensor, rows: ChosenRows) -> list[Number]:
     """Return the mean difference in the dataset's unit, and how often it is above 0."""
     whole, unit = context.manifest.event, context.manifest.unit
     score = rows.score(apart, whole, difference=True)
     event = after_frames(whole, rows.context_frames)
     word = "bits/sample" if event.is_open else unit.replace("_per_", "/")
-    gain = Number(
-        name=f"{where}: gain",
-        value=score.value_in(unit, event),
-        stderr=score.stderr_in(unit, event),
-        unit=word,
-    )
+    value, stderr = score.in_unit(unit, event)
+    gain = Number(name=f"{where}: gain", value=value, stderr=stderr, unit=word)
     return [gain, mean_of(f"{where}: ahead on", (apart > 0).double(), "of rows")]
 
 
@@ -99,7 +86,7 @@ class OrderingEnsembles(Use):
 
     def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         ensemble = self._ensemble(context)
-        rows = ChosenRows.of(context.stored("test"), BATCH, self.num_rows, self.seed)
+        rows = ChosenRows.of(context.stored("test"), count=self.num_rows, seed=self.seed)
         each = torch.stack([scoring.scores(one, rows) for one in ensemble], 1)
         counts = [1 << power for power in range((self.most - 1).bit_length())] + [self.most]
         mixed = {count: scoring.mixture(each[:, :count]) for count in counts}

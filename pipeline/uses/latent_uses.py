@@ -20,7 +20,6 @@ from pipeline.uses.use_base import Use, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext
 from pipeline.uses.use_records import Number, Shown, UseOutcome
 
-BATCH = 100
 BLOCK = 2  # pixels a side of the blocks that separate layout from texture
 
 
@@ -37,7 +36,7 @@ class NoiseLevels(Use):
         event, model = context.images, context.model
         if not model.latent_levels:
             raise context.unfit("a model with latents")
-        rows = ChosenRows.of(context.stored("test"), BATCH)
+        rows = ChosenRows.of(context.stored("test"))
         terms, units = scoring.bound_scores(model, rows)
         numbers = [
             mean_of(f"{name}: {'KL' if place < len(units) else '-ln p(x | z)'}", nats, "nats")

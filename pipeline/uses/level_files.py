@@ -15,7 +15,7 @@ from PIL import Image
 from arcore.coded_batches import LONGEST
 from arcore.events import Levels
 from arcore.primitives.companding import mu_law_encode
-from pipeline.core.errors import UserError, one_line, require, require_no_pipe
+from pipeline.core.errors import UserError, explained, require, require_no_pipe
 from pipeline.datasets.formats import image_files, sound_files
 from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.uses.coded_archive import FileEntry
@@ -74,13 +74,12 @@ def _picture_values(event: Levels) -> np.ndarray:
 def _read_png(data: bytes, path: Path, name: str, event: Levels) -> tuple[FileEntry, np.ndarray]:
     extents = event.extents
     channels, *size = extents if len(extents) == 3 else (1, *extents)
-    try:
+    flaws = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+    with explained(f"{path}: not a readable PNG:", *flaws):
         with Image.open(io.BytesIO(data)) as picture:
             _check_picture(picture, MODES[channels], tuple(size), path)
             mode = picture.mode
             pixels = np.array(picture.convert("L") if mode == "1" else picture)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable PNG: {one_line(error)}") from None
     values = _picture_values(event)
     levels = np.searchsorted(values, pixels).clip(max=event.num_levels - 1)
     expected = f"pixels of the {event.num_levels} levels {values[:3].tolist()}..., over [0, 255]"

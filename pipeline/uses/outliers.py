@@ -13,7 +13,7 @@ from torch import Tensor
 from arcore.events import Levels
 from arcore.inference import Threshold
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import explained, require
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.evaluation import image_codecs
@@ -25,7 +25,6 @@ from pipeline.uses.use_records import Number, UseOutcome
 
 REAL = "real test images"
 OF_REAL = ("shuffled pixels", "mirrored")  # kinds that are made of the real images
-BATCH = 250
 SCORES = ("-log2 p(x)", "-log2 p(x) - L(x)")
 Scores = tuple[np.ndarray, np.ndarray]  # both scores of images of one kind
 
@@ -50,13 +49,11 @@ class Outliers(Use):
         if self.other is not None:
             kinds[f"{self.other}, test images"], sha256 = self._of_dataset(self.other, event)
             read = {self.other: sha256}
-        scores = {name: _scores(context, name, x, event) for name, x in kinds.items()}
+        scores = {name: _scores(context, x, event) for name, x in kinds.items()}
         valid = context.rows("valid", self.num_valid, self.seed).x.cpu()
-        fitted = _scores(context, "validation images", valid, event)
-        try:
+        fitted = _scores(context, valid, event)
+        with explained("", ValueError):  # of the rate, or of too few validation images
             numbers = _numbers(scores, fitted, self.rate)
-        except ValueError as error:  # of the rate, or of too few validation images
-            raise UserError(one_line(error)) from None
         images = pictures.image_grid(kinds, event, self.num_shown)
         caption = "Both scores: histograms, and the false-positive rates of thresholds"
         shown = [
@@ -72,7 +69,7 @@ class Outliers(Use):
         manifest = read_manifest(folder)
         expected = f"a dataset of the same event, {event}"
         require(manifest.event == event, "other", expected, f"{name} of {manifest.event}")
-        rows = ChosenRows.of(ShardReader(folder, "test"), BATCH, self.num_rows, self.seed)
+        rows = ChosenRows.of(ShardReader(folder, "test"), count=self.num_rows, seed=self.seed)
         return torch.from_numpy(rows.events(event)), manifest.sha256
 
 
@@ -150,9 +147,9 @@ def complexity(x: np.ndarray, event: Levels) -> np.ndarray:
     return np.asarray(8.0 * np.array(sizes).min(1))
 
 
-def _scores(context: UseContext, name: str, x: Tensor, event: Levels) -> Scores:
+def _scores(context: UseContext, x: Tensor, event: Levels) -> Scores:
     """Return both scores of images in bits."""
-    bits = context.nats(x, None, name).numpy() / math.log(2)
+    bits = context.nats(x).numpy() / math.log(2)
     return bits, bits - complexity(x.numpy().astype(np.uint8), event)
 
 

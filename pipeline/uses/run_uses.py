@@ -1,6 +1,5 @@
 """Running uses: settings from params.yaml and the command line, files and numbers to folders."""
 
-import dataclasses
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -27,8 +26,7 @@ from pipeline.uses.sample_checks import Memorisation, PixelStructure
 from pipeline.uses.sound_uses import Continuation, SpeakerSwap
 from pipeline.uses.use_base import Use
 from pipeline.uses.use_context import UseContext
-from pipeline.uses.use_descriptions import ALL, USES
-from pipeline.uses.use_records import UseRecord
+from pipeline.uses.use_records import ALL, USES, UseRecord
 from pipeline.uses.video_prediction import VideoPrediction
 
 log = logging.getLogger(__name__)
@@ -83,14 +81,13 @@ def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
 
 def _artifact(context: UseContext, folder_name: str, arguments: str, use: str = "") -> Artifact:
     """Return the output of a use, or of all of an experiment."""
-    weights = artifact.model(context.experiment, context.dataset)
     return Artifact(
         kind=artifact.USE,
         name=f"{folder_name}-{use}" if use else folder_name,
         folder=use_records.folder_of(context.dataset, folder_name) / use,
         command=f"python -m stages.use {arguments}",
         inputs=(
-            dataclasses.replace(weights, folder=paths.usable_model(context.experiment)),
+            artifact.usable_model(context.experiment, context.dataset),
             artifact.shards(context.dataset),
         ),
     )

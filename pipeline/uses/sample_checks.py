@@ -80,7 +80,7 @@ class Memorisation(Use):
 def _overfitting(context: UseContext, train: ModelRows, valid: ModelRows) -> list[Number]:
     """Return the nats of training and of validation images, and how far they are apart."""
     nats = {
-        name: context.nats(rows.x, rows.condition, name)
+        name: context.nats(rows.x, rows.labels)
         for name, rows in (("training images", train), ("validation images", valid))
     }
     (of_train, train_error), (of_valid, valid_error) = map(mean_and_error, nats.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +19,18 @@ from arcore.primitives.progress import progress_bar
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
+from pipeline.core.records import value_of
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.shard_reader import ShardReader, Split, draw_events
+from pipeline.data.shard_reader import ShardReader, Split
+from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
-from pipeline.evaluation import result_files, scoring
+from pipeline.evaluation import scoring
+from pipeline.evaluation.result_records import Result
+from pipeline.evaluation.scoring import ChosenRows
 from pipeline.training import saved_models
 
 log = logging.getLogger(__name__)
 PROBABILITIES_AT_ONCE = 1 << 24
-BATCH = 250  # rows that are scored at once, if they are small
 EVENTS_AT_ONCE = 4_096  # of decoders, which keep maps for each
 
 
@@ -147,16 +150,9 @@ class UseContext:
         """Whether a terminal shows the progress of long loops."""
         return sys.stderr.isatty()
 
-    def nats(self, x: Tensor, condition: Tensor | None, label: str) -> Tensor:
-        """Score rows in batches, -ln p(x) or its bound, (rows,) float64 on the CPU."""
-        parts, device, size = [], self.model.device, min(BATCH, rows_at_once(self.levels))
-        with progress_bar(self.progress, len(x), label) as advance, torch.no_grad():
-            for first in range(0, len(x), size):
-                part = slice(first, first + size)
-                given = None if condition is None else condition[part]
-                parts.append(-self.model.log_prob(x[part].to(device), given).double().cpu())
-                advance(len(parts[-1]))
-        return torch.cat(parts)
+    def nats(self, x: Tensor, labels: np.ndarray | None = None) -> Tensor:
+        """Score events with the labels of their rows, -ln p(x) or its bound, (rows,) float64."""
+        return scoring.scores(self.model, ChosenRows.of(SplitData(x.cpu().numpy(), labels)))
 
     def missing_nats(
         self, rows: ModelRows, observed: Tensor, model: arcore.AutoregressiveModel | None = None
@@ -223,10 +219,8 @@ class UseContext:
         """
         data = self.stored(split)
         numbers = choose_rows(self._usable(len(data), split), count, seed)
-        stored = data[numbers]
-        x = torch.from_numpy(draw_events(data, stored, numbers, self.model.event))
-        condition = scoring.condition_of(self.model, stored)
-        return ModelRows(numbers, x.to(self.model.device), condition, stored.labels)
+        batch = ChosenRows(data, numbers, len(numbers)).read(self.model)
+        return ModelRows(numbers, batch.x, batch.condition, data[numbers].labels)
 
     def _usable(self, count: int, split: str) -> int:
         """Return how many rows, the first ones, are asked: of training rows, those learned from."""
@@ -246,7 +240,7 @@ def trained_model(experiment: str) -> saved_models.TrainedModel:
     if folder == paths.model(experiment):
         return saved_models.load(experiment)
     log.info("%s: the weights kept in results/%s", experiment, experiment)
-    result_files.read(folder)  # that the weights must be those of
+    Result.read(folder)  # that the weights must be those of
     return saved_models.load_folder(folder)
 
 
@@ -258,15 +252,11 @@ def load(experiment: str) -> UseContext:
     return UseContext(experiment, trained, manifest)
 
 
-def dataset_settings(trained: saved_models.TrainedModel) -> Mapping[str, object]:
-    """Return the settings of the dataset of a training, of which an older one has the name."""
-    found = trained.content.get("dataset")
-    return found if isinstance(found, dict) else {"name": found}
-
-
 def trained_on(trained: saved_models.TrainedModel, experiment: str) -> Manifest:
     """Return the manifest of the data of a training, which must be there unchanged."""
-    shards = paths.shards(str(dataset_settings(trained).get("name")))
+    where = f"{experiment}: config.yaml"
+    described = value_of(trained.content, "dataset", dict, where)
+    shards = paths.shards(value_of(described, "name", str, where))
     manifest = read_manifest(shards)
     if manifest.sha256 != trained.dataset_sha256:
         raise UserError(

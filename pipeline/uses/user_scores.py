@@ -12,7 +12,7 @@ import arcore
 from arcore.events import Event, is_levels, is_real, is_table
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, explained, require
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.scalings import read_scalings
 from pipeline.data.shard_reader import ShardReader, Split
@@ -53,10 +53,8 @@ def score(model: str, data: str) -> ScoredSet:
     trained = find_model(model)
     plan: Mapping[str, object] = trained.content.get("evaluation") or {}
     members = int(str(plan.get("num_members") or trained.model.num_members))
-    try:
+    with explained(f"{model}: evaluation.num_members {members}:", ValueError):
         scored = trained.model if members == 1 else trained.model.ensemble(members)
-    except ValueError as error:
-        raise UserError(f"{model}: evaluation.num_members {members}: {error}") from None
     batch_size = int(str(plan.get("batch_size") or EvaluationConfig().batch_size))
     scored = scored.to(local_device()).eval()
     if Path(data).suffix in SUFFIXES or Path(data).is_file():
@@ -83,14 +81,13 @@ def find_model(given: str) -> TrainedModel:
         return saved_models.load_folder(folder)
     if not folder.is_dir():
         return use_context.trained_model(given)
-    try:
+    with explained("", ValueError):
         return TrainedModel(arcore.load(folder), given, "", "", {}, None)
-    except ValueError as error:
-        raise UserError(one_line(error)) from None
 
 
 def _shards(name: str, trained: TrainedModel) -> ShardReader:
     """Open the test split of a prepared dataset, whose rows must be those of the model."""
+    require(not Path(name).is_dir(), name, "a dataset or a .npy, .npz or .csv file", "a folder")
     catalog.load_settings(name)  # an unknown one is named, with what is near it
     shards, model = paths.shards(name), trained.model
     manifest = read_manifest(shards)
@@ -140,11 +137,9 @@ def read_file(path: Path, trained: TrainedModel) -> SplitData:
     require(not event.is_open, where, expected, "a file")
     found = _of_table(path, trained) if path.suffix == ".csv" else _of_arrays(path)
     scalings = _scalings(trained)
-    try:
+    with explained("", ValueError):
         x, transform = _events(_shaped(found.x, event, where), event, scalings.get("x"), where)
         labels = _condition(found, trained.model, scalings.get("conditions"), where)
-    except ValueError as error:
-        raise UserError(one_line(error)) from None
     return SplitData(x, labels, transform)
 
 
@@ -157,7 +152,7 @@ def _of_arrays(path: Path) -> SplitData:
 
 def _of_table(path: Path, trained: TrainedModel) -> SplitData:
     """Read a table as that of the training was, or else as one of numbers alone."""
-    described, file = use_context.dataset_settings(trained), str(path.absolute())
+    described, file = trained.content.get("dataset") or {}, str(path.absolute())
     if described.get("kind") != "csv":
         described = {"name": path.stem, **csv_file.guess(path.stem, file, {"levels": {}})}
     table = csv_file.build({**described, "path": file, "standardize": False})
@@ -209,9 +204,7 @@ def _condition(
         raise UserError(f"{where}: expected {name}, {kind.expected(rows)}, got none")
     scaled = found.labels if scaling is None else scaling.of(found.labels)
     numbers: Tensor = torch.from_numpy(scaled.astype(np.int64 if kind.is_integer else "<f4"))
-    try:
+    with explained(f"{where}:", ValueError):
         kind.check_shape(numbers, rows)
         kind.check_values(numbers)
-    except ValueError as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
     return numbers.numpy()

@@ -26,11 +26,10 @@ from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, omit_if_default, read_object, write_object
-from pipeline.evaluation import result_files
+from pipeline.evaluation.result_records import Result
 from pipeline.reporting import gallery, numbers, tables, templates, wording
 from pipeline.uses import use_records
-from pipeline.uses.use_descriptions import USES
-from pipeline.uses.use_records import Number, Shown, UseRecord, UseTiming
+from pipeline.uses.use_records import USES, Number, Shown, UseRecord, UseTiming
 
 GRAY_NOTE = (
     "Targets are gray, draws black or white, and a frame is drawn given the drawn ones before it: "
@@ -83,7 +82,7 @@ def record(experiment: str) -> Path:
     found = [*_samples(experiment), *_uses(experiment)]
     kept = paths.results() / experiment
     if (kept / "metrics.json").is_file():
-        recorded = result_files.read(kept).weights_sha256
+        recorded = Result.read(kept).weights_sha256
         for part, source in found:
             fits = recorded in (None, part.weights_sha256)
             require(fits, str(source), f"the recorded weights, {recorded}", part.weights_sha256)
@@ -129,7 +128,7 @@ def _carry_over(before: Path, after: Path, weights: Container[str]) -> None:
 def _samples(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
     """Yield what the evaluation of an experiment drew, if there is one."""
     for path in sorted((paths.root() / "evaluation").glob(f"*/{experiment}/samples.png")):
-        result = result_files.read(path.parent)
+        result = Result.read(path.parent)
         caption = "Samples beside test rows"
         if result.context_frames:
             expected = "what the model expects of each frame given the true ones before it, "

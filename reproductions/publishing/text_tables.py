@@ -132,11 +132,10 @@ class Tables:
         measured = dict(self._records.of(row["of"]))
         if "with" in row:
             measured["other"] = self._records.of(row["with"])["test"]
-        try:
+        flaws = (ValueError, LookupError, AttributeError, TypeError)  # of format_map
+        with explained(f"{where}: {row['of']}: expected its fields, got", *flaws):
             own = {key: text.format_map(measured) for key, text in row.items()}
             return [cell.format_map({**measured, **own}) for cell in cells]
-        except (ValueError, LookupError, AttributeError, TypeError) as error:  # of format_map
-            raise UserError(f"{where}: {row['of']}: expected its fields, got {error}") from None
 
 
 def of_one(results: Path, use: str, experiment: str) -> Table:

@@ -62,7 +62,7 @@ class AnyQuestion(NetworkStudy):
             fits = issubclass(zoo.model_class(str(config.model["name"])), AnyOrderModel)
             require(fits, context.where(title), "a model of any order", config.model["name"])
         trained = {title: context.train(config) for title, config in configs.items()}
-        uses = {title: use_context.load(one.name) for title, one in trained.items()}
+        uses = {title: use_context.load(one.experiment) for title, one in trained.items()}
         first, *_ = uses.values()
         images = first.rows("test", self.num_rows).spread(SHOWN)
         shown = [

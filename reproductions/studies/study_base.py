@@ -56,18 +56,6 @@ class Study(abc.ABC):
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A network that was trained for a study, by the name of its folder in models/."""
-
-    name: str
-    record: TrainingRecord
-
-    def load(self, device: torch.device) -> arcore.AutoregressiveModel:
-        """Load it onto a device, in evaluation mode."""
-        return saved_models.load(self.name).model.to(device)
-
-
-@dataclass(frozen=True)
 class StudyContext:
     """What a study is given: its name, its data, a device, and networks trained for it."""
 
@@ -120,13 +108,16 @@ class StudyContext:
         resolve(config, self.manifest)
         return config
 
-    def train(self, config: ExperimentConfig, fresh: bool = False) -> Trained:
+    def train(self, config: ExperimentConfig, fresh: bool = False) -> TrainingRecord:
         """Train a network; where a training was interrupted, resume it unless it is to be fresh."""
         driver.train(config, fresh=fresh)
         require_same(paths.shards(self.manifest.dataset), self.manifest)
         path = paths.model(config.name) / "training.json"
-        record = TrainingRecord.from_dict(read_object(path), str(path))
-        return Trained(config.name, record)
+        return TrainingRecord.from_dict(read_object(path), str(path))
+
+    def load(self, training: TrainingRecord) -> arcore.AutoregressiveModel:
+        """Load a trained network onto the device, in evaluation mode."""
+        return saved_models.load(training.experiment).model.to(self.device)
 
 
 def require_counts(name: str, counts: Sequence[int]) -> None:
@@ -135,9 +126,9 @@ def require_counts(name: str, counts: Sequence[int]) -> None:
     require(fits, name, "one integer >= 1 or more", counts)
 
 
-def device_of(trainings: Iterable[Trained]) -> str:
+def device_of(trainings: Iterable[TrainingRecord]) -> str:
     """Return the name of the device that networks were trained on, or of all of them."""
-    return ", ".join(dict.fromkeys(one.record.device for one in trainings))
+    return ", ".join(dict.fromkeys(one.device for one in trainings))
 
 
 def with_error(values: Tensor) -> str:

@@ -19,7 +19,6 @@ from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training.training_records import read_history
 from pipeline.uses import pictures
-from pipeline.uses.use_context import rows_at_once
 from reproductions.studies.study_base import (
     Study,
     StudyContext,
@@ -29,7 +28,6 @@ from reproductions.studies.study_base import (
     with_error,
 )
 
-CLIPS, ROWS = 50, 500  # scored at once
 FILE = "train_rows.png"
 
 
@@ -66,8 +64,8 @@ class NumMasks(NetworkStudy):
         test, rows, trainings = context.split("test"), [], []
         for (own, count), config in configs.items():
             trainings.append(context.train(config))
-            ensemble = trainings[-1].load(context.device).ensemble(count)
-            each = scoring.member_scores(ensemble, ChosenRows.of(test, ROWS))
+            ensemble = context.load(trainings[-1]).ensemble(count)
+            each = scoring.member_scores(ensemble, ChosenRows.of(test))
             orderings = "one each" if own else "the same"
             nats = (with_error(each.mean(1)), with_error(scoring.mixture(each)))
             rows.append([str(count), orderings, *nats])
@@ -103,7 +101,7 @@ class ContextFrames(NetworkStudy):
             for title, network in self.networks.items()
         }
         test, rows, trainings = context.split("test"), [], []
-        after = {given: ChosenRows.of(test, CLIPS, context_frames=given) for given in self.frames}
+        after = {given: ChosenRows.of(test, context_frames=given) for given in self.frames}
         if is_gray(event):
             bounds = [
                 with_error(scoring.entropy_scores(event, clips) / (end - given))
@@ -112,7 +110,7 @@ class ContextFrames(NetworkStudy):
             rows.append(["", "entropy", *bounds])
         for (given, title), config in configs.items():
             trainings.append(context.train(config))
-            model = trainings[-1].load(context.device)
+            model = context.load(trainings[-1])
             nats = [
                 scoring.scores(model, clips) / (end - frames) for frames, clips in after.items()
             ]
@@ -157,11 +155,9 @@ class TrainRows(NetworkStudy):
         lines: dict[str, list[float]] = {}
         for (title, count), config in configs.items():
             trained = context.train(config)
-            model = trained.load(context.device)
-            bits = (
-                scoring.scores(model, ChosenRows.of(test, rows_at_once(context.images))) / per_dim
-            )
-            rows.append([title, f"{count:,}", str(trained.record.epochs), with_error(bits)])
+            model = context.load(trained)
+            bits = scoring.scores(model, ChosenRows.of(test)) / per_dim
+            rows.append([title, f"{count:,}", str(trained.epochs), with_error(bits)])
             lines.setdefault(title, []).append(float(bits.mean()))
             trainings.append(trained)
         notes = (
@@ -207,17 +203,19 @@ class Race(NetworkStudy):
             for title, network in self.networks.items()
         }
         trained = {title: context.train(config, fresh=True) for title, config in configs.items()}
-        histories = {title: paths.model(one.name) / "history.csv" for title, one in trained.items()}
+        histories = {
+            title: paths.model(one.experiment) / "history.csv" for title, one in trained.items()
+        }
         nats = {
             title: [float(row["valid_nats"]) for row in read_history(path)]
             for title, path in histories.items()
         }
         goal, rows = max(map(min, nats.values())), []
         for title, one in trained.items():
-            ends = [0.0, *one.record.epoch_seconds]
+            ends = [0.0, *one.epoch_seconds]
             seconds = min(after - before for before, after in itertools.pairwise(ends))
             epochs = next(number for number, value in enumerate(nats[title], 1) if value <= goal)
-            cells = [f"{one.record.num_parameters:,}", f"{min(nats[title]):.2f}", f"{seconds:.2f}"]
+            cells = [f"{one.num_parameters:,}", f"{min(nats[title]):.2f}", f"{seconds:.2f}"]
             rows.append([title, *cells, str(epochs), f"{epochs * seconds:.3g}"])
         notes = (
             "One training each; an epoch counts as the shortest of its training, validation apart."

@@ -22,7 +22,7 @@ LOCAL = {"num_blocks": 2, "cycle": 3, "num_classes": 2, "local_classes": 3, "loc
 
 
 class Kernels(TorchDispatchMode):
-    """Keeps the operations that launch a kernel: all that neither view nor only allocate."""
+    """Keeps the operations that launch a kernel: all that compute more than views or types."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Kernels(TorchDispatchMode):
         found = function(*args, **(kwargs or {}))
         aliases = [returned.alias_info for returned in function._schema.returns]
         views = any(alias is not None and not alias.is_write for alias in aliases)
-        if not views and "empty" not in str(function):
+        if not views and not any(what in str(function) for what in ("empty", "promote_types")):
             self.done.append((function, args, kwargs or {}, found))
         return found
 
@@ -74,6 +74,12 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> list[Kernels]:
         ("gated_pixelcnn", IMAGE, {"ordering": "s_curve"}, 5),
         ("gated_pixelcnn", IMAGE, {}, 5),
         ("gated_pixelcnn", Levels(3, (2, 4, 5)), {"width": 6, "num_classes": 2}, 5),
+        ("video_pixel_network", Levels(3, (2, 2, 4, 5)), {"num_classes": 2}, 8),
+        ("row_lstm", Levels(3, (2, 4, 5)), {"num_classes": 2}, 4),
+        ("diagonal_bilstm", IMAGE, {}, 4),
+        ("diagonal_bilstm", IMAGE, {"condition_shape": (1, 5, 5)}, 4),
+        ("made", Levels(4, (6,)), {"hidden": [9, 8], "ordering": "random"}, 1),
+        ("made", Binary((6,)), {"hidden": [20], "direct": False, "num_classes": 2}, 1),
     ],
 )  # fmt: skip
 def test_recorded_steps_draw_the_same(
@@ -86,6 +92,8 @@ def test_recorded_steps_draw_the_same(
     condition = None
     if "local_classes" in given:
         condition = torch.tensor([[0, 1, 2, 0, 1, 2], [1, 0, 0, 2, 2, 1]])
+    elif "condition_shape" in given:
+        condition = torch.randn(2, *given["condition_shape"])
     elif "num_classes" in given:
         condition = torch.tensor([0, 1])
 
@@ -102,17 +110,17 @@ def test_recorded_steps_draw_the_same(
 @pytest.mark.parametrize(
     ("name", "event", "given", "most", "launched"),
     [
-        ("wavenet", SOUND, {"num_blocks": 3, "cycle": 10}, 172, 21),
-        ("gated_pixelcnn", Binary((1, 8, 8)), {"num_layers": 10}, 87, 22),
-        ("pixelcnn", Binary((1, 8, 8)), {"num_blocks": 15}, 113, 24),
-        ("video_pixel_network", Binary((3, 1, 8, 8)), {}, 78, None),
-        ("diagonal_bilstm", Binary((1, 8, 8)), {}, 66, None),
-        ("made", Binary((1, 8, 8)), {}, 30, None),
+        ("wavenet", SOUND, {"num_blocks": 3, "cycle": 10}, 169, 13),
+        ("gated_pixelcnn", Binary((1, 8, 8)), {"num_layers": 10}, 82, 13),
+        ("pixelcnn", Binary((1, 8, 8)), {"num_blocks": 15}, 108, 13),
+        ("video_pixel_network", Binary((3, 1, 8, 8)), {}, 73, 14),
+        ("diagonal_bilstm", Binary((1, 8, 8)), {}, 61, 13),
+        ("made", Binary((1, 8, 8)), {}, 25, 7),
     ],
 )
 @torch.no_grad()
 def test_a_step_takes_few_kernels(
-    name: str, event: Event, given: dict[str, Any], most: int, launched: int | None,
+    name: str, event: Event, given: dict[str, Any], most: int, launched: int,
     recording: list[Kernels],
 ) -> None:  # fmt: skip
     """Where steps are recorded, what the host launches is counted too, the recording once."""
@@ -128,5 +136,5 @@ def test_a_step_takes_few_kernels(
     model = arcore.create_model(name, event, **given).eval()
     assert count() <= most
     with captured.captured_steps():
-        assert launched is None or count() + 1 <= launched
-    assert bool(recording) == (launched is not None)
+        assert count() + 1 <= launched
+    assert recording

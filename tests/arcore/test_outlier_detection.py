@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from scipy import stats
 
 import arcore
 from arcore.inference import OutlierDetector, Threshold
@@ -27,6 +26,8 @@ def model_of(seed: int = 0, **hyperparameters: object) -> arcore.AutoregressiveM
 
 @pytest.mark.parametrize(("rows", "rate"), [(19, 0.05), (99, 0.1), (250, 0.37), (9, 0.9)])
 def test_a_threshold_is_an_order_statistic_whose_share_below_is_beta(rows, rate) -> None:
+    from scipy import stats  # which takes long
+
     scores = torch.randperm(rows, generator=torch.Generator().manual_seed(0)) + 1.0
     found = Threshold.fit(scores, rate)
     rank = math.floor(rate * (rows + 1))
@@ -85,7 +86,7 @@ BAD = [
         lambda d: OutlierDetector(d.model, background=lambda x: [0.0]).fit(ROWS),
         ["background", "finite bits of shape (30,)"],
     ),
-    (lambda d: d.load("nowhere"), ["nowhere", "a model's detector", "No such"]),
+    (lambda d: d.load("nowhere"), ["nowhere", "a detector's file", "No such"]),
 ]
 
 

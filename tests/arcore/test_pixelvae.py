@@ -240,9 +240,9 @@ def test_a_plain_loop_warms_up() -> None:
 
 def test_importance_samples_in_parts_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = build(ONE), ONE.values(3)
-    whole = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
+    whole = model.importance_weighted(x, 500, None, torch.Generator().manual_seed(1))
     monkeypatch.setattr("arcore.families.latent.FLOATS_AT_ONCE", 3 * 50 * model._width)
-    parts = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
+    parts = model.importance_weighted(x, 500, None, torch.Generator().manual_seed(1))
     assert not torch.equal(parts, whole)
     assert_close(parts, whole, rtol=0, atol=0.1)
     assert model.importance_weighted(x[:0], 3).shape == (0,)
@@ -251,7 +251,7 @@ def test_importance_samples_in_parts_are_independent(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         model, "_log_likelihood", lambda *given: scored.append(len(given[0])) or likelihood(*given)
     )
-    rows = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
+    rows = model.importance_weighted(x, 500, None, torch.Generator().manual_seed(1))
     assert_close(rows, whole, rtol=0, atol=0.1)
     assert max(scored) == 2
 

@@ -60,7 +60,11 @@ def test_training_takes_orders_in_turn_and_scores_mix_them(kind: type[CyclingMod
     members = torch.stack([model.member(index).log_prob(X) for index in range(3)])
     for step in range(4):
         assert torch.equal(-model(X), members[step % 3])
+    assert torch.equal(model.log_prob(X), members[0]), "a step leaves the order as it was"
     model.set_step(seed=5, step=7)
+    assert torch.equal(-model(X), members[1])
+    kept = model._kept_step()
+    model.eval().train()._take_up_step(kept)  # as after a validation between two steps
     assert torch.equal(-model(X), members[1])
     assert torch.equal(model.eval().log_prob(X), members[0])
     assert_close(model.ensemble(3).log_prob(X), members.logsumexp(0) - math.log(3))

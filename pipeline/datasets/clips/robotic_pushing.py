@@ -19,7 +19,6 @@ Reference:
 """
 
 import io
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +29,13 @@ from PIL import Image
 
 from arcore.events import Levels
 from pipeline.core import paths
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError
 from pipeline.datasets.base import Dataset, SplitData, SplitStream
+from pipeline.datasets.formats.image_files import channels_first, decode_upright
 from pipeline.datasets.formats.tfrecords import Feature, parse_example, read_records
 from pipeline.datasets.options import Options, parse_options
 
 NUM_FRAMES, CONTEXT_FRAMES, SIDE = 20, 2, 64
-LARGEST_SIDE = 4096  # of a picture in a record
 VECTOR = 5  # of an action and of a state: a position, pitch and yaw
 ADDRESS = "https://storage.googleapis.com/brain-robotics-data/push/"
 _IMAGE = "move/{}/image/encoded"
@@ -100,24 +99,16 @@ def _decode(data: bytes, where: str) -> np.ndarray:
 
     Squares of other sides than multiples of 64, which the published files have not, are averaged.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
-            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-                fits = max(picture.size) <= LARGEST_SIDE
-                require(fits, where, f"at most {LARGEST_SIDE} pixels a side", picture.size)
-                image = picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: an image that cannot be decoded: {error}") from None
+    image = decode_upright(io.BytesIO(data), False, where)
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     box = (left, top, left + side, top + side)
     if side % SIDE:
-        small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box), np.uint8)
+        small = channels_first(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box))
     else:
-        small = np.asarray(image.crop(box), np.uint8)[:: side // SIDE, :: side // SIDE]
-    return np.ascontiguousarray(small.transpose(2, 0, 1))
+        small = channels_first(image.crop(box))[:, :: side // SIDE, :: side // SIDE]
+    return np.ascontiguousarray(small)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def test_fast_decoder_equals_recomputing_decoder(case: Case) -> None:
     assert_close(score, model.log_prob(x, condition), **TIGHT)
 
 
-@every_case
+@every_option
 def test_values_may_be_pushed_without_their_distribution_or_after_it_twice(case: Case) -> None:
     """As a prefix that is given is: what follows depends on the values alone."""
     model, x, condition = case.build_exact(), case.values(3), case.condition(3)

@@ -12,13 +12,16 @@ import arcore
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions
 from arcore.model import AutoregressiveModel
-from tests.arcore.cases import FEWEST, FIRST, cases_where, every_case, every_model, every_option
+from tests.arcore.cases import FEWEST, FIRST, cases_where, every_model, every_option
 from tests.support.cases import Case, create, declares, event_of
 from tests.support.events import NINE
 from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 few_states = cases_where(lambda case: case.tiny or case.num_states <= 600, tiny=True)
+few_options = cases_where(
+    lambda case: case.tiny or (case in FEWEST and case.num_states <= 600), tiny=True
+)
 
 
 def expanded(condition: Tensor | None, rows: int) -> Tensor | None:
@@ -41,7 +44,7 @@ class Recorder(Decoder):
         self.inner.push(values)
 
 
-@every_case
+@every_option
 def test_sample_scores_what_sampling_saw(case, generator, monkeypatch) -> None:
     model, condition = case.build_exact(), case.condition(11)
     recorder = Recorder(model.decoder(11, condition))
@@ -73,7 +76,7 @@ def test_sampled_frequencies_fit_the_probabilities(case: Case, generator: torch.
         assert chi_square_p_value(drawn, probabilities) > 1e-4
 
 
-@few_states
+@few_options
 def test_temperature_scales_every_conditional(case: Case, generator: torch.Generator) -> None:
     model, states, n = case.build_exact(), all_levels(case.event), 2000
     condition = case.conditions(1)[0]
@@ -86,7 +89,7 @@ def test_temperature_scales_every_conditional(case: Case, generator: torch.Gener
     assert chi_square_p_value(state_of(sampled, case.event), probabilities) > 1e-4
 
 
-@few_states
+@few_options
 def test_impute_draws_the_posterior_where_the_observed_come_first(case, generator) -> None:
     model, n = case.build_exact(), 2000
     first = torch.cat(model.schedule)[: case.event.size // 2]

@@ -43,7 +43,7 @@ def test_every_parameter_gets_a_gradient(case: Case) -> None:
         assert alone or parameter.grad.count_nonzero(), name
 
 
-@every_case
+@every_option
 def test_loss_of_a_batch_is_the_weighted_mean_of_its_parts(case: Case) -> None:
     model, x, condition = case.build(), case.values(10), case.condition(10)
     own = draws_noise(model)

@@ -16,7 +16,6 @@ import yaml
 import arcore
 from arcore.events import Levels
 from arcore.models.wavenet import WaveNet
-from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import preprocessing, shard_reader, sound_batches
 from pipeline.data.manifest import read_manifest
@@ -330,7 +329,7 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home
     assert f"(receptive_field={model.receptive_field})" in table
 
     registration.write("tones")
-    registered = json.loads((paths.root() / "registry" / "tones" / "registration.json").read_text())
+    registered = json.loads(Path("registry/tones/registration.json").read_text())
     assert list(registered["experiments"]) == ["toy"]
     page = reports.page(report)
     assert page.count("data:audio/wav;base64,") == 2 * len(audio_figures.KINDS)

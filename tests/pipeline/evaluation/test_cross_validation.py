@@ -18,7 +18,7 @@ from pipeline.data import fetching
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.datasets.tables.csv_table import RedWine
-from pipeline.evaluation import cross_validation, identity, result_files
+from pipeline.evaluation import cross_validation, identity
 from pipeline.evaluation.result_records import MemberScore, Result, Score
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ExperimentConfig
@@ -123,7 +123,7 @@ def test_folds_are_kept_until_all_is_published(
 
 def test_a_result_over_folds_is_of_the_experiment_as_it_is_now(trained: list[int]) -> None:
     out = cross_validation.run("toy")
-    result = result_files.read(out)
+    result = Result.read(out)
     identity.Entries.read().check(result)
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["experiments"]["toy"]["trainer"] = {"max_epochs": 3}
@@ -159,7 +159,7 @@ def test_a_fold_that_was_killed_in_its_evaluation_is_not_trained_anew(
     monkeypatch.setattr(RedWine, "decode", lambda *_: decoded)
     monkeypatch.setattr(cross_validation.driver, "train", lambda _: done.append("train"))
     monkeypatch.setattr(cross_validation.experiment_evaluation, "evaluate", evaluated)
-    monkeypatch.setattr(cross_validation.result_files, "read", lambda _: ONE)
+    monkeypatch.setattr(Result, "read", lambda _: ONE)
     one = compose.load("toy")
     with pytest.raises(KeyboardInterrupt):
         cross_validation._fold(one, 0, Path("raw"), home / "fold")

@@ -22,8 +22,6 @@ from pipeline.evaluation import (
     identity,
     measuring,
     reading,
-    sampling,
-    trained_entry,
 )
 from pipeline.experiments import compose
 from pipeline.training import saved_models
@@ -187,7 +185,7 @@ def test_what_an_older_config_leaves_out_has_its_default(
     message = f"models/toy: {key}: expected {asked!r} as the experiment has it, got {default}"
     with pytest.raises(UserError, match=message):
         manifest = read_manifest(paths.shards("digits_binary"))
-        trained_entry.check(compose.load("toy"), saved_models.load("toy"), manifest)
+        saved_models.check_entry(compose.load("toy"), saved_models.load("toy"), manifest)
 
 
 def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
@@ -209,14 +207,14 @@ def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
 def test_what_is_made_anew_meanwhile_gives_no_result(
     result: dict, monkeypatch: pytest.MonkeyPatch, make_anew: Callable[[], None], what: str
 ) -> None:
-    before, draw = RESULT.read_bytes(), sampling.draw
+    before, draw = RESULT.read_bytes(), measuring.drawn
 
     def made_anew(*given: Any, **named: Any) -> Any:
         found = draw(*given, **named)
         make_anew()
         return found
 
-    monkeypatch.setattr(sampling, "draw", made_anew)
+    monkeypatch.setattr(measuring, "drawn", made_anew)
     with pytest.raises(UserError, match=f"{what}: expected the content that this began with"):
         experiment_evaluation.evaluate(compose.load("toy"))
     assert RESULT.read_bytes() == before

@@ -21,9 +21,9 @@ from pipeline.evaluation import (
     identity,
     mixing,
     reading,
-    result_files,
     scoring,
 )
+from pipeline.evaluation.result_records import Result
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose, layout, params_file
 from pipeline.experiments.schema import EvaluationConfig
@@ -215,7 +215,7 @@ def test_a_pool_of_many_levels_is_fitted_to_some_rows(mixed: Path, monkeypatch, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_overrides": {"hidden": 9}}, "models/sums: expected a model as its experiment"),
+        ({"model_overrides": {"hidden": 9}}, "models/sums: model.hidden: expected 9 as the"),
         ({"trainer": TRAINER | {"max_epochs": 3}}, "models/sums: trainer.max_epochs: expected 3"),
     ],
 )
@@ -235,7 +235,7 @@ def test_a_mixture_of_a_member_that_was_trained_again_since_is_refused(mixed: Pa
             experiment_evaluation.evaluate(compose.load("both"))
     finally:
         weights.write_bytes(before)
-    result = result_files.read(Path("evaluation/digits_binary/both"))
+    result = Result.read(Path("evaluation/digits_binary/both"))
     identity.Entries.read().check(result)
     write_params({"sums": entry})
     with pytest.raises(UserError, match="both: expected a result of the experiment as params.yam"):
@@ -304,7 +304,7 @@ def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:
 
 
 def test_a_member_under_other_masks_joins_again(mixed: Path) -> None:
-    scores = paths.root() / "mixtures" / "both" / "masks" / "valid.csv"
+    scores = Path("mixtures/both/masks/valid.csv")
     before = scores.read_text()
     assert before.startswith("nats_of_2\n")
     write_params({"masks": ENTRIES["masks"] | {"evaluation": {"num_members": 1}}})
@@ -362,6 +362,6 @@ def test_a_member_with_latents_is_mixed(mixed: Path) -> None:
     write_params({"vae": vae}, bounded=MIXTURE | {"mixture": ["vae", "sums"]})
     driver.train(compose.load("vae", ["cluster.cpus_per_worker=1"]))
     mixing.mix(compose.load_mixture("bounded"))
-    found = result_files.read(experiment_evaluation.evaluate(compose.load("bounded")))
+    found = Result.read(experiment_evaluation.evaluate(compose.load("bounded")))
     assert not found.exact and found.importance is None and found.bound is None
     assert json.loads(Path("metrics/bounded.json").read_text())["relation"] == "at most"

@@ -7,9 +7,8 @@ import pytest
 
 from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
-from pipeline.evaluation import result_files
 from pipeline.evaluation.reading import read_evaluated
-from pipeline.evaluation.result_records import CodecResult, Score
+from pipeline.evaluation.result_records import CodecResult, Result, Score
 from tests.places import ROOT
 
 RECORDED = sorted((ROOT / "results").glob("*/metrics.json"))
@@ -18,11 +17,11 @@ RECORDED = sorted((ROOT / "results").glob("*/metrics.json"))
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
 def test_a_recorded_result_loads_and_keeps_every_value(path: Path, tmp_path: Path) -> None:
     found = json.loads(path.read_text())
-    result = result_files.read(path.parent)
+    result = Result.read(path.parent)
     written = result.to_dict()
     assert {key: written.get(key) for key in found} == found
     if (path.parent / "timing.json").is_file():  # records before had all in one file
-        result_files.write(result, tmp_path)
+        result.write(tmp_path)
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
         timing = json.loads(path.with_name("timing.json").read_text())
         assert timing.items() >= json.loads((tmp_path / "timing.json").read_text()).items()
@@ -33,7 +32,7 @@ def test_records_are_results_with_a_config_of_their_own(home: Path) -> None:
     read = [read_evaluated(folder) for folder in folders]
     assert [one.name for one in read] == ["dna-made-ensemble", "dna-nade"]
     assert read[0].event == Binary((180,)) and read[0].config.model_name == "made"
-    assert read[0].result.score.value_in("nats", read[0].event) == read[0].result.score.nats
+    assert read[0].result.score.in_unit("nats", read[0].event)[0] == read[0].result.score.nats
 
 
 def test_a_score_has_both_units() -> None:
@@ -41,7 +40,7 @@ def test_a_score_has_both_units() -> None:
     score = Score.from_nats(0.0, 2.0, event)
     assert score.bits_per_dim == 1.0, "of two bins a dimension"
     assert score.bits_per_dim_stderr == pytest.approx(1 / 0.6931471805599453)
-    assert score.value_in("nats_per_dim", event) == 0.0 and score.stderr_in("nats", event) == 2.0
+    assert score.in_unit("nats_per_dim", event)[0] == 0.0 and score.in_unit("nats", event)[1] == 2.0
 
 
 def test_open_events_count_their_mean_size() -> None:

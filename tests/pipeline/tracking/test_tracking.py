@@ -153,14 +153,6 @@ def test_an_outage_keeps_the_newest_metrics_alone(home, monkeypatch):
     assert history(run_id, "curves/train_nats") == [(0, 6.0), (3, 3.0), (4, 2.0), (5, 1.0)]
 
 
-def test_a_search_reads_all_pages(home):
-    store = mlflow_store.client()
-    for name in ("a", "b"):
-        mlflow_store.experiment_id(store, name)
-    found = mlflow_store.every(store.search_experiments, max_results=1, order_by=["name ASC"])
-    assert [one.name for one in found] == ["Default", "a", "b"]
-
-
 @pytest.mark.parametrize(
     ("error", "status"),
     [(OSError("a"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (TimeoutError(), "KILLED")],

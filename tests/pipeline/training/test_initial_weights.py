@@ -15,7 +15,6 @@ from pipeline.core.errors import UserError
 from pipeline.core.records import read_object
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.data.manifest import read_manifest
-from pipeline.evaluation import trained_entry
 from pipeline.experiments import compose
 from pipeline.search.spec import load_search
 from pipeline.tracking import mlflow_store
@@ -72,14 +71,14 @@ def test_a_finetuned_model_tells_its_origin(project: dict[str, object]) -> None:
     assert project["trainer.initial_weights"] == "models/pretrained"
     manifest, trained = read_manifest("data/shards/digits_binary"), saved_models.load("finetuned")
     config = compose.load("finetuned")
-    trained_entry.check(config, trained, manifest)
+    saved_models.check_entry(config, trained, manifest)
     before = driver.resolve(config, manifest).config_hash
     save_file({name: 2 * w for name, w in load_file(weights).items()}, weights)
     assert driver.resolve(config, manifest).config_hash != before
     with pytest.raises(UserError, match="finetuned: initial_weights_sha256: expected"):
-        trained_entry.check(config, trained, manifest)
+        saved_models.check_entry(config, trained, manifest)
     weights.unlink()
-    trained_entry.check(config, trained, manifest)
+    saved_models.check_entry(config, trained, manifest)
 
 
 def test_workers_on_other_hosts_read_a_copy(project: dict[str, object], tmp_path: Path) -> None:

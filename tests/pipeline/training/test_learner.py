@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.optim import swa_utils
 
 import arcore
 from pipeline.core.errors import UserError
-from pipeline.experiments.schema import OptimizerConfig, ScheduleConfig
+from pipeline.data.batches import Batch
+from pipeline.experiments.schema import OptimizerConfig, ScheduleConfig, TrainerConfig
 from pipeline.training import learner, optimization
 from pipeline.training.collectives import Workers
+from pipeline.training.training_records import TrainingJob
 from tests.support.waits import META, NoWaitingCopies
 
 CPU = torch.device("cpu")
@@ -63,6 +66,36 @@ def test_has_bfloat16_as_the_kernel_says() -> None:
 
 def test_hardware_that_torch_does_not_ask_has_none() -> None:
     assert not learner.has_bfloat16(torch.device("meta"))
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
+def test_gradients_are_exchanged_in_bfloat16_where_asked() -> None:
+    class Two(Workers):
+        """Of which one has no part in the mean."""
+
+        run_on_all_ranks = staticmethod(lambda work: work())
+
+    def gradients(**options: bool) -> list[torch.Tensor]:
+        job = TrainingJob(
+            config_hash="",
+            event=arcore.events.Binary((5,)),
+            model={"name": "made", "hidden": [6]},
+            trainer=TrainerConfig(**options),
+            shards="",
+        )
+        one = learner.Learner(job, Two(0, 2, CPU))
+        one.wrap(0)
+        one._add_gradients(batch, 0)
+        return [weight.grad for weight in one.model.parameters()]
+
+    batch = Batch(torch.eye(5)[:3], None, None, 3)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        exact, compressed = gradients(), gradients(compress_gradients=True)
+    finally:
+        dist.destroy_process_group()
+    rounded = [gradient.bfloat16().float() for gradient in exact]
+    assert all(map(torch.equal, compressed, rounded)) and not all(map(torch.equal, rounded, exact))
 
 
 @pytest.mark.parametrize("others", [0.0, 1.0])

@@ -264,7 +264,7 @@ def test_a_resumed_training_keeps_the_precision_that_auto_was(
     resumed = trained(precision="auto", resume=[whole.folder / "2"])
     outcome = resumed.outcome
     here, other = ("bfloat16", "float32") if native else ("float32", "bfloat16")
-    assert outcome.precision == here
+    assert outcome.progress.precision == here
     assert f"precision: {here}, as before; auto would be {other} here" in capsys.readouterr().out
     for name, value in whole.weights(4).items():
         assert torch.equal(value, resumed.weights(4)[name])

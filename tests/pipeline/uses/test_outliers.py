@@ -58,7 +58,7 @@ def test_numbers_are_of_both_scores(project: Path) -> None:
     settings = outliers.Outliers(num_rows=40, num_shown=3, other="digits_binary", seed=2)
     found = {number.name: number.value for number in settings.run(loaded, project).numbers}
     assert len(found) == 2 * (5 + 1 + 6)
-    limit = -Threshold.fit(-loaded.nats(loaded.rows("valid").x, None, "") / math.log(2)).score
+    limit = -Threshold.fit(-loaded.nats(loaded.rows("valid").x) / math.log(2)).score
     assert found["threshold of -log2 p(x)"] == pytest.approx(limit)
     assert found["share above the threshold of -log2 p(x), uniform noise"] > 0.8
     assert found["AUC of -log2 p(x), uniform noise"] > 0.9

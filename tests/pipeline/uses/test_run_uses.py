@@ -18,7 +18,7 @@ from pipeline.evaluation import baselines, experiment_evaluation, image_codecs
 from pipeline.experiments import compose, params_file, schema
 from pipeline.reporting import comparison, numbers, tables
 from pipeline.uses import run_uses, use_context, use_records
-from pipeline.uses.use_descriptions import USES
+from pipeline.uses.use_records import USES
 from stages import use
 from tests.places import ROOT
 from tests.support import reports

@@ -180,7 +180,7 @@ def test_a_clip_that_is_damaged_is_named(folder: Path) -> None:
         list(robotic_pushing.read_clips(path))
     broken = clip(0).replace(b"\xff\xd8\xff", b"\x00\x00\x00")
     path.write_bytes(record(broken))
-    with pytest.raises(UserError, match="record 1: an image that cannot be decoded"):
+    with pytest.raises(UserError, match="record 1: expected a PNG, JPEG or WebP image"):
         list(robotic_pushing.read_clips(path))
     (folder / "push_train" / "push_train.tfrecord-00000-of-00002").unlink()
     with pytest.raises(UserError, match="push_train: expected 2 files, found 1"):
