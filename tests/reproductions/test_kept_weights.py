@@ -56,9 +56,11 @@ def test_they_load_and_draw(folder: Path) -> None:
     if kind is not None:
         dtype = torch.int64 if kind.is_integer else torch.float32
         condition = kind.unflatten(torch.zeros(2 * kind.numbers(1), dtype=dtype), 2)
+    if model.event.size >= 50_000:  # a clip in colour takes a minute
+        return
     one = model.members[0] if isinstance(model, Ensemble) else model
     decoder = one.decoder(2, condition)
-    for block in one.schedule[: 9 * (one.event.size < 50_000)]:  # a clip in colour takes a minute
+    for block in one.schedule[:9]:
         drawn = draw(decoder.next(), None)
         assert drawn.shape == (2, len(block))
         if isinstance(model.event, Levels):
