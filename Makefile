@@ -28,7 +28,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro reproductions locked test test-quick test-slow test-browser test-cluster lint format docs ui submit bench results tables audit lock image-lock clean
+.PHONY: help install repro reproductions locked test test-quick test-slow test-browser test-cluster lint format docs ui submit bench results tables audit manifests lock image-lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -115,6 +115,12 @@ audit: $(STAMP)  ## known vulnerabilities of constraints.txt, as pip-audit's sou
 	  $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
 	@$(VENV)/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --progress-spinner off -f json \
 	  -s $(or $(ADVISORIES),pypi) | $(VENV)/bin/python .ci/audit.py
+
+manifests: $(STAMP)  ## validate deploy/ by kubeconform, if it is installed, and by KubeRay's definitions, if CRDS is their folder
+	@if command -v kubeconform >/dev/null; \
+	  then kubeconform -strict -summary -ignore-missing-schemas deploy/kuberay deploy/mlflow/kubernetes.yaml; \
+	  else echo "manifests: no kubeconform here, so Kubernetes' own schemas are not tried"; fi
+	@$(if $(CRDS),$(VENV)/bin/python .ci/manifests.py $(CRDS),echo "manifests: no CRDS=..., so KubeRay's definitions are not tried")
 
 lock: $(VENV)/.benchmarks $(VENV)/.docs  ## write constraints.txt from what is installed
 	@$(VENV)/bin/python -m pip freeze --exclude-editable > constraints.all

@@ -360,6 +360,9 @@ def from_dict(described: Mapping[str, Any]) -> Event:
         columns = fields.get("columns")
         fits = isinstance(columns, list) and all(isinstance(one, Mapping) for one in columns)
         require(fits, "columns", "a list of mappings", columns)
+        shape = [len(columns or ())]
+        fits = fields.get("shape") in (shape, tuple(shape))
+        require(fits, "shape", f"{shape}, of the columns", fields.get("shape"))
         try:
             return Table([Column(**one) for one in columns or ()])
         except TypeError as error:  # of other fields

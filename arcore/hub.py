@@ -1,4 +1,4 @@
-"""Weights by name, from a folder or an HTTP address, checked by SHA-256.
+"""Weights by name, from a folder, an HTTP address or MLflow's registry, checked by SHA-256.
 
 A hub is a folder of saved models, here or behind an address, with an index, `hub.json`.
 """
@@ -13,12 +13,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
 
 from arcore.primitives.checks import near, require
 
 PREFIX, INDEX, REMOTE = "hub:", "hub.json", ("http://", "https://")
+REGISTERED = "models:/"  # as MLflow's URIs begin
 FILES = ("config.json", "model.safetensors")  # of a model
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -47,8 +49,7 @@ def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
     require(NAME.fullmatch(name) is not None, "name", "letters, digits, '.', '_' and '-'", name)
     if not source.startswith(REMOTE):
         source = str(Path(source).absolute())
-    cache = Path(os.environ.get("ARCORE_CACHE") or "~/.cache/arcore").expanduser()
-    kept = cache / hashlib.sha256(source.encode()).hexdigest()[:16]
+    kept = _cache() / hashlib.sha256(source.encode()).hexdigest()[:16]
     try:
         _copy(f"{source}/{INDEX}", kept / INDEX, LARGEST_INDEX, _models)
     except ValueError:  # no network, or no index there
@@ -58,8 +59,44 @@ def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
     folder = kept / f"{name}-{files[FILES[1]]['sha256'][:16]}"
     for file, described in files.items():
         target, sha256 = folder / file, described["sha256"]
-        if not target.is_file() or sha256_of(target) != sha256:
+        if not _is_there(target, sha256):
             _copy(f"{source}/{name}/{file}", target, described["size"], partial(_verify, sha256))
+    return folder
+
+
+def fetch_registered(uri: str) -> Path:
+    """Return the folder in the cache that has the verified files of a version in MLflow's registry.
+
+    It needs mlflow, whose variables name the store.
+
+    Arguments:
+        uri: "models:/NAME@ALIAS" or "models:/NAME/VERSION", of what the pipeline registered.
+
+    Raises:
+        ValueError: for what isn't in the registry, or isn't what was registered.
+    """
+    try:
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+        from mlflow.models import get_model_info
+    except ImportError:
+        raise ValueError(f"{uri}: expected mlflow to be installed, got no such package") from None
+    try:
+        hashes = get_model_info(uri).flavors["python_function"]["config"]["sha256"]
+        files = {file: hashes[file] for file in FILES}
+        together = hashlib.sha256("".join(files.values()).encode()).hexdigest()
+        folder = _cache() / f"mlflow-{together[:16]}"
+        with TemporaryDirectory() as scratch:
+            for file, sha256 in files.items():
+                if not _is_there(folder / file, sha256):
+                    place = f"{uri}/artifacts/model/{file}"
+                    path = Path(download_artifacts(place, dst_path=scratch))
+                    check = partial(_verify, sha256)
+                    _copy(str(path), folder / file, path.stat().st_size, check)
+    except (KeyError, TypeError):
+        raise ValueError(f"{uri}: expected a version that arcore registered, got another") from None
+    except (MlflowException, OSError) as error:
+        raise ValueError(f"{uri}: cannot be read: {' '.join(str(error).split())}") from None
     return folder
 
 
@@ -85,6 +122,14 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("ARCORE_CACHE") or "~/.cache/arcore").expanduser()
+
+
+def _is_there(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of(path) == sha256
 
 
 def _verify(sha256: str, path: Path) -> None:

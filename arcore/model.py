@@ -22,7 +22,7 @@ from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require, require_int, require_scores, require_seed
 from arcore.primitives.precision import require_finite, summed
 from arcore.primitives.row_noise import BatchSlice
-from arcore.primitives.transfer import compile_guard
+from arcore.primitives.transfer import outside_compiler
 
 MOST_MEMBERS = 1024
 
@@ -315,8 +315,7 @@ class AutoregressiveModel(GenerativeModel):
         counts = self.changes_by_step and self.training and not self._step_is_given
         if not counts or not torch.is_grad_enabled():
             return None
-        take = compile_guard(_take_step) if torch.compiler.is_compiling() else _take_step
-        return take(self)
+        return outside_compiler(_take_step, self)
 
     def _end_step(self, state: object | None) -> None:
         if state is not None:

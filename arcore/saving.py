@@ -115,7 +115,8 @@ def load(
     """Load a model that `save`, or a training of the pipeline, wrote; it is in evaluation mode.
 
     Arguments:
-        folder: with `config.json` and `model.safetensors`; or "hub:NAME" (`arcore.hub.fetch`).
+        folder: with `config.json` and `model.safetensors`; or "hub:NAME" (`arcore.hub.fetch`), or
+            "models:/NAME@ALIAS" (`arcore.hub.fetch_registered`).
         device: to put it on; None for the CPU.
 
     Raises:
@@ -124,8 +125,11 @@ def load(
             if it is not here.
     """
     place = _present(device)
-    named = isinstance(folder, str) and folder.startswith(hub.PREFIX)
-    folder = hub.fetch(str(folder)) if named else Path(folder)
+    if isinstance(folder, str) and folder.startswith(hub.PREFIX):
+        folder = hub.fetch(folder)
+    elif isinstance(folder, str) and folder.startswith(hub.REGISTERED):
+        folder = hub.fetch_registered(folder)
+    folder = Path(folder)
     _require_weights(folder)
     config = _read_config(folder / CONFIG)
     model = create_within(folder / WEIGHTS, lambda: _create(config, str(folder / CONFIG)))
@@ -224,13 +228,13 @@ def _require_no_pipe(path: Path) -> None:
     require(path.is_file() or not path.exists(), str(path), "a file", "another thing")
 
 
-def read_object(path: Path, kind: str) -> dict[str, Any]:
-    """Read a JSON file of this format, which a ValueError names with its kind."""
+def read_object(path: Path, kind: str, owner: str) -> dict[str, Any]:
+    """Read a JSON file of this format, which a ValueError names with its kind and owner."""
     _require_no_pipe(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path}: expected a model's {kind}, got {error.strerror}") from None
+        raise ValueError(f"{path}: expected a {owner}'s {kind}, got {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from None
     is_mapping = isinstance(config, dict)
@@ -241,7 +245,7 @@ def read_object(path: Path, kind: str) -> dict[str, Any]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    config = read_object(path, "config")
+    config = read_object(path, "config", "model")
     for key, kind in (("name", str), ("event", dict), ("hyperparameters", dict), ("dtype", str)):
         got = config.get(key)
         require(isinstance(got, kind), f"{path}: {key}", f"a {kind.__name__}", got)

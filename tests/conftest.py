@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 LONGEST = (
     "tests/stages/test_faults.py",
     "tests/stages/test_end_to_end.py",
-    "tests/pipeline/training/test_training.py",
     "tests/stages/test_tune_faults.py",
     "tests/stages/test_own_process.py",
+    "tests/stages/test_code.py",
 )
 
 

@@ -125,7 +125,7 @@ class OutlierDetector:
 
     def load(self, path: str | os.PathLike[str]) -> OutlierDetector:
         """Read the threshold of a detector of the same models; return this detector."""
-        found = saving.read_object(Path(path), "detector")
+        found = saving.read_object(Path(path), "file", "detector")
         try:
             threshold = Threshold(**found["threshold"])
             fits = all(math.isfinite(value) for value in vars(threshold).values())

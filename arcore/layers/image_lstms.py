@@ -10,7 +10,7 @@ from arcore.layers.cursor import ImageCursor
 from arcore.layers.lstm_scan import ScanPlan, lstm_scan, state_weight
 from arcore.primitives.gating import lstm_cell
 from arcore.primitives.precision import without_autocast
-from arcore.primitives.transfer import compile_guard
+from arcore.primitives.transfer import outside_compiler
 
 
 @functools.lru_cache(maxsize=16)
@@ -42,7 +42,6 @@ class RowLSTMLayer(nn.Module):
 
     def __init__(self, hidden: int, width: int, kernel: int = 3) -> None:
         super().__init__()
-        self._scan = compile_guard(lstm_scan)
         self.kernel = kernel
         self.weight = state_weight(kernel, 1, hidden, 4 * hidden)
         self.initial_h = nn.Parameter(torch.zeros(1, width, hidden))
@@ -53,8 +52,8 @@ class RowLSTMLayer(nn.Module):
         height, width = x.shape[2:]
         maps = x.flatten(2).permute(2, 0, 1)[None]  # (1, pixel, batch, 4 h)
         make_plan = functools.partial(row_plan, self.kernel)
-        initial = (self.initial_h, self.initial_c)
-        states = self._scan(maps, self.weight, *initial, make_plan, (height, width))
+        given = (self.weight, self.initial_h, self.initial_c, make_plan, (height, width))
+        states = outside_compiler(lstm_scan, maps, *given)
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
 
     def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
@@ -129,7 +128,6 @@ class DiagonalLSTMLayer(nn.Module):
 
     def __init__(self, hidden: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self._scan = compile_guard(lstm_scan)
         self.directions, self.hidden = num_directions(size), hidden
         self.weight = state_weight(2, self.directions, hidden, 4 * hidden)
         self.initial_h = nn.Parameter(torch.zeros(self.directions, size[0], hidden))
@@ -139,8 +137,8 @@ class DiagonalLSTMLayer(nn.Module):
         """Map (batch, 8 h, height, width), 4 h of one row, to states (batch, h, height, width)."""
         height, width = x.shape[2:]
         maps = x.unflatten(1, (self.directions, -1)).flatten(3).permute(1, 3, 0, 2)
-        initial = (self.initial_h, self.initial_c)
-        states = self._scan(maps, self.weight, *initial, diagonal_plan, (height, width))
+        given = (self.weight, self.initial_h, self.initial_c, diagonal_plan, (height, width))
+        states = outside_compiler(lstm_scan, maps, *given)
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
 
     def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:

@@ -28,7 +28,7 @@ from arcore.layers.hidden_states import (
 from arcore.layers.level_features import condition_weight, shifted
 from arcore.primitives import orderings
 from arcore.primitives.precision import DRAWN_IN
-from arcore.primitives.transfer import compile_guard
+from arcore.primitives.transfer import outside_compiler
 
 ACTIVATIONS = ("sigmoid", "relu")
 
@@ -90,7 +90,6 @@ class NADE(OrderedModel):
 
     def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
         super().__init__(event, hyperparameters)
-        self._logits = compile_guard(_NADELogits.apply)
         p = hyperparameters
         size, hidden = event.size, p.hidden
         features, logits = (
@@ -117,9 +116,8 @@ class NADE(OrderedModel):
             ordered, self.event, p.inputs, self.dtype, self.order
         )
         start = self._start(len(x), condition)
-        logits = self._logits(
-            columns, weights, self.input_weight, self.output_weight, start, p.block, p.activation
-        )
+        given = (columns, weights, self.input_weight, self.output_weight, start)
+        logits = outside_compiler(_NADELogits.apply, *given, p.block, p.activation)
         logits = (logits + self.output_bias)[:, self.position]
         shape = (len(x), *self.event.extents, logits.shape[-1])
         return level_features.conditionals(logits.view(shape), self.event)

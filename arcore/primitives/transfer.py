@@ -1,11 +1,12 @@
 """Copies that the host does not wait for, and functions that torch.compile leaves as they are."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+Result = TypeVar("Result")
 ASYNCHRONOUS = ("cuda", "meta")  # of others some read the host's memory when it may be gone
 
 
@@ -19,13 +20,12 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device, non_blocking=True)
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def compile_guard(function: Function) -> Function:
-    """Return a function that a compiled model calls as it is written.
+def outside_compiler(function: Callable[..., Result], *arguments: object) -> Result:
+    """Call a function as it is written, also in a compiled model.
 
     That is for what a compiler cannot follow (a backward pass inside a forward pass), or would
-    unroll (a recurrence). It loads torch's compiler, a second, so wrap when a layer is built.
+    unroll (a recurrence). Elsewhere it does not load torch's compiler, which takes a second.
     """
-    return cast(Function, torch.compiler.disable(function))
+    if torch.compiler.is_compiling():
+        function = torch.compiler.disable(function)
+    return function(*arguments)

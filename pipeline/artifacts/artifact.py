@@ -99,28 +99,26 @@ class Artifact:
         return str(said)
 
 
-def _command(stage: str, name: str) -> str:
-    """Return the command that makes an output of an entry, or of what overrides made of it."""
-    entry, _, settings = name.partition("--")
-    return f"python -m stages.{stage} {entry}" + (f"  # with {settings}" if settings else "")
+def _made(kind: Kind, name: str, folder: Path, *inputs: Artifact, entry: str = "") -> Artifact:
+    """Return the output that a kind's stage makes of an entry, or of what overrides made of it."""
+    entry, _, settings = (entry or name).partition("--")
+    command = f"python -m stages.{kind.verb} {entry}" + (f"  # with {settings}" if settings else "")
+    return Artifact(kind, name, folder, command, inputs)
 
 
 def raw(dataset: str) -> Artifact:
     """Return the raw files of a dataset."""
-    return Artifact(RAW, dataset, paths.raw(dataset), f"python -m stages.fetch {dataset}")
+    return _made(RAW, dataset, paths.raw(dataset))
 
 
 def shards(dataset: str) -> Artifact:
     """Return the shards of a dataset."""
-    return Artifact(
-        SHARDS, dataset, paths.shards(dataset), f"python -m stages.preprocess {dataset}"
-    )
+    return _made(SHARDS, dataset, paths.shards(dataset))
 
 
 def model(experiment: str, dataset: str) -> Artifact:
     """Return the trained model of an experiment."""
-    folder, command = paths.model(experiment), _command("train", experiment)
-    return Artifact(MODEL, experiment, folder, command, (shards(dataset),))
+    return _made(MODEL, experiment, paths.model(experiment), shards(dataset))
 
 
 def usable_model(experiment: str, dataset: str) -> Artifact:
@@ -130,35 +128,33 @@ def usable_model(experiment: str, dataset: str) -> Artifact:
 
 def mixture(name: str, dataset: str) -> Artifact:
     """Return the model of a mixture."""
-    return Artifact(MIXTURE, name, paths.model(name), _command("mix", name), (shards(dataset),))
+    return _made(MIXTURE, name, paths.model(name), shards(dataset))
 
 
 def member(mixture: str, experiment: str, dataset: str) -> Artifact:
     """Return a member of a mixture, with its scores."""
-    folder = paths.root() / "mixtures" / mixture / experiment
-    inputs = (model(experiment, dataset), shards(dataset))
-    command = f"python -m stages.join {mixture} {experiment}"
-    return Artifact(MEMBER, f"{mixture}-{experiment}", folder, command, inputs)
+    folder, inputs = (
+        paths.root() / "mixtures" / mixture,
+        (model(experiment, dataset), shards(dataset)),
+    )
+    name, entry = f"{mixture}-{experiment}", f"{mixture} {experiment}"
+    return _made(MEMBER, name, folder / experiment, *inputs, entry=entry)
 
 
 def evaluation(experiment: str, dataset: str, result_name: str | None = None) -> Artifact:
     """Return the evaluation of an experiment, maybe under another name."""
     name, inputs = result_name or experiment, (model(experiment, dataset), shards(dataset))
-    folder, command = paths.evaluation(dataset, name), _command("evaluate", experiment)
-    return Artifact(EVALUATION, name, folder, command, inputs)
+    return _made(EVALUATION, name, paths.evaluation(dataset, name), *inputs, entry=experiment)
 
 
 def folds(experiment: str, dataset: str, result_name: str, title: str) -> Artifact:
     """Return the outcome of an experiment over folds, `evaluation/<dataset>/<title>`."""
-    return Artifact(
-        FOLDS, result_name, paths.evaluation(dataset, title), f"python -m stages.folds {experiment}"
-    )
+    return _made(FOLDS, result_name, paths.evaluation(dataset, title), entry=experiment)
 
 
 def codecs(dataset: str) -> Artifact:
     """Return what codecs need for the test rows of a dataset."""
-    folder, command = paths.root() / "codecs" / dataset, f"python -m stages.codecs {dataset}"
-    return Artifact(CODECS, dataset, folder, command, (shards(dataset),))
+    return _made(CODECS, dataset, paths.root() / "codecs" / dataset, shards(dataset))
 
 
 def search(name: str, dataset: str, command: str) -> Artifact:
@@ -168,14 +164,12 @@ def search(name: str, dataset: str, command: str) -> Artifact:
 
 def report(dataset: str) -> Artifact:
     """Return the report of a dataset."""
-    folder, command = paths.root() / "reports" / dataset, f"python -m stages.report {dataset}"
-    return Artifact(REPORT, dataset, folder, command)
+    return _made(REPORT, dataset, paths.root() / "reports" / dataset)
 
 
 def registration(dataset: str) -> Artifact:
     """Return what the registry holds of a dataset."""
-    folder, command = paths.root() / "registry" / dataset, f"python -m stages.register {dataset}"
-    return Artifact(REGISTRATION, dataset, folder, command)
+    return _made(REGISTRATION, dataset, paths.root() / "registry" / dataset)
 
 
 def files(folder: Path) -> Artifact:

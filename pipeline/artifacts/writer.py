@@ -14,13 +14,13 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts import locks, origin
 from pipeline.artifacts.artifact import FILES, SEAL, Artifact
@@ -32,13 +32,6 @@ from pipeline.core.records import read_object, write_object
 
 if TYPE_CHECKING:
     import torch
-
-
-class Run(Protocol):
-    """A run of MLflow that takes files."""
-
-    def artifact(self, path: Path) -> None:
-        """Log a file."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,7 @@ def writing(
     *,
     device: torch.device | None = None,
     storage: str | None = None,
-    run: Run | None = None,
+    log_file: Callable[[Path], object] | None = None,
     wait: bool = False,
 ) -> Iterator[Path]:
     """Yield an empty folder that becomes the output's when the block ends well.
@@ -98,7 +91,7 @@ def writing(
     A block that raises, or a killed process, leaves the output as it was. The folder gets the
     stamp of its origin, in the one file that DVC ignores, and a seal: what it was made of, and the
     hash of each file. It is copied to a storage shared by all hosts, and files that the kind names
-    go to an MLflow run, where these are given.
+    go to `log_file` of an MLflow run, where these are given.
     """
     with alone(artifact, wait=wait) as begun:
         inputs, lock = _hashes(artifact), _lock_of(artifact)
@@ -109,10 +102,9 @@ def writing(
                 _seal(artifact, inputs, folder)
             _stamp(artifact, begun, device, folder)
         publish(artifact, storage)
-        if run is not None:
-            for name in artifact.kind.logged:
-                if (artifact.folder / name).is_file():
-                    run.artifact(artifact.folder / name)
+        for path in (artifact.folder / name for name in artifact.kind.logged):
+            if log_file is not None and path.is_file():
+                log_file(path)
 
 
 @contextlib.contextmanager

@@ -32,11 +32,14 @@ def on_all_cores(
 def in_thread(work: Callable[[], T], seconds: float | None = None) -> T:
     """Return the result of a call in a thread of its own, or raise its error.
 
-    A program that ends does not wait for the thread, as it does for those of an executor.
-
     Raises:
         TimeoutError: if it takes longer.
     """
+    return started(work).result(seconds)
+
+
+def started(work: Callable[[], T]) -> Future[T]:
+    """Start a call in a thread of its own, for which a program that ends does not wait."""
     result: Future[T] = Future()
     result.set_running_or_notify_cancel()  # so that a result that comes too late finds it open
 
@@ -47,4 +50,4 @@ def in_thread(work: Callable[[], T], seconds: float | None = None) -> T:
             result.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return result.result(seconds)
+    return result

@@ -57,14 +57,12 @@ def evaluate(config: ExperimentConfig) -> Path:
             "entry_sha256": identity.entry_sha256(config.name),
             "code_sha256": stage_code.code_sha256("evaluate", trained.name),
         }
-        run = None
-        if config.evaluated_as is None and trained.record is not None:  # else it is of another
-            run = run_logger.RunLogger(trained.record.run_id)
-        with writing(output, storage=storage, run=run) as folder:
+        record = trained.record if config.evaluated_as is None else None  # else it is of another
+        run = run_logger.RunLogger(None if record is None else record.run_id)
+        with writing(output, storage=storage, log_file=run.artifact) as folder:
             result, event = _evaluate(config, trained, described, folder)
         result.write_summary(event)
-        if run is not None:
-            _track(run, result)
+        _track(run, result)
     of_nats, of_bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
     log.info(
         "%s: test %s%.3f +- %.3f nats, %s%.4f bits/dim (%d rows)",
@@ -175,9 +173,9 @@ def _evaluate(
     event = after_frames(manifest.event, context)
     result.check(config.name, event)
     result.write(out)
-    for name in names:
+    for name, scored in nats.items():
         file_name = "scores.csv" if name == "test" else f"scores_{name}.csv"
-        table = pd.DataFrame({"row": chosen[name].numbers, "nats": nats[name].numpy()})
+        table = pd.DataFrame({"row": chosen[name].numbers, "nats": scored.numpy()})
         table.to_csv(out / file_name, index=False, float_format="%.6f", lineterminator="\n")
     if drawn is not None:
         _show(model, shown, drawn, manifest, out)

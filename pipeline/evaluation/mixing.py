@@ -182,8 +182,7 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
     """
     folder = artifact.member(config.name, experiment, config.dataset["name"]).folder
     source = paths.model(experiment)
-    _, count = _described(experiment, resolved)
-    scores, header = folder / SCORES, _header(count, config).encode()
+    scores, header = folder / SCORES, _header(_count(experiment, resolved), config).encode()
     scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(header)
     if scored and (folder / WEIGHTS).is_file():
         names = [WEIGHTS, "config.yaml"] if (source / WEIGHTS).is_file() else []
@@ -203,12 +202,11 @@ def _header(count: int, config: ExperimentConfig) -> str:
     return ",".join(named) + "\n"
 
 
-def _described(experiment: str, resolved: ResolvedConfig) -> tuple[dict[str, object], int]:
-    """Return a member's model, and under how many masks or orderings it joins."""
+def _count(experiment: str, resolved: ResolvedConfig) -> int:
+    """Return under how many masks or orderings a member joins."""
     members = resolved.model["members"]
     assert isinstance(members, list)
-    described = dict(members[resolved.experiment.mixture.index(experiment)])
-    return described, int(described.pop("num_members"))
+    return int(members[resolved.experiment.mixture.index(experiment)]["num_members"])
 
 
 def _check(
@@ -220,14 +218,8 @@ def _check(
             f"{experiment}: expected a model of the shards ({manifest.sha256[:12]}), got one of "
             f"others ({trained.dataset_sha256[:12]}); train it again"
         )
-    wanted, count = _described(experiment, resolved)
-    if {"name": trained.name, **trained.model.hyperparameters.to_dict()} != wanted:
-        raise UserError(
-            f"models/{experiment}: expected a model as its experiment has it, got one of other "
-            "hyperparameters; train it again"
-        )
     saved_models.check_entry(compose.load(experiment), trained, manifest)
-    return count
+    return _count(experiment, resolved)
 
 
 def _read_scores(folder: Path) -> list[list[float]]:

@@ -12,7 +12,7 @@ from typing import Any
 from arcore import events
 from arcore.events import Event
 from pipeline.artifacts import artifact, reader
-from pipeline.artifacts.artifact import MODEL, SHARDS, Artifact, Kind
+from pipeline.artifacts.artifact import MODEL, Artifact, Kind
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, explained, require
@@ -154,23 +154,18 @@ def hashes(files: Iterable[Path]) -> str:
     return "".join(f"{sha256_of(path)}  {path.relative_to(root).as_posix()}\n" for path in files)
 
 
-def read_current(folder: Path) -> Evaluated:
-    """Read a result of the model, the shards and the entry of params.yaml that are there now."""
-    found = read_evaluated(folder)
-    reader.read(_artifact(found.result, folder, (MODEL, SHARDS)))
-    identity.Entries.read().check(found.result)
-    return found
+def read_evaluated(folder: Path, inputs: tuple[Kind, ...] = (MODEL,)) -> Evaluated:
+    """Read one result, of inputs of some kinds as they are now.
 
-
-def read_evaluated(folder: Path) -> Evaluated:
-    """Read one result; a folder with a config of its own needs no model, as folds have none."""
+    A folder with a config of its own needs no model, as folds have none.
+    """
     path, own = folder / "metrics.json", folder / "config.yaml"
     result = Result.read(folder)
     require(result.experiment == folder.name, f"{path}: experiment", folder.name, result.experiment)
     require(result.split == "test", f"{path}: split", "'test'", result.split)
     model = paths.model(folder.name)
     config = ModelConfig.read(own if own.is_file() else model / own.name)
-    reader.read(_artifact(result, folder, (MODEL,)))
+    reader.read(_artifact(result, folder, inputs))
     measured, trained = result.dataset_sha256, config.dataset_sha256
     fits = measured is None or trained is None or measured == trained
     require(fits, f"{path}: dataset_sha256", f"{trained} as the model was trained on", measured)

@@ -19,7 +19,6 @@ from arcore.units import nats_to_bits_per_dim
 from pipeline.data import sound_batches
 from pipeline.data.batches import Batch
 from pipeline.data.shard_reader import Split, draw_events
-from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation.result_records import Score
 from pipeline.experiments.schema import EvaluationConfig
@@ -77,11 +76,15 @@ class ChosenRows:
         if model.event.is_open:
             sounds = sound_batches.whole_rows(model, self.split.whole(), self.numbers)
             return sounds.to(model.device)
-        stored, given, scored = self.split[self.numbers], self.context_frames, None
+        stored, given = self.split[self.numbers], self.context_frames
+        condition = scored = None
         x = torch.from_numpy(draw_events(self.split, stored, self.numbers, model.event))
+        if model.condition_kind is not None:
+            assert stored.labels is not None  # as training checked against the manifest
+            condition = torch.from_numpy(stored.labels).to(model.device)
         if given:
             scored = torch.tensor([given, x.shape[1]]).expand(len(x), 2)
-        return Batch(x.to(model.device), condition_of(model, stored), scored, len(x))
+        return Batch(x.to(model.device), condition, scored, len(x))
 
     def part(self, places: np.ndarray) -> ChosenRows:
         """Return the rows at some places among these."""
@@ -205,14 +208,6 @@ def read_batches(
         for place in rows.batch_places(model.event):
             yield place, rows.part(place).read(model)
             advance(len(place))
-
-
-def condition_of(model: arcore.AutoregressiveModel, stored: SplitData) -> Tensor | None:
-    """Return what rows come with, as a model's condition on its device; None without one."""
-    if model.condition_kind is None:
-        return None
-    assert stored.labels is not None  # as training checked against the manifest
-    return torch.from_numpy(stored.labels).to(model.device)
 
 
 def entropy_scores(event: Gray, rows: ChosenRows) -> Tensor:

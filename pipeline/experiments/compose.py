@@ -166,6 +166,8 @@ def compose(
     named = plain["model"]["name"]  # dvc.yaml's dependencies are those of the model that is chosen
     expected = f"{choices['model']!r}, which 'model' chooses (by hand: model=<name>)"
     require(named == choices["model"], f"{where}: model.name", expected, named)
+    searched = start is not None
+    _check_hyperparameters(plain["model"], f"{where}: model" if searched else "model")
     catalog.get_dataset(plain["dataset"])
     plain = overlaid(member_defaults(plain["model"]), plain)
     return ExperimentConfig(
@@ -177,6 +179,18 @@ def compose(
         evaluation=build(EvaluationConfig, plain["evaluation"], "evaluation"),
         cluster=build(ClusterConfig, plain["cluster"], "cluster"),
     )
+
+
+def _check_hyperparameters(model: Mapping[str, Any], where: str) -> None:
+    """Refuse what a model's `Config` does, without the shards that its event is read from."""
+    from arcore import hyperparameters, zoo  # here, as above
+
+    named = str(model["name"])
+    given = {k: v for k, v in model.items() if isinstance(k, str) and k not in ("name", "event")}
+    try:
+        hyperparameters.build_hyperparameters(zoo.model_class(named).Config, given, named)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _overlays(entry: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -35,6 +35,11 @@ class Candidate:
         return self.evaluated.result
 
     @property
+    def validation(self) -> Path:
+        """The file of the nats of each validation row, which older evaluations lack."""
+        return self.evaluated.folder / "scores_valid.csv"
+
+    @property
     def given(self) -> list[str]:
         """The hyperparameters by which the model, or any of its members, asks for conditions."""
         config = self.evaluated.config

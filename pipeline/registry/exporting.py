@@ -21,7 +21,7 @@ import arcore
 from arcore import hub
 from arcore.inference import data_frames
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, explained
 from pipeline.core.private_apis import skip_schema_enforcement
 from pipeline.datasets.scaling import Scaling
 from pipeline.experiments.schema import EvaluationConfig
@@ -112,13 +112,13 @@ def _export(
     shutil.copyfile(candidate.folder / CONFIG, exported / CONFIG)
     if sha256_of(weights) != candidate.weights_sha256:
         raise UserError(f"{candidate.name}: trained again meanwhile; run this again")
+    if candidate.validation.is_file():
+        shutil.copyfile(candidate.validation, exported / pyfunc.VALIDATION)
     if scalings:
         described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
         (exported / pyfunc.SCALINGS).write_text(described, encoding="utf-8")
-    try:
+    with explained(f"{candidate.name}:", ValueError):  # of a model of other code
         return _signature(pyfunc.load(exported), scalings or {})
-    except ValueError as error:  # a model of other code
-        raise UserError(f"{candidate.name}: {one_line(error)}") from None
 
 
 def _signature(
@@ -156,6 +156,7 @@ def _signature(
             ParamSpec("condition", "long", [], (-1,)),
             ParamSpec("vectors", "double", [], (-1,)),
             ParamSpec("length", "long", 4000),
+            ParamSpec("rate", "double", 0.0),
         ]
     )
     signature = ModelSignature(inputs, outputs, params)

@@ -27,10 +27,11 @@ import yaml
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignore]
 
 import arcore
-from arcore.inference import data_frames
+from arcore.inference import Threshold, data_frames
 
 Rows = np.ndarray | torch.Tensor
 SCALINGS = "scalings.json"
+VALIDATION = "scores_valid.csv"
 BATCH = 256  # rows at once, where the config does not say how many an evaluation takes
 MAX_SAMPLES = 1 << 16  # of a batch of sounds, unless one has more: as the evaluation scores them
 
@@ -78,6 +79,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     batch_size = BATCH
     context_frames = 0
     scalings: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    validation: torch.Tensor | None = None  # nats of rows, in the units of the shards
 
     def load_context(self, context: Any) -> None:
         """Load the model from the artifact folder `model`, whose files must be those on record."""
@@ -85,6 +87,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         check_files(folder, (context.model_config or {}).get("sha256") or {})
         self.model = load(folder)
         self.scalings = read_scalings(folder)
+        scores = Path(folder, VALIDATION)
+        if scores.is_file():
+            self.validation = torch.tensor(pd.read_csv(scores)["nats"].to_numpy())
         content = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
         self.batch_size = int(content["evaluation"].get("batch_size") or BATCH)
         self.context_frames = int(content["evaluation"].get("context_frames") or 0)
@@ -104,15 +109,16 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 clip is drawn.
             params: `method` ("score" or "sample"), `num_samples` (16), `seed` (0), `length` (4000)
                 of samples of open length, `condition`: class labels, one per row, or with a local
-                condition all rows' integers one after the other, and `vectors`: the numbers of all
-                rows' conditions one after the other.
+                condition all rows' integers one after the other, `vectors`: the numbers of all
+                rows' conditions one after the other, and `rate`: the false-positive rate to aim
+                at, 0 (the default) to call no rows outliers.
 
         Returns:
             For "score" a DataFrame with columns `nats` (of the frames after the given ones, as in
             the report) and `bits_per_dim`, upper bounds where the model's tag `exact` is False,
-            bits also where levels were dequantised; for "sample" an array (num_samples, *shape) of
-            int64 levels, or reals (float64 where they were standardised), and of a table a
-            DataFrame with the file's columns.
+            bits also where levels were dequantised, and with a `rate` the column `outlier`; for
+            "sample" an array (num_samples, *shape) of int64 levels, or reals (float64 where they
+            were standardised), and of a table a DataFrame with the file's columns.
 
         Raises:
             ValueError: for an unknown method, or events or labels that do not fit the model.
@@ -125,7 +131,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         count = len(model_input) if by_row else int(params.get("num_samples", 16))
         condition = self._condition(params, count)
         if method == "score":
-            return self._score(_table(model_input, self.model.event), condition)
+            scores = self._score(_table(model_input, self.model.event), condition)
+            rate = float(params.get("rate", 0))
+            return scores.assign(outlier=scores["nats"] > self._limit(rate)) if rate else scores
         generator, model = torch.Generator().manual_seed(int(params.get("seed", 0))), self.model
         if self.context_frames:
             return self._complete(_table(model_input, model.event), condition, generator)
@@ -189,13 +197,26 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             for events, part in self._batches(table, condition):
                 if len(events):
                     parts.append(-self._log_prob(events, part))
-        nats = torch.cat(parts) if parts else torch.empty(0)
-        if "x" in self.scalings:  # -ln p(x) = -ln p((x - mean) / deviation) + sum ln deviation
-            nats = nats + self.scalings["x"][1].log().sum().to(nats.dtype)
+        nats = self._in_units(torch.cat(parts) if parts else torch.empty(0))
         size = table.shape[1] if self.model.event.is_open else None
         event = arcore.events.after_frames(self.model.event, self.context_frames)
         bits = arcore.units.nats_to_bits_per_dim(nats, event, size=size)
         return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})
+
+    def _in_units(self, nats: torch.Tensor) -> torch.Tensor:
+        """Return nats of events as they were before they were standardised, if they were."""
+        if "x" not in self.scalings:
+            return nats
+        # -ln p(x) = -ln p((x - mean) / deviation) + sum ln deviation
+        return nats + self.scalings["x"][1].log().sum().to(nats.dtype)
+
+    def _limit(self, rate: float) -> float:
+        """Return the nats above which rows are outliers, by the scores of validation rows."""
+        if self.validation is None:
+            again = "evaluate and register it again"
+            raise ValueError(f"rate: expected 0 for a version without validation scores; {again}")
+        limit = -Threshold.fit(-self._in_units(self.validation), rate).score
+        return limit + 1e-5 * abs(limit) + 1e-5  # ties may differ in rounding
 
     def _batches(
         self, table: Rows, condition: torch.Tensor | None

@@ -202,11 +202,15 @@ def _most_rows(found: Sequence[Candidate]) -> str | None:
 
 
 def _identity(candidate: Candidate, scalings: Mapping[str, Scaling] | None) -> str:
-    """Return the tag by which a version is known: its content, and how values were standardised."""
-    if not scalings:
+    """Return the tag of a version: its content, scores of validation rows, and scalings."""
+    described = b""
+    if scalings:
+        described = json.dumps({role: one.to_dict() for role, one in scalings.items()}).encode()
+    if candidate.validation.is_file():
+        described += candidate.validation.read_bytes()
+    if not described:
         return candidate.sha256
-    described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
-    return f"{candidate.sha256}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+    return f"{candidate.sha256}-{hashlib.sha256(described).hexdigest()[:12]}"
 
 
 def _register(

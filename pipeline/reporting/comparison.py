@@ -5,7 +5,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.evaluation.reading import (
     read_codecs,
     read_results,
 )
-from pipeline.evaluation.result_records import CodecResult, FurtherTest, Result, Score
+from pipeline.evaluation.result_records import CodecResult, Result, Score
 from pipeline.reporting import wording
 from pipeline.reporting.published import PublishedResult, match, published_for
 from pipeline.uses import use_records
@@ -121,17 +121,15 @@ class Report:
         """Units of the test values: the dataset's, then nats and bits/dim."""
         return list(dict.fromkeys((self.unit, "nats", "bits_per_dim")))
 
-    def codec_value(self, codec: CodecResult) -> float:
-        """Return what a codec needs, in the dataset's unit."""
-        return codec.score.in_unit(self.unit, self.event)[0]
-
     @property
     def measured(self) -> list[Row | CodecResult]:
         """Our rows and those of codecs as one list: unconditional ones, best first, then others."""
         ranked: list[tuple[bool, float, Row | CodecResult]] = [
             (*row.rank, row) for row in self.rows
         ]
-        ranked += [(False, self.codec_value(codec), codec) for codec in self.codecs]
+        ranked += [
+            (False, codec.score.in_unit(self.unit, self.event)[0], codec) for codec in self.codecs
+        ]
         return [row for *_, row in sorted(ranked, key=lambda item: item[:2])]
 
 
@@ -152,14 +150,7 @@ def compare(
     dataset: str, read: Sequence[Evaluated], published_name: str | None, codecs: list[CodecResult]
 ) -> Report:
     """Put results next to the published ones."""
-    rows = [Row(evaluated=one) for one in read]
-    rows += [
-        importance_row(one)
-        for one in read
-        if one.result.importance is not None or one.result.published_importance is not None
-    ]
-    rows += [member_row(one) for one in read if one.result.published_member is not None]
-    rows += [further_row(one, test) for one in read for test in one.result.further_tests]
+    rows = [row for one in read for row in rows_of(one)]
     if len({one.result.unit for one in read}) > 1 or len({one.event for one in read}) > 1:
         raise UserError(f"evaluation/{dataset}: its experiments differ in unit or event")
     if len({one.config.dataset_sha256 for one in read} - {None}) > 1:
@@ -193,46 +184,35 @@ def _matched(row: Row, published: list[PublishedResult]) -> Row:
     return dataclasses.replace(row, published=found, published_value=value)
 
 
-def member_row(evaluated: Evaluated) -> Row:
-    """Return the row of what a member of an ensemble scores, averaged over them."""
-    result, member = evaluated.result, evaluated.result.member
-    if member is None:
-        raise UserError(
-            f"{result.experiment}: evaluation.published_member: expected an ensemble, got "
-            f"num_members {result.num_members}"
-        )
-    score = _score(evaluated, member.member_nats, member.member_nats_stderr)
-    known = {"num_members": 1, "published": result.published_member}
-    return Row(
-        evaluated=_scored(evaluated, "a member", score, known), num_averaged=result.num_members
-    )
-
-
-def further_row(evaluated: Evaluated, test: FurtherTest) -> Row:
-    """Return the row of what a test split beyond `test` scores."""
-    names = ("split", "mean_size", "num_rows", "num_split_rows")
-    known = {name: getattr(test, name) for name in names}
-    return Row(evaluated=_scored(evaluated, test.split, test.score, known))
-
-
-def importance_row(evaluated: Evaluated) -> Row:
-    """Return the row of a bound's importance-weighted estimate."""
-    result, estimate = evaluated.result, evaluated.result.importance
-    if estimate is None:
+def rows_of(evaluated: Evaluated) -> Iterator[Row]:
+    """Yield the row of an experiment, of its estimate, of a member and of other test splits."""
+    result, event, size = evaluated.result, evaluated.event, evaluated.result.mean_size
+    estimate, member = result.importance, result.member
+    yield Row(evaluated=evaluated)
+    if estimate is not None:
+        nats = (estimate.nats_importance_weighted, estimate.nats_importance_weighted_stderr)
+        known = {"num_rows": estimate.importance_rows, "published": result.published_importance}
+        what = f"{estimate.importance_samples:,} importance samples"
+        scored = _scored(evaluated, what, Score.from_nats(*nats, event, size), known)
+        yield Row(evaluated=scored, approximate=True)
+    elif result.published_importance is not None:
         raise UserError(
             f"{result.experiment}: evaluation.published_importance: expected an estimate, which "
             "a model with latents has where evaluation.importance_samples is above 0"
         )
-    score = _score(
-        evaluated, estimate.nats_importance_weighted, estimate.nats_importance_weighted_stderr
-    )
-    known = {"num_rows": estimate.importance_rows, "published": result.published_importance}
-    what = f"{estimate.importance_samples:,} importance samples"
-    return Row(evaluated=_scored(evaluated, what, score, known), approximate=True)
-
-
-def _score(evaluated: Evaluated, nats: float, stderr: float) -> Score:
-    return Score.from_nats(nats, stderr, evaluated.event, evaluated.result.mean_size)
+    if result.published_member is not None:
+        if member is None:
+            raise UserError(
+                f"{result.experiment}: evaluation.published_member: expected an ensemble, got "
+                f"num_members {result.num_members}"
+            )
+        score = Score.from_nats(member.member_nats, member.member_nats_stderr, event, size)
+        known = {"num_members": 1, "published": result.published_member}
+        scored = _scored(evaluated, "a member", score, known)
+        yield Row(evaluated=scored, num_averaged=result.num_members)
+    for test in result.further_tests:
+        known = {name: getattr(test, name) for name in vars(test) if name != "score"}
+        yield Row(evaluated=_scored(evaluated, test.split, test.score, known))
 
 
 def _scored(evaluated: Evaluated, what: str, score: Score, known: dict[str, Any]) -> Evaluated:

@@ -12,7 +12,6 @@ import arcore
 from arcore.units import nats_to
 from pipeline.core import paths
 from pipeline.evaluation.reading import ModelConfig
-from pipeline.evaluation.result_records import Score
 from pipeline.reporting import wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.wording import UNITS
@@ -159,10 +158,10 @@ def dots_of(report: Report) -> Dots:
     Codecs far above ours are omitted: on tiny images their headers would flatten all the rest.
     """
     best, omitted = report.best.value, []
-    codecs = [
-        (report.codec_value(codec), codec.label, _stderr(codec.score, report), CODEC)
-        for codec in report.codecs
-    ]
+    codecs: list[Dot] = []
+    for codec in report.codecs:
+        value, error = codec.score.in_unit(report.unit, report.event)
+        codecs.append((value, codec.label, error, CODEC))
     if any(value > MAX_CODEC_RATIO * best for value, *_ in codecs):
         omitted.append("codecs and models above twice our best value are not drawn")
         codecs = [dot for dot in codecs if dot[0] <= MAX_CODEC_RATIO * best]
@@ -180,10 +179,6 @@ def dots_of(report: Report) -> Dots:
     return Dots(dots, omitted, report.unit, report.rows[0].entropy)
 
 
-def _stderr(score: Score, report: Report) -> float:
-    return score.in_unit(report.unit, report.event)[1]
-
-
 def _dot(row: Row, report: Report) -> Dot:
     members, given = wording.members(row.result, row.num_averaged), wording.condition(row.evaluated)
     sign = wording.SIGNS[row.relation_in(report.unit)]
@@ -191,7 +186,8 @@ def _dot(row: Row, report: Report) -> Dot:
     label = ", ".join(filter(None, known))
     name = row.short_name + (f" ({label})" if label else "")
     marker = GIVEN if given else OURS
-    return row.value, name, _stderr(row.result.score, report), marker
+    value, error = row.result.score.in_unit(report.unit, report.event)
+    return value, name, error, marker
 
 
 def comparison(shown: Dots) -> Chart:

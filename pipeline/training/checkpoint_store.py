@@ -10,7 +10,8 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ import pyarrow.fs
 from pipeline.artifacts.writer import replacing
 from pipeline.core import storage
 from pipeline.core.errors import SiteError, one_line
+from pipeline.core.threads import started
 from pipeline.training.checkpoints import STATE
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ class CheckpointStore:
         is_local = storage.local_path(place) is not None
         self._interval = POLL_SECONDS if is_local else REMOTE_POLL_SECONDS
         self._stop, self._asked = False, -math.inf
+        self._unfinished: Future[None] | None = None
 
     def names(self) -> list[str]:
         """Return the names of the checkpoints, the newest first."""
@@ -54,6 +57,22 @@ class CheckpointStore:
         with tempfile.TemporaryDirectory() as copy:
             pyarrow.fs.copy_files(folder, copy, source_filesystem=filesystem)
             yield Path(copy)
+
+    def save(self, write: Callable[[Path], None]) -> None:
+        """Write the newest checkpoint in the background, once the one before is there."""
+        self.wait()
+
+        def work() -> None:
+            with self.writing() as folder:
+                write(folder)
+
+        self._unfinished = started(work)
+
+    def wait(self) -> None:
+        """Wait for the newest checkpoint; raise the error of writing it, once."""
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished is not None:
+            unfinished.result()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Path]:

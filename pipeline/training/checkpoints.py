@@ -5,7 +5,8 @@ progress, and the SHA-256 of each other file. `checkpoint_store` keeps such fold
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,10 +36,13 @@ def weights_of(module: nn.Module) -> Weights:
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
-def write(
-    folder: Path, job: TrainingJob, progress: Progress, learner: Learner, best: Weights
-) -> None:
-    """Write a checkpoint of a job into an empty folder, with the weights of the best validation."""
+def snapshot(
+    job: TrainingJob, progress: Progress, learner: Learner, best: Weights
+) -> Callable[[Path], None]:
+    """Copy a training into memory, with the weights of the best validation.
+
+    Returns what writes the copy into an empty folder, as a checkpoint.
+    """
     parts = {
         "last": weights_of(learner.model),
         "best": best,
@@ -46,16 +50,20 @@ def write(
     }
     if learner.averaged is not None:
         parts["averaged"] = weights_of(learner.averaged)
-    for name, tensors in parts.items():  # not by `save_file`, which hides what the system says
-        content = save({key: value.contiguous() for key, value in tensors.items()})
-        (folder / f"{name}.safetensors").write_bytes(content)
     state = {
         "config_hash": job.config_hash,
         "code_sha256": job.code_sha256,
         "progress": progress.to_dict(),
-        "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
     }
-    (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
+    return partial(_write, parts, state)
+
+
+def _write(parts: Mapping[str, Weights], state: Mapping[str, object], folder: Path) -> None:
+    for name, tensors in parts.items():  # not by `save_file`, which hides what the system says
+        content = save({key: value.contiguous() for key, value in tensors.items()})
+        (folder / f"{name}.safetensors").write_bytes(content)
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    (folder / STATE).write_text(json.dumps({**state, "files": files}), encoding="utf-8")
 
 
 def load(folder: Path, job: TrainingJob, learner: Learner) -> tuple[Progress, Weights]:

@@ -232,10 +232,13 @@ class Worker:
     def run(self) -> TrainingOutcome:
         """Train to the last epoch, an early stop, or a request to leave."""
         with contextlib.closing(self.display.bar), self.logger.flushed():
-            while not self.progress.is_finished(self.config):
-                ended = self._epoch()
-                if ended is not None:
-                    return ended
+            try:
+                while not self.progress.is_finished(self.config):
+                    ended = self._epoch()
+                    if ended is not None:
+                        return ended
+            finally:
+                self.store.wait()
         parameters = sum(p.numel() for p in self.model.parameters())
         return Finished(parameters, device_name(self.device), self.progress)
 
@@ -369,10 +372,10 @@ class Worker:
         if finished or due:
             self._save()
         if self.session.report is not None:
+            self.store.wait()  # who is told may end the training, and remove its checkpoints
             self.session.report(record, finished)
 
     def _save(self) -> None:
         self._saved = time.monotonic()
         if self.workers.rank == 0:
-            with self.store.writing() as folder:
-                checkpoints.write(folder, self.job, self.progress, self.learner, self.best)
+            self.store.save(checkpoints.snapshot(self.job, self.progress, self.learner, self.best))

@@ -21,7 +21,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import value_of
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.shard_reader import ShardReader, Split, draw_events
+from pipeline.data.shard_reader import ShardReader, Split
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
@@ -219,10 +219,8 @@ class UseContext:
         """
         data = self.stored(split)
         numbers = choose_rows(self._usable(len(data), split), count, seed)
-        stored = data[numbers]
-        x = torch.from_numpy(draw_events(data, stored, numbers, self.model.event))
-        condition = scoring.condition_of(self.model, stored)
-        return ModelRows(numbers, x.to(self.model.device), condition, stored.labels)
+        batch = ChosenRows(data, numbers, len(numbers)).read(self.model)
+        return ModelRows(numbers, batch.x, batch.condition, data[numbers].labels)
 
     def _usable(self, count: int, split: str) -> int:
         """Return how many rows, the first ones, are asked: of training rows, those learned from."""

@@ -87,6 +87,7 @@ def find_model(given: str) -> TrainedModel:
 
 def _shards(name: str, trained: TrainedModel) -> ShardReader:
     """Open the test split of a prepared dataset, whose rows must be those of the model."""
+    require(not Path(name).is_dir(), name, "a dataset or a .npy, .npz or .csv file", "a folder")
     catalog.load_settings(name)  # an unknown one is named, with what is near it
     shards, model = paths.shards(name), trained.model
     manifest = read_manifest(shards)

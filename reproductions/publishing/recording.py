@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.artifacts import artifact, reader
-from pipeline.artifacts.artifact import CODECS, STUDY
+from pipeline.artifacts.artifact import CODECS, MODEL, SHARDS, STUDY
 from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
-from pipeline.evaluation import reading
+from pipeline.evaluation import identity, reading
 from pipeline.experiments import naming
 from pipeline.reporting import comparison, numbers, searches
 from pipeline.training.training_records import TrainingRecord
-from reproductions.publishing import embedded, picture_book, recorded
+from reproductions.publishing import picture_book, recorded
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ def record_experiment(name: str) -> Path:
     model = paths.model(name)
     evaluation = _evaluation(name)
     if (evaluation / "metrics.json").is_file():
-        reading.read_current(evaluation)
+        found = reading.read_evaluated(evaluation, (MODEL, SHARDS))
+        identity.Entries.read().check(found.result)
     if (model / "training.json").is_file() and TrainingRecord.of(model) is None:
         raise UserError(f"{model / 'training.json'}: of other weights than model.safetensors")
     files = [model / file for file in ("config.yaml", "training.json", "history.csv")]
@@ -110,14 +111,14 @@ def dataset_table(dataset: str) -> str:
 
 def record_embedded(datasets: Iterable[str]) -> Path:
     """Keep the numbers of embedded data in `results/embedded.csv`; others' lines stay in place."""
-    path = paths.results() / embedded.FILE
-    before = embedded.read(path) if path.is_file() else []
+    path = paths.results() / recorded.EMBEDDED
+    before = recorded.read_lines(path) if path.is_file() else []
     lines = {
         one.dataset: [other for other in before if other.dataset == one.dataset] for one in before
     }
     for dataset in datasets:
-        lines[dataset] = embedded.lines_of(numbers.numbers(comparison.build_report(dataset)))
-    return _write(path, embedded.csv_text(line for found in lines.values() for line in found))
+        lines[dataset] = recorded.lines_of(numbers.numbers(comparison.build_report(dataset)))
+    return _write(path, recorded.csv_text(line for found in lines.values() for line in found))
 
 
 def _write(path: Path, text: str) -> Path:

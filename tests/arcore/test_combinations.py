@@ -499,7 +499,6 @@ def of_frames(strides: list[int]) -> arcore.AutoregressiveModel:
 PAIR = [nade(), nade(ordering="reverse")]
 BOUND = arcore.create_model("pixelvae", events.Binary((1, 4, 4)))
 REALS = arcore.create_model("rnade", events.Real((3,)))
-GRAY = arcore.create_model("video_pixel_baseline", events.Gray((2, 1, 4, 4)))
 OPEN = arcore.create_model("wavenet", events.Levels(4, (None,)))
 X = torch.zeros(2, 1, 3, 3)
 LOGITS = torch.zeros(5, 2, 1)
@@ -511,7 +510,7 @@ BAD_MEMBERS = [
     ([nade(num_classes=2), nade(num_classes=3)], ["members", "num_classes=2", "num_classes=3"]),
     ([nade(), nade().double()], ["members", "torch.float32", "torch.float64"]),
     ([nade(), nade().to("meta")], ["members", "cpu", "meta"]),
-    ([GRAY, GRAY], ["members", "likelihoods", "VideoPixelBaseline"]),
+    ("gray", ["members", "likelihoods", "VideoPixelBaseline"]),
     ([of_frames([8, 8]), of_frames([4, 4])], ["members", "64)", "16)"]),
 ]
 
@@ -519,6 +518,8 @@ BAD_MEMBERS = [
 @pytest.mark.parametrize(("members", "parts"), BAD_MEMBERS)
 @pytest.mark.parametrize("combine", [Ensemble, Mixture, Pool])
 def test_bad_members_are_named(combine: type[Combination], members: object, parts: list) -> None:
+    if members == "gray":  # made here, since it imports torch's compiler
+        members = [arcore.create_model("video_pixel_baseline", events.Gray((2, 1, 4, 4)))] * 2
     refuses(lambda: combine(members), parts)
 
 

@@ -86,7 +86,7 @@ BAD = [
         lambda d: OutlierDetector(d.model, background=lambda x: [0.0]).fit(ROWS),
         ["background", "finite bits of shape (30,)"],
     ),
-    (lambda d: d.load("nowhere"), ["nowhere", "a model's detector", "No such"]),
+    (lambda d: d.load("nowhere"), ["nowhere", "a detector's file", "No such"]),
 ]
 
 

@@ -112,6 +112,7 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: TABLE.check(torch.tensor([[0.5, 0, 1]])), ["x", "levels in [0, 3)", "'colour'"]),
     (lambda: from_dict({"kind": "table", "shape": [1], "columns": [{}]}), ["columns", "name"]),
     (lambda: from_dict({"kind": "table", "shape": [2]}), ["columns", "a list of mappings"]),
+    (lambda: from_dict(TABLE.to_dict() | {"shape": [9]}), ["shape", "[3], of the columns", "[9]"]),
     (lambda: arcore.create_model("rnade", TABLE), ["event", "RNADE expects Real"]),
     (
         lambda: data_frames.log_prob(arcore.create_model("rnade", Real((2,))), FRAME),

@@ -68,10 +68,10 @@ def require_same(project: ClusterProject, undisturbed: ClusterProject) -> None:
 
 @contextlib.contextmanager
 def disturbed(
-    project: ClusterProject, undisturbed: ClusterProject, resumes: bool = True
+    project: ClusterProject, undisturbed: ClusterProject, *more: str, resumes: bool = True
 ) -> Iterator[Callable[[], None]]:
     """Train with a worker on each host, let the block disturb that, and check that it ends well."""
-    with project.cluster.one_cpu_held_on_each() as release, training(project) as process:
+    with project.cluster.one_cpu_held_on_each() as release, training(project, *more) as process:
         began = time.monotonic()
         yield release
         assert process.wait(timeout=300) == 0, project.log()
@@ -135,6 +135,19 @@ def test_a_host_without_network_changes_nothing(
     finally:
         two_hosts.worker.link("up")
         two_hosts.restart_worker()
+
+
+def test_a_drained_host_is_no_failure(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    """The training saves itself before the deadline, and goes on though it may never fail."""
+    try:
+        with disturbed(project, undisturbed, "cluster.max_failures=0") as release:
+            two_hosts.drain_worker(seconds=8)
+            release()
+    finally:
+        two_hosts.restart_worker()
+    assert "a node goes away; saves a checkpoint" in project.log()
 
 
 def test_a_host_that_comes_back_is_used_again(

@@ -51,6 +51,62 @@ def version(package: str) -> str:
     return pinned.group(1)
 
 
+# Fields of KubeRay 1.7 and Kubernetes that deploy/ uses, by what holds them; * if required. CI
+# validates against the published definitions too, where it has them (.ci/manifests.py).
+CLUSTER = """headGroupSpec* rayVersion authOptions enableInTreeAutoscaling autoscalerOptions
+  workerGroupSpecs"""
+FIELDS = {
+    "RayCluster": CLUSTER,
+    "rayClusterSpec": CLUSTER,
+    "RayJob": """rayClusterSpec* entrypoint* submissionMode backoffLimit submitterConfig
+      activeDeadlineSeconds shutdownAfterJobFinishes ttlSecondsAfterFinished""",
+    "Deployment": "selector* template* replicas strategy",
+    "Service": "ports* selector type",
+    "PersistentVolumeClaim": "accessModes* resources*",
+    "NetworkPolicy": "podSelector* policyTypes ingress",
+    "headGroupSpec": "template* rayStartParams serviceType",
+    "workerGroupSpecs": "groupName* minReplicas* maxReplicas* template* replicas rayStartParams",
+    "authOptions": "mode secretName",
+    "autoscalerOptions": "version idleTimeoutSeconds resources",
+    "submitterConfig": "backoffLimit",
+    "template": "spec* metadata",
+    "spec": """containers* securityContext automountServiceAccountToken enableServiceLinks
+      tolerations terminationGracePeriodSeconds volumes""",
+    "containers": """name* image* imagePullPolicy command args workingDir env envFrom ports
+      resources securityContext volumeMounts startupProbe readinessProbe livenessProbe""",
+    "env": "name* value valueFrom",
+    "envFrom": "secretRef*",
+    "volumeMounts": "name* mountPath*",
+    "volumes": "name* emptyDir persistentVolumeClaim",
+    "resources": "requests limits",
+    "tolerations": "key operator value effect",
+}
+
+
+def misfits(value: Any, holder: str) -> Iterator[str]:
+    """What a part of a manifest lacks of its holder's fields, or has beyond them."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict):
+            fields = FIELDS.get(holder, "").split()
+            known = {field.rstrip("*") for field in fields} or one.keys()
+            required = {field[:-1] for field in fields if field.endswith("*")}
+            yield from (
+                f"{holder}: {key}" for key in (one.keys() - known) | (required - one.keys())
+            )
+            for key, child in one.items():
+                yield from misfits(child, key)
+
+
+@pytest.mark.parametrize("document", documents())
+def test_fields_are_those_of_kubernetes_and_kuberay(document: Any) -> None:
+    assert list(misfits(document["spec"], document["kind"])) == []
+    for node in nodes(document):  # a typing error is found
+        for key in node.keys() & {"template", "containers", "env", "volumeMounts", "selector"}:
+            node[f"{key}s"] = node.pop(key)
+            assert list(misfits(document["spec"], document["kind"]))
+            node[key] = node.pop(f"{key}s")
+
+
 @pytest.mark.parametrize("document", documents())
 def test_nothing_listens_outside_the_cluster(document: Any) -> None:
     for node in nodes(document):

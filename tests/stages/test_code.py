@@ -70,16 +70,17 @@ def repository(tmp_path_factory) -> Path:
     (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     shutil.copy(ROOT / ".dvcignore", folder)
-    dvc(folder, "init", "--quiet", "--no-scm")
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").write_text("[core]\nno_scm = true\n")
     assert repro(folder) == {"code"} | DATA | ONE_MODEL | ALL_MODELS
     return folder
 
 
-def dvc(folder: Path, *arguments: str) -> str:
+def repro(folder: Path) -> set[str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
+        [sys.executable, "-m", "dvc", "repro"],
         cwd=folder,
         env=os.environ | environment,
         capture_output=True,
@@ -87,11 +88,7 @@ def dvc(folder: Path, *arguments: str) -> str:
         timeout=400,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def repro(folder: Path) -> set[str]:
-    lines = [line for line in dvc(folder, "repro").splitlines() if "Running stage '" in line]
+    lines = [line for line in done.stdout.splitlines() if "Running stage '" in line]
     return {line.split("'")[1] for line in lines}
 
 

@@ -94,7 +94,7 @@ def project(make_project):
         ("tune nothing", "unknown search 'nothing'; (known: listed, toy)"),
         ("tune listed", "searches.listed: expected a mapping, got [1]"),
         ("tune toy num_trials=none", "searches.toy.num_trials: expected an integer, got 'none'"),
-        ("tune toy model.dropout=2", "model: dropout: expected a number in [0, 1), got 2"),
+        ("tune toy model.dropout=2", "searches.toy: model: dropout: expected a number in [0, 1)"),
         ("tune toy model.hidden=[0]", "expected what searches.toy.space does not draw"),
         ("tune toy trainer.epochs=2", "unknown parameter of trainer 'epochs'"),
         (

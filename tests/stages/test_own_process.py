@@ -19,7 +19,9 @@ FILES = (
 
 
 @pytest.mark.timeout(800)
-def test_what_starts_ray_itself() -> None:
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", "own_process", *FILES]
+@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_what_starts_ray_itself(which: str) -> None:
+    marks = f"own_process and {which}"
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", marks, *FILES]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

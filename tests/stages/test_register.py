@@ -238,14 +238,19 @@ def test_a_champion_of_a_table_takes_and_gives_data_frames(home):
             loaded.predict(given)
 
 
-def test_the_example_of_the_page_runs(home):
-    """docs/registry.md, on a champion of the same shape."""
-    (example,) = python_examples("docs/registry.md")
-    experiment("toy-nade", "nade", 9.0, event=arcore.events.Levels(17, (1, 8, 8)))
+def test_the_examples_of_pages_run(home, capsys):
+    """On a champion of the same shape."""
+    (example,), outliers = python_examples("docs/registry.md"), python_examples("docs/outliers.md")
+    model = experiment("toy-nade", "nade", 9.0, event=arcore.events.Levels(17, (1, 8, 8)))
+    nats = -model.log_prob(model.sample(99)).detach().double()
+    scores = "evaluation/toy/toy-nade/scores_valid.csv"
+    np.savetxt(scores, nats.numpy(), header="nats", comments="")
     experiment("toy-made", "made", 9.0, event=arcore.events.Levels(17, (1, 8, 8)), num_classes=10)
     registration.write("toy")
     names: dict[str, object] = {}
-    exec(compile(example.replace("arcore-digits", "arcore-toy"), "docs/registry.md", "exec"), names)
+    for page in (example, outliers[-1]):
+        exec(compile(page.replace("arcore-digits", "arcore-toy"), "a page", "exec"), names)
+    assert 0 <= float(capsys.readouterr().out.splitlines()[-1]) <= 1
     assert list(names["scores"].columns) == ["nats", "bits_per_dim"]
     assert len(names["found"]) == 2
     assert names["samples"].shape == names["threes"].shape == (4, 1, 8, 8)

@@ -57,6 +57,14 @@ class Cluster:
             time.sleep(0.5)
         print(f"\nworker ready in {seconds:.1f} s")
 
+    def drain_worker(self, seconds: int) -> None:
+        """Announce that the worker's node goes away, as a cloud does of a reclaimed instance."""
+        self.worker.run(
+            sys.executable, "-m", "ray.scripts.scripts", "drain-node",
+            f"--address={self.head.ray_address}", "--reason=DRAIN_NODE_REASON_PREEMPTION",
+            "--reason-message=reclaimed", f"--deadline-remaining-seconds={seconds}",
+        )  # fmt: skip
+
     def stop(self) -> None:
         self.worker.kill_ray()
         self.head.kill_ray()

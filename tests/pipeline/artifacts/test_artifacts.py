@@ -45,12 +45,7 @@ def write(output: Artifact, text: str = "{}") -> None:
 def test_what_is_written_is_read_again(output: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(origin, "commit", lambda: "abc")
     logged: list[Path] = []
-
-    class Run:
-        def artifact(self, path: Path) -> None:
-            logged.append(path)
-
-    with writing(output, run=Run()) as folder:
+    with writing(output, log_file=logged.append) as folder:
         (folder / "main.json").write_text("{}")
         (folder / "origin.json").write_text('{"seconds": 3}')
     assert reader.read(output) == output.folder and logged == [output.folder / "main.json"]

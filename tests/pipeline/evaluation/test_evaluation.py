@@ -55,9 +55,11 @@ def test_every_row_counts_once(project, batch_size: int) -> None:
     assert metrics["bits_per_dim"] == pytest.approx(metrics["nats"] / 64 / math.log(2))
     scores = np.loadtxt(newest() / "scores.csv", delimiter=",", skiprows=1)
     assert scores[:, 1].mean() == pytest.approx(metrics["nats"], abs=1e-5)
+    valid = np.loadtxt(newest() / "scores_valid.csv", delimiter=",", skiprows=1)
+    assert valid[:, 1].mean() == pytest.approx(metrics["valid_nats"], abs=1e-5)
     made = {path.name for path in newest().iterdir()}
     assert made == {
-        "metrics.json", "timing.json", "scores.csv", "samples.png", "media",
+        "metrics.json", "timing.json", "scores.csv", "scores_valid.csv", "samples.png", "media",
         "artifact.json",
     }  # fmt: skip
 
@@ -305,5 +307,5 @@ def test_further_test_splits_are_scored_as_the_first_is(project, place) -> None:
     written = (newest() / "scores_novel.csv").read_text().splitlines()
     assert len(written) == 1 + 9
     read = reading.read_evaluated(newest())
-    row = comparison.further_row(read, *read.result.further_tests)
+    _, row = comparison.rows_of(read)
     assert row.result.experiment == "toy (novel)" and row.value == found["nats"]

@@ -215,7 +215,7 @@ def test_a_pool_of_many_levels_is_fitted_to_some_rows(mixed: Path, monkeypatch, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_overrides": {"hidden": 9}}, "models/sums: expected a model as its experiment"),
+        ({"model_overrides": {"hidden": 9}}, "models/sums: model.hidden: expected 9 as the"),
         ({"trainer": TRAINER | {"max_epochs": 3}}, "models/sums: trainer.max_epochs: expected 3"),
     ],
 )

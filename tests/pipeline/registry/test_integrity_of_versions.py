@@ -15,6 +15,7 @@ import arcore
 from pipeline.registry import registration
 from pipeline.tracking import mlflow_store
 from tests.places import python_examples
+from tests.support.refusals import refuses
 from tests.support.registered import experiment
 
 
@@ -35,7 +36,9 @@ def one_member(path: Path) -> None:
     path.write_text(yaml.safe_dump(config))
 
 
-def test_a_version_whose_files_were_changed_is_refused(home: Path) -> None:
+def test_a_version_whose_files_were_changed_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment("toy-made", "made", valid_nats=8.0, members=3, num_masks=3, hidden=[8])
     registration.register_dataset("toy")
     uri = "models:/arcore-toy@champion"
@@ -52,8 +55,12 @@ def test_a_version_whose_files_were_changed_is_refused(home: Path) -> None:
         change(path)
         with pytest.raises(Exception, match=f"{name}: expected the file that was registered"):
             mlflow.pyfunc.load_model(uri)
+        if name == "model.safetensors":
+            monkeypatch.setenv("ARCORE_CACHE", str(home / "cache"))
+            refuses(lambda: arcore.load(uri), ["", name, "expected SHA-256", "got"])
         path.write_bytes(before)
     mlflow.pyfunc.load_model(uri)
+    refuses(lambda: arcore.load("models:/arcore-toy@best"), ["models:/arcore-toy@best", "best"])
     names: dict[str, arcore.AutoregressiveModel] = {}
     exec(python_examples("docs/hub.md")[1].replace("arcore-digits", "arcore-toy"), names)
     assert len(names["model"].ensemble(3).members) == 3

@@ -108,6 +108,23 @@ def test_scoring_takes_what_a_caller_may_hold():
         loaded.predict(None, flat, {"method": "draw"})
 
 
+def test_outliers_are_rows_above_a_threshold_of_the_stated_rate():
+    model = arcore.create_model("rnade", arcore.events.Real((2,))).eval()
+    loaded = holding(model)
+    loaded.scalings = {"x": (torch.zeros(2).double(), torch.full((2,), 5.0).double())}
+    events = 5 * model.sample(99, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="rate: expected 0 for a version without validation"):
+        loaded.predict(None, events, {"rate": 0.1})
+    loaded.validation = -model.log_prob(events / 5).detach().double()
+    found = loaded.predict(None, events, {"rate": 0.1})
+    flagged = found["nats"][found["outlier"]]
+    assert len(flagged) == 9 and flagged.min() > found["nats"][~found["outlier"]].max()
+    assert found[["nats", "bits_per_dim"]].equals(loaded.predict(None, events, {"rate": 0.0}))
+    for rate, message in ((1.5, "rate: expected a number in"), (0.001, "expected 999 rows or")):
+        with pytest.raises(ValueError, match=message):
+            loaded.predict(None, events, {"rate": rate})
+
+
 def test_vectors_of_frames_are_a_parameter():
     event = arcore.events.Levels(2, (2, 1, 4, 4))
     loaded = holding(

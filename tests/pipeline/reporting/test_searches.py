@@ -105,9 +105,11 @@ def test_a_search_that_cannot_be_read_is_left_out(
 ) -> None:
     folder = copied / "searches/digits-nade-orderings"
     (folder / file).write_text(content)
+    for name in {*NAMES[1:]} - {folder.name}:
+        shutil.rmtree(folder.with_name(name))
     with pytest.raises(UserError, match=said):
         search_page.write(folder)
-    assert len(search_page.write_all()) == len(NAMES) - 1
+    assert len(search_page.write_all()) == 1
     assert "digits-nade-orderings" in caplog.text and "left out" in caplog.text
 
 

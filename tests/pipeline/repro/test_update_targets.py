@@ -55,8 +55,9 @@ def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "dvc.yaml").write_text(DVC)
     (folder / "source").write_text("1")
     (folder / LONG).mkdir()
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-        subprocess.run(command, cwd=folder, check=True)
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").touch()
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
 
 

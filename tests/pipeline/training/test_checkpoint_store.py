@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,23 @@ def test_the_two_newest_are_kept(store: CheckpointStore) -> None:
         write(store, str(number))
         assert kept(store) == [str(number), str(number - 1)][: number + 1]
     assert store.names() == ["checkpoint_000012", "checkpoint_000011"]
+
+
+def test_a_training_goes_on_while_its_checkpoint_is_written(store: CheckpointStore) -> None:
+    allowed = threading.Event()
+
+    def later(folder: Path) -> None:
+        assert allowed.wait(60)
+        (folder / "state.json").write_text("later")
+
+    store.save(later)
+    assert store.names() == []
+    allowed.set()
+    store.save(raising(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(OSError, match="No space left"):
+        store.save(later)
+    store.wait()
+    assert kept(store) == ["later"], "an error is raised once, and the checkpoint before is kept"
 
 
 def stop_requested(store: CheckpointStore) -> bool:

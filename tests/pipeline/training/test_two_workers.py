@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
 ]
+MASKS = {"hidden": [32], "num_masks": 4, "order_agnostic": True}
 PIXELVAE = {"encoder": [4, 4], "width": 4, "num_layers": 1, "latent_size": 2}
 
 
@@ -22,7 +23,7 @@ PIXELVAE = {"encoder": [4, 4], "width": 4, "num_layers": 1, "latent_size": 2}
 @pytest.mark.parametrize(
     ("model", "options", "precision", "tolerance"),
     [
-        ("made", {"hidden": [32], "num_masks": 4, "order_agnostic": True}, "float32", 1e-6),
+        pytest.param("made", MASKS, "float32", 1e-6, marks=pytest.mark.slow),
         ("pixelvae", PIXELVAE, "float64", 1e-12),
     ],
 )

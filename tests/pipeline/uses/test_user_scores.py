@@ -147,6 +147,7 @@ def test_conditions_and_names_that_do_not_fit_are_refused(project: Path) -> None
         ("toy-gated_pixelcnn", plain, r"expected labels, int64 class labels of shape \(5,\)"),
         ("toy-gated_pixelcnn", other, r"classes.npz: condition: expected classes in \[0, 10\)"),
         ("toy-gated_pixelcnn", floats, "labels: expected integers"),
+        ("small", "data", r"data: expected a dataset or a .npy, .npz or .csv file, got 'a folder'"),
         ("small", "digits_binary", r"digits_binary: expected events Binary\(shape=\(4,\)"),
         ("toy-nade", "digits_binari", "did you mean 'digits_binary'"),
         ("toy-nad", plain, "did you mean 'toy-nade'"),
