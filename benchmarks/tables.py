@@ -17,7 +17,7 @@ import csv
 import dataclasses
 import gzip
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -31,13 +31,13 @@ from torch import Tensor, nn
 
 import arcore
 from arcore.columns import Column
-from arcore.events import Binary, Table
+from arcore.events import Binary, Event, Table
 from arcore.families.any_order import AnyOrderModel
 from arcore.inference import data_frames
 from arcore.layers import table_features
 
 FOLDS, EPOCHS, PATIENCE, BATCH = 5, 100, 20, 50
-BINS, MOST_VALUES, ORDERS = (6, 12, 24), 20, 8
+BINS, MOST_VALUES, ORDERS, EPOCHS_ON_BITS = (3, 6, 12), 20, 8, 500
 INDEPENDENT = "independent columns"
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "MADE": ("made", {"hidden": [64], "inputs": "one_hot"}),
@@ -159,24 +159,33 @@ def fitted(model: nn.Module, train: Tensor, valid: Tensor, epochs: int) -> float
     return least
 
 
-def scorers(table: Table, x: Tensor, train: Tensor, valid: Tensor, epochs: int) -> Scorers:
-    """Train all models; return what gives the nats of rows by each."""
+def created(name: str, event: Event, hyperparameters: dict[str, Any]) -> arcore.AutoregressiveModel:
+    """Create a model whose first weights depend on no training before."""
+    torch.manual_seed(0)
+    return arcore.create_model(name, event, **hyperparameters)
+
+
+def scorers(
+    table: Table, x: Tensor, train: Tensor, valid: Tensor, epochs: int, names: Sequence[str]
+) -> Scorers:
+    """Train models; return what gives the nats of rows by each."""
     alone = Independent(table)
     fitted(alone, train, valid, epochs)
     on_bits = []
     for bins in BINS:
         binned = Binned.of(table, x, train, bins)
         (bits, _), (held, widths) = binned(train), binned(valid)
-        made = arcore.create_model("made", Binary((bits.shape[1],)), hidden=[64])
-        least = fitted(made, bits, held, epochs) + float(widths.mean())
+        made = created("made", Binary((bits.shape[1],)), {"hidden": [64]})
+        most = epochs * EPOCHS_ON_BITS // EPOCHS
+        least = fitted(made, bits, held, most) + float(widths.mean())
         on_bits.append((least, made, binned))
     _, made, binned = min(on_bits, key=lambda one: one[0])
     found: Scorers = {
         INDEPENDENT: lambda x: -alone.log_prob(x),
         "MADE on one-hot bits": lambda x: binned(x)[1] - made.log_prob(binned(x)[0]),
     }
-    for title, (name, hyperparameters) in MODELS.items():
-        model = arcore.create_model(name, table, **hyperparameters)
+    for title in names:
+        model = created(MODELS[title][0], table, MODELS[title][1])
         fitted(model, train, valid, epochs)
         found[title] = partial(minus_log_prob, model)
         if isinstance(model, AnyOrderModel):
@@ -197,7 +206,9 @@ def nats_of(scorers: Scorers, x: Tensor) -> dict[str, Tensor]:
     return {title: scorers[title](x).double() for title in (kept if x.isnan().any() else scorers)}
 
 
-def measured(frame: pd.DataFrame, num_folds: int, epochs: int) -> Iterator[list[str]]:
+def measured(
+    frame: pd.DataFrame, num_folds: int, epochs: int, names: Sequence[str]
+) -> Iterator[list[str]]:
     """Yield the rows of a table's lines: of its whole rows, and of those with missing cells."""
     whole, broken = frame.dropna(), frame[frame.isna().any(axis=1)]
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
@@ -207,14 +218,15 @@ def measured(frame: pd.DataFrame, num_folds: int, epochs: int) -> Iterator[list[
         train = torch.cat(rest)
         table = table_of(frame, whole.iloc[train.tolist()])
         x = data_frames.to_tensor(whole, table)
-        every = scorers(table, x, x[train], x[valid], epochs)
+        every = scorers(table, x, x[train], x[valid], epochs, names)
         missing = data_frames.to_tensor(broken, table)
         found.append((nats_of(every, x[test]), nats_of(every, missing) if len(broken) else {}))
     for what, join in enumerate((torch.cat, lambda parts: torch.stack(parts).mean(0))):
         nats = {title: join([one[what][title] for one in found]) for title in found[0][what]}
         for title, scores in nats.items():
             rows = f"{len(scores):,}" + " with missing cells" * what
-            yield [rows, title, with_error(scores), with_error(nats[INDEPENDENT] - scores)]
+            gain = "-" if title == INDEPENDENT else with_error(nats[INDEPENDENT] - scores)
+            yield [rows, title, with_error(scores), gain]
 
 
 def with_error(values: Tensor) -> str:
@@ -226,13 +238,14 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--quick", action="store_true", help="two epochs of one fold")
     parser.add_argument("--only", nargs="*", help="names of tables")
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
     given = parser.parse_args()
     torch.set_num_threads(1)
     lines = [["table", "rows", "model", "nats", "less than independent columns"]]
     folds, epochs = (1, 2) if given.quick else (FOLDS, EPOCHS)
     for name, frame in tables().items():
         if not given.only or name in given.only:
-            for line in measured(frame, folds, epochs):
+            for line in measured(frame, folds, epochs, given.models):
                 lines.append([name, *line])
                 print(" | ".join(lines[-1]), flush=True)
     if given.csv:

@@ -5,6 +5,7 @@ is its conf file's `builder`, `package.module:function`, or a module whose `DATA
 for the name; of another package, an entry point of the group `arcore.datasets`, likewise.
 """
 
+import contextlib
 import functools
 import hashlib
 import platform
@@ -111,16 +112,10 @@ def _elsewhere(group: str) -> Mapping[str, str]:
 
 def builder_of(name: str, folder: Path) -> str | None:
     """Return the builder of a dataset; None for one of the user's files, or an unknown name."""
-    named = _conf(name, folder).get(BUILDER)
+    named = None
+    with contextlib.suppress(UserError):  # of a malformed file, as loading it will say
+        named = read_yaml(folder / f"{name}.yaml").get(BUILDER)
     return named if isinstance(named, str) else _elsewhere(DATASETS).get(name)
-
-
-def _conf(name: str, folder: Path) -> Mapping[str, object]:
-    """Return a dataset's conf file; nothing where it is malformed, as loading it will say."""
-    try:
-        return read_yaml(folder / f"{name}.yaml")
-    except UserError:
-        return {}
 
 
 def dataset_names(folder: Path) -> list[str]:

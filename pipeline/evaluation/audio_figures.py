@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,8 @@ def spectrograms(
     marks: Sequence[float] = (),
 ) -> Figure:
     """Draw rows of sounds, a title and levels (T,) each; `marks` are lines at seconds of a row."""
-    columns, titles = len(rows[0]), [[_wrapped(title) for title, _ in row] for row in rows]
+    wrap = partial(textwrap.fill, width=int(CHARACTERS * PANEL))
+    columns, titles = len(rows[0]), [[wrap(title) for title, _ in row] for row in rows]
     lines = sum(1 + max(title.count("\n") for title in row) for row in titles)
     size = (PANEL * columns + 0.8, 1.5 * len(rows) + LINE * lines + 0.5)
     figure = image_figures.new_figure(*size)
@@ -82,11 +84,6 @@ def spectrograms(
     for axes in panels[-1]:
         axes.set_xlabel("seconds", fontsize=FONT_SIZE)
     return figure
-
-
-def _wrapped(title: str) -> str:
-    """Break a title into lines that are as wide as its panel."""
-    return textwrap.fill(title, int(CHARACTERS * PANEL))
 
 
 def _draw_spectrogram(

@@ -111,7 +111,10 @@ def listed(section: str) -> str:
     if not entries:
         raise UserError(f"params.yaml: expected an entry of {section}, found none")
     lines = [f"{section} of params.yaml, by dataset:"]
-    for dataset, names in _by_dataset(entries).items():
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name, entry in entries.items():
+        found[str(entry.get("dataset") if isinstance(entry, dict) else None)].append(str(name))
+    for dataset, names in found.items():
         lines += [f"\n{dataset}", *textwrap.wrap("  ".join(names), WIDTH, break_on_hyphens=False)]
     return "\n".join(lines)
 
@@ -133,11 +136,3 @@ def parse_entry(
         print(listed(section.partition(" ")[0]))
         sys.exit()
     return arguments
-
-
-def _by_dataset(entries: Mapping[str, Any]) -> Mapping[str, list[str]]:
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for name, entry in entries.items():
-        dataset = entry.get("dataset") if isinstance(entry, dict) else None
-        found[str(dataset)].append(str(name))
-    return found

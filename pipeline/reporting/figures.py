@@ -24,6 +24,10 @@ Dot = tuple[float, str, float | None, str]  # value, label, error, marker
 # Plotly's symbols; given: conditional ones of ours
 OURS, GIVEN, CODEC, PUBLISHED = "circle", "triangle-up", "square", "diamond"
 _COLORS = {OURS: "#d9622b", GIVEN: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
+DASHED = {
+    "type": "line", "yref": "paper", "y0": 0, "y1": 1,
+    "line": {"color": _COLORS[PUBLISHED], "dash": "dash", "width": 1},
+}  # fmt: skip
 # of middle lightness, legible on white and on black
 PALETTE = (
     "#d9622b", "#2f86d6", "#199a8f", "#b5549f", "#a8871a", "#7b6fd0", "#5a9a3c", "#cf5068",
@@ -222,11 +226,6 @@ def comparison(shown: Dots) -> Chart:
         "showlegend": False,
         "xaxis": {"title": {"text": f"test {UNITS[shown.unit]} (lower is better)"}},
         "yaxis": {"tickvals": rows, "ticktext": labels, "range": [-0.7, len(labels) - 0.3]},
-        "shapes": [] if shown.entropy is None else [_dashed(shown.entropy)],
+        "shapes": [] if (x := shown.entropy) is None else [DASHED | {"x0": x, "x1": x}],
     }
     return {"data": data, "layout": layout, "rows": labels}
-
-
-def _dashed(x: float) -> Chart:
-    line = {"color": _COLORS[PUBLISHED], "dash": "dash", "width": 1}
-    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line}

@@ -35,12 +35,14 @@ def write(dataset: str) -> Path:
 
     report = build_report(dataset)
     frame = numbers.numbers(report)
+    measured = [folder / "metrics.json" for folder in reading.evaluations(dataset)]
+    read = [artifact.codecs(dataset).folder / CODECS.main, *measured, *use_records.files(dataset)]
     files = {
         "table.md": tables.markdown(report, frame),
         "table.csv": numbers.csv_text(frame),
         "report.html": report_page.render(report, frame),
         "plotly.min.js": get_plotlyjs(),
-        reading.MADE_OF: reading.hashes(_read_by(dataset)),
+        reading.MADE_OF: reading.hashes(read),
     }
     output = artifact.report(dataset)
     with writing(output, wait=True) as partial:
@@ -50,11 +52,6 @@ def write(dataset: str) -> Path:
     write_index()
     log.info("wrote %s", output.folder)
     return output.folder
-
-
-def _read_by(dataset: str) -> list[Path]:
-    measured = [folder / "metrics.json" for folder in reading.evaluations(dataset)]
-    return [artifact.codecs(dataset).folder / CODECS.main, *measured, *use_records.files(dataset)]
 
 
 def _write_curves(report: Report) -> None:

@@ -12,6 +12,8 @@ searches <name>          link, trials, entry, best, had, shares, command, commit
 studies <name>           link, command, commit, device, took
 """
 
+import csv
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,16 +21,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core.errors import UserError, require
+from pipeline.artifacts import origin
+from pipeline.core.errors import UserError, explained, require
 from pipeline.core.records import read_object
 from pipeline.datasets import catalog
 from pipeline.evaluation.reading import read_evaluated, read_kept_codecs
 from pipeline.reporting import comparison, numbers, searches, tables, wording
 from pipeline.reporting.comparison import Report
 from pipeline.reporting.tables import value_column
-from reproductions.publishing import embedded
 
 Fields = Mapping[str, object]
+EMBEDDED = "embedded.csv"  # the numbers that `make repro` ends with
 FILES = {"searches": "search.json", "studies": "study.json"}
 
 
@@ -85,7 +88,7 @@ class RecordFields:
         for kind in kinds:
             require(kind in self._kinds, "each", f"some of {list(self._kinds)}", kind)
             if kind == "embedded":
-                lines = embedded.read(self.results / embedded.FILE)
+                lines = read_lines(self.results / EMBEDDED)
                 found += [f"{kind} {line.dataset} {line.experiment}" for line in lines]
             else:
                 paths = sorted((self.results / kind).glob(f"[!.]*/{FILES[kind]}"))
@@ -136,10 +139,10 @@ class RecordFields:
         return {"name": found[0], "test": kept.texts(found[0])[value_column(kept.report.unit)]}
 
     def _embedded(self, name: str) -> Fields:
-        for line in embedded.read(self.results / embedded.FILE):
+        for line in read_lines(self.results / EMBEDDED):
             if f"{line.dataset} {line.experiment}" == name:
                 return {"name": line.experiment, "members": line.members, "test": line.test}
-        raise UserError(f"{self.results / embedded.FILE}: no line of {name}")
+        raise UserError(f"{self.results / EMBEDDED}: no line of {name}")
 
 
 def search(folder: Path) -> Fields:
@@ -184,3 +187,72 @@ def _took(record: Mapping[str, object]) -> str:
 
 def _nats(value: float | None) -> str:
     return "" if value is None else wording.rounded(value, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedLine:
+    """A result on embedded data, or of a codec by its label."""
+
+    dataset: str
+    experiment: str
+    members: str
+    sign: str = ""
+    value: float  # in `unit`, as is `stderr`, which old records lack
+    stderr: float | None = None
+    unit: str
+    above: str = ""  # the least that is possible, by how much
+    commit: str = ""
+
+    @property
+    def test(self) -> str:
+        """The value with its error and unit, and how far it is above the bound."""
+        value = f"{self.sign} {self.value:g}".lstrip()
+        if self.stderr is not None:
+            value = wording.with_error(self.value, self.stderr, self.sign)
+        text = f"{value} {wording.UNITS[self.unit]}"
+        return f"{text}, {self.above} above the bound" if self.above else text
+
+
+def lines_of(frame: pd.DataFrame) -> list[EmbeddedLine]:
+    """Return the lines of a report's numbers, in their order."""
+    here = origin.commit()
+    groups = numbers.compared(frame).groupby("experiment", sort=False)
+    return [_line(group, here) for _, group in groups]
+
+
+def _line(group: pd.DataFrame, here: str) -> EmbeddedLine:
+    first, ours = group.iloc[0], group["kind"].iloc[0] == "ours"
+    given = f", given {first['condition']}" if first["condition"] else ""
+    return EmbeddedLine(
+        dataset=first["dataset"],
+        experiment=first["experiment"],
+        members=first["members"] + given if ours else first["settings"],
+        sign=wording.SIGNS[first["relation"]],
+        value=float(first["value"]),
+        stderr=float(first["error"]),
+        unit=first["unit"],
+        above=tables.texts(group).get(numbers.ABOVE, ""),
+        commit=first["commit"] if ours else here,
+    )
+
+
+def csv_text(lines: Iterable[EmbeddedLine]) -> str:
+    """Render lines as CSV."""
+    return str(pd.DataFrame(map(vars, lines)).to_csv(index=False, lineterminator="\n"))
+
+
+def read_lines(path: Path) -> list[EmbeddedLine]:
+    """Read what `csv_text` rendered."""
+    if not path.is_file():
+        again = "run `python -m reproductions.results --embedded <datasets>`"
+        raise UserError(f"{path}: missing; {again}")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, restval=""))
+    return [_parsed(row, f"{path}: line {number}") for number, row in enumerate(rows, 2)]
+
+
+def _parsed(row: dict[str, str], where: str) -> EmbeddedLine:
+    with explained(f"{where}: expected numbers, got", KeyError, ValueError):
+        words = {field.name: row[field.name] for field in dataclasses.fields(EmbeddedLine)}
+        value, stderr = float(words.pop("value")), words.pop("stderr")
+        return EmbeddedLine(value=value, stderr=float(stderr) if stderr else None, **words)

@@ -14,7 +14,7 @@ from pipeline.evaluation import identity, reading
 from pipeline.experiments import naming
 from pipeline.reporting import comparison, numbers, searches
 from pipeline.training.training_records import TrainingRecord
-from reproductions.publishing import embedded, picture_book, recorded
+from reproductions.publishing import picture_book, recorded
 
 log = logging.getLogger(__name__)
 
@@ -111,14 +111,14 @@ def dataset_table(dataset: str) -> str:
 
 def record_embedded(datasets: Iterable[str]) -> Path:
     """Keep the numbers of embedded data in `results/embedded.csv`; others' lines stay in place."""
-    path = paths.results() / embedded.FILE
-    before = embedded.read(path) if path.is_file() else []
+    path = paths.results() / recorded.EMBEDDED
+    before = recorded.read_lines(path) if path.is_file() else []
     lines = {
         one.dataset: [other for other in before if other.dataset == one.dataset] for one in before
     }
     for dataset in datasets:
-        lines[dataset] = embedded.lines_of(numbers.numbers(comparison.build_report(dataset)))
-    return _write(path, embedded.csv_text(line for found in lines.values() for line in found))
+        lines[dataset] = recorded.lines_of(numbers.numbers(comparison.build_report(dataset)))
+    return _write(path, recorded.csv_text(line for found in lines.values() for line in found))
 
 
 def _write(path: Path, text: str) -> Path:

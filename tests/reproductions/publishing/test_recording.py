@@ -13,7 +13,7 @@ from pipeline.evaluation import identity
 from pipeline.experiments import compose
 from pipeline.reporting import comparison
 from reproductions import results as stage
-from reproductions.publishing import embedded, recording
+from reproductions.publishing import recorded, recording
 from tests.support import reports
 
 
@@ -171,11 +171,11 @@ def test_embedded_data_that_are_not_named_keep_their_lines(files) -> None:
         files.manifest(dataset)
         files.evaluated(dataset, f"{dataset}-made", 82.0)
     path = recording.record_embedded(["dna", "nips"])
-    before = embedded.read(path)
+    before = recorded.read_lines(path)
     metrics = Path("evaluation/dna/dna-made/metrics.json")
     changed = json.loads(metrics.read_text()) | {"valid_nats": 80.0, "num_members": 3}
     metrics.write_text(json.dumps(changed))
     recording.record_embedded(["toy", "dna"])
-    dna, nips, toy = embedded.read(path)
+    dna, nips, toy = recorded.read_lines(path)
     assert (before[0].members, dna.members, toy.experiment) == ("one", "ensemble of 3", "toy-made")
     assert nips == before[1]

@@ -10,7 +10,7 @@ import yaml
 from pipeline.core.errors import UserError
 from pipeline.reporting import wording
 from reproductions import results as stage
-from reproductions.publishing import embedded, recording, text_tables
+from reproductions.publishing import recorded, recording, text_tables
 
 PAGE = "# Words\n\n<!-- table: numbers -->\nold\n<!-- end -->\n\nmore | words\n"
 
@@ -99,18 +99,18 @@ def test_embedded_results_are_kept_as_they_are(files) -> None:
         files, {"columns": ["a", "b"], "cells": ["{name}", "{test}"], "each": ["embedded"]}
     )
     path = recording.record_embedded(["dna"])
-    lines = embedded.read(path)
+    lines = recorded.read_lines(path)
     assert [line.experiment for line in lines] == ["dna-made", "zstd"]
     assert lines[0].value == 82.125 and lines[0].unit == "nats" and lines[0].commit
-    assert embedded.csv_text(lines) == path.read_text()
+    assert recorded.csv_text(lines) == path.read_text()
     assert f"| dna-made | {lines[0].test} |" in written(root)
     whole = path.read_text()
     path.write_text(whole[: whole.index("zstd") + 4])
     with pytest.raises(UserError, match=r"embedded.csv: line 3: expected numbers"):
-        embedded.read(path)
+        recorded.read_lines(path)
     path.write_text(whole.replace("82.125", "many"))
     with pytest.raises(UserError, match=r"embedded.csv: line 2: expected numbers, .*'many'"):
-        embedded.read(path)
+        recorded.read_lines(path)
 
 
 @pytest.mark.parametrize(
