@@ -186,7 +186,8 @@ def sampling(record: Record) -> str:
 def portable(record: Record) -> str:
     columns = {
         "": "{model}", "rows": "{rows}", "-log2 p, bytes": "{ideal:,}", "plain": "{plain:,}",
-        "portable": "{portable:,}", "time of encoding, ratio": "{time:.1f}",
+        "portable": "{portable:,}", "encoding, s": "{plain_s:.1f}",
+        "portable, s": "{portable_s:.1f}", "ratio": "{time:.1f}",
     }  # fmt: skip
     text = """`python benchmarks/portable.py` codes rows that each kept model draws, plainly and by
         `portable=True`, which any processor decodes."""

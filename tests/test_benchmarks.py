@@ -25,10 +25,11 @@ SLOW = {
     "scale": ["--rows", "300"],
     "training_speed": ["--pairs", "1"],
     "overheads": ["--quick"],
+    "bounds": ["--turns", "1", "--runs", "1", "--only", "pixelcnn"],
     "tables": ["--quick", "--only", "penguins"],
 }
 HELPERS = {"page", "public_style", "measuring"}
-LIBRARIES = {"training_speed": "nflows"}  # of the extra `benchmarks`
+LIBRARIES = {"training_speed": "nflows", "bounds": "nflows"}  # of the extra `benchmarks`
 ONE_AFTER_THE_OTHER = """
 import json, runpy, sys
 sys.path.insert(0, "benchmarks")
