@@ -217,6 +217,7 @@ def extract(commit: str, folder: Path) -> None:
         assert stream is not None
         with tarfile.open(fileobj=stream, mode="r|") as files:
             files.extractall(folder, filter="data")
+        stream.read()  # what pads an archive, or Git is stopped while it writes that
     if archive.returncode:
         raise SystemExit(f"error: git archive {commit}: status {archive.returncode}")
 

@@ -100,7 +100,9 @@ class RedWine(Dataset):
         rows = {"test": folds[fold], "valid": folds[(fold + 1) % NUM_FOLDS]}
         held_out = np.concatenate(list(rows.values()))
         rows["train"] = np.setdiff1d(np.arange(len(values)), held_out)
-        parts = {split: values[np.sort(chosen)] for split, chosen in rows.items()}
+        parts = {  # column by column, as sums had the digits on record
+            split: np.asfortranarray(values[np.sort(chosen)]) for split, chosen in rows.items()
+        }
         scaling = fit_scaling(lambda: [parts["train"]], str(path))
         return {
             split: SplitData(scaling.of(x).astype("<f4"), scalings={"x": scaling})
