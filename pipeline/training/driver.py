@@ -170,6 +170,7 @@ def _fit(cluster: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
 
     from pipeline.cluster.network_interface import ByAddress
 
+    logging.getLogger("ray.train").setLevel(logging.ERROR)  # it warns of what it then puts right
     workers, patience = _num_workers(cluster)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
     filesystem, path = storage.filesystem(job.checkpoints)
