@@ -145,7 +145,7 @@ class Dataset(abc.ABC):
     """A dataset of the pipeline.
 
     Arguments:
-        family: its folder in a mirror; datasets of a family share raw files.
+        family: its folder in a mirror, its name if empty; datasets of a family share raw files.
         unit: the unit in which the field reports it.
         files: raw files; empty when the data comes inside a package.
         provenance: source and protocol, in words.
@@ -166,10 +166,10 @@ class Dataset(abc.ABC):
     """
 
     name: str
-    family: str
+    family: str = ""
     event: Event
     unit: Unit
-    files: tuple[RawFile, ...]
+    files: tuple[RawFile, ...] = ()
     provenance: str
     options: Options
     num_classes: int | None = None

@@ -125,7 +125,6 @@ def _build(family: str, name: str, variant: Variant, settings: Mapping[str, obje
 def _binarized_mnist(settings: Mapping[str, object]) -> Dataset:
     return BinarizedMnist(
         name="binarized_mnist",
-        family="binarized_mnist",
         event=Binary((1, 28, 28)),
         unit="nats",
         files=listed_files(FILES, "binarized_mnist"),
