@@ -14,12 +14,7 @@ from pipeline.experiments import layout
 from tests.places import ROOT
 from tests.support.sources import copy_code
 
-EXPERIMENT = {
-    "dataset": "digits",
-    "model_overrides": {},
-    "trainer": {},
-    "evaluation": {},
-}
+EXPERIMENT = {"dataset": "digits", **layout.EXPERIMENT}
 PARAMS = {
     "datasets": ["digits"],
     "experiments": {name: {"model": name} | EXPERIMENT for name in ("nade", "pixelcnn")},
