@@ -121,7 +121,7 @@ def pipeline_of(folder: str, text: str) -> str:
 
 def _parsed(text: str) -> CommentedMap:
     with explained("params.yaml: not valid:", YAMLError):
-        params = _yaml().load(text)
+        params: CommentedMap = _yaml().load(text)
     require(isinstance(params, CommentedMap), "params.yaml", "a mapping", params)
     for section in (*WITH_BASE, "mixtures"):
         fits = isinstance(params.get(section) or {}, Mapping)
