@@ -253,9 +253,7 @@ def checkout(project: ClusterProject, tmp_path: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params |= yaml.safe_load((project.folder / "params.yaml").read_text())
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(project.folder / "params.yaml", folder)
     with contextlib.chdir(folder):
         layout.complete(Path("params.yaml"))  # for DVC
     clusters = folder / "pipeline/conf/cluster"
