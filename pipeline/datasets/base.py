@@ -127,13 +127,7 @@ def joined(parts: Sequence[SplitData]) -> SplitData:
 
 @dataclass(frozen=True)
 class SplitStream:
-    """A decoded split that may be larger than memory.
-
-    Arguments:
-        rows: number of its rows.
-        parts: its rows in order, in parts of any size; read once.
-        scalings: as those of `SplitData`.
-    """
+    """A decoded split that may be larger than memory: `rows` rows, in parts that are read once."""
 
     rows: int
     parts: Iterable[SplitData]

@@ -36,12 +36,7 @@ _AMAT_URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist
 
 @dataclass(frozen=True, kw_only=True)
 class IdxImages(Dataset):
-    """Images and labels in four IDX files named as MNIST's.
-
-    Arguments:
-        variant: gray, static or dynamic.
-        num_valid: rows of the training files that become valid.
-    """
+    """Images and labels in four IDX files named as MNIST's, the valid split from its train."""
 
     variant: Variant
     num_valid: int = 10_000
