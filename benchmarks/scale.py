@@ -41,8 +41,6 @@ NAME, EXPERIMENT = "scale", "scale-made"
 ENTRY = {
     "dataset": NAME,
     "model": "made",
-    "base": "pipeline/conf/base.yaml",
-    "overrides": [],
     "model_overrides": {"hidden": [16], "direct": False},
     "trainer": {"max_epochs": 2, "batch_size": 500, "shuffle_rows": SHUFFLE_ROWS},
     "evaluation": {"num_samples": 2},

@@ -109,7 +109,7 @@ def test_commands_are_there(block: Block) -> None:
                      "mix": "mixtures"}  # fmt: skip
             assert name in params[known.get(kind, "datasets")] or name.startswith("my_")
         for setting in (words[i + 1] for i, word in enumerate(words) if word == "-S"):
-            section, name, *_ = setting.partition("=")[0].split(".")
+            section, name, *_ = setting.lstrip("+").partition("=")[0].split(".")
             assert name in params[section]
 
 

@@ -35,9 +35,10 @@ def list_models() -> list[str]:
     return sorted({*own_models(), *models_elsewhere()})
 
 
-def own_models() -> list[str]:
+@functools.cache
+def own_models() -> tuple[str, ...]:
     """Return the names of the modules of `arcore.models`."""
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    return tuple(module.name for module in pkgutil.iter_modules(__path__))
 
 
 @functools.cache

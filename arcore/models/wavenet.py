@@ -19,6 +19,7 @@ from arcore.events import Event, Levels, resized
 from arcore.generation import HEADROOM
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers.dilated import DilatedQueues, GatedLayer, Upsampler, delayed
+from arcore.layers.dilated_stack import has_stack, stacked_skips
 from arcore.layers.heads import Head
 from arcore.model import AutoregressiveModel
 from arcore.primitives.activation_checkpointing import run_block
@@ -104,6 +105,9 @@ class WaveNet(AutoregressiveModel):
     An event's length may be open, `Levels(256, (None,))`: such a model scores sequences of any
     length, batches of several lengths or windows of them by `scored`, and `of_length` gives the
     same model for one length, which samples.
+
+    On a processor, training of whole sequences in float32 without a condition runs all layers as
+    `arcore.layers.dilated_stack`: hooks of layers are not called, and gradients have none.
 
     Reference:
         van den Oord et al., "WaveNet: A Generative Model for Raw Audio", 2016, eq. 2 and 3; its
@@ -217,7 +221,8 @@ class WaveNet(AutoregressiveModel):
         # kernels of bfloat16 are kept for each shape that was seen, so that there must be few
         some = pad(places, (0, -count % GRAIN)) if count > GRAIN else places
         values = flat.flatten()[some]
-        outputs = self._head(self._gates(flat, condition).flatten(0, 1)[some])
+        gates = self._gates(self._start(flat), condition).flatten(0, 1)[some]
+        outputs = self._head(relu(self.skip(gates), inplace=True))
         terms = self._distribution(outputs, values).log_prob(self._as_value(values))[:count]
         every = torch.zeros(flat.numel(), dtype=at_least_float32(terms.dtype), device=x.device)
         every = every.index_copy(0, places, terms.to(every.dtype))  # on CUDA index_add may vary
@@ -225,7 +230,14 @@ class WaveNet(AutoregressiveModel):
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         flat = x.flatten(1).long()
-        return self._distribution(self._head(self._gates(flat, condition)), flat, x.shape)
+        h = self._start(flat)
+        if condition is None and has_stack(h):
+            rows = stacked_skips(h, cast(list[GatedLayer], list(self.layers)), self.skip)
+            outputs = self._head(rows).unflatten(0, flat.t().shape).transpose(0, 1)
+        else:
+            gates = self._gates(h, condition).flatten(0, 1)
+            outputs = self._head(relu(self.skip(gates), inplace=True)).unflatten(0, flat.shape)
+        return self._distribution(outputs, flat, x.shape)
 
     def _distribution(
         self, outputs: Tensor, values: Tensor, shape: Sequence[int] | None = None
@@ -263,11 +275,14 @@ class WaveNet(AutoregressiveModel):
         require(fits, "condition", wanted, frames.shape[1])
         return given, self.upsampler(frames, length)
 
-    def _gates(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Return all layers' z side by side, (batch, T, L G), for levels (batch, T)."""
-        given, local = self._given(condition, x.shape[1])
+    def _start(self, x: Tensor) -> Tensor:
+        """Return the first layer's maps, (batch, T, width), for levels (batch, T)."""
         taps = self._encode(x).chunk(self.hyperparameters.kernel, -1)
-        h = self.input_bias + sum(delayed(tap, 1 + steps) for steps, tap in enumerate(taps))
+        return self.input_bias + sum(delayed(tap, 1 + steps) for steps, tap in enumerate(taps))
+
+    def _gates(self, h: Tensor, condition: Tensor | None) -> Tensor:
+        """Return all layers' z side by side, (batch, T, L G), for maps (batch, T, width)."""
+        given, local = self._given(condition, h.shape[1])
         found = []
         for number, layer in enumerate(self.layers):
             own = None if given is None else given[:, number, None]
@@ -275,8 +290,9 @@ class WaveNet(AutoregressiveModel):
             found.append(z)
         return torch.cat(found, -1)
 
-    def _head(self, z: Tensor) -> Tensor:
-        return self.output(relu(self.hidden_head(relu(self.skip(z)))))
+    def _head(self, skips: Tensor) -> Tensor:
+        """Return outputs (rows, num_outputs) for rectified sums of skips (rows, skip_width)."""
+        return self.output(relu(self.hidden_head(skips), inplace=True))
 
     # -- generation
 

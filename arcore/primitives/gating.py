@@ -20,7 +20,7 @@ PIECE, SMALL = 1 << 16, 1 << 12  # values of a gate taken at once; too few to ca
 
 def tanh_(x: Tensor) -> Tensor:
     """Apply tanh in place; x is contiguous and at least float32."""
-    return _twice_less_one_(x.mul_(2).sigmoid_())
+    return twice_less_one_(x.mul_(2).sigmoid_())
 
 
 def gated(a: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class _Gated(torch.autograd.Function):
         for rows in _pieces(flat):
             dboth = _workspace(da[rows])
             (t, s), (df, dg) = _wide(values[rows]).chunk(2, -1), dboth.chunk(2, -1)
-            _back(_wide(flat[rows]), t, s, df, dg)
+            product_backward(_wide(flat[rows]), t, s, df, dg)
             _store(dboth, da[rows])
         return da.view(*grad.shape[:-1], -1)
 
@@ -99,8 +99,8 @@ class _Multiplicative(torch.autograd.Function):
             four, t, dfour = _wide(values[rows]), _wide(last[rows]), _workspace(dgates[rows])
             (g1, g2, g3, u), (d1, d2, d3, du) = four.chunk(4, -1), dfour.chunk(4, -1)
             dv = torch.empty_like(t)
-            _back(_wide(grad[rows]), t, g1, dv, d1)
-            _back(dv, u, g3, du, d3)
+            product_backward(_wide(grad[rows]), t, g1, dv, d1)
+            product_backward(dv, u, g3, du, d3)
             dh[rows] = dv.mul_(g2)
             dv.mul_(flat[rows])
             torch.addcmul(dv, dv, g2, value=-1, out=d2)
@@ -135,9 +135,9 @@ class _LSTMCell(torch.autograd.Function):
             four, t, dfour = _wide(values[rows]), _wide(last[rows]), _workspace(dgates[rows])
             (o, f, i, g), (do, df, di, dg) = four.chunk(4, -1), dfour.chunk(4, -1)
             dnow = torch.empty_like(t)
-            _back(_wide(dh[rows]), t, o, dnow, do)
+            product_backward(_wide(dh[rows]), t, o, dnow, do)
             dnow.add_(dc[rows])
-            _back(dnow, g, i, dg, di)
+            product_backward(dnow, g, i, dg, di)
             dbefore[rows] = dnow.mul_(f)
             dnow.mul_(before[rows])
             torch.addcmul(dnow, dnow, f, value=-1, out=df)
@@ -182,12 +182,12 @@ def _squashed(part: Tensor, number: int, tanh: int, kept: Tensor) -> Tensor:
     factors = gates.new_ones(number, part.shape[-1] // number)
     factors[tanh] = 2
     torch.mul(part, factors.flatten(), out=gates).sigmoid_()
-    _twice_less_one_(gates.chunk(number, -1)[tanh])
+    twice_less_one_(gates.chunk(number, -1)[tanh])
     _store(gates, kept)
     return gates
 
 
-def _back(grad: Tensor, t: Tensor, s: Tensor, da: Tensor, db: Tensor) -> None:
+def product_backward(grad: Tensor, t: Tensor, s: Tensor, da: Tensor, db: Tensor) -> None:
     """Write the gradients of a and b, given that of t s with t = tanh(a) and s = sigm(b)."""
     by_s = grad * s
     both = by_s * t
@@ -195,5 +195,6 @@ def _back(grad: Tensor, t: Tensor, s: Tensor, da: Tensor, db: Tensor) -> None:
     torch.addcmul(by_s, both, t, value=-1, out=da)
 
 
-def _twice_less_one_(x: Tensor) -> Tensor:
+def twice_less_one_(x: Tensor) -> Tensor:
+    """Compute 2 x - 1 in place."""
     return torch.add(x.new_full((), -1), x, alpha=2, out=x)

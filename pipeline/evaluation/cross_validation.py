@@ -51,9 +51,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     continues. The standard error is that of the mean over folds, std / sqrt(folds).
     """
     entry, config = params_file.read_entry("folds", name), compose.load(name, overrides)
-    fixed = {
-        "dataset": config.dataset["name"], "model": config.model["name"], "base": config.base,
-    }  # fmt: skip
+    fixed = {"dataset": config.dataset["name"], "model": config.model["name"]}
     for key, chosen in fixed.items():
         if entry.get(key) != chosen:
             raise UserError(f"folds.{name}.{key}: expected {chosen!r}, got {entry.get(key)!r}")

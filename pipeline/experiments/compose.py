@@ -28,9 +28,7 @@ from pipeline.experiments.schema import (
 
 GROUPS = (*groups.FILE_GROUPS, "model")
 SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
-ENTRY_KEYS = (
-    "dataset", "model", "base", "overrides", "model_overrides", "trainer", "evaluation",
-)  # fmt: skip
+ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "evaluation")
 MIXTURE_KEYS = ("dataset", "mixture", "pooled", "symmetries", "evaluation")
 
 
@@ -147,7 +145,7 @@ def compose(
         given = entry.get(group)
         require(isinstance(given, str), f"{where}.{group}", "a name", given)
         choices[group] = cast(str, given)
-    chosen, dotted = groups.sort_overrides([*_own(entry, where), *overrides], GROUPS)
+    chosen, dotted = groups.sort_overrides(overrides, GROUPS)
     choices = {**choices, **chosen}
     layers = [
         {"dataset": catalog.load_settings(choices["dataset"])},
@@ -199,17 +197,6 @@ def _overlays(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
         overlays[section] = given = entry.get(key) or {}
         require(isinstance(given, Mapping), f"{where}.{key}", "a mapping", given)
     return overlays
-
-
-def _own(entry: Mapping[str, Any], where: str) -> list[str]:
-    """The overrides that an entry itself lists, so that `dvc exp run -S` can set any parameter."""
-    own = entry.get("overrides") or []
-    fits = isinstance(own, list) and all(isinstance(one, str) for one in own)
-    require(fits, f"{where}.overrides", "a list of key=value", own)
-    for one in own:
-        fits = _section(one) not in groups.FILE_GROUPS and one.partition("=")[0] != "model"
-        require(fits, f"{where}.overrides", "keys of model, trainer or evaluation", one)
-    return cast(list[str], own)
 
 
 def read_base(base: object, where: str) -> Mapping[str, Any]:

@@ -1,8 +1,11 @@
 """The layout of params.yaml: the form in which DVC writes it, with every key that DVC asks for.
 
-`dvc exp run -S a.b=c` changes keys that are there, and writes the file again with ruamel.yaml. In
-this layout writing it again changes the lines of the new value alone, and each entry has the list
-`overrides`, through which any parameter can be set.
+`dvc exp run -S a.b=c` changes keys that are there, `-S +a.b=c` adds one, and both write the file
+again with ruamel.yaml. In this layout that changes the lines of the new value alone.
+
+What dvc.yaml takes for each entry beside params.yaml is in foreach.yaml, next to it: the `base` of
+an entry that names none, and a row for each member of each mixture, since a `foreach` of dvc.yaml
+cannot give a stage as many dependencies as a list is long.
 
 A folder with a params.yaml of its own has a dvc.yaml too, of the stages of the project's.
 """
@@ -23,41 +26,40 @@ from pipeline.core import atomic
 from pipeline.core.errors import UserError, explained, require
 
 FILE = "params.yaml"
-SEARCHES: dict[str, object] = {"base": "pipeline/conf/base.yaml", "overrides": []}
-EXPERIMENTS = {**SEARCHES, "model_overrides": {}, "trainer": {}, "evaluation": {}}
-ORDER = ("dataset", "model", *EXPERIMENTS)
-SECTIONS = {"experiments": EXPERIMENTS, "searches": SEARCHES}
-JOINS = "joins"
+FOREACH = "foreach.yaml"
+BASE = "pipeline/conf/base.yaml"
+EXPERIMENT: dict[str, object] = {"model_overrides": {}, "trainer": {}, "evaluation": {}}
+ORDER = ("dataset", "model", "base", *EXPERIMENT)
+WITH_BASE = ("experiments", "searches", "folds")
 EMPTY = "datasets: []\nexperiments: {}\n"
-MADE = "# Written by `python -m stages.params` of the stages of dvc.yaml; not by hand.\n"
+MADE = "# Written by `python -m stages.params`; not by hand.\n"
 WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks lines of more than 80
 
 
 def completed(text: str) -> str:
-    """Return params.yaml in the form that DVC writes, with all that it asks for in each entry.
+    """Return params.yaml in the form that DVC writes, with all that it tracks of an experiment.
 
-    DVC refuses a key of dvc.yaml that an entry lacks, so those that say nothing are added. Values,
-    their order and comments stay (DVC, which writes lists anew, drops those within or right after a
-    list). The section `joins` becomes a row for each member of each mixture, since a `foreach` of
-    dvc.yaml cannot give a stage as many dependencies as a list is long.
+    Values, their order and comments stay (DVC, which writes lists as new ones, drops those within
+    or right after a list).
     """
-    with explained("params.yaml: not valid:", YAMLError):
-        params = _yaml().load(text)
-    require(isinstance(params, CommentedMap), "params.yaml", "a mapping", params)
-    for section in (*SECTIONS, "mixtures"):
-        fits = isinstance(params.get(section) or {}, Mapping)
-        require(fits, section, "a mapping", params.get(section))
-    if params.get("mixtures") or params.get(JOINS):
-        rows = _joins(params)
-        if rows != params.get(JOINS):
-            params[JOINS] = rows
-    for section, needed in SECTIONS.items():
-        for name, entry in (params.get(section) or {}).items():
-            if not isinstance(entry, CommentedMap):
-                raise UserError(f"{section}.{name}: expected a mapping, got {entry!r}")
-            _fill(entry, needed)
+    params = _parsed(text)
+    for name, entry in (params.get("experiments") or {}).items():
+        if not isinstance(entry, CommentedMap):
+            raise UserError(f"experiments.{name}: expected a mapping, got {entry!r}")
+        _fill(entry)
     _lay_out(params, 0)
     return _dumped(params)
+
+
+def foreach_of(text: str) -> str:
+    """Return the foreach.yaml of a params.yaml."""
+    params = _parsed(text)
+    content: dict[str, dict[str, object]] = {}
+    for section in WITH_BASE:
+        entries = (params.get(section) or {}).items()
+        content[section] = {name: {"base": BASE} for name, entry in entries if "base" not in entry}
+    content["joins"] = _joins(params)
+    return MADE + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=200)
 
 
 def with_experiment(text: str, dataset: str, name: str, entry: Mapping[str, Any]) -> str:
@@ -71,17 +73,22 @@ def with_experiment(text: str, dataset: str, name: str, entry: Mapping[str, Any]
 
 
 def complete(path: Path) -> bool:
-    """Complete a params.yaml, and write the dvc.yaml of one in a folder; whether it changed."""
+    """Complete a params.yaml and write its foreach.yaml, in a folder its dvc.yaml too.
+
+    Returns whether params.yaml changed.
+    """
     try:
         before = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not valid: {error}") from None
     after = completed(before)
-    if after != before:
-        atomic.write_text(path, after)
+    made = {path: after, path.with_name(FOREACH): foreach_of(after)}
     if path.parent != Path():
         whole = Path("dvc.yaml").read_text(encoding="utf-8")
-        atomic.write_text(path.with_name("dvc.yaml"), pipeline_of(str(path.parent), whole))
+        made[path.with_name("dvc.yaml")] = pipeline_of(str(path.parent), whole)
+    for file, text in made.items():
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            atomic.write_text(file, text)
     return after != before
 
 
@@ -97,8 +104,13 @@ def pipeline_of(folder: str, text: str) -> str:
         if folder == "reproductions":  # hours away: DVC would miss each of them in every table
             stage["outs"] = [*stage["outs"], *stage.pop("metrics", [])]
         own = [one for one in stage["params"] if isinstance(one, str)]
-        others = [one for one in stage["params"] if not isinstance(one, str)]
-        stage["params"] = [*([{f"{folder}/{FILE}": own}] if own else []), *others]
+        files = [{FILE: own}] if own else []
+        files += [one for one in stage["params"] if not isinstance(one, str)]
+        stage["params"] = [
+            {f"{folder}/{name}" if name in (FILE, FOREACH) else name: keys}
+            for one in files
+            for name, keys in one.items()
+        ]
     made = {
         name: {"foreach": whole["stages"][name]["foreach"], "do": {"wdir": "..", **stage}}
         for name, stage in stages.items()
@@ -107,17 +119,27 @@ def pipeline_of(folder: str, text: str) -> str:
     return MADE + yaml.safe_dump(content, sort_keys=False, width=100)
 
 
-def _fill(entry: CommentedMap, needed: Mapping[str, object]) -> None:
+def _parsed(text: str) -> CommentedMap:
+    with explained("params.yaml: not valid:", YAMLError):
+        params: CommentedMap = _yaml().load(text)
+    require(isinstance(params, CommentedMap), "params.yaml", "a mapping", params)
+    for section in (*WITH_BASE, "mixtures"):
+        fits = isinstance(params.get(section) or {}, Mapping)
+        require(fits, section, "a mapping", params.get(section))
+    return params
+
+
+def _fill(entry: CommentedMap) -> None:
     """Add what an entry lacks in order; never last, where the comments of the next entry hang."""
-    for key in (one for one in needed if one not in entry):
+    for key in (one for one in EXPERIMENT if one not in entry):
         above = [list(entry).index(one) for one in ORDER[: ORDER.index(key)] if one in entry]
         place = min(max(above, default=-1) + 1, max(len(entry) - 1, 0))
-        entry.insert(place, key, copy(needed[key]))
+        entry.insert(place, key, copy(EXPERIMENT[key]))
 
 
-def _joins(params: Mapping[str, Any]) -> CommentedMap:
+def _joins(params: Mapping[str, Any]) -> dict[str, object]:
     """Return what the stage `join` runs for: mixture, experiment, and its dataset and model."""
-    rows = CommentedMap()
+    rows: dict[str, object] = {}
     experiments = params.get("experiments") or {}
     for name, entry in (params.get("mixtures") or {}).items():
         members = entry.get("mixture") if isinstance(entry, Mapping) else None
@@ -130,14 +152,11 @@ def _joins(params: Mapping[str, Any]) -> CommentedMap:
                 raise UserError(f"{where}: expected an experiment, got {experiment!r}")
             key = f"{name}_{member}"
             require(key not in rows, "mixtures", "members whose rows have different names", key)
-            rows[key] = CommentedMap(
-                mixture=name,
-                experiment=member,
-                dataset=experiment.get("dataset"),
-                model=experiment.get("model"),
-            )
+            row = {"mixture": name, "experiment": member}
+            row |= {key: experiment.get(key) for key in ("dataset", "model")}
             if "symmetries" in entry:
-                rows[key]["symmetries"] = copy(entry["symmetries"])
+                row["symmetries"] = list(entry["symmetries"])
+            rows[key] = row
     return rows
 
 

@@ -26,7 +26,7 @@ KINDS = {
     "folds": "protocol of folds",
     "studies": "study",
 }
-SECTIONS = ("datasets", *KINDS, "uses", "joins")
+SECTIONS = ("datasets", *KINDS, "uses")
 
 
 def read_params(path: Path | None = None) -> dict[str, Any]:

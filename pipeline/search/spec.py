@@ -23,7 +23,7 @@ from pipeline.search.space import Parameter, parse_space
 from pipeline.training.resolved import create_model, fit, resolve
 
 NATS, SECONDS = OBJECTIVES = "valid_nats", "sampling_seconds"
-ENTRY_KEYS = ("dataset", "model", "base", "overrides", "model_overrides", "trainer", "space")
+ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "space")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,8 +140,7 @@ class Search:
     def overlay(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return what an experiment needs as its `base` to train as the trial with these values."""
         given = {"model": self.entry.get("model_overrides"), "trainer": self.entry.get("trainer")}
-        own = cast(list[str], self.entry.get("overrides") or [])
-        _, dotted = groups.sort_overrides([*own, *self.overrides], compose.GROUPS)
+        _, dotted = groups.sort_overrides(self.overrides, compose.GROUPS)
         fixed = {k: v for k, v in parse_overrides(dotted).items() if k in given}
         layers = ({k: v or {} for k, v in given.items()}, fixed, nested(values))
         return functools.reduce(overlaid, layers, dict(self.start))

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.experiments import layout
 from tests.places import ROOT
 from tests.support.checkouts import commit
 from tests.support.clusters import Cluster, ClusterProject
@@ -252,15 +253,9 @@ def checkout(project: ClusterProject, tmp_path: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params |= yaml.safe_load((project.folder / "params.yaml").read_text())
-    # DVC, other than the stages, wants these in every entry.
-    params["experiments"]["wide"] |= {
-        "overrides": [],
-        "base": "pipeline/conf/base.yaml",
-        "evaluation": {},
-    }
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(project.folder / "params.yaml", folder)
+    with contextlib.chdir(folder):
+        layout.complete(Path("params.yaml"))  # for DVC
     clusters = folder / "pipeline/conf/cluster"
     two = yaml.safe_load((clusters / "local.yaml").read_text())
     two |= {"num_workers": 2, "cpus_per_worker": 1}

@@ -10,35 +10,24 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.experiments import layout
 from tests.places import ROOT
 from tests.support.sources import copy_code
 
-EXPERIMENT = {
-    "dataset": "digits",
-    "base": "pipeline/conf/base.yaml",
-    "overrides": [],
-    "model_overrides": {},
-    "trainer": {},
-    "evaluation": {},
-}
-SEARCH = {"dataset": "digits", "model": "made", "base": "pipeline/conf/base.yaml"}
+EXPERIMENT = {"dataset": "digits", **layout.EXPERIMENT}
 PARAMS = {
     "datasets": ["digits"],
     "experiments": {name: {"model": name} | EXPERIMENT for name in ("nade", "pixelcnn")},
-    "searches": {"made": SEARCH},
-    "folds": {"nade": {"dataset": "digits", "model": "nade", "base": SEARCH["base"]}},
+    "searches": {"made": {"dataset": "digits", "model": "made"}},
+    "folds": {"nade": {"dataset": "digits", "model": "nade"}},
     "uses": {"nade": {"dataset": "digits", "model": "nade", "uses": {"learned": {}}}},
     "studies": {"digits-race": {"dataset": "digits"}},
     "mixtures": {"both": {"dataset": "digits", "mixture": ["nade", "pixelcnn"]}},
-    "joins": {
-        name: {"mixture": "both", "experiment": name, "dataset": "digits", "model": name}
-        for name in ("nade", "pixelcnn")
-    },
 }
 DATA = {"fetch@digits", "preprocess@digits", "codecs@digits"}
 ONE_MODEL = {
     "train@nade", "train@pixelcnn", "evaluate@nade", "evaluate@pixelcnn", "tune@made", "folds@nade",
-    "use@nade", "join@nade", "join@pixelcnn",
+    "use@nade", "join@both_nade", "join@both_pixelcnn",
 }  # fmt: skip
 ALL_MODELS = {"mix@both", "study@digits-race", "report@digits", "register@digits"}
 
@@ -68,12 +57,18 @@ def repository(tmp_path_factory) -> Path:
             outputs = [out for kind in kinds for out in stage["do"].get(kind, [])]
             stage["do"]["cmd"] = writing(outputs)
     (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
-    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    write_params(folder, PARAMS)
     shutil.copy(ROOT / ".dvcignore", folder)
     (folder / ".dvc").mkdir()
     (folder / ".dvc/config").write_text("[core]\nno_scm = true\n")
     assert repro(folder) == {"code"} | DATA | ONE_MODEL | ALL_MODELS
     return folder
+
+
+def write_params(folder: Path, params: dict[str, Any]) -> None:
+    text = yaml.safe_dump(params)
+    (folder / "params.yaml").write_text(text)
+    (folder / "foreach.yaml").write_text(layout.foreach_of(text))
 
 
 def repro(folder: Path) -> set[str]:
@@ -112,12 +107,11 @@ def test_what_is_edited_reruns_what_has_it(repository) -> None:
     nade, pixelcnn = (PARAMS["experiments"][name] for name in ("nade", "pixelcnn"))
     experiments = {"nade": nade | {"evaluation": {"num_samples": 4}}, "pixelcnn": pixelcnn}
     for more in ({"more": nade}, {}):
-        params = yaml.safe_dump(PARAMS | {"experiments": experiments | more})
-        (repository / "params.yaml").write_text(params)
+        write_params(repository, PARAMS | {"experiments": experiments | more})
         if more:
             edited = {"code", "train@more", "evaluate@more", "evaluate@nade", "folds@nade"}
-            edited |= {"train@pixelcnn", "evaluate@pixelcnn", "join@pixelcnn"} | ALL_MODELS
-            assert repro(repository) - {"join@nade"} == edited
+            edited |= {"train@pixelcnn", "evaluate@pixelcnn", "join@both_pixelcnn"} | ALL_MODELS
+            assert repro(repository) - {"join@both_nade"} == edited
         else:
             edit(repository, "pipeline/reporting/published_results.yaml", "\n", "\n\n")
             assert repro(repository) == {"code", "report@digits", "register@digits"}

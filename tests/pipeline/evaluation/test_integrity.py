@@ -115,7 +115,7 @@ def test_what_is_of_something_else_is_no_result(result: dict) -> None:
 
 
 def test_an_entry_that_changed_since_has_no_result(result: dict, caplog) -> None:
-    change_entry(overrides=[], trainer={"max_epochs": 20})
+    change_entry(base=None, trainer={"max_epochs": 20})
     assert len(reading.read_results("digits_binary")) == 1, "it means the same"
     change_entry(trainer={"max_epochs": 3})
     with pytest.raises(UserError, match="run `python -m stages.train toy`"):

@@ -276,18 +276,18 @@ def test_bad_entries_are_named(mixed: Path, change: dict[str, object], parts: st
 
 def test_params_get_a_row_for_each_member() -> None:
     text = yaml.safe_dump({"experiments": ENTRIES, "mixtures": {"both": MIXTURE}})
-    rows = yaml.safe_load(layout.completed(text))["joins"]
+    rows = yaml.safe_load(layout.foreach_of(text))["joins"]
     assert rows == {
         f"both_{name}": {"mixture": "both", "experiment": name, "dataset": "digits_binary",
                          "model": ENTRIES[name]["model"]}
         for name in MIXTURE["mixture"]
     }  # fmt: skip
     fewer = {"experiments": ENTRIES, "mixtures": {"both": MIRRORED}}
-    again = yaml.safe_load(layout.completed(yaml.safe_dump(fewer | {"joins": rows})))["joins"]
+    again = yaml.safe_load(layout.foreach_of(yaml.safe_dump(fewer)))["joins"]
     assert again == {"both_masks": rows["both_masks"] | {"symmetries": ["identity", "mirror"]}}
     unknown = {"experiments": {"masks": ENTRIES["masks"]}, "mixtures": {"both": MIXTURE}}
     with pytest.raises(UserError, match="mixtures.both.mixture: sums: expected an experiment"):
-        layout.completed(yaml.safe_dump(unknown))
+        layout.foreach_of(yaml.safe_dump(unknown))
 
 
 def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:

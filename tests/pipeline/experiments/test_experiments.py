@@ -13,7 +13,7 @@ import arcore
 from arcore.zoo import model_class
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
-from pipeline.experiments import compose, groups, params_file, schema
+from pipeline.experiments import compose, groups, layout, params_file, schema
 from pipeline.reporting.published import match, published_for
 from pipeline.search import spec
 from pipeline.training import resolved
@@ -68,7 +68,7 @@ def test_every_experiment_of_the_project(monkeypatch, tmp_path, name: str) -> No
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
     params = params_file.read_params()
-    base = Path(params["experiments"][name]["base"])
+    base = Path(params["experiments"][name].get("base", layout.BASE))
     if base.parts[0] == "searches":
         search = spec.load_search(base.parts[1])
         monkeypatch.setenv("ARCORE_HOME", str(tmp_path))
@@ -80,7 +80,8 @@ def test_every_experiment_of_the_project(monkeypatch, tmp_path, name: str) -> No
     loaded = compose.load(name)
     dataset = catalog.get_dataset(loaded.dataset)
     assert dataset.name in params["datasets"]
-    assert set(params["experiments"][name]) == set(compose.ENTRY_KEYS), "DVC asks for all of them"
+    asked = set(compose.ENTRY_KEYS) - {"base"}
+    assert set(params["experiments"][name]) - {"base"} == asked, "DVC asks for all of them"
     with torch.device("meta"):
         model = resolved.create_model(loaded.model, dataset.event)
     for members in (loaded.evaluation.num_members, loaded.trainer.validate_members):
@@ -101,7 +102,7 @@ def test_dvc_yaml_lists_the_params_that_an_experiment_may_have() -> None:
         for param in stages[stage]["do"]["params"]
         if isinstance(param, str)
     }
-    assert listed == set(compose.ENTRY_KEYS)
+    assert listed == set(compose.ENTRY_KEYS) - {"base"}, "which is a dependency"
 
 
 def test_layers_are_laid_over_each_other(toy) -> None:
@@ -253,14 +254,6 @@ def test_of_many_experiments_the_three_nearest_are_named(workdir: Path) -> None:
     assert message.count("experiment'") == 3 and len(message) < 180
     text = params_file.listed("experiments")
     assert all(name in text for name in many) and "\ndigits\n" in text
-
-
-def test_overrides_of_an_entry_lie_above_it_and_below_those_by_hand(toy) -> None:
-    own = ["trainer.max_epochs=5", "trainer.clip_norm=1.5"]
-    config = toy(overrides=own, trainer={"max_epochs": 9})
-    assert config.trainer.max_epochs == 5 and config.name == "toy"
-    config = toy("trainer.max_epochs=7", overrides=own)
-    assert config.trainer.max_epochs == 7 and config.trainer.clip_norm == 1.5
 
 
 def test_a_part_of_the_rows_decides_a_result_only_where_it_is_given(toy) -> None:

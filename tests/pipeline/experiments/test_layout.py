@@ -1,6 +1,7 @@
 """params.yaml is as DVC writes it, every parameter can be set, and folders may have their own."""
 
 import difflib
+import json
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.places import ROOT
 from tests.support.refusals import refused
 
 TEXT = (ROOT / "params.yaml").read_text()
+SECTIONS = {"model": "model_overrides", "trainer": "trainer", "evaluation": "evaluation"}
 HOURS = (ROOT / "reproductions" / "params.yaml").read_text()
 
 
@@ -23,9 +25,22 @@ HOURS = (ROOT / "reproductions" / "params.yaml").read_text()
 def test_the_file_is_as_dvc_writes_it(text: str) -> None:
     assert layout.completed(text) == text
     assert max(map(len, text.splitlines())) <= 120
-    params = yaml.safe_load(text)
-    entries = [*params["experiments"].values(), *params["searches"].values()]
-    assert len(entries) > 20 and all(entry["overrides"] == [] for entry in entries)
+    experiments = yaml.safe_load(text)["experiments"]
+    known = {"dataset", "model", "base", *layout.EXPERIMENT}
+    assert len(experiments) > 20 and all(known >= set(entry) for entry in experiments.values())
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "reproductions"])
+def test_dvc_takes_each_entry_with_its_base_and_members(folder: Path) -> None:
+    text = (folder / "params.yaml").read_text()
+    assert (folder / "foreach.yaml").read_text() == layout.foreach_of(text)
+    params, taken = yaml.safe_load(text), yaml.safe_load(layout.foreach_of(text))
+    for section in layout.WITH_BASE:
+        found = [{**params[section][name], **taken[section].get(name, {})}["base"]
+                 for name in params.get(section) or {}]  # fmt: skip
+        assert all((ROOT / base).is_file() or base.startswith("searches/") for base in found)
+    members = [m for entry in params["mixtures"].values() for m in entry["mixture"]]
+    assert [row["experiment"] for row in taken["joins"].values()] == members
 
 
 def test_the_hours_have_the_stages_of_dvc_yaml() -> None:
@@ -35,6 +50,7 @@ def test_the_hours_have_the_stages_of_dvc_yaml() -> None:
     stages = yaml.safe_load(text)["stages"]
     assert all(stage["do"]["wdir"] == ".." for stage in stages.values()) and "code" not in stages
     assert stages["use"]["do"]["params"][0] == {"reproductions/params.yaml": ["uses.${key}"]}
+    assert {"reproductions/foreach.yaml": ["joins.${key}"]} in stages["join"]["do"]["params"]
 
 
 def test_a_plain_repro_is_the_embedded_job() -> None:
@@ -68,30 +84,33 @@ def test_entries_of_a_folder_are_read_with_the_others(workdir: Path) -> None:
     [
         "experiments.digits-nade.trainer.max_epochs=5",
         "experiments.digits-made.trainer.optimizer.learning_rate=0.5",
-        'experiments.digits-nade.overrides=["trainer.clip_norm=1.0"]',
+        "+experiments.digits-nade.trainer.clip_norm=1.0",
         "searches.digits-made.num_trials=3",
     ],
 )
 def test_setting_a_value_changes_its_lines_alone(tmp_path: Path, change: str) -> None:
-    """By the function of `dvc exp run -S`, without `+`."""
+    """By the function of `dvc exp run -S`."""
     path = tmp_path / "params.yaml"
     path.write_text(TEXT)
     apply_overrides(path, [change])
     lines = difflib.unified_diff(TEXT.splitlines(), path.read_text().splitlines(), n=0)
     changed = [line[0] for line in lines if line[0] in "+-" and line[:3] not in ("---", "+++")]
-    assert changed in (["-", "+"], ["-", "+", "+"]), "one line, or a list with its item"
+    assert changed == (["+"] if change.startswith("+") else ["-", "+"])
 
 
 @pytest.mark.parametrize("model", arcore.list_models())
-def test_every_parameter_can_be_set_without_a_plus(toy, model: str) -> None:
-    """Through the entry's `overrides`: each leaf, to the value that it has."""
-    before = toy(model=model, overrides=[])
-    leaves = flat({k: v for k, v in before.to_dict().items() if k != "dataset"})
-    named = {k: v for k, v in leaves.items() if k not in ("name", "model.name")}
-    assert len(named) > 35
-    given = ",".join(f'"{key}={yaml.safe_dump(v, default_flow_style=True).split(chr(10))[0]}"'
-                     for key, v in named.items())  # fmt: skip
-    apply_overrides("params.yaml", [f"experiments.toy.overrides=[{given}]"])
+def test_every_parameter_can_be_set_by_dvc(toy, model: str) -> None:
+    """Each leaf, to the value that it has."""
+    before = toy(model=model)
+    plain = before.to_dict()
+    given = [
+        f"++experiments.toy.{entry}.{key}={json.dumps(value)}"
+        for section, entry in SECTIONS.items()
+        for key, value in flat(plain[section]).items()
+        if key != "name"
+    ]
+    assert len(given) > 35
+    apply_overrides("params.yaml", given)
     assert compose.load("toy") == before
 
 
@@ -108,9 +127,10 @@ experiments:
     dataset: digits
     model_overrides:
       hidden: [1, 2]  # of a flow
-    overrides: [
-      trainer.seed=1,  # inside a flow
-    ]
+    trainer:
+      betas: [
+        0.5,  # inside a flow
+      ]
   # next
   b: {dataset: mnist}
 """
@@ -120,8 +140,7 @@ experiments:
     assert [line[line.index("#") :] for line in done.splitlines() if "#" in line] == comments
     assert layout.completed(done) == done
     kept = yaml.safe_load(text)
-    needed = {"base": "pipeline/conf/base.yaml", "overrides": [], "model_overrides": {},
-              "trainer": {}, "evaluation": {}}  # fmt: skip
+    needed = {"model_overrides": {}, "trainer": {}, "evaluation": {}}
     for name, entry in kept["experiments"].items():
         kept["experiments"][name] = needed | entry
     assert yaml.safe_load(done) == kept
@@ -151,7 +170,7 @@ def test_the_command_line_completes_a_file_once(workdir, monkeypatch, caplog) ->
     path.write_bytes(b"experiments: \xff")
     with refused(r"params\.yaml: not valid: 'utf-8' codec"):
         params.main()
-    said_nothing = r"    (base: pipeline/conf/base.yaml|overrides: \[\]|trainer: \{\})\n"
+    said_nothing = r"    (model_overrides|trainer): \{\}\n"
     path.write_text(re.sub(said_nothing, "", TEXT))
     with caplog.at_level("INFO"):
         params.main()

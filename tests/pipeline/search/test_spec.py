@@ -125,7 +125,7 @@ def test_every_shipped_search_can_be(name: str, monkeypatch, manifest: Manifest)
     search.check(manifest)
     assert search.total >= 4
     assert search.defaults() is not None
-    assert set(PARAMS["searches"][name]) >= {"dataset", "model", "base", "space"}, "for dvc.yaml"
+    assert set(PARAMS["searches"][name]) >= {"dataset", "model", "space"}, "for dvc.yaml"
     if search.plan.scheduler.name == "asha":
         assert search.plan.scheduler.grace_epochs < search.base.trainer.max_epochs
 
@@ -171,18 +171,15 @@ def require_batch_size(search: spec.Search, rows: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "entry"),
+    "overrides",
     [
-        (["num_trials=9", "scheduler.name=none", "trainer.batch_size=7", "cluster=gpu"], {}),
-        (["trainer={batch_size: 7}"], {}),
-        (["trainer.batch_size=7", "model=made", "cluster=gpu"], {}),
-        ([], {"overrides": ["trainer={batch_size: 7}"]}),
+        ["num_trials=9", "scheduler.name=none", "trainer.batch_size=7", "cluster=gpu"],
+        ["trainer={batch_size: 7}"],
+        ["trainer.batch_size=7", "model=made", "cluster=gpu"],
     ],
 )
-def test_overrides_reach_the_plan_the_trials_and_the_overlay(
-    load, overrides: list[str], entry: dict[str, Any]
-) -> None:
-    search = load(*overrides, **entry)
+def test_overrides_reach_the_plan_the_trials_and_the_overlay(load, overrides: list[str]) -> None:
+    search = load(*overrides)
     require_batch_size(search, 7)
     overlay = search.overlay(search.defaults() or {})
     assert set(overlay) == {"model", "trainer"} and overlay["model"]["num_masks"] == 2

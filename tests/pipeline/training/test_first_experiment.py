@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core.errors import UserError
@@ -48,6 +49,7 @@ def test_the_entry_composes(
     entry = params_file.read_params()["experiments"][name]
     assert entry["model_overrides"] == told
     assert "report:" in Path("local/dvc.yaml").read_text()
+    assert name in yaml.safe_load(Path("local/foreach.yaml").read_text())["experiments"]
 
 
 def test_comments_and_entries_stay() -> None:

@@ -25,7 +25,7 @@ def test_a_mixture_of_float64_is_one(workdir, few_digits, monkeypatch, pooled: b
     monkeypatch.setattr(mlflow_store, "start_run", lambda *_, **__: None)
     shutil.copytree(few_digits, "data/shards/digits_binary")
     experiments = {
-        name: ENTRY | {"overrides": [f"trainer.seed={name[1]}"]} for name in ("a1", "a2")
+        f"a{seed}": ENTRY | {"trainer": ENTRY["trainer"] | {"seed": seed}} for seed in (1, 2)
     }
     both = {"dataset": "digits_binary", "mixture": [*experiments], "pooled": pooled}
     params = {"experiments": experiments, "mixtures": {"both": both}}
