@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from arcore.primitives.checks import (
     near,
     require,
-    require_bool,
     require_dropout,
     require_int,
     require_odd,
@@ -83,7 +82,7 @@ class CheckedHyperparameters(Hyperparameters):
             elif name in self.odd:
                 require_odd(value, name, self.odd[name])
             elif field.type in ("bool", bool):
-                require_bool(value, name)
+                require(isinstance(value, bool), name, "true or false", value)
             elif field.type in ("int", int):
                 require_int(value, name, self.least.get(name, 1))
             elif field.type in ("tuple[int, ...]", tuple[int, ...]):

@@ -33,14 +33,11 @@ def tune_process(*, flush_denormals: bool = True) -> None:
 
     A setting is left out where it does not apply: glibc's on other platforms, that of denormals
     where torch has no OpenMP 5. Nothing else changes. A second call has no effect.
-    `flushed_denormals` limits the second setting to a block, `torch.set_flush_denormal(False)`
-    undoes it for this thread.
+    Without `flush_denormals` the second setting stays; `flushed_denormals` limits it to a block,
+    `torch.set_flush_denormal(False)` undoes it for this thread.
 
     Start other processes with `ALLOCATOR_VARIABLES` in their environment for the same effect in
     threads that exist before the call.
-
-    Arguments:
-        flush_denormals: whether to change the second setting.
 
     Example:
         >>> tune_process(flush_denormals=False)

@@ -49,12 +49,9 @@ def main() -> None:
     if options["embedded"]:
         recording.record_embedded(options["embedded"])
     if options["tables"]:
-        for dataset in recording.recorded_datasets():
-            recording.draw_table(dataset)
-        changed = [*text_tables.write(paths.root()), picture_book.write(paths.results())]
-        hub.write_index(paths.results())
-        for path in filter(None, changed):
+        for path in text_tables.write(paths.root()):
             print(f"wrote {path}")
+        hub.write_index(paths.results())
 
 
 if __name__ == "__main__":

@@ -66,11 +66,6 @@ def require_odd(value: object, name: str, minimum: int = 1) -> None:
     require(value % 2 == 1, name, "an odd integer", value)
 
 
-def require_bool(value: object, name: str) -> None:
-    """Raise ValueError unless `value` is a bool."""
-    require(isinstance(value, bool), name, "true or false", value)
-
-
 def require_positive(value: object, name: str) -> None:
     """Raise ValueError unless `value` is a finite number (not a bool) > 0."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -33,10 +33,6 @@ class Pyramid:
     An image is halved, rounding up, as long as both sides keep `base_size` pixels; a side of one
     pixel stays as it is. Of the 2 x 2 groups, 1 (upper left) is the lower resolution, 2 is to its
     right, 3 below it and 4 across; those of a side that is odd or 1 are smaller or missing.
-
-    Arguments:
-        size: height and width.
-        base_size: least side of the lowest resolution.
     """
 
     size: tuple[int, int]

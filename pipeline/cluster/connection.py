@@ -17,6 +17,7 @@ from types import FrameType
 
 import psutil
 
+from pipeline.core import private_apis
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.private_files import keep_token_private
 from pipeline.experiments.schema import ClusterConfig
@@ -36,9 +37,13 @@ QUIET = {
 }
 EMBEDDED = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody drains its node
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",  # of the driver, which has its own
     # An epoch waits until the one before it is collected, which shows where epochs are short.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_worker_niceness": "0",
+    # It would start a worker for each CPU, in another environment than a training's workers have.
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_AUTH_MODE": "token",
     # Ray replaces 127.0.0.1 by the machine's outer address where it supports clusters.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -67,6 +72,7 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
     else:
         _require_address_space()
         keep_token_private(os.environ)
+        private_apis.leave_out_daemons()
     import ray
 
     where: dict[str, object] = {"address": address}

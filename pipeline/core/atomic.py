@@ -8,7 +8,8 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file of UTF-8 in one step; its folder is there."""
+    """Write a file of UTF-8 in one step, and make its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.write_text(text, encoding="utf-8")

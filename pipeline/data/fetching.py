@@ -131,7 +131,7 @@ def _fetch_file(dataset: Dataset, file: RawFile, target: Path, mirror: Path | st
     raise UserError(
         f"cannot fetch {file.name} of {dataset.name}: tried {where}; put the file at {target} "
         f"(or {target}.gz), or set {MIRROR_VARIABLE} to a folder or address that has "
-        f"{dataset.family}/{file.name}"
+        f"{dataset.family or dataset.name}/{file.name}"
     )
 
 
@@ -139,7 +139,7 @@ def _candidates(
     dataset: Dataset, file: RawFile, target: Path, mirror: Path | str | None
 ) -> list[Path | str]:
     names = [file.name, f"{file.name}.gz", *([archive_of(file)] if file.member else [])]
-    family = dataset.family
+    family = dataset.family or dataset.name
     places: list[Path | str] = [target.parent]
     if mirror is not None:
         places.append(mirror / family if isinstance(mirror, Path) else f"{mirror}/{family}")

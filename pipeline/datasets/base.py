@@ -127,13 +127,7 @@ def joined(parts: Sequence[SplitData]) -> SplitData:
 
 @dataclass(frozen=True)
 class SplitStream:
-    """A decoded split that may be larger than memory.
-
-    Arguments:
-        rows: number of its rows.
-        parts: its rows in order, in parts of any size; read once.
-        scalings: as those of `SplitData`.
-    """
+    """A decoded split that may be larger than memory: `rows` rows, in parts that are read once."""
 
     rows: int
     parts: Iterable[SplitData]
@@ -145,7 +139,7 @@ class Dataset(abc.ABC):
     """A dataset of the pipeline.
 
     Arguments:
-        family: its folder in a mirror; datasets of a family share raw files.
+        family: its folder in a mirror, its name if empty; datasets of a family share raw files.
         unit: the unit in which the field reports it.
         files: raw files; empty when the data comes inside a package.
         provenance: source and protocol, in words.
@@ -166,10 +160,10 @@ class Dataset(abc.ABC):
     """
 
     name: str
-    family: str
+    family: str = ""
     event: Event
     unit: Unit
-    files: tuple[RawFile, ...]
+    files: tuple[RawFile, ...] = ()
     provenance: str
     options: Options
     num_classes: int | None = None

@@ -217,7 +217,6 @@ class Result(Record):
     def write_summary(self, event: Event) -> None:
         """Write `metrics/<experiment>.json` for `dvc metrics`: the value, and levels of a bound."""
         path = paths.root() / "metrics" / f"{self.experiment}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
         value, stderr = self.score.in_unit(self.unit, event)
         summary: dict[str, object] = {"value": value, "stderr": stderr, "unit": self.unit}
         if self.is_bound_in(self.unit, event):

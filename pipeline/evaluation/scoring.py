@@ -22,7 +22,7 @@ from pipeline.data.shard_reader import Split, draw_events
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation.result_records import Score
 from pipeline.experiments.schema import EvaluationConfig
-from pipeline.training.validation import most_rows
+from pipeline.training.validation import rows_at_once
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class ChosenRows:
         """
         if event.is_open:
             return list(sound_batches.padded_batches(self.lengths, self.batch_size))
-        size = min(self.batch_size, most_rows(event))
+        size = rows_at_once(event, self.batch_size)
         return np.split(np.arange(len(self)), range(size, len(self), size))
 
 

@@ -28,7 +28,7 @@ from pipeline.experiments.schema import EvaluationConfig
 from pipeline.registry.candidates import Candidate
 from pipeline.registry.training_runs import final_numbers
 from pipeline.tracking import mlflow_store
-from pipeline.training.validation import most_rows
+from pipeline.training.validation import rows_at_once
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -101,10 +101,9 @@ def _export(
     config, result = candidate.evaluated.config, candidate.result
     found = config.content.get("evaluation")
     given = dict(found) if isinstance(found, dict) else {}
-    batch_size = int(given.get("batch_size") or EvaluationConfig().batch_size)
-    if not config.event.is_open:  # as the evaluation does
-        batch_size = min(batch_size, most_rows(config.event))
-    given |= {"batch_size": batch_size, "num_members": result.num_members}
+    asked = int(given.get("batch_size") or EvaluationConfig().batch_size)
+    given["batch_size"] = rows_at_once(config.event, asked)  # as the evaluation does
+    given["num_members"] = result.num_members
     given["context_frames"] = result.context_frames
     content = yaml.safe_dump({**config.content, "evaluation": given}, sort_keys=False)
     (exported / "config.yaml").write_text(content, encoding="utf-8")

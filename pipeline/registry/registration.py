@@ -96,7 +96,6 @@ def write(dataset: str) -> Path:
     with alone(output, wait=True):
         made_of = reading.hashes(folder / "metrics.json" for folder in reading.evaluations(dataset))
         registered = register_dataset(dataset)
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = json.dumps(dataclasses.asdict(registered), indent=2, sort_keys=True)
         atomic.write_text(path, content + "\n")
         atomic.write_text(path.with_name(reading.MADE_OF), made_of)

@@ -89,7 +89,7 @@ def _strip(path: Path, row: Row, alt: str, num_rows: int = 1) -> Media:
     return Media(content=buffer.getvalue(), alt=alt, across=across)
 
 
-def read_picture(path: Path, alt: str, caption: str = "") -> Media:
+def read_picture(path: Path, alt: str, caption: str) -> Media:
     """Read a PNG file; the caption below it is `alt` if empty."""
     with explained(f"{path}: expected a picture, got", OSError, SyntaxError):
         with Image.open(path) as opened:

@@ -65,7 +65,6 @@ def _write_curves(report: Report) -> None:
     ]
     frame = pd.DataFrame(rows, columns=["experiment", "epoch", "valid_nats"])
     path = paths.root() / "curves" / f"{report.dataset}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
@@ -84,7 +83,6 @@ def write_index() -> Path | None:
         templates.INDEX, server=mlflow_store.server(), results=results, searches=searches
     )
     path = folder / "index.html"
-    folder.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, text)
     return path
 

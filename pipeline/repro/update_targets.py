@@ -126,12 +126,7 @@ def needed_stages(repo: Repo, targets: Sequence[str]) -> list[Stage]:
 
 
 class Stages:
-    """Runs stages by DVC, each after those that it waits for, and prints a line for each.
-
-    Arguments:
-        waits_for: by name of a stage, the names of others among them.
-        environment: of the stages.
-    """
+    """Runs stages by DVC, each after those that it waits for, and prints a line for each."""
 
     def __init__(self, waits_for: Mapping[str, set[str]], environment: Mapping[str, str]) -> None:
         self._order = TopologicalSorter(waits_for)

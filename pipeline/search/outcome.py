@@ -106,7 +106,6 @@ def write(search: Search, table: Table, record: dict[str, object], folder: Path)
 def write_summary(record: dict[str, object]) -> None:
     """Write what DVC compares of a search: the best trial's and the base experiment's own nats."""
     path = paths.root() / "metrics" / "searches" / f"{record['search']}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     found = {"valid_nats": record["best_valid_nats"], "default_nats": record["default_valid_nats"]}
     write_object(path, {key: value for key, value in found.items() if value is not None})
 

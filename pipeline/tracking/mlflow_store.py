@@ -111,13 +111,12 @@ def client(uri: str | None = None) -> MlflowClient:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def init_store(uri: str | None = None) -> str:
+def init_store(uri: str) -> str:
     """Create an SQLite store once, before workers use it; return its URI, to hand to them.
 
     The schema is built in a temporary file under a file lock and renamed, so that neither a
     concurrent first use nor a kill leaves half a database.
     """
-    uri = uri or tracking_uri()
     address, question, options = uri.partition("?")
     path = Path(address.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or path.exists():

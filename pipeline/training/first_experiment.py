@@ -101,6 +101,5 @@ def _write(dataset: str, name: str, entry: dict[str, object], replace: bool) -> 
     taken = any(name in (read_params().get(section) or {}) for section in KINDS)
     mine = dvc_target("train", name).startswith(f"{FOLDER}/")
     require(not taken or (mine and replace), "experiment", "a new name, or --replace", name)
-    FOLDER.mkdir(exist_ok=True)
     atomic.write_text(path, layout.with_experiment(text, dataset, name, entry))
     layout.complete(path)

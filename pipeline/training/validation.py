@@ -35,8 +35,8 @@ def summed_loss(
     return total
 
 
-def rows_at_once(event: Event) -> int:
-    """Return how many rows are validated at a time.
+def rows_at_once(event: Event, most: int = ROWS) -> int:
+    """Return how many rows are scored at a time: `most`, or fewer of large events for their memory.
 
     Example:
         >>> from arcore.events import Binary, Gray, Levels
@@ -45,10 +45,7 @@ def rows_at_once(event: Event) -> int:
         >>> rows_at_once(Gray((20, 1, 64, 64)))  # one logit a pixel
         25
     """
-    return ROWS if event.is_open else min(ROWS, most_rows(event))
-
-
-def most_rows(event: Event) -> int:
-    """Return how many rows of a closed event are scored at a time at most, for memory's sake."""
+    if event.is_open:
+        return most
     levels = event.num_levels if type(event) is Levels else 1
-    return max(1, min(DIMENSIONS // event.size, LOGITS // (event.size * levels)))
+    return max(1, min(most, DIMENSIONS // event.size, LOGITS // (event.size * levels)))

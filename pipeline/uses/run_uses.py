@@ -147,6 +147,5 @@ def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseR
 def _write_metrics(experiment: str, made: Sequence[UseRecord]) -> None:
     """Write the numbers of each use by name, for `dvc metrics`."""
     path = paths.root() / "metrics" / "uses" / f"{experiment}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     numbers = {record.use: {one.name: one.value for one in record.numbers} for record in made}
     write_object(path, numbers)

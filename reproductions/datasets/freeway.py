@@ -149,10 +149,8 @@ def build(settings: Mapping[str, object]) -> Dataset:
     options = parse_options(FreewayOptions, NAME, settings)
     return Freeway(
         name=NAME,
-        family=NAME,
         event=Levels(len(GRAYS), (NUM_FRAMES, 1, SIDE, SIDE)),
         unit="nats_per_frame",
-        files=(),
         provenance=(
             f"Freeway, played by ale-py at random with seed {options.seed}, {options.games} games "
             f"of each mode, {SKIP} frames of the game a step; {SIDE} x {SIDE} of the screen in its "

@@ -89,7 +89,6 @@ def build(settings: Mapping[str, object]) -> Dataset:
     """Build the dataset opsound_music."""
     return OpsoundMusic(
         name="opsound_music",
-        family="opsound_music",
         event=Levels(sound_files.NUM_LEVELS, (None,)),
         unit="bits_per_dim",
         files=(FILE,),

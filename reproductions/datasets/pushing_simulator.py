@@ -161,12 +161,7 @@ class _Scene:
 
 @dataclass
 class _Way:
-    """Where the flange goes.
-
-    Arguments:
-        random: decides.
-        place: where it is commanded to be.
-    """
+    """Where the flange goes from the `place` where it is commanded to be."""
 
     random: np.random.Generator
     place: np.ndarray

@@ -148,10 +148,8 @@ def build(settings: Mapping[str, object]) -> Dataset:
     options = parse_options(SimulatedOptions, NAME, settings)
     return SimulatedPushing(
         name=NAME,
-        family=NAME,
         event=Levels(options.num_levels, (NUM_FRAMES, 3, SIDE, SIDE)),
         unit="nats_per_frame",
-        files=(),
         provenance=(
             f"rendered by pybullet with seed {options.seed}: its KUKA LBR iiwa pushes three of "
             f"its random_urdfs; {SIDE} x {SIDE} RGB of {options.num_levels} levels; train, valid "

@@ -109,7 +109,6 @@ def build(settings: Mapping[str, object]) -> Dataset:
     """Build the dataset telephone_prompts."""
     return TelephonePrompts(
         name="telephone_prompts",
-        family="telephone_prompts",
         event=Levels(sound_files.NUM_LEVELS, (None,)),
         unit="bits_per_dim",
         files=FILES,

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,7 @@ from pipeline.artifacts.artifact import USE
 from pipeline.artifacts.origin import commit
 from pipeline.artifacts.reader import check_files
 from pipeline.artifacts.writer import writing
-from pipeline.core import atomic, paths
+from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, omit_if_default, read_object, write_object
 from pipeline.evaluation.result_records import Result
@@ -198,15 +199,6 @@ def _animated(frames: Sequence[Image.Image], milliseconds: int) -> bytes:
     return buffer.getvalue()
 
 
-def write(results: Path) -> Path | None:
-    """Draw `gallery.md` of a folder of records; return it if it changed."""
-    path, text = results / PAGE, drawn(results)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return None
-    atomic.write_text(path, text)
-    return path
-
-
 def drawn(results: Path) -> str:
     """Return the page of what is kept: a section for each part, in it one for each model."""
     order = [SAMPLES, *USES]
@@ -215,11 +207,9 @@ def drawn(results: Path) -> str:
     for part in found:
         require(part.part in order, f"{part.experiment}: part", f"one of {order}", part.part)
     found.sort(key=lambda one: (order.index(one.part), one.dataset, one.experiment))
-    sections = [(USES.get(name), list(group)) for name, group in groupby(found, key=_part)]
+    sections = [
+        (USES.get(name), list(group)) for name, group in groupby(found, key=attrgetter("part"))
+    ]
     template = templates.environment(Path(__file__).parent).get_template(TEMPLATE)
     shown = {"duration": wording.duration, "number": tables.number_text}
     return template.render(sections=sections, **shown).rstrip() + "\n"
-
-
-def _part(one: GalleryPart) -> str:
-    return one.part

@@ -13,7 +13,6 @@ studies <name>           link, command, commit, device, took
 """
 
 import csv
-import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import pandas as pd
 
 from pipeline.artifacts import origin
 from pipeline.core.errors import UserError, explained, require
-from pipeline.core.records import read_object
+from pipeline.core.records import adapter, read_object
 from pipeline.datasets import catalog
 from pipeline.evaluation.reading import read_evaluated, read_kept_codecs
 from pipeline.reporting import comparison, numbers, searches, tables, wording
@@ -248,11 +247,9 @@ def read_lines(path: Path) -> list[EmbeddedLine]:
         raise UserError(f"{path}: missing; {again}")
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, restval=""))
-    return [_parsed(row, f"{path}: line {number}") for number, row in enumerate(rows, 2)]
-
-
-def _parsed(row: dict[str, str], where: str) -> EmbeddedLine:
-    with explained(f"{where}: expected numbers, got", KeyError, ValueError):
-        words = {field.name: row[field.name] for field in dataclasses.fields(EmbeddedLine)}
-        value, stderr = float(words.pop("value")), words.pop("stderr")
-        return EmbeddedLine(value=value, stderr=float(stderr) if stderr else None, **words)
+    lines = []
+    for number, row in enumerate(rows, 2):
+        with explained(f"{path}: line {number}: expected numbers, got", KeyError, ValueError):
+            given = row | {"stderr": row["stderr"] or None}
+            lines.append(adapter(EmbeddedLine).validate_python(given))
+    return lines

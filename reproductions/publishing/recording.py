@@ -14,19 +14,11 @@ from pipeline.evaluation import identity, reading
 from pipeline.experiments import naming
 from pipeline.reporting import comparison, numbers, searches
 from pipeline.training.training_records import TrainingRecord
-from reproductions.publishing import picture_book, recorded
+from reproductions.publishing import recorded
 
 log = logging.getLogger(__name__)
 
 MOST_WEIGHTS = 8_000_000  # bytes; larger ones would swell the repository
-OTHER_PAGES = (
-    "README.md",
-    "lecture.md",
-    "marks.md",
-    "log.md",
-    "stand_ins.md",
-    picture_book.PAGE,
-)  # in results/, of no one dataset
 SEARCH_FILES = (searches.RECORD, "best.yaml")
 
 
@@ -83,30 +75,13 @@ def record_study(name: str) -> Path:
 
 def record_table(dataset: str) -> Path:
     """Copy what codecs need to `results/codecs/`, and draw `results/<dataset>.md`."""
-    output = artifact.codecs(dataset)
+    output, results, measured = artifact.codecs(dataset), paths.results(), None
     if (output.folder / CODECS.main).is_file():
         measured = reader.read(output) / CODECS.main
-        kept = paths.results() / "codecs" / f"{dataset}.json"
-        read = recorded.read(dataset, paths.results(), measured)  # codecs of other shards are none
-        _write(kept, measured.read_text(encoding="utf-8"))
-        return _write(paths.results() / f"{dataset}.md", read.markdown)
-    return draw_table(dataset)
-
-
-def draw_table(dataset: str) -> Path:
-    """Draw `results/<dataset>.md` from the records alone."""
-    return _write(paths.results() / f"{dataset}.md", dataset_table(dataset))
-
-
-def recorded_datasets() -> list[str]:
-    """Return the datasets that have a table in `results/`."""
-    pages = paths.results().glob("*.md")
-    return sorted(path.stem for path in pages if path.name not in OTHER_PAGES)
-
-
-def dataset_table(dataset: str) -> str:
-    """Return the content of `results/<dataset>.md`, of the records alone."""
-    return recorded.read(dataset, paths.results()).markdown
+    read = recorded.read(dataset, results, measured)  # codecs of other shards are none
+    if measured is not None:
+        _write(results / "codecs" / f"{dataset}.json", measured.read_text(encoding="utf-8"))
+    return _write(results / f"{dataset}.md", read.markdown)
 
 
 def record_embedded(datasets: Iterable[str]) -> Path:
@@ -122,7 +97,6 @@ def record_embedded(datasets: Iterable[str]) -> Path:
 
 
 def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, text)
     log.info("wrote %s", path)
     return path

@@ -1,4 +1,4 @@
-"""The tables in README, `results/` and docs, drawn from the records in `results/`.
+"""The pages of datasets, the gallery, and the tables in README, `results/` and docs, from records.
 
 A page has a marked place for each:
 
@@ -32,6 +32,7 @@ from pipeline.core.records import Record, require_known, value_of
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.reporting import searches, tables
 from pipeline.reporting.searches import Table
+from reproductions.publishing import picture_book, recorded
 from reproductions.publishing.picture_book import GalleryPart
 from reproductions.publishing.recorded import RecordFields
 
@@ -42,6 +43,9 @@ PAGES = (
     "results/stand_ins.md",
     "docs/*.md",
 )
+OTHER_PAGES = (  # in results/, of no one dataset
+    "README.md", "lecture.md", "marks.md", "log.md", "stand_ins.md", picture_book.PAGE,
+)  # fmt: skip
 BEGIN = "<!-- table: "
 PLACE = re.compile(rf"({BEGIN}([a-z0-9_]+) -->\n)(?:(?!{BEGIN}).)*?(<!-- end -->)", re.DOTALL)
 
@@ -63,17 +67,24 @@ class TableEntry(Record):
 
 
 def write(root: Path) -> list[Path]:
-    """Draw every marked table of a project again; return the pages that changed."""
-    changed = []
-    for path, text in drawn(root).items():
-        if text != path.read_text(encoding="utf-8"):
+    """Draw every page of a project again; return those that changed."""
+    results, changed = root / "results", []
+    pages = drawn(root) | {results / picture_book.PAGE: picture_book.drawn(results)}
+    pages |= {path: recorded.read(path.stem, results).markdown for path in dataset_pages(results)}
+    for path, text in pages.items():
+        if not path.is_file() or text != path.read_text(encoding="utf-8"):
             atomic.write_text(path, text)
             changed.append(path)
     return changed
 
 
+def dataset_pages(results: Path) -> list[Path]:
+    """Return the pages of datasets that a folder of records has."""
+    return sorted(path for path in results.glob("*.md") if path.name not in OTHER_PAGES)
+
+
 def drawn(root: Path) -> dict[Path, str]:
-    """Return each page with its tables as the records have them."""
+    """Return each page that has marked tables, as the records have them."""
     results = Tables(root / "results")
     pages = sorted(path for pattern in PAGES for path in root.glob(pattern))
 

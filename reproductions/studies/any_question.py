@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from matplotlib.figure import Figure
@@ -15,15 +15,16 @@ from arcore.inference import parallel_steps
 from arcore.inference.completion import observed_first
 from arcore.primitives.masks import draw_masks
 from pipeline.core.errors import require, unknown_name
+from pipeline.datasets.options import AtLeastOne, expected
 from pipeline.uses import pictures, use_context
 from pipeline.uses.inpainting import MASKS, MaskedImages, missing_pixels
 from pipeline.uses.use_context import UseContext
 from reproductions.studies.model_times import seconds_of
 from reproductions.studies.study_base import (
+    Counts,
     StudyContext,
     StudyOutcome,
     device_of,
-    require_counts,
     with_error,
 )
 from reproductions.studies.trained_networks import NetworkStudy
@@ -36,22 +37,19 @@ SHOWN, COMPLETIONS, SIMULATED, DRAWN = 8, 3, 16, 100
 class AnyQuestion(NetworkStudy):
     """Networks of any order; a particle filter of the last one is compared under the first mask."""
 
-    masks: list[str] = field(default_factory=lambda: list(MASKS))
-    steps: list[int] = field(default_factory=lambda: [4, 8, 16])
-    num_rows: int = 50
-    num_particles: int = 16
-    num_masks: int = 12
-    num_orders: int = 4
+    masks: Annotated[list[str], expected("one or more", bool)] = field(
+        default_factory=lambda: list(MASKS)
+    )
+    steps: Counts = field(default_factory=lambda: [4, 8, 16])
+    num_rows: AtLeastOne = 50
+    num_particles: AtLeastOne = 16
+    num_masks: AtLeastOne = 12
+    num_orders: AtLeastOne = 4
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in self.masks:
             if name not in MASKS:
                 raise unknown_name("mask", name, MASKS)
-        require_counts("masks", [len(self.masks)])
-        require_counts("steps", self.steps)
-        for name in ("num_rows", "num_particles", "num_masks", "num_orders"):
-            require_counts(name, [getattr(self, name)])
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
         """Train the networks, then score, simulate and draw."""

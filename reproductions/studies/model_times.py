@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from matplotlib.figure import Figure
@@ -12,10 +13,11 @@ import arcore
 from arcore import zoo
 from arcore.events import Levels
 from pipeline.artifacts import origin
-from pipeline.core.errors import require, unknown_name
+from pipeline.core.errors import unknown_name
+from pipeline.datasets.options import AtLeastOne, expected
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from reproductions.studies.study_base import Study, StudyContext, StudyOutcome, require_counts
+from reproductions.studies.study_base import Counts, Study, StudyContext, StudyOutcome
 
 FILE = "sampling_time.png"
 
@@ -24,15 +26,13 @@ FILE = "sampling_time.png"
 class TimedModels(Study):
     """Untrained networks of their default sizes."""
 
-    models: list[str] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
+    models: Annotated[list[str], expected("one name or more", bool)]
+    sizes: Counts
 
     def __post_init__(self) -> None:
-        require(len(self.models) >= 1, "models", "one name or more", self.models)
         for name in self.models:
             if name not in zoo.list_models():
                 raise unknown_name("model", name, zoo.list_models())
-        require_counts("sizes", self.sizes)
 
     def networks(
         self, name: str, context: StudyContext
@@ -47,13 +47,8 @@ class TimedModels(Study):
 class SamplingTime(TimedModels):
     """Time of drawing images: O(log N) evaluations of a network against O(N)."""
 
-    num_samples: int = 4
-    most_evaluations: int = 65_536
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("num_samples", "most_evaluations"):
-            require(getattr(self, name) >= 1, name, "an integer >= 1", getattr(self, name))
+    num_samples: AtLeastOne = 4
+    most_evaluations: AtLeastOne = 65_536
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
         """Time draws, as a table and as a plot."""
@@ -103,11 +98,7 @@ def _figure(lines: Mapping[str, Sequence[tuple[int, int, float]]], titles: Seque
 class StepTime(TimedModels):
     """Time of a training step."""
 
-    batch_size: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.batch_size >= 1, "batch_size", "an integer >= 1", self.batch_size)
+    batch_size: AtLeastOne = 4
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
         """Time the loss and its gradients, in float32."""

@@ -1,9 +1,9 @@
 """Which pixels a network sees: by turning each over, and by gradients, which say how much too."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from matplotlib.axes import Axes
@@ -15,9 +15,10 @@ from torch.distributions import Bernoulli
 from arcore.families.raster import RasterModel
 from pipeline.artifacts import origin
 from pipeline.core.errors import UserError, require
+from pipeline.datasets.options import expected
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from reproductions.studies.study_base import Study, StudyContext, StudyOutcome
+from reproductions.studies.study_base import Networks, Study, StudyContext, StudyOutcome
 
 ROUNDING = 1e-9  # relative: another place in the batch may round otherwise
 SEEN, MIDDLE = (0.05, 0.49, 0.49), (0.83, 0.45, 0.16)  # teal and orange
@@ -30,12 +31,8 @@ FILE = "receptive_fields.png"
 class ReceptiveFields(Study):
     """Receptive fields of networks with random weights."""
 
-    networks: dict[str, Any] = field(default_factory=dict)
-    side: int = 21
-
-    def __post_init__(self) -> None:
-        require(len(self.networks) >= 1, "networks", "one or more", self.networks)
-        require(self.side >= 3, "side", "an integer >= 3", self.side)
+    networks: Networks
+    side: Annotated[int, expected("an integer >= 3", lambda side: side >= 3)] = 21
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
         """Draw what each network sees, and count the pixels."""

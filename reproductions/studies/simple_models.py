@@ -3,31 +3,35 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from pipeline.artifacts import origin
-from pipeline.core.errors import require, require_seed
+from pipeline.core.errors import require_seed
+from pipeline.datasets.options import expected
 from pipeline.evaluation.scoring import ChosenRows
 from reproductions.studies.study_base import Study, StudyContext, StudyOutcome, with_error
 
 LEAST = 1e-5  # of a shrinkage: below, covariances of few rows have no Cholesky factor
+_SHARES = expected(
+    f"one number in [{LEAST}, 1] or more",
+    lambda given: bool(given) and all(LEAST <= one <= 1 for one in given),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimpleModels(Study):
     """Levels, histograms and a Gaussian, scored on colour images."""
 
-    shrinkages: list[float] = field(
+    shrinkages: Annotated[list[float], _SHARES] = field(
         default_factory=lambda: [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]
     )
     seed: int = 0
 
     def __post_init__(self) -> None:
         require_seed(self.seed, "seed")
-        fits = len(self.shrinkages) >= 1 and all(LEAST <= one <= 1 for one in self.shrinkages)
-        require(fits, "shrinkages", f"one number in [{LEAST}, 1] or more", self.shrinkages)
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
         """Score test images by each."""

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Annotated, Any, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from pipeline.core.errors import UserError, require
 from pipeline.core.records import read_object, require_known
 from pipeline.data.manifest import Manifest, require_same
 from pipeline.data.shard_reader import Split, read_split
+from pipeline.datasets.options import expected
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose, naming
 from pipeline.experiments.schema import ExperimentConfig
@@ -29,6 +30,10 @@ from pipeline.training.resolved import resolve
 from pipeline.training.training_records import TrainingRecord
 from pipeline.uses.use_records import Shown
 
+Counts = Annotated[
+    list[int], expected("one integer >= 1 or more", lambda counts: min(counts, default=0) >= 1)
+]
+Networks = Annotated[dict[str, Any], expected("one or more", bool)]  # by title
 NETWORK_KEYS = ("model", "overrides", "model_overrides", "trainer")
 
 
@@ -118,12 +123,6 @@ class StudyContext:
     def load(self, training: TrainingRecord) -> arcore.AutoregressiveModel:
         """Load a trained network onto the device, in evaluation mode."""
         return saved_models.load(training.experiment).model.to(self.device)
-
-
-def require_counts(name: str, counts: Sequence[int]) -> None:
-    """Refuse a setting that is empty, or has a number below 1."""
-    fits = len(counts) >= 1 and all(count >= 1 for count in counts)
-    require(fits, name, "one integer >= 1 or more", counts)
 
 
 def device_of(trainings: Iterable[TrainingRecord]) -> str:

@@ -5,26 +5,27 @@ Networks are given by title, as experiments without a dataset.
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from arcore.events import is_gray
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
+from pipeline.datasets.options import AtLeastOne
 from pipeline.evaluation import scoring
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training.training_records import read_history
 from pipeline.uses import pictures
 from reproductions.studies.study_base import (
+    Counts,
+    Networks,
     Study,
     StudyContext,
     StudyOutcome,
     device_of,
-    require_counts,
     with_error,
 )
 
@@ -35,21 +36,17 @@ FILE = "train_rows.png"
 class NetworkStudy(Study):
     """Networks that are trained."""
 
-    networks: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require(len(self.networks) >= 1, "networks", "one or more", self.networks)
+    networks: Networks
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumMasks(NetworkStudy):
     """One network with masks of one ordering, and with one ordering each; a training for each."""
 
-    masks: list[int] = field(default_factory=list)
+    masks: Counts
 
     def __post_init__(self) -> None:
         require(len(self.networks) == 1, "networks", "one", self.networks)
-        require_counts("masks", self.masks)
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
         """Train a network for each number of masks, and score test rows by its members."""
@@ -82,11 +79,7 @@ class NumMasks(NetworkStudy):
 class ContextFrames(NetworkStudy):
     """Networks trained, and scored, after each number of given frames of clips."""
 
-    frames: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_counts("frames", self.frames)
+    frames: Counts
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
         """Train each network for each number of given frames, and score test clips by all."""
@@ -132,14 +125,11 @@ class TrainRows(NetworkStudy):
     all trainings have about the same number of steps.
     """
 
-    rows: list[int] = field(default_factory=list)
-    passes: int = 1
+    rows: Counts
+    passes: AtLeastOne = 1
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require_counts("rows", self.rows)
         require(len(set(self.rows)) == len(self.rows), "rows", "integers that differ", self.rows)
-        require_counts("passes", [self.passes])
 
     def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
         """Train each network on each number of rows, and score test images in bits/dim."""

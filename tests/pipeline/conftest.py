@@ -16,7 +16,6 @@ from pipeline.cluster import connection
 from pipeline.data import preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
-from tests.support.projects import NO_SPARE_WORKERS
 from tests.support.workers import Worker
 
 
@@ -61,8 +60,6 @@ def own_ray() -> Iterator[None]:
     """One Ray in the tests' own process, which forgets its daemons without waiting for them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        for name, value in NO_SPARE_WORKERS.items():
-            patch.setenv(name, value)
         with connection.connected():
             patch.setattr(connection, "connected", contextlib.nullcontext)
             yield

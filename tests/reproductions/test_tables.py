@@ -14,16 +14,13 @@ from arcore import hub
 from pipeline.core.records import read_object
 from pipeline.reporting.wording import rounded
 from reproductions import estimate
-from reproductions.publishing import picture_book, recording, text_tables
+from reproductions.publishing import picture_book, recorded, text_tables
 from tests.places import ROOT
 
 _SPEC = importlib.util.spec_from_file_location("overview", ROOT / "docs" / "overview.py")
 overview = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(overview)
 PAGES = sorted(path for pattern in text_tables.PAGES for path in ROOT.glob(pattern))
-DATASET_PAGES = sorted(
-    path for path in (ROOT / "results").glob("*.md") if path.name not in recording.OTHER_PAGES
-)
 
 
 @functools.cache
@@ -37,12 +34,10 @@ def test_a_page_is_in_step_with_the_records(page: Path) -> None:
     assert page.read_text(encoding="utf-8") == drawn()[page], "run `make tables`"
 
 
-@pytest.mark.parametrize("page", DATASET_PAGES, ids=lambda p: p.stem)
-def test_the_table_of_a_dataset_is_in_step(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ARCORE_HOME", str(ROOT))
-    assert page.read_text(encoding="utf-8") == recording.dataset_table(page.stem), (
-        f"run `python -m reproductions.results --datasets {page.stem}`"
-    )
+@pytest.mark.parametrize("page", text_tables.dataset_pages(ROOT / "results"), ids=lambda p: p.stem)
+def test_the_table_of_a_dataset_is_in_step(page: Path) -> None:
+    table = recorded.read(page.stem, page.parent).markdown
+    assert page.read_text(encoding="utf-8") == table, "run `make tables`"
 
 
 def test_the_gallery_is_in_step_and_small() -> None:

@@ -93,6 +93,7 @@ def test_a_killed_worker_changes_nothing(undisturbed, make_project, ports_taken:
         worker.kill()
         assert process.wait(timeout=400) == 0, project.log()
     assert "resumes after epoch" in project.log()
+    assert "Traceback" not in project.own(project.log())
     assert result(project) == result(undisturbed)
     require_one_run(project)
     require_nothing_left(project)

@@ -38,11 +38,6 @@ WIDE = {
 }
 LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 12, "batch_size": 10}}
 ONE_CPU = "cluster.cpus_per_worker=1"
-# An embedded Ray starts one for each CPU, in another environment than a training's workers have.
-NO_SPARE_WORKERS = {
-    "RAY_enable_worker_prestart": "0",
-    "RAY_prestart_worker_first_driver": "0",
-}
 
 
 class Project:
@@ -65,7 +60,7 @@ class Project:
         dropped = ("ARCORE_", "MLFLOW_TRACKING_URI", "RAY_", "DVC_", "OMP_NUM_THREADS")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return kept | NO_SPARE_WORKERS | {"PYTHONPATH": str(self.code), "PATH": path} | extra
+        return kept | {"PYTHONPATH": str(self.code), "PATH": path} | extra
 
     def copied_to(self, folder: Path) -> Project:
         """Copy it with a store of its own, as one must be that is moved."""

@@ -182,10 +182,8 @@ def _stream(files: list[Path]) -> SplitStream:
 def _build(settings: Mapping[str, object]) -> Dataset:
     return RoboticPushing(
         name="robotic_pushing",
-        family="robotic_pushing",
         event=Levels(256, (NUM_FRAMES, 3, SIDE, SIDE)),
         unit="nats_per_dim",
-        files=(),
         provenance=(
             f"{ADDRESS}; the first {NUM_FRAMES} frames of each clip, middle square, {SIDE} x "
             f"{SIDE} by TensorFlow 1's bicubic filter; valid = the last training files; the first "

@@ -193,7 +193,6 @@ def _build(name: str, settings: Mapping[str, object]) -> Dataset:
         family="digits",
         event=event,
         unit="nats" if isinstance(event, Binary) else "bits_per_dim",
-        files=(),
         provenance=f"{PROVENANCE}{note}",
         options=options,
         **conditions,

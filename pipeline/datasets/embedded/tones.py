@@ -92,10 +92,8 @@ class Tones(Dataset):
 def _build(settings: Mapping[str, object]) -> Dataset:
     return Tones(
         name="tones",
-        family="tones",
         event=Levels(NUM_LEVELS, (None,)),
         unit="bits_per_dim",
-        files=(),
         provenance="drawn from a source of known entropy, see the module tones",
         options=parse_options(Options, "tones", settings),
         sound=SOUND,

@@ -70,7 +70,6 @@ def _build(size: int, settings: Mapping[str, object]) -> Dataset:
     name = f"imagenet{size}"
     return SmallImagenet(
         name=name,
-        family=name,
         event=Levels(256, (3, size, size)),
         unit="bits_per_dim",
         files=listed_files(FILES, name),

@@ -36,12 +36,7 @@ _AMAT_URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist
 
 @dataclass(frozen=True, kw_only=True)
 class IdxImages(Dataset):
-    """Images and labels in four IDX files named as MNIST's.
-
-    Arguments:
-        variant: gray, static or dynamic.
-        num_valid: rows of the training files that become valid.
-    """
+    """Images and labels in four IDX files named as MNIST's, the valid split from its train."""
 
     variant: Variant
     num_valid: int = 10_000
@@ -125,7 +120,6 @@ def _build(family: str, name: str, variant: Variant, settings: Mapping[str, obje
 def _binarized_mnist(settings: Mapping[str, object]) -> Dataset:
     return BinarizedMnist(
         name="binarized_mnist",
-        family="binarized_mnist",
         event=Binary((1, 28, 28)),
         unit="nats",
         files=listed_files(FILES, "binarized_mnist"),

@@ -31,11 +31,7 @@ _ARCHIVE = RawFile(
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenDigits(Dataset):
-    """The recordings of an archive.
-
-    Arguments:
-        takes: by split, the takes of each digit and speaker.
-    """
+    """The recordings of an archive; each split has some takes of each digit and speaker."""
 
     takes: Mapping[str, range]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, Dataset, RawFile
+from pipeline.datasets.base import SPLITS, Dataset
 from pipeline.datasets.options import Options, expected, refuse_unless
 from pipeline.datasets.read_transforms import permute_rows
 
@@ -52,7 +52,6 @@ class UserDataset(Dataset):
     """
 
     family: str = "user"
-    files: tuple[RawFile, ...] = ()
     columns: tuple[str, ...] = ()
 
 

@@ -90,11 +90,7 @@ def read_entries(folder: Path, table: Path | None) -> list[SoundFile]:
 
 @dataclass(frozen=True, kw_only=True)
 class WavFolder(UserDataset):
-    """A folder of WAV files, split at random by file.
-
-    Arguments:
-        entries: its files.
-    """
+    """A folder of WAV files, split at random by file."""
 
     options: WavOptions
     entries: tuple[SoundFile, ...]

@@ -188,7 +188,7 @@ def test_samples_are_a_row_for_each_model_and_classes_are_those_that_were_given(
     assert 'alt="samples of b, each given its class: 0, 1, 2, 3' in page
     assert 'alt="samples of c"' in page, "not all its members are given the class"
     with pytest.raises(UserError, match="config.yaml: expected a picture, got "):
-        gallery.read_picture(config, "no picture")
+        gallery.read_picture(config, "no picture", "")
 
 
 def test_the_stage_writes_all_files_and_shows_them(files, monkeypatch, capsys):

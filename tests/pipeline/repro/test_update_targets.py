@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from pipeline.core.errors import UserError
+from pipeline.repro import update_targets
 from pipeline.repro.update_targets import Stages
 from tests.places import ROOT
 
@@ -96,7 +97,10 @@ def repro(
 
 
 @pytest.mark.e2e
-def test_a_project_is_brought_up_to_date_in_lanes(project: Path) -> None:
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
+def test_a_project_is_brought_up_to_date_in_lanes(
+    workdir, project: Path, monkeypatch, capsys
+) -> None:
     failed = repro(project, FAILS="two")
     assert failed.returncode == 1 and not (project / "table").exists()
     assert failed.stderr.startswith("error: train@two failed (all output: ")
@@ -111,14 +115,14 @@ def test_a_project_is_brought_up_to_date_in_lanes(project: Path) -> None:
     assert "report a" in lines[-2] and lines[-2].startswith("["), lines
     assert lines[-1].endswith(" s in all")
     assert max(map(len, lines)) <= 120 and "\x1b" not in done.stdout
-    again = repro(project)
-    assert (again.returncode, again.stdout) == (0, "up to date\n")
-    unknown = repro(project, "report@b")
-    assert unknown.returncode == 1
-    assert unknown.stderr.startswith("error: dvc: ") and unknown.stderr.count("\n") == 1
-    elsewhere = repro(project, ARCORE_HOME="/tmp/elsewhere")
-    assert elsewhere.returncode == 1
-    assert elsewhere.stderr.startswith("error: ARCORE_HOME: expected none, since DVC's outputs")
+    monkeypatch.chdir(project)
+    update_targets.repro(["report@a"], 2, 2)
+    assert capsys.readouterr().out == "up to date\n"
+    with pytest.raises(UserError, match="^dvc: [^\n]+$"):
+        update_targets.repro(["report@b"], 2, 2)
+    monkeypatch.setenv("ARCORE_HOME", "/tmp/elsewhere")
+    with pytest.raises(UserError, match="^ARCORE_HOME: expected none, since DVC's outputs"):
+        update_targets.repro(["report@a"], 2, 2)
 
 
 @contextlib.contextmanager

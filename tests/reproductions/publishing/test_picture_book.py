@@ -81,9 +81,7 @@ def book(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_page_is_drawn_of_what_is_kept_alone(book: Path) -> None:
     shutil.rmtree(book.parent / "evaluation")
-    path = picture_book.write(book)
-    assert path == book / "gallery.md" and picture_book.write(book) is None
-    text = path.read_text()
+    text = picture_book.drawn(book)
     assert text.index("## In-painting") < text.index("## What it learned"), "in the order of uses"
     first, second = (text.index(f"### `digits-{name}`") for name in ("one", "two"))
     assert first < second

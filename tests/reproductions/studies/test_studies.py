@@ -282,7 +282,7 @@ def test_a_record_and_a_copy(project: Path, monkeypatch, capsys) -> None:
         ),
         ("question", ["steps=[65]"], "steps: expected integers in [1, 64], got [65]"),
         ("question", ["masks=[rigth]"], "unknown mask 'rigth'; did you mean 'right'"),
-        ("question", ["num_rows=0"], "num_rows: expected one integer >= 1"),
+        ("question", ["num_rows=0"], "num_rows: expected an integer >= 1, got 0"),
         ("question", ["networks.last.model=made"], "networks.last: expected a model of any order"),
         ("simple", ["seed=99999999999999999999"], "seed: expected an integer in [0, 2^31)"),
         ("simple", ["shrinkages=[0]"], "shrinkages: expected one number in [1e-05, 1] or more"),
