@@ -34,29 +34,25 @@ def some_levels(model: arcore.AutoregressiveModel, count: int = 7) -> Tensor:
 
 
 @cases_where(lambda case: case in FEWEST and case.discrete and case.kind.exact)
-def test_round_trip_of_every_exact_model(case: Case) -> None:
-    """With a last batch of another size, all conditions, in half precision and portably too."""
-    model, x, labels = case.build(), case.values(5), case.condition(5)
-    data = compress(model, x, labels, batch=3, verify=False)
+def test_every_exact_model_goes_round_in_minus_log2_p(case: Case) -> None:
+    """With a last batch of another size, all conditions, in half precision and portably too.
+
+    A table that is wrong in the same way on both sides would still go round.
+    """
+    model, labels = case.build().eval(), case.condition(100)
+    x = model.sample(100, labels, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ideal = -model.log_prob(x, labels).sum().item() / math.log(2) / 8
+    data = compress(model, x, labels, batch=60, verify=False)
+    assert ideal - 8 < sum(map(len, bitstream.split(data)[1])) < ideal * 1.005 + 12
     assert torch.equal(decompress(model, data, labels), x)
     if case is FIRST[case.model]:
-        half = model.bfloat16()
+        half, x, labels = model.bfloat16(), case.values(5), case.condition(5)
         data = compress(half, x, labels, verify=False)
         assert torch.equal(decompress(half, data, labels), x)
         if case.model != "any_order_transformer":
             data = compress(half, x, labels, portable=True, verify=False)
             assert torch.equal(decompress(half, data, labels), x)
-
-
-@cases_where(lambda case: case in FEWEST and case.discrete and case.kind.exact)
-def test_every_exact_model_codes_in_minus_log2_p(case: Case) -> None:
-    """A table that is wrong in the same way on both sides would still go round."""
-    model, condition = case.build().eval(), case.condition(100)
-    x = model.sample(100, condition, torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        ideal = -model.log_prob(x, condition).sum().item() / math.log(2) / 8
-    data = compress(model, x, condition, verify=False)
-    assert ideal - 8 < len(data) < ideal * 1.005 + HEADER_BYTES
 
 
 def test_a_training_model_is_coded_in_evaluation_and_stays_in_training() -> None:

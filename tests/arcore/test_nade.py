@@ -245,8 +245,8 @@ def test_far_from_every_mean_half_precision_scores_a_number(dtype: torch.dtype) 
 @pytest.mark.parametrize(
     ("name", "event", "block", "a_dimension", "ratio", "given"),
     [
-        ("nade", Binary((256,)), 32, 18, 6, {}),
-        ("rnade", Real((256,)), 32, 24 * 2, 4, {"components": 2}),
+        ("nade", Binary((128,)), 32, 18, 6, {}),
+        ("rnade", Real((128,)), 32, 24 * 2, 4, {"components": 2}),
     ],
     ids=["nade", "rnade"],
 )
@@ -276,7 +276,6 @@ def test_memory_a_datum_grows_with_blocks_not_with_dimensions(
             loss = model(x).mean()
         for thing in tensors():
             note(thing)
-        gc.unfreeze()
         assert loss.requires_grad
         for thing in (x, *model.parameters(), *model.buffers()):
             seen.pop(thing.untyped_storage().data_ptr(), None)

@@ -1,6 +1,7 @@
 """PixelVAE: its bound and its estimate against integrals over the latents, and its two priors."""
 
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -73,6 +74,13 @@ def integrated(model: LatentVariableModel, x: Tensor, condition: Tensor | None) 
     return torch.stack(totals)
 
 
+@functools.cache  # several tests ask for it
+def exact_scores(case: Case) -> Tensor:
+    """ln p(x) of all levels of a tiny case."""
+    x = all_levels(case.event)
+    return integrated(build(case), x, label(case, len(x)))
+
+
 def repeated(x: Tensor, condition: Tensor | None, count: int) -> tuple[Tensor, Tensor | None]:
     label = None if condition is None else condition.repeat_interleave(count, 0)
     return x.repeat_interleave(count, 0), label
@@ -84,8 +92,7 @@ def repeated(x: Tensor, condition: Tensor | None, count: int) -> tuple[Tensor, T
 @tiny
 def test_bound_is_below_the_estimate_is_below_the_integral(case, generator) -> None:
     model, x = build(case), all_levels(case.event)
-    condition = label(case, len(x))
-    exact = integrated(model, x, condition)
+    condition, exact = label(case, len(x)), exact_scores(case)
     assert exact.exp().sum().item() == pytest.approx(1, abs=1e-5)
     with torch.no_grad():
         bounds = model.elbo(*repeated(x, condition, 500), generator).view(len(x), -1)
@@ -251,8 +258,8 @@ def test_importance_samples_in_parts_are_independent(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         model, "_log_likelihood", lambda *given: scored.append(len(given[0])) or likelihood(*given)
     )
-    rows = model.importance_weighted(x, 500, None, torch.Generator().manual_seed(1))
-    assert_close(rows, whole, rtol=0, atol=0.1)
+    rows = model.importance_weighted(x[:1], 500, None, torch.Generator().manual_seed(1))
+    assert_close(rows, whole[:1], rtol=0, atol=0.1)
     assert max(scored) == 2
 
 
@@ -296,10 +303,8 @@ def test_training_approaches_a_known_distribution_and_never_beats_it(generator) 
 
 @tiny
 def test_sampled_frequencies_fit_the_integral(case: Case, generator: torch.Generator) -> None:
-    model, states = build(case), all_levels(case.event)
-    exact = integrated(model, states, label(case, len(states))).exp()
-    drawn = state_of(model.sample(4000, label(case, 4000), generator), case.event)
-    assert chi_square_p_value(drawn, exact) > 1e-4
+    drawn = state_of(build(case).sample(4000, label(case, 4000), generator), case.event)
+    assert chi_square_p_value(drawn, exact_scores(case).exp()) > 1e-4
 
 
 @tiny
@@ -308,7 +313,7 @@ def test_many_candidates_impute_the_exact_posterior(case, index: int, generator)
     """Also where the observed dimension comes last, which likelihood weights take into account."""
     model, states, n = build(case), all_levels(case.event), 800
     model.impute_candidates = 40
-    joint = integrated(model, states, label(case, len(states))).exp()
+    joint = exact_scores(case).exp()
     flat = states.flatten(1)
     observed = torch.zeros(case.event.size, dtype=torch.bool)
     observed[index] = True

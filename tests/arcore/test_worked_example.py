@@ -26,9 +26,8 @@ print(config.dataset["name"], config.model["name"], config.trainer.max_epochs)
 
 
 def test_a_file_in_the_folder_of_models_and_an_entry_are_all_that_is_needed(tmp_path: Path) -> None:
-    ignored = shutil.ignore_patterns("__pycache__")
     for package in ("arcore", "pipeline"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
+        shutil.copytree(ROOT / package, tmp_path / package)
     (tmp_path / worked_example.MODEL).write_text(worked_example.code_of(worked_example.MODEL))
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```yaml\n(.*?)```", page, re.S)

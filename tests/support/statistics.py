@@ -54,7 +54,7 @@ def uniform_p_value(u: Tensor) -> float:
     return min(1.0, max(0.0, 2 * sum(terms)))
 
 
-NODES, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(16))
+NODES, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(10))
 REACH = torch.tensor([0.5, 1, 2, 4, 7, 11, 18, 28, 42], dtype=torch.float64)
 
 

@@ -78,11 +78,16 @@ def models_where(holds: Callable[[type[AutoregressiveModel]], bool]) -> pytest.M
 
 
 def options_of(case: Case) -> set[object]:
-    """What a case shows: its kind of event, what it chooses by name, and what it turns on."""
+    """What a case shows: its kind of event, what it chooses by name, and what it turns on.
+
+    Orderings are one kind, apart from S-curves, which are several and shift the image.
+    """
     unset = {field.name: field.default for field in dataclasses.fields(case.kind.Config)}
     uneven = isinstance(case.event, Levels) and case.event.uneven is not None
     return {(type(case.event), uneven)} | {
-        (name, value) if isinstance(value, str | bool) else name
+        (name, value if name != "ordering" else value == "s_curve")
+        if isinstance(value, str | bool)
+        else name
         for name, value in case.hyperparameters.items()
         if isinstance(value, str | bool) or not unset[name]
     }

@@ -58,12 +58,12 @@ def test_sample_scores_what_sampling_saw(case, generator, monkeypatch) -> None:
 @every_option
 def test_sample_is_a_function_of_the_generator(case: Case) -> None:
     """Whatever the default device is."""
-    model, condition = case.build(), case.condition(64)
+    model, condition = case.build(), case.condition(16)
     first, same, other = (torch.Generator().manual_seed(seed) for seed in (1, 1, 2))
-    drawn = model.sample(64, condition, first)
+    drawn = model.sample(16, condition, first)
     with torch.device("meta"):
-        assert torch.equal(model.sample(64, condition, same), drawn)
-    assert not torch.equal(model.sample(64, condition, other), drawn)
+        assert torch.equal(model.sample(16, condition, same), drawn)
+    assert not torch.equal(model.sample(16, condition, other), drawn)
 
 
 @few_states
@@ -116,6 +116,8 @@ def test_impute_keeps_observed_values_and_ignores_the_others(case, generator) ->
     assert torch.equal(completed[observed], x[observed])
     case.event.check(completed)
     assert torch.equal(model.impute(x, torch.ones_like(observed), condition), x)
+    if case is not FIRST[case.model]:  # parts and empty batches depend on the method alone
+        return
     state, drawn = generator.get_state(), []
     for rows in (slice(0, 5), slice(5, 9)):
         label = None if condition is None else condition[rows]

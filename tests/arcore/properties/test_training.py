@@ -221,7 +221,7 @@ def test_training_approaches_a_known_entropy_and_never_beats_it(
     assert free == (kind.__name__ not in BLIND)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     untrained = source.cost(model.log_prob(source.states)).item()
-    for _ in range(1000 if free else 100):
+    for _ in range(1000 if free else 20):
         cost = source.cost(model.log_prob(source.states))
         assert cost.item() >= source.entropy - 1e-9
         if cost.item() < source.entropy + 0.01:
@@ -252,9 +252,9 @@ def test_training_approaches_a_known_density_and_never_beats_it(
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     with torch.no_grad():
         untrained = model(x).mean().item()
-    for step in range(400):
+    for step in range(200):
         rows = slice(step * 500 % n, step * 500 % n + 500)
-        optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 400)
+        optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 200)
         optimizer.zero_grad()
         model(x[rows]).mean().backward()
         optimizer.step()
@@ -263,8 +263,8 @@ def test_training_approaches_a_known_density_and_never_beats_it(
     assert entropy - 0.02 < trained < entropy + 0.06 < untrained
 
 
-# Kernels of our own, convolutions, a scan; the compiler is slow: the others are slow tests.
-COMPILED = ("nade", "gated_pixelcnn", "row_lstm")
+# Kernels of our own and a scan; the compiler is slow: the others are slow tests.
+COMPILED = ("nade", "row_lstm")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ COMPILED = ("nade", "gated_pixelcnn", "row_lstm")
 )
 @pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
 def test_compiled_training_call_is_the_same(kind: type[AutoregressiveModel]) -> None:
-    event = Levels(3, (1, 3, 3)) if is_discrete(kind) else Real((4,))
+    event = Levels(3, (1, 2, 2)) if is_discrete(kind) else Real((4,))
     event = Levels(3, (2, 1, 3, 3)) if declares(kind, "condition_sequence") else event
     small = {"num_layers": 2} if declares(kind, "num_layers") else {}
     compiles_to_the_same(create(kind, event, **small), None)
