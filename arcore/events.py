@@ -141,7 +141,7 @@ class Levels(Event):
         if x.is_complex():
             raise ValueError(f"{name}: expected integer levels, got dtype {x.dtype}")
         if x.numel():
-            if x.is_floating_point() and not bool((x == x.round()).all()):
+            if x.is_floating_point() and not torch.equal(x, x.round()):
                 raise ValueError(f"{name}: expected integer levels, got fractional values")
             values = x if x.is_floating_point() else x.long()
             low, high = (float(v) for v in torch.aminmax(values))

@@ -287,12 +287,13 @@ def bounds(record: Record) -> str:
     text = """`python benchmarks/bounds.py` computes the products of our float32 step alone, each by
         the fastest library call. The bound is the peer's step over products and update: the ratio
         if all else cost nothing. It ran on two shared cores of an Intel Xeon (family 6 model 207)
-        without AMX, at a load of 11. Each ratio has two runs; milliseconds are of the first."""
-    told = """The logistic network cannot reach 1.2 on this processor. gated_pixelcnn reaches its
-        target; the others do not. Against nflows, the target leaves MADE 500 1.6 ms for all else,
-        which takes 2.6 ms. It leaves PixelCNN 20 ms for passes over memory, which take 60 ms, and
-        WaveNet 32 ms for what takes 120 ms. Direct connections of MADE cost 1.31 to 1.48 of a step
-        without. They are on by default, for 0.1 to 0.6 nats (below)."""
+        without AMX, at a load of 5 to 9. Each ratio has two runs; milliseconds are of the first."""
+    told = """gated_pixelcnn and WaveNet reach their targets; the others do not. Against nflows, the
+        target leaves MADE 500 1.8 ms for all else, which takes 3.2 ms. Groups of rows save
+        products there, but more calls take as much. The target leaves PixelCNN 24 ms for passes
+        over memory, which take 65 ms. For the logistic network it leaves 22 ms, and 160 ms pass.
+        Direct connections of MADE cost 1.31 to 1.48 of a step without (at 0d71ea66fb54). They are
+        on by default, for 0.1 to 0.6 nats (below)."""
     return section("Bounds", text, table(record["rows"], columns), paragraph(told))
 
 

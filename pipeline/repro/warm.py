@@ -2,9 +2,9 @@
 
 torch, MLflow and the like take several seconds of processor to import, again in every stage. Here a
 server imports them once, libraries only, none of this project's own code. A stage that finds
-`ARCORE_WARM` in its environment hands its arguments, folder, environment and standard streams to
-the server, which forks a child that runs the stage from there; the stage's own process waits,
-passes signals on, and ends with the child's status.
+`ARCORE_WARM` in its environment hands its arguments, folder, path of imports, environment and
+standard streams to the server, which forks a child that runs the stage from there; the stage's own
+process waits, passes signals on, and ends with the child's status.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ def forward(module: str, arguments: Sequence[str]) -> int | None:
     address = os.environ.pop(VARIABLE, None)
     if address is None:
         return None
-    request = [module, list(arguments), os.getcwd(), dict(os.environ)]
+    request = [module, list(arguments), os.getcwd(), sys.path, dict(os.environ)]
     sys.stdout.flush()
     sys.stderr.flush()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -129,7 +129,8 @@ def _run_child(connection: socket.socket) -> None:
         for number, stream in enumerate(socket.recv_fds(connection, 1, 3)[1]):
             os.dup2(stream, number)
             os.close(stream)
-        module, arguments, folder, environment = json.loads(connection.makefile().readline())
+        request = json.loads(connection.makefile().readline())
+        module, arguments, folder, sys.path[:], environment = request
         threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
         os.environ.clear()
         os.environ.update(environment)

@@ -110,10 +110,10 @@ def repository(make_project):
 
 
 @pytest.fixture(scope="module")
-def again(repository, tmp_path_factory):
+def again(repository, tmp_path_factory, warm):
     project = repository.copied_to(tmp_path_factory.mktemp("again") / "project")
-    with project.warmed():  # of its own code
-        yield project
+    project.warm = warm
+    return project
 
 
 def test_every_stage_ran_once(repository) -> None:

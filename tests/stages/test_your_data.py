@@ -56,14 +56,16 @@ TRAINS = ("train", "evaluate")
 
 
 @pytest.fixture(scope="module")
-def copied(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Project]:
-    """A copy of this checkout's code, with a warm process of its own."""
+def copied(
+    tmp_path_factory: pytest.TempPathFactory, migrated: Path, warm: dict[str, str]
+) -> Project:
+    """A copy of this checkout's code."""
     folder = tmp_path_factory.mktemp("checkout")
     copy_code(folder)
     shutil.copy(migrated, folder / "mlflow.db")
     project = Project(folder, folder)
-    with project.warmed():
-        yield project
+    project.warm = warm
+    return project
 
 
 @pytest.fixture
