@@ -17,7 +17,6 @@ from types import FrameType
 
 import psutil
 
-from pipeline.core import private_apis
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.private_files import keep_token_private
 from pipeline.experiments.schema import ClusterConfig
@@ -37,7 +36,6 @@ QUIET = {
 }
 EMBEDDED = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody drains its node
-    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",  # of the driver, which has its own
     # An epoch waits until the one before it is collected, which shows where epochs are short.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_worker_niceness": "0",
@@ -72,7 +70,6 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
     else:
         _require_address_space()
         keep_token_private(os.environ)
-        private_apis.leave_out_daemons()
     import ray
 
     where: dict[str, object] = {"address": address}

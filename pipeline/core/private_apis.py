@@ -5,22 +5,16 @@ may name such a thing (`tests/structure/test_imports.py`). Libraries are importe
 """
 
 from typing import Any
-from unittest import mock
 
 
-def torch_trainer(in_driver: bool) -> Any:
-    """Return TorchTrainer without processes that we have no use for, which Ray has no options for.
+def torch_trainer() -> Any:
+    """Return TorchTrainer without two of its processes, which Ray has no option to leave out.
 
-    They are the cleaner of orphaned placement groups, which waits for Ray's dashboard (ours end
-    with the driver), and the manager of Ray's own datasets. With the controller `in_driver`, its
-    process goes too, and those of autoscaling and of what workers report, which ours never do.
+    They are the cleaner of orphaned placement groups, which waits for the dashboard that an
+    embedded Ray does not start (our groups end with the driver), and the manager of Ray's own
+    datasets, which we do not use.
     """
-    import asyncio
-
-    from ray.runtime_context import RuntimeContext
     from ray.train.torch import TorchTrainer
-    from ray.train.v2._internal.execution.controller import TrainController
-    from ray.train.v2._internal.execution.worker_group import state, worker_group
 
     unused = ("PlacementGroupCleanerCallback", "DatasetsCallback")
 
@@ -29,37 +23,7 @@ def torch_trainer(in_driver: bool) -> Any:
             callbacks = super()._create_default_callbacks()
             return [c for c in callbacks if type(c).__name__ not in unused]
 
-        def _initialize_and_run_controller(self, **parts: Any) -> Any:
-            if not in_driver:
-                return super()._initialize_and_run_controller(**parts)
-            for what in ("send", "maybe_send", "cancel"):
-                setattr(parts["scaling_policy"], f"_{what}_resource_request", lambda: None)
-            with (
-                mock.patch.object(RuntimeContext, "current_actor", None),
-                mock.patch.object(worker_group, "SynchronizationActor", _Nobody()),
-                mock.patch.object(state, "_shutdown_sync_actor", _Nobody().remote),
-            ):
-                controller = TrainController(**parts)
-                asyncio.run(controller.run())
-                return controller.get_result()
-
     return Trainer
-
-
-class _Nobody:
-    """An actor that is never called."""
-
-    def options(self, *_: object, **__: object) -> "_Nobody":
-        return self
-
-    remote = options
-
-
-def leave_out_daemons() -> None:
-    """Have an embedded Ray start neither its autoscaler nor the dashboard's server."""
-    from ray._private.node import Node
-
-    Node.start_monitor = Node.start_api_server = lambda self, **options: None
 
 
 def skip_schema_enforcement(signature: Any) -> None:

@@ -170,13 +170,11 @@ def _fit(cluster: ClusterConfig, job: TrainingJob) -> TrainingOutcome:
 
     from pipeline.cluster.network_interface import ByAddress
 
-    logging.getLogger("ray.train").setLevel(logging.ERROR)  # it warns of what it then puts right
     workers, patience = _num_workers(cluster)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
     filesystem, path = storage.filesystem(job.checkpoints)
     variables = worker_variables() | {"OMP_NUM_THREADS": str(job.threads)}
-    in_driver = not os.environ.get("RAY_ADDRESS") and isinstance(workers, int)
-    trainer = private_apis.torch_trainer(in_driver)(
+    trainer = private_apis.torch_trainer()(
         train_worker,
         train_loop_config={"job": job},
         torch_config=ByAddress(),

@@ -9,7 +9,6 @@ import dataclasses
 import errno
 import logging
 import math
-import os
 import time
 
 import torch
@@ -57,9 +56,7 @@ def train_worker(given: dict[str, TrainingJob]) -> TrainingOutcome:
     stop = CheckpointStore(job.checkpoints).stop_requested
     rank, world = context.get_world_rank(), context.get_world_size()
     device, noticed = ray.train.torch.get_device(), ray.train.get_preemption_info
-    never = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") == "0"
-    preempted = None if never else lambda: noticed() is not None
-    return run_job(job, Session(rank, world, device, stop, preempted=preempted))
+    return run_job(job, Session(rank, world, device, stop, preempted=lambda: noticed() is not None))
 
 
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
