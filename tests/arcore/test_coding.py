@@ -192,7 +192,7 @@ def test_no_damaged_stream_decodes_to_other_data(monkeypatch: pytest.MonkeyPatch
     model = small_model()
     x = some_levels(model, 20)
     data, other = compress(model, x, batch=5), compress(model, x.flip(0), batch=5)
-    chance, refused, tried = random.Random(0), 0, 0
+    chance, tried = random.Random(0), 0
     while tried < FUZZED:
         bad = damaged(data, other, chance)
         if bad in (data, other):
@@ -200,8 +200,6 @@ def test_no_damaged_stream_decodes_to_other_data(monkeypatch: pytest.MonkeyPatch
         tried += 1
         with pytest.raises(ValueError, match=r"^data: "):
             decompress(model, bad)
-        refused += 1
-    assert refused == FUZZED
 
 
 def test_levels_are_checked_where_no_checksum_of_bytes_helps() -> None:

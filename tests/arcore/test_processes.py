@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 import torch.distributed as dist
@@ -43,7 +42,7 @@ if torch.distributed.is_gloo_available():
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[object], list[str]]:
     """What the first process prints, and the models that both of them are through with."""
-    store: Path = tmp_path_factory.mktemp("store") / "store"
+    store = tmp_path_factory.mktemp("store") / "store"
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(store)],
         cwd=ROOT, capture_output=True, text=True, timeout=300,

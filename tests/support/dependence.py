@@ -30,15 +30,17 @@ def logits_of(model: AutoregressiveModel, x: Tensor, condition: Tensor | None) -
 @torch.no_grad()
 def influence(model: AutoregressiveModel, x: Tensor, condition: Tensor | None) -> Tensor:
     """Which indices change which conditionals: (D, D) bool, [t, s] for drawing steps t and s."""
-    before = logits_of(model, x, condition)
-    changes = []
-    for index in torch.cat(model.schedule).tolist():
-        other = x.flatten(1).clone()
-        other[:, index] += 1
+    order, batch = torch.cat(model.schedule).tolist(), len(x)
+    x = x.repeat(len(order), *[1] * (x.dim() - 1))  # all at once, in places that are compared
+    if condition is not None:
+        condition = condition.repeat(len(order), *[1] * (condition.dim() - 1))
+    other = x.flatten(1).clone()
+    for step, index in enumerate(order):
+        values = other[step * batch : (step + 1) * batch, index]
+        values += 1
         if isinstance(model.event, Levels):
-            other[:, index] %= model.event.levels_by_dimension[index]
+            values %= model.event.levels_by_dimension[index]
         if isinstance(model.event, Table) and (count := model.event.columns[index].count):
-            other[:, index] %= count
-        after = logits_of(model, other.view(x.shape), condition)
-        changes.append((after != before).any(-1).any(0))
-    return torch.stack(changes, 1)
+            values %= count
+    after, before = (logits_of(model, rows.view(x.shape), condition) for rows in (other, x))
+    return (after != before).any(-1).view(len(order), batch, -1).any(1).t()

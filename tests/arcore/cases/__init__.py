@@ -78,10 +78,7 @@ def models_where(holds: Callable[[type[AutoregressiveModel]], bool]) -> pytest.M
 
 
 def options_of(case: Case) -> set[object]:
-    """What a case shows: its kind of event, what it chooses by name, and what it turns on.
-
-    Orderings are one kind, apart from S-curves, which are several and shift the image.
-    """
+    """What a case shows: its kind of event, what it names (S-curves or not), what it turns on."""
     unset = {field.name: field.default for field in dataclasses.fields(case.kind.Config)}
     uneven = isinstance(case.event, Levels) and case.event.uneven is not None
     return {(type(case.event), uneven)} | {

@@ -16,7 +16,13 @@ from tests.support.statistics import all_levels
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
 
 
-@cases_where(lambda case: case.discrete and (case.num_states <= 600 or case in FEWEST), tiny=True)
+def is_summed(case: Case) -> bool:
+    """Whether values are few, or thousands by a head that torch does not normalize."""
+    own_head = case in FEWEST and case.hyperparameters.get("head") == "logistic_mixture"
+    return case.discrete and (case.num_states <= 600 or own_head)
+
+
+@cases_where(is_summed, tiny=True)
 def test_probabilities_sum_to_one(case: Case) -> None:
     """For every condition, or the last one where the values are thousands."""
     model, x = case.build_exact(), all_levels(case.event)

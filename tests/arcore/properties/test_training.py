@@ -224,13 +224,13 @@ def test_training_approaches_a_known_entropy_and_never_beats_it(
     for _ in range(1000 if free else 20):
         cost = source.cost(model.log_prob(source.states))
         assert cost.item() >= source.entropy - 1e-9
-        if cost.item() < source.entropy + 0.01:
+        if cost.item() < source.entropy + 0.02:
             break
         optimizer.zero_grad()
         cost.backward()
         optimizer.step()
     assert cost.item() < untrained
-    assert not free or cost.item() < source.entropy + 0.01 < untrained
+    assert not free or cost.item() < source.entropy + 0.02 < untrained
 
 
 @models_where(lambda kind: not is_discrete(kind))
