@@ -108,9 +108,8 @@ PARAMS = {
             "dataset": "digits",
             "model": "made",
             "base": None,
-            "overrides": ["trainer.seed=3"],
             "model_overrides": {"hidden": [8], "num_masks": 2},
-            "trainer": {"max_epochs": 3, "optimizer": {"name": "adam", "learning_rate": 0.1}},
+            "trainer": {"max_epochs": 3, "seed": 3, "optimizer": {"name": "adam", "learning_rate": 0.1}},
             "evaluation": {"num_members": 2, "published": {"model": "a", "variant": "b"}},
         }
     }

@@ -215,7 +215,7 @@ def test_dvc_yaml_names_a_key_for_every_stage(code) -> None:
 
 def _asked(stage: dict) -> list[str]:
     params = stage.get("do", stage).get("params", [])
-    return [key for one in params if isinstance(one, dict) for key in one["code.yaml"]]
+    return [key for one in params if isinstance(one, dict) for key in one.get("code.yaml", ())]
 
 
 def test_the_file_is_written_where_a_value_changes(tmp_path) -> None:
