@@ -109,7 +109,7 @@ PARAMS = {
             "model": "made",
             "base": None,
             "model_overrides": {"hidden": [8], "num_masks": 2},
-            "trainer": {"max_epochs": 3, "seed": 3, "optimizer": {"name": "adam", "learning_rate": 0.1}},
+            "trainer": {"max_epochs": 3, "optimizer": {"name": "adam", "learning_rate": 0.1}},
             "evaluation": {"num_members": 2, "published": {"model": "a", "variant": "b"}},
         }
     }
