@@ -137,7 +137,7 @@ def test_a_clock_that_jumps_changes_nothing(undisturbed, make_project, tmp_path:
 def stopped(make_project):
     """A project whose training got a SIGTERM in its mid, and left with status 1."""
     project = make_project({"wide": WIDE})
-    with training(project, 2, ON_RAY) as process:
+    with training(project, 2) as process:
         process.terminate()
         assert process.wait(timeout=400) == 1, project.log()
     return project
@@ -187,13 +187,17 @@ def test_a_training_that_got_a_sigterm_goes_on_inside_the_epoch(stopped_copy, un
 
 
 @pytest.mark.slow
-def test_ctrl_c_on_ray_keeps_a_checkpoint_too(make_project, undisturbed) -> None:
-    """Ray's own handler would leave without one, and with status 0."""
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_signals_on_ray_keep_a_checkpoint_too(make_project, undisturbed, name: str) -> None:
+    """Ray's own handler of Ctrl-C would leave without one, and with status 0."""
     project = make_project({"wide": WIDE})
     with training(project, 2, ON_RAY) as process:
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to workers as well
+        if name == "SIGINT":
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to workers as well
+        else:
+            process.terminate()
         assert process.wait(timeout=400) == 1, project.log()
-    assert "SIGINT: saving a checkpoint and leaving" in project.log()
+    assert f"{name}: saving a checkpoint and leaving" in project.log()
     require_it_goes_on(project, undisturbed)
 
 

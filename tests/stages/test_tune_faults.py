@@ -213,6 +213,7 @@ def disturbed(make_search):
     return project
 
 
+@pytest.mark.slow
 def test_a_grid_runs_each_option_once(disturbed) -> None:
     table, log = trials(disturbed), disturbed.log()
     rates = PARTLY_EXPLODING["space"][RATE]["grid"]
@@ -225,6 +226,7 @@ def test_a_grid_runs_each_option_once(disturbed) -> None:
     assert not list((disturbed.folder / ".arcore/tune").glob("[!.]*"))
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_dies_goes_on_from_its_checkpoint(disturbed) -> None:
     assert disturbed.log().count("resumes after epoch") == 1
     table = trials(disturbed)
@@ -232,6 +234,7 @@ def test_a_trial_whose_process_dies_goes_on_from_its_checkpoint(disturbed) -> No
     require_runs(disturbed, ["FINISHED", "FINISHED", "FAILED"])
 
 
+@pytest.mark.slow
 def test_a_trial_whose_loss_is_not_finite_fails_alone(disturbed) -> None:
     table = trials(disturbed)
     statuses = [table[number]["status"] for number in (1, 2, 3)]
