@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
+from arcore.layers import dilated_stack
 from arcore.models.wavenet import WaveNet
 from arcore.primitives.companding import mu_law_decode, mu_law_encode
 from tests.support.cases import compiles_to_the_same, randomize
@@ -129,6 +130,20 @@ def test_many_samples_that_count() -> None:
     weights = list(model.parameters())
     gradients = torch.autograd.grad(model.log_prob(x, None, scored).sum(), weights)
     assert_close(gradients, torch.autograd.grad(expected.sum(), weights), **TIGHT)
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("length", [3, 40])
+def test_layers_in_one_are_the_layers(monkeypatch, kernel: int, length: int) -> None:
+    """Values and gradients, with delays beyond the length too."""
+    model = build(kernel=kernel)
+    x, _ = draw(model, 3, length)
+    weights, found = list(model.parameters()), []
+    for most in (-1, 1 << 30):
+        monkeypatch.setattr(dilated_stack, "SMALL", most)
+        terms = model.log_prob(x)
+        found.append((terms, torch.autograd.grad(terms.sum(), weights)))
+    assert_close(*found, **TIGHT)
 
 
 # -- generation
