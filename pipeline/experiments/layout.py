@@ -43,9 +43,7 @@ def completed(text: str) -> str:
     or right after a list).
     """
     params = _parsed(text)
-    for name, entry in (params.get("experiments") or {}).items():
-        if not isinstance(entry, CommentedMap):
-            raise UserError(f"experiments.{name}: expected a mapping, got {entry!r}")
+    for entry in (params.get("experiments") or {}).values():
         _fill(entry)
     _lay_out(params, 0)
     return _dumped(params)
@@ -126,6 +124,9 @@ def _parsed(text: str) -> CommentedMap:
     for section in (*WITH_BASE, "mixtures"):
         fits = isinstance(params.get(section) or {}, Mapping)
         require(fits, section, "a mapping", params.get(section))
+    for section in WITH_BASE:
+        for name, entry in (params.get(section) or {}).items():
+            require(isinstance(entry, CommentedMap), f"{section}.{name}", "a mapping", entry)
     return params
 
 
@@ -155,7 +156,9 @@ def _joins(params: Mapping[str, Any]) -> dict[str, object]:
             row = {"mixture": name, "experiment": member}
             row |= {key: experiment.get(key) for key in ("dataset", "model")}
             if "symmetries" in entry:
-                row["symmetries"] = list(entry["symmetries"])
+                given = entry["symmetries"]
+                require(isinstance(given, list), f"mixtures.{name}.symmetries", "a list", given)
+                row["symmetries"] = list(given)
             rows[key] = row
     return rows
 

@@ -34,7 +34,7 @@ Counts = Annotated[
     list[int], expected("one integer >= 1 or more", lambda counts: min(counts, default=0) >= 1)
 ]
 Networks = Annotated[dict[str, Any], expected("one or more", bool)]  # by title
-NETWORK_KEYS = ("model", "overrides", "model_overrides", "trainer")
+NETWORK_KEYS = ("model", "model_overrides", "trainer")
 
 
 @dataclass(frozen=True)

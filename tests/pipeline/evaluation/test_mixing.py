@@ -288,6 +288,9 @@ def test_params_get_a_row_for_each_member() -> None:
     unknown = {"experiments": {"masks": ENTRIES["masks"]}, "mixtures": {"both": MIXTURE}}
     with pytest.raises(UserError, match="mixtures.both.mixture: sums: expected an experiment"):
         layout.foreach_of(yaml.safe_dump(unknown))
+    fewer["mixtures"] = {"both": MIRRORED | {"symmetries": 3}}
+    with pytest.raises(UserError, match="mixtures.both.symmetries: expected a list, got 3"):
+        layout.foreach_of(yaml.safe_dump(fewer))
 
 
 def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:

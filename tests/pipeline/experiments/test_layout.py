@@ -155,6 +155,8 @@ experiments:
         ("[1, 2]", "params.yaml: expected a mapping, got"),
         ("experiments: [a]", "experiments: expected a mapping, got"),
         ("mixtures: [a]", "mixtures: expected a mapping, got"),
+        ("searches: {a: 3}", "searches.a: expected a mapping, got 3"),
+        ("folds: {a: }", "folds.a: expected a mapping, got None"),
     ],
 )
 def test_a_broken_file_is_one_line(text: str, message: str) -> None:

@@ -264,6 +264,11 @@ def test_a_record_and_a_copy(project: Path, monkeypatch, capsys) -> None:
             "unknown key of studies.masks.networks.MADE 'modle",
         ),
         (
+            "masks",
+            ["networks.MADE.overrides=[trainer.seed=1]"],
+            "unknown key of studies.masks.networks.MADE 'overrides",
+        ),
+        (
             "race",
             ["networks.wide={model: pixelvae, model_overrides: null}"],
             "networks.wide: expected a model with an exact",
