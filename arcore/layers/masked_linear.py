@@ -44,9 +44,7 @@ class MaskedLinear(nn.Module):
         """Replace the mask, (outputs, inputs) bool."""
         self.mask = to_device(mask, self.weight.device).to(self.weight.dtype)
         self.reaches = []
-        smallest = self.SMALLEST_GROUP
-        if has_fast_onednn():
-            smallest = max(smallest, self.LEAST_WEIGHTS // mask.shape[1])
+        smallest = max(self.SMALLEST_GROUP, self.LEAST_WEIGHTS // mask.shape[1])
         count = min(self.GROUPS, len(mask) // smallest)
         if sorted_rows and count > 1:
             groups = mask.split(-(-len(mask) // count))
@@ -74,10 +72,11 @@ class MaskedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs) to (batch, outputs)."""
         offset = self.offset()
-        if torch.compiler.is_compiling():
+        grouped = self.reaches and x.device.type == "cpu"  # elsewhere launches cost more
+        if torch.compiler.is_compiling() or not (grouped or has_fast_onednn()):
             return linear(x, self.masked(self.weight), offset)
         y: Tensor
-        if self.reaches and x.device.type == "cpu":  # elsewhere launches cost more
+        if grouped:
             y = _GroupedProduct.apply(x, self.weight, self.mask, self.reaches)  # type: ignore[no-untyped-call]
         else:
             y = _MaskedProduct.apply(x, self.weight, self.mask)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Names of Ray, MLflow and torch that are not public: all of them, each with why it is needed.
+"""Names of Ray and MLflow that are not public: all of them, each with why it is needed.
 
 Seen in Ray 2.60.0 and MLflow 3.17.2; look here first when another version fails. No other module
 may name such a thing (`tests/structure/test_imports.py`). Libraries are imported on first use.
@@ -33,10 +33,3 @@ def skip_schema_enforcement(signature: Any) -> None:
     print the whole input. MLflow leaves it to a model whose signature comes from type hints.
     """
     signature._is_signature_from_type_hint = True
-
-
-def has_avx512_bfloat16() -> bool:
-    """Tell whether this processor multiplies bfloat16, as older torch can be asked."""
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported())

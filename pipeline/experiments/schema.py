@@ -99,7 +99,7 @@ class TrainerConfig:
         ema_decay: decay of the averaged weights that are validated and kept; 0 turns it off.
         clip_norm: largest norm of the gradient; null turns clipping off.
         precision: float32, bfloat16 (autocast), float64, or auto: bfloat16 where every worker's
-            hardware has it, else float32, since emulation takes several times longer.
+            hardware multiplies it faster, else float32.
         compile: run the training call through torch.compile.
         patience: stop after so many validations without a new best; null never stops.
         validate_every: epochs from one validation to the next.

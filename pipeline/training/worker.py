@@ -200,7 +200,7 @@ class Worker:
             )
             learner.precision = str(kept)
         elif self.config.precision == "auto" and learner.precision != "bfloat16":
-            self._print_on_rank_zero("precision: float32, since this hardware has no bfloat16")
+            self._print_on_rank_zero("precision: float32, since bfloat16 is no faster here")
         self.progress.precision = learner.precision
 
     def _load_newest_whole(self) -> bool:

@@ -7,6 +7,7 @@ import torch
 
 import arcore
 from arcore.events import Levels
+from arcore.layers import masked_linear
 from arcore.layers.masked_linear import MaskedLinear
 from arcore.primitives.masks import hidden_degrees, hidden_mask, output_mask
 from arcore.primitives.orderings import ORDERINGS, inverse, make_ordering, random_ordering
@@ -130,6 +131,7 @@ def test_groups_of_rows_give_the_full_product(
 ) -> None:
     for name in ("SMALLEST_GROUP", "LEAST_WEIGHTS"):
         monkeypatch.setattr(MaskedLinear, name, 1)
+    monkeypatch.setattr(masked_linear, "has_fast_onednn", lambda: True)
     layer = MaskedLinear(6, outputs, conditioning, bias).to(dtype)
     mask = hidden_mask(torch.arange(outputs) * 7 // outputs, torch.arange(1, 7))  # row 0 is empty
     x = torch.randn(5, 6, dtype=dtype, requires_grad=True)

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from arcore.primitives import gating, products
 from arcore.primitives.dropout import SMALL, dropout
-from arcore.primitives.products import has_fast_onednn, multiply, scored_linear
+from arcore.primitives.products import has_fast_bfloat16, has_fast_onednn, multiply, scored_linear
 
 Function = Callable[..., Tensor | tuple[Tensor, ...]]
 
@@ -217,3 +217,19 @@ def test_the_processor_decides(vendor: str, fast: bool, monkeypatch, tmp_path) -
         assert has_fast_onednn.__wrapped__() is (fast and capability == "AVX512")
     monkeypatch.setattr(products, "_PROCESSORS", tmp_path / "none")
     assert not has_fast_onednn.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("words", "fast"),
+    [
+        ("GenuineIntel avx512_bf16 amx_bf16", True),
+        ("GenuineIntel avx512_bf16", False),
+        ("AuthenticAMD avx512_bf16", True),
+        ("AuthenticAMD avx2", False),
+        ("asimd bf16 svebf16", True),
+    ],
+)
+def test_bfloat16_is_fast_by_the_flags(words: str, fast: bool, monkeypatch, tmp_path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags\t: fpu {words} sse\n")
+    monkeypatch.setattr(products, "_PROCESSORS", tmp_path / "cpuinfo")
+    assert has_fast_bfloat16.__wrapped__() is fast

@@ -1,9 +1,7 @@
 """What a training step is made of: averages of weights, precision, optimisers and schedules."""
 
 import math
-import platform
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +9,7 @@ import torch.distributed as dist
 from torch.optim import swa_utils
 
 import arcore
+from arcore.primitives.products import has_fast_bfloat16
 from pipeline.core.errors import UserError
 from pipeline.data.batches import Batch
 from pipeline.experiments.schema import OptimizerConfig, ScheduleConfig, TrainerConfig
@@ -56,16 +55,9 @@ def test_an_update_does_not_wait() -> None:
         average.update(model)
 
 
-@pytest.mark.skipif(
-    platform.system() != "Linux" or platform.machine() != "x86_64", reason="reads Linux's flags"
-)
-def test_has_bfloat16_as_the_kernel_says() -> None:
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    assert learner.has_bfloat16(CPU) == bool({"avx512_bf16", "amx_bf16"} & set(flags))
-
-
-def test_hardware_that_torch_does_not_ask_has_none() -> None:
+def test_a_processor_is_asked_for_bfloat16_and_unknown_hardware_has_none() -> None:
     assert not learner.has_bfloat16(torch.device("meta"))
+    assert learner.has_bfloat16(CPU) == has_fast_bfloat16()
 
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
