@@ -118,7 +118,7 @@ class Checkout:
 
     def _needs(self, module: str) -> Needs:
         file, found = self.modules[module], Needs()
-        for node in _running(ast.parse(self._path(file).read_text(encoding="utf-8"))):
+        for node in _running(_parsed(self._path(file).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant):
                 if isinstance(node.value, str):
                     self._add_file(file, node.value, found)
@@ -196,7 +196,12 @@ def code_hash(source: str) -> str:
     Raises:
         SyntaxError: for no Python.
     """
-    return hashlib.sha256(repr(_syntax(ast.parse(source))).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(_syntax(_parsed(source))).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def _syntax(node: object) -> object:
@@ -205,10 +210,12 @@ def _syntax(node: object) -> object:
         return [_syntax(one) for one in node if not _is_text(one)]
     if not isinstance(node, ast.AST):
         return node
-    fields = ((name, _syntax(value)) for name, value in ast.iter_fields(node))
-    return type(node).__name__, *(
-        (name, value) for name, value in fields if value not in (None, [])
-    )
+    found: list[object] = [type(node).__name__]
+    for name in node._fields:  # by a loop, since thousands of nodes are met at each start
+        value = _syntax(getattr(node, name, None))
+        if value is not None and value != []:
+            found.append((name, value))
+    return tuple(found)
 
 
 def _is_text(node: object) -> bool:
