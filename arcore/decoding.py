@@ -1,6 +1,8 @@
 """The incremental form of a model, `next()` and `push()` in turn."""
 
 import abc
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -16,7 +18,10 @@ class Decoder(abc.ABC):
     Attributes:
         blocks: the model's schedule; `next` concerns blocks[0] first.
         batch: number of events side by side.
+        precision: makes the context in which steps are computed.
     """
+
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def __init__(self, blocks: tuple[Tensor, ...], batch: int) -> None:
         require_int(batch, "batch", 0)
@@ -28,7 +33,7 @@ class Decoder(abc.ABC):
     def next(self) -> Distribution:
         """Return the distribution of the next block, batch shape (batch, len(block))."""
         require(self.position < len(self.blocks), "next", "a block left to decode", "the end")
-        with torch.no_grad():
+        with torch.no_grad(), self.precision():
             following = self._next(self.blocks[self.position])
         self._computed = self.position
         return following
@@ -59,7 +64,7 @@ class Decoder(abc.ABC):
             require(False, "values", expected, getattr(values, "shape", values))
         if self._computed != self.position:
             self.next()
-        with torch.no_grad():
+        with torch.no_grad(), self.precision():
             self._push(block, values)
         self.position += 1
 

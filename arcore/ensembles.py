@@ -205,7 +205,8 @@ class Ensemble(Combination):
         """Complete each example by a member drawn by its weight (see `AutoregressiveModel.impute`).
 
         The mixture's posterior would weight members by their evidence for what is observed; that
-        marginal is tractable only where the observed dimensions come first in every member.
+        marginal is tractable only where the observed dimensions come first in every member. Members
+        are drawn for all rows first, so that parts of a batch alone give other draws.
         """
         observed = self._check_observed(x, observed).to(self.device)
         x = x.to(self.device)

@@ -195,13 +195,13 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         """
         raise ValueError(f"level: expected one of {self.latent_levels}, got {level!r}")
 
-    def _check_observed(self, x: Tensor, observed: Tensor) -> Tensor:
+    def _check_observed(self, x: Tensor, observed: Tensor, name: str = "observed") -> Tensor:
         """Check the shape of x and all of `observed`, which is returned in x's shape."""
         Event.check(self.event, x)
         fits = isinstance(observed, Tensor) and observed.dtype == torch.bool
-        require(fits, "observed", "a bool tensor", getattr(observed, "dtype", observed))
+        require(fits, name, "a bool tensor", getattr(observed, "dtype", observed))
         fits = observed.shape in (x.shape, x.shape[1:])
-        require(fits, "observed", f"shape {tuple(x.shape)}", tuple(observed.shape))
+        require(fits, name, f"shape {tuple(x.shape)}", tuple(observed.shape))
         return observed.expand(x.shape)
 
     def _check_temperature(self, temperature: float) -> None:

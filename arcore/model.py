@@ -379,8 +379,10 @@ class AutoregressiveModel(GenerativeModel):
         """
         require_int(batch, "batch", 0)
         self._check_condition(condition, batch)
-        with torch.no_grad():
-            return self._decoder(batch, condition)
+        with torch.no_grad(), self._scoring_precision():
+            decoder = self._decoder(batch, condition)
+        decoder.precision = self._scoring_precision
+        return decoder
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         """Make the decoder for a checked condition: by default one that recomputes everything."""

@@ -153,22 +153,14 @@ class PoolDecoder(Decoder):
     def __init__(self, pool: Pool, batch: int, condition: Tensor | None) -> None:
         super().__init__(pool.schedule, batch)
         self.pool = pool
-        self.members = []
-        for member in pool:
-            with member._scoring_precision():  # each as it scores, some never in autocast's
-                self.members.append(member.decoder(batch, condition_for(member, condition)))
+        self.members = [m.decoder(batch, condition_for(m, condition)) for m in pool]
 
     def _next(self, block: Tensor) -> Distribution:
-        each = []
-        for model, member in zip(self.pool, self.members, strict=True):
-            with model._scoring_precision():
-                each.append(member.next())
-        return self.pool.pooled(each)
+        return self.pool.pooled([member.next() for member in self.members])
 
     def _push(self, block: Tensor, values: Tensor) -> None:
-        for model, member in zip(self.pool, self.members, strict=True):
-            with model._scoring_precision():
-                member.push(values)
+        for member in self.members:
+            member.push(values)
 
 
 def _log_odds(conditional: Distribution, is_binary: bool) -> Tensor:

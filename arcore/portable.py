@@ -310,7 +310,7 @@ PASSED = frozenset(
     "flip full full_like gather ge gt index index_copy index_put index_select is_pinned le "
     "lift_fresh lt masked_fill max maximum min minimum mul narrow ne neg new_empty "
     "new_empty_strided new_full new_ones new_zeros ones ones_like permute relu repeat reshape "
-    "roll round scalar_tensor scatter select select_scatter set sign slice slice_scatter "
+    "roll rot90 round scalar_tensor scatter select select_scatter set sign slice slice_scatter "
     "split split_with_sizes sqrt squeeze stack t transpose tril triu unbind unfold unsqueeze "
     "view where zero zeros zeros_like".split()
 )

@@ -60,6 +60,9 @@ class Transformed(Combination):
     places: Tensor  # (D,) the dimension of x that is each dimension of s(x)
 
     def __init__(self, model: AutoregressiveModel, symmetry: str) -> None:
+        fits = isinstance(model, AutoregressiveModel) and not model.event.is_open
+        require(fits, "model", "a model of events of a fixed shape", model)
+        require(symmetry in SYMMETRIES, "symmetry", f"one of {', '.join(SYMMETRIES)}", symmetry)
         require_symmetries([symmetry], model.event)
         self._combine([model], model.hyperparameters)
         self.symmetry = symmetry

@@ -62,6 +62,11 @@ class AnyOrderModel(OrderedModel):
         super().ensemble(num_members)
         return OrderlessEnsemble(self.member(index) for index in range(num_members))
 
+    @property
+    def keeps_units(self) -> bool:
+        """Whether the model's order cuts no unit."""
+        return True
+
     @abc.abstractmethod
     def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return ln p(x_observed | condition), (batch,), in nats, whatever the rest may be.

@@ -1,5 +1,6 @@
 """What models share that draw one dimension after the other in an ordering of their own."""
 
+import torch
 from torch import Tensor
 
 from arcore.events import Event
@@ -34,9 +35,10 @@ class OrderedModel(AutoregressiveModel):
         for name, buffer in (("order", self._ordering), ("position", places)):
             self.register_buffer(name, buffer.to(self.device), persistent=False)
 
+    @torch.inference_mode(False)  # training may follow
     def _put_under(self, order: Tensor) -> None:
         """Take another ordering, (D,) integers."""
-        self._ordering = order.long().cpu()
+        self._ordering = order.long().cpu().clone()
         self._rebuild()
 
     @property

@@ -17,7 +17,7 @@ from arcore.families.any_order import AnyOrderModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.incremental_mlp import ACTIVATIONS
-from arcore.primitives.checks import require
+from arcore.primitives.checks import require, require_scores
 from arcore.primitives.masks import draw_masks
 from arcore.primitives.precision import at_least_float32, summed
 from arcore.primitives.row_noise import for_each_row
@@ -227,7 +227,9 @@ class OrderlessModel(AnyOrderModel):
         mask = self._check_observed(x, observed).to(self.device)
         known = torch.where(mask, x.to(self.device), 0)
         self._check(known, condition)
-        return self._log_marginal(known, mask.flatten(1), condition)
+        scores = self._log_marginal(known, mask.flatten(1), condition)
+        require_scores(not bool(scores.isnan().any()))
+        return scores
 
     def _log_marginal(self, x: Tensor, observed: Tensor | None, condition: Tensor | None) -> Tensor:
         totals = []
@@ -290,17 +292,14 @@ class OrderlessDecoder(Decoder):
     def __init__(self, model: OrderlessModel, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
-        with model._scoring_precision():
-            self.state = model._observed_state(batch, condition)
+        self.state = model._observed_state(batch, condition)
         self.dimensions = model._ordering.tolist()
 
     def _next(self, block: Tensor) -> Distribution:
         dimension = self.dimensions[self.position]
-        with self.model._scoring_precision():
-            logits = self.state.logits(dimension)
+        logits = self.state.logits(dimension)
         return self.model._distribution(logits[:, None], dimension)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
-        with self.model._scoring_precision():
-            shown = self.model._inputs(values, block)[:, 0]
-            self.state.observe(self.dimensions[self.position], shown)
+        shown = self.model._inputs(values, block)[:, 0]
+        self.state.observe(self.dimensions[self.position], shown)

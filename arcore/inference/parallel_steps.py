@@ -25,7 +25,7 @@ from torch.distributions import Distribution
 
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import reshape
-from arcore.events import Levels
+from arcore.events import Event, Levels
 from arcore.families.any_order import AnyOrderModel
 from arcore.layers import level_features
 from arcore.model import AutoregressiveModel
@@ -45,7 +45,7 @@ def step_losses(
     """
     model = _any_order(model)
     require_int(num_orders, "num_orders", 1)
-    require(len(x) > 0, "x", "a row at least", "none")
+    require(len(Event.check(model.event, x)) > 0, "x", "a row at least", "none")
     units = model.event.size // model.places
     total = torch.zeros(units, dtype=torch.float64)
     for index, given in itertools.product(range(1, num_orders + 1), range(units)):
@@ -141,9 +141,19 @@ class InSteps(AutoregressiveModel):
             and sum(sizes) == units
         )
         require(fits, "sizes", f"integers >= 1 of sum {units}", sizes)
+        require(model.keeps_units, "model", "an order that keeps patches whole", model.order)
         super().__init__(model.event, model.hyperparameters)
         self.model, self.sizes = model, tuple(sizes)
         self.scores_in_autocast = model.scores_in_autocast
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        steps = torch.tensor(self.sizes, device=self.device)
+        self.register_buffer("steps", steps, persistent=False)  # a part of the fingerprint
+
+    def __repr__(self) -> str:
+        """Name the model and the steps."""
+        return f"InSteps({self.model!r}, {list(self.sizes)})"
 
     @property
     def num_evaluations(self) -> int:

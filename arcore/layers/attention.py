@@ -25,14 +25,19 @@ def widened(heads: Tensor) -> Tensor:
 class KeyValueCache:
     """The keys and values of a layer for the tokens so far, of at most `most` tokens."""
 
+    kept: Tensor
+
     def __init__(self, most: int) -> None:
         self.most, self.length = most, 0
 
     def append(self, new: Tensor) -> Tensor:
         """Take in further tokens, (2, batch, heads, tokens, width); return those of all."""
-        if not self.length:
-            self.kept = new.new_empty(*new.shape[:3], self.most, new.shape[-1])
         first, self.length = self.length, self.length + new.shape[3]
+        if torch.is_grad_enabled():  # a backward pass may want what is there
+            self.kept = new if first == 0 else torch.cat([self.kept[:, :, :, :first], new], 3)
+            return self.kept
+        if not first:
+            self.kept = new.new_empty(*new.shape[:3], self.most, new.shape[-1])
         self.kept[:, :, :, first : self.length] = new
         return self.kept[:, :, :, : self.length]
 

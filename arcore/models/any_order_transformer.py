@@ -17,7 +17,7 @@ from arcore.layers.attention import KeyValueCache, TransformerBlock
 from arcore.layers.level_features import condition_weight, embedded
 from arcore.primitives import orderings
 from arcore.primitives.activation_checkpointing import run_block
-from arcore.primitives.checks import require
+from arcore.primitives.checks import require, require_scores
 from arcore.primitives.masks import draw_parts
 from arcore.primitives.precision import summed
 from arcore.primitives.token_plans import TokenPlan, plan_tokens
@@ -166,6 +166,11 @@ class AnyOrderTransformer(AnyOrderModel):
             self.register_buffer(name, buffer.to(self.device), persistent=False)
 
     @property
+    def keeps_units(self) -> bool:
+        """Whether the model's order cuts no patch."""
+        return self.plan.target.shape[1] == len(self.members)
+
+    @property
     def plan(self) -> TokenPlan:
         """The tokens of the model's own ordering."""
         return TokenPlan(*(getattr(self, name) for name in TokenPlan._fields))
@@ -181,7 +186,7 @@ class AnyOrderTransformer(AnyOrderModel):
         if condition is not None and self.shift is not None:
             h = h + embedded(self.shift, condition)[:, None]
         for index, block in enumerate(self.blocks):
-            h = run_block(block, h, None if caches is None else caches[index], mask)
+            h = run_block(block, h) if caches is None else block(h, caches[index], mask)
         logits: Tensor = self.head(self.norm(h)).to(self.dtype)
         return logits
 
@@ -269,19 +274,22 @@ class AnyOrderTransformer(AnyOrderModel):
             given: bool, likewise; no dimension is in both.
         """
         asked, known = (
-            self._check_observed(x, mask).to(self.device).flatten(1) for mask in (target, given)
+            self._check_observed(x, mask, name).to(self.device).flatten(1)
+            for name, mask in (("target", target), ("given", given))
         )
         require(not bool((asked & known).any()), "given", "no dimension of the target", "some")
         levels = torch.where((asked | known).view(x.shape), x.to(self.device), 0)
         self._check(levels, condition)
         keys = self.position + self.event.size * (2 - 2 * known.long() - asked.long())
         plan = plan_tokens(keys.argsort(1).argsort(1), self.members)
-        return summed(torch.where(asked, self._terms(levels.flatten(1), plan, condition), 0))
+        scores = summed(torch.where(asked, self._terms(levels.flatten(1), plan, condition), 0))
+        require_scores(not bool(scores.isnan().any()))
+        return scores
 
     def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return ln p(x_observed | condition), (batch,), in nats, as `AnyOrderModel` does."""
-        nothing = torch.zeros(self.event.extents, dtype=torch.bool, device=self.device)
-        return self.log_conditional(x, observed, nothing, condition)
+        observed = self._check_observed(x, observed)
+        return self.log_conditional(x, observed, torch.zeros_like(observed), condition)
 
     def _caches(self) -> list[KeyValueCache]:
         return [KeyValueCache(self.plan.target.shape[1]) for _ in self.blocks]
@@ -291,8 +299,6 @@ class AnyOrderTransformer(AnyOrderModel):
     ) -> Tensor:
         """Take in the patches that are not cached yet, then one query for each of those asked."""
         tokens = torch.arange(caches[0].length, end, device=self.device)
-        whole = self.plan.target.shape[1] == len(self.members)
-        require(whole, "order", "one that keeps patches whole", self.order)
         shown, plan, every = tokens.clamp(max=first), self.plan, torch.arange(end).to(tokens)
         part = plan._replace(
             shown=plan.shown[:, shown], source=plan.source[:, shown], target=plan.target[:, tokens]

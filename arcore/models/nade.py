@@ -148,22 +148,19 @@ class NADEDecoder(Decoder):
         super().__init__(model.schedule, batch)
         self.model = model
         self.activation = model.hyperparameters.activation
-        with model._scoring_precision():
-            self.activations = model._start(batch, condition).clone()
+        self.activations = model._start(batch, condition).clone()
         self.input_weights = model.input_weight.unbind()
         self.output_weights = model.output_weight.transpose(1, 2).unbind()
 
     def _next(self, block: Tensor) -> Distribution:
         t, hidden = self.position, activate_(self.activations.clone(), self.activation)
-        with self.model._scoring_precision():
-            logits = torch.addmm(self.model.output_bias[t], hidden, self.output_weights[t])
+        logits = torch.addmm(self.model.output_bias[t], hidden, self.output_weights[t])
         return level_features.conditionals(logits[:, None], self.model.event, block)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         event, inputs = self.model.event, self.model.hyperparameters.inputs
         features = level_features.encode(values, event, inputs, self.activations.dtype, block)
-        with self.model._scoring_precision():
-            self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
+        self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
 
     def draw_rest(self, options: SamplingOptions) -> list[Tensor]:
         """Draw the rest; binary events in four kernels a step, on a CPU with the same numbers.

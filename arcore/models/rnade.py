@@ -188,15 +188,13 @@ class RNADEDecoder(Decoder):
     def __init__(self, model: RNADE, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
-        with model._scoring_precision():
-            self.activations = model._start(batch, condition).clone()
+        self.activations = model._start(batch, condition).clone()
 
     def _next(self, block: Tensor) -> Distribution:
         model, t = self.model, self.position
-        with model._scoring_precision():
-            h = torch.relu(model.rho[t] * self.activations)
-            means = h @ model.mean_weight[t].t() + model.mean_bias[t]
-            shapes = h @ model.shape_weight[t].t() + model.shape_bias[t]
+        h = torch.relu(model.rho[t] * self.activations)
+        means = h @ model.mean_weight[t].t() + model.mean_bias[t]
+        shapes = h @ model.shape_weight[t].t() + model.shape_bias[t]
         return model._mixture(means[:, None], shapes[:, None])
 
     def _push(self, block: Tensor, values: Tensor) -> None:

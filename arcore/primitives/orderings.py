@@ -31,13 +31,15 @@ SYMMETRIES = {
 def transformed(maps: Tensor, symmetry: str) -> Tensor:
     """Mirror and turn maps, (..., height, width)."""
     turns, is_mirrored = SYMMETRIES[symmetry]
+    if symmetry == "identity":  # of a vector too
+        return maps
     return torch.rot90(maps.flip(-1) if is_mirrored else maps, turns, (-2, -1))
 
 
 def require_permutation(order: Tensor, size: int) -> None:
     """Raise ValueError unless this is a permutation of range(size), (size,) of integers."""
-    is_vector = isinstance(order, Tensor) and order.shape == (size,)
-    fits = is_vector and sorted(order.tolist()) == list(range(size))
+    fits = isinstance(order, Tensor) and order.shape == (size,) and not order.is_floating_point()
+    fits = fits and sorted(order.tolist()) == list(range(size))
     require(fits, "order", f"a permutation of range({size})", order)
 
 

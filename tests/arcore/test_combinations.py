@@ -500,6 +500,7 @@ PAIR = [nade(), nade(ordering="reverse")]
 BOUND = arcore.create_model("pixelvae", events.Binary((1, 4, 4)))
 REALS = arcore.create_model("rnade", events.Real((3,)))
 OPEN = arcore.create_model("wavenet", events.Levels(4, (None,)))
+VECTOR = arcore.create_model("made", events.Binary((4,)))
 X = torch.zeros(2, 1, 3, 3)
 LOGITS = torch.zeros(5, 2, 1)
 BAD_MEMBERS = [
@@ -542,7 +543,10 @@ BAD = [
     (lambda: Mixture(PAIR, num_members=3), ["num_members", "a number for each member", "3"]),
     (lambda: Mixture(PAIR, num_members=[1, 2]), ["num_members", "at most 1", "2"]),
     (lambda: Mixture(PAIR, symmetries="mirror"), ["symmetries", "different ones", "mirror"]),
-    (lambda: Transformed(OPEN, "mirror"), ["symmetries", "no image", "mirror"]),
+    (lambda: Transformed(OPEN, "identity"), ["model", "fixed shape"]),
+    (lambda: Transformed(None, "mirror"), ["model", "fixed shape", "None"]),
+    (lambda: Transformed(VECTOR, "mirror"), ["symmetries", "no image", "mirror"]),
+    (lambda: Transformed(create("made"), "turn"), ["symmetry", "rotate_90", "turn"]),
     (lambda: Transformed(nade(COLOURS), "transpose"), ["symmetries", "no quarter", "transpose"]),
     (lambda: create("pool", symmetries=["flip"]), ["symmetries", "one order", "flip"]),
     (lambda: create("mixture", members=5), ["members", "a list", "5"]),

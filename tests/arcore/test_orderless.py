@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import arcore
+from arcore.entropy import fingerprint
 from arcore.events import Binary, Levels
 from arcore.families import orderless
 from arcore.families.any_order import AnyOrderModel
@@ -18,6 +19,7 @@ from arcore.inference import parallel_steps
 from arcore.inference.parallel_steps import InSteps, lost_nats, split_steps, step_losses
 from arcore.layers import level_features
 from arcore.layers.conv_branch import ConvBranch
+from arcore.model import AutoregressiveModel
 from arcore.primitives.masks import draw_masks
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case, draws_noise, loss_of, randomize
@@ -338,15 +340,27 @@ def test_steps_are_split_as_costs_least() -> None:
 
 @every_part
 def test_a_step_per_unit_is_ordinary_sampling(name: str) -> None:
-    model = build(name, ROW, num_classes=2).member(1)
+    model = build(name, ROW, num_classes=2)
+    with torch.inference_mode():  # it can be trained all the same
+        model = model.member(1)
     condition, x = torch.arange(300) % 2, all_levels(ROW)
-    single = InSteps(model, [1] * (8 // model.places))
+    units = 8 // model.places
+    single = InSteps(model, [1] * units)
     draws = [
         one.sample(300, condition, torch.Generator().manual_seed(5)) for one in (model, single)
     ]
-    assert torch.equal(*draws) and single.num_evaluations == 8 // model.places
+    assert torch.equal(*draws) and single.num_evaluations == units
     label = torch.ones(len(x)).long()
-    assert_close(single.log_prob(x, label), model.log_prob(x, label), **TIGHT)
+    expected, found = (_score_and_gradient(one, x, label) for one in (model, single))
+    assert_close(found, expected, **TIGHT)
+    whole, split = (InSteps(model, sizes) for sizes in ([units], [1, units - 1]))
+    assert fingerprint(whole) != fingerprint(split)
+
+
+def _score_and_gradient(model: AutoregressiveModel, *batch: Tensor) -> tuple[Tensor, Tensor]:
+    scores, weights = model.log_prob(*batch), list(model.parameters())
+    found = torch.autograd.grad(scores.mean(), weights, allow_unused=True)
+    return scores, torch.cat([g.flatten() for g in found if g is not None])
 
 
 @every_part
@@ -396,6 +410,7 @@ BAD = [
     (lambda m: m.masked_loss(X, SEEN.long()), ["observed", "bool", "int64"]),
     (lambda m: m.log_marginal(X, SEEN[0]), ["observed", "(2, 2, 2)", "(2,)"]),
     (lambda m: m.log_marginal(X, SEEN, torch.zeros(2).long()), ["condition", "None"]),
+    (lambda m: m.under(torch.arange(4.0)), ["order", "permutation of range(4)"]),
     (lambda m: m.under(torch.arange(3)), ["order", "permutation of range(4)"]),
     (lambda m: m.under(torch.tensor([0, 1, 1, 3])), ["order", "permutation of range(4)"]),
     (lambda m: m.member(-1), ["index", ">= 0", "-1"]),
@@ -413,7 +428,12 @@ def test_bad_arguments_are_named(name: str) -> None:
     model = arcore.create_model(name, FOUR)
     for call, parts in BAD[2 * (name not in NAMES) :]:
         refuses(lambda call=call: call(model), parts)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(torch.nan)
+    refuses(lambda: model.log_marginal(X, SEEN), ["weights"])
     if name not in NAMES:
         refuses(lambda: model.log_conditional(X, SEEN, SEEN), ["given", "no dimension", "some"])
+        refuses(lambda: model.log_conditional(X, X, SEEN), ["target", "bool"])
         patches = build("any_order_transformer-patch", ROW).under(torch.arange(8))
-        refuses(lambda: InSteps(patches, [2]).sample(1), ["order", "keeps patches whole"])
+        refuses(lambda: InSteps(patches, [2]), ["model", "keeps patches whole"])

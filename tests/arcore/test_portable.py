@@ -18,6 +18,7 @@ GOLDEN: list[tuple[str, Event, dict[str, object], str]] = [
     ("nade", Binary((12,)), {"hidden": 5}, "5129896d481de6c2"),
     ("made", Levels(5, (6,)), {"hidden": [8, 8]}, "68a5d7f9b7298ea3"),
     ("pixelcnn", Levels(4, (3, 3, 3)), {}, "3348d9bc3fe92662"),
+    ("pixelcnn", Binary((1, 3, 3)), {"ordering": "s_curve"}, "9f75bce67f1b8523"),
     ("gated_pixelcnn", Levels(256, (1, 3, 3)), {"head": "logistic_mixture"}, "94f6e8b1b3b8c059"),
 ]
 """The first of the SHA-256 of the code of ten rows, whichever processor makes it."""
