@@ -344,8 +344,7 @@ def test_a_step_per_unit_is_ordinary_sampling(name: str) -> None:
     with torch.inference_mode():  # it can be trained all the same
         model = model.member(1)
     condition, x = torch.arange(300) % 2, all_levels(ROW)
-    units = 8 // model.places
-    single = InSteps(model, [1] * units)
+    single = InSteps(model, [1] * (units := 8 // model.places))
     draws = [
         one.sample(300, condition, torch.Generator().manual_seed(5)) for one in (model, single)
     ]

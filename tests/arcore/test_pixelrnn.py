@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import arcore
-from arcore.events import Binary, Levels
+from arcore.events import Levels
 from arcore.layers.cursor import ImageCursor
 from arcore.layers.image_lstms import DiagonalLSTMLayer, RowLSTMLayer
 from arcore.model import AutoregressiveModel
@@ -187,17 +187,6 @@ def test_layers_pixel_by_pixel_are_as_fine_as_at_once_under_autocast(make: Calla
     x = inputs_of(layer, (4, 5)).float()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert_close(stepped(layer, x), layer(x), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["row_lstm", "diagonal_bilstm"])
-def test_a_decoders_states_keep_their_precision_under_autocast(name: str) -> None:
-    model = arcore.create_model(name, Binary((1, 3, 3)), num_layers=1, hidden=4)
-    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        decoder = model.decoder(2)
-        for _ in range(4):
-            decoder.push(torch.zeros(2, 1))
-    state = decoder.cursor._states[model.layers[0].lstm]
-    assert state.h.dtype == state.c.dtype == torch.float32
 
 
 # -- two scales

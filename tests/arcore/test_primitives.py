@@ -206,30 +206,25 @@ def test_a_layer_is_the_same_with_and_without_gradients(dtype: torch.dtype) -> N
     assert coarse.dtype == (torch.bfloat16 if dtype == torch.float32 else dtype)
 
 
-@pytest.mark.parametrize(("vendor", "fast"), [("AuthenticAMD", True), ("GenuineIntel", False)])
-def test_the_processor_decides(vendor: str, fast: bool, monkeypatch, tmp_path) -> None:
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
-        pytest.skip("this torch has one of the libraries alone")
-    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
-    monkeypatch.setattr(products, "_PROCESSORS", tmp_path / "cpuinfo")
-    for capability in ("AVX512", "AVX2"):
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
-        assert has_fast_onednn.__wrapped__() is (fast and capability == "AVX512")
-    monkeypatch.setattr(products, "_PROCESSORS", tmp_path / "none")
-    assert not has_fast_onednn.__wrapped__()
-
-
 @pytest.mark.parametrize(
-    ("words", "fast"),
+    ("words", "onednn", "bfloat16"),
     [
-        ("GenuineIntel avx512_bf16 amx_bf16", True),
-        ("GenuineIntel avx512_bf16", False),
-        ("AuthenticAMD avx512_bf16", True),
-        ("AuthenticAMD avx2", False),
-        ("asimd bf16 svebf16", True),
+        ("GenuineIntel avx512_bf16 amx_bf16", False, True),
+        ("GenuineIntel avx512_bf16", False, False),
+        ("AuthenticAMD avx512_bf16", True, True),
+        ("AuthenticAMD avx512f", True, False),
+        ("asimd bf16 svebf16", False, True),
     ],
 )
-def test_bfloat16_is_fast_by_the_flags(words: str, fast: bool, monkeypatch, tmp_path) -> None:
+def test_the_processor_decides(
+    words: str, onednn: bool, bfloat16: bool, monkeypatch, tmp_path
+) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags\t: fpu {words} sse\n")
     monkeypatch.setattr(products, "_PROCESSORS", tmp_path / "cpuinfo")
-    assert has_fast_bfloat16.__wrapped__() is fast
+    assert has_fast_bfloat16.__wrapped__() is bfloat16
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    for capability in ("AVX512", "AVX2"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
+        assert has_fast_onednn.__wrapped__() is (both and onednn and capability == "AVX512")
+    monkeypatch.setattr(products, "_PROCESSORS", tmp_path / "none")
+    assert not has_fast_onednn.__wrapped__() and not has_fast_bfloat16.__wrapped__()

@@ -100,11 +100,8 @@ def test_one_worker_without_decides_for_all(monkeypatch, others: float) -> None:
     assert learner.precision_of_steps("auto", Two(0, 2, CPU)) == (
         "bfloat16" if others else "float32"
     )
-
-
-@pytest.mark.parametrize("asked", ["float32", "bfloat16", "float64"])
-def test_what_is_asked_for_by_name_is_not_changed(asked: str) -> None:
-    assert learner.precision_of_steps(asked, Workers(0, 1, CPU)) == asked
+    for asked in ("float32", "bfloat16", "float64"):
+        assert learner.precision_of_steps(asked, Workers(0, 1, CPU)) == asked
 
 
 SCHEDULES = ("constant", "linear", "cosine", "inverse_time", "exponential")
