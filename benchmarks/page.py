@@ -147,9 +147,9 @@ def training_speed(record: Record) -> str:
         loop."""
     bounds = f"""{missed(rows, "{name} against {other}")} On AMD processors, MADE's products in
         float32 use oneDNN, which is twice as fast there as MKL, the peers' choice (`python
-        benchmarks/products.py`). On the Xeon both use MKL, and a small step costs both the same but for
-        checks and distributions, 0.3 ms of ours.
-        NADE's draw should be twice as fast as public code (below)."""
+        benchmarks/products.py`). On the Xeon both use MKL, and a small step costs both the same
+        but for checks and distributions, 0.3 ms of ours. NADE's draw should be twice as fast
+        as public code (below)."""
     return section("Against the common ways", text, table(rows, columns), paragraph(bounds))
 
 
