@@ -281,9 +281,8 @@ class AutoregressiveModel(GenerativeModel):
     def set_step(self, seed: int, step: int) -> None:
         """Choose what a training step draws for all rows (masks, warm-up), by (seed, step).
 
-        It holds until the next call or `eval()`. Without it the model counts by itself: each
-        `forward` in training with gradients is the next of the steps 0, 1, 2, ... of seed 0, and
-        leaves masks as they were. After `eval()` the count goes on behind the last step given.
+        It holds until the next call or `eval()`. Else each `forward` in training with gradients
+        takes the next step of seed 0, from 0 or the last one given on; masks stay as they were.
         """
         require_seed(seed, "seed")
         require_int(step, "step", 0)
