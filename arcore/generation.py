@@ -202,6 +202,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         require(fits, name, "a bool tensor", getattr(observed, "dtype", observed))
         fits = observed.shape in (x.shape, x.shape[1:])
         require(fits, name, f"shape {tuple(x.shape)}", tuple(observed.shape))
+        require(not observed.is_meta, name, "a tensor with values", observed.device)
         return observed.expand(x.shape)
 
     def _check_temperature(self, temperature: float) -> None:

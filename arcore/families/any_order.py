@@ -16,7 +16,7 @@ from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.families.ordered import OrderedModel
 from arcore.primitives import orderings
-from arcore.primitives.checks import require_int
+from arcore.primitives.checks import require_seed
 
 
 class AnyOrderModel(OrderedModel):
@@ -48,7 +48,7 @@ class AnyOrderModel(OrderedModel):
 
         Ordering 0 is the named one; the others are random, functions of (ordering_seed, index).
         """
-        require_int(index, "index", 0)
+        require_seed(index, "index")
         if index == 0:
             return self.under(self._named_ordering())
         seed = self.hyperparameters.ordering_seed * 1_000_003 + index  # type: ignore[attr-defined]

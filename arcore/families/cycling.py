@@ -61,8 +61,8 @@ class CyclingModel(AutoregressiveModel):
         """Return the model under mask `index` of the list; it shares this model's weights."""
         count = self.max_members
         is_int = isinstance(index, int) and not isinstance(index, bool)
-        fits = is_int and index >= 0 and (count is None or index < count)
-        require(fits, "index", f"a mask in [0, {count or 'any'})", index)
+        fits = is_int and 0 <= index < (count or 1 << 31)
+        require(fits, "index", f"a mask in [0, {count or '2^31'})", index)
         return self._view(index)
 
     def _view(self, *own: Any) -> Self:

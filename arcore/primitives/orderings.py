@@ -31,9 +31,8 @@ SYMMETRIES = {
 def transformed(maps: Tensor, symmetry: str) -> Tensor:
     """Mirror and turn maps, (..., height, width)."""
     turns, is_mirrored = SYMMETRIES[symmetry]
-    if symmetry == "identity":  # of a vector too
-        return maps
-    return torch.rot90(maps.flip(-1) if is_mirrored else maps, turns, (-2, -1))
+    maps = maps.flip(-1) if is_mirrored else maps
+    return torch.rot90(maps, turns, (-2, -1)) if turns else maps  # a vector has nothing to turn
 
 
 def require_permutation(order: Tensor, size: int) -> None:
