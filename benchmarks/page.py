@@ -284,6 +284,7 @@ def bounds(record: Record) -> str:
         "theirs, ms": "{runs[0][theirs_ms]:.1f}", "products": "{runs[0][products_ms]:.1f}",
         "update": "{runs[0][update_ms]:.1f}",
         "theirs / ours": "{runs[0][ratio]:.2f}, {runs[1][ratio]:.2f}",
+        "theirs / compiled": "{runs[0][compiled]:.2f}, {runs[1][compiled]:.2f}",
         "bound": "{runs[0][bound]:.2f}, {runs[1][bound]:.2f}", "wanted": ">= {wanted:g}",
     }  # fmt: skip
     text = """`python benchmarks/bounds.py` computes the products of our float32 step alone, each by
