@@ -292,13 +292,14 @@ def bounds(record: Record) -> str:
         if all else cost nothing. "Compiled" is our step by `torch.compile`, which needs a C++
         compiler. It ran on two quiet cores of an Intel Xeon (family 6 model 167) with AMX. Each
         ratio has two runs; milliseconds are of the first."""
-    told = """gated_pixelcnn reaches its target. Compiled, MADE reaches its own against zuko and is ahead
-        of the others. Against nflows, the target leaves MADE 500 0.7 ms for all else, which takes
-        1.9 ms. Groups of rows save products there, but more calls take as much. The target leaves
-        PixelCNN 22 ms for passes over memory, which take 65 ms; a compiler's take more. That of the
-        logistic network is beyond its bound. A compiled WaveNet is no faster. `trainer.compile`
-        compiles a training of the pipeline. Direct connections of MADE cost 1.31 to 1.48 of a step
-        without (at 0d71ea66fb54). They are on by default, for 0.1 to 0.6 nats (below)."""
+    told = """gated_pixelcnn reaches its target. Compiled, MADE reaches its own against zuko
+        and is ahead of the others. Against nflows, the target leaves MADE 500 0.7 ms for all
+        else, which takes 1.9 ms. Groups of rows save products there, but more calls take as
+        much. The target leaves PixelCNN 22 ms for passes over memory, which take 65 ms; a
+        compiler's take more. The logistic network's target is beyond its bound. A compiled
+        WaveNet is no faster. `trainer.compile` compiles a training of the pipeline. Direct
+        connections of MADE cost 1.31 to 1.48 of a step without (at 0d71ea66fb54). They are on
+        by default, for 0.1 to 0.6 nats (below)."""
     return section("Bounds", text, table(record["rows"], columns), paragraph(told))
 
 
