@@ -8,7 +8,7 @@ import torch
 from arcore.derived_buffers import shared
 from arcore.ensembles import Ensemble
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require
+from arcore.primitives.checks import require, require_seed
 
 
 class CyclingModel(AutoregressiveModel):
@@ -59,10 +59,9 @@ class CyclingModel(AutoregressiveModel):
 
     def member(self, index: int) -> Self:
         """Return the model under mask `index` of the list; it shares this model's weights."""
+        require_seed(index, "index")
         count = self.max_members
-        is_int = isinstance(index, int) and not isinstance(index, bool)
-        fits = is_int and 0 <= index < (count or 1 << 31)
-        require(fits, "index", f"a mask in [0, {count or '2^31'})", index)
+        require(count is None or index < count, "index", f"a mask in [0, {count})", index)
         return self._view(index)
 
     def _view(self, *own: Any) -> Self:
