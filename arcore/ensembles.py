@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Categorical, Distribution
 
 from arcore.conditions import Condition
 from arcore.decoding import Decoder
+from arcore.distributions.drawing import draw
 from arcore.events import Gray
 from arcore.hyperparameters import Hyperparameters
 from arcore.model import AutoregressiveModel
@@ -116,7 +118,24 @@ class Ensemble(Combination):
         return member._log_prob(x, condition)
 
     def _num_steps(self, x: Tensor) -> int:
-        return next(iter(self))._num_steps(x)
+        counts = {member._num_steps(x) for member in self}
+        require(len(counts) == 1, "scored", "None of members with other steps", sorted(counts))
+        return counts.pop()
+
+    @property
+    def gives_marginals(self) -> bool:
+        """Whether there is a `log_marginal`: that of members of any order."""
+        return all(getattr(member, "gives_marginals", False) for member in self)
+
+    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p(x_observed | condition), (batch,), in nats, as `AnyOrderModel` does."""
+        require(self.gives_marginals, "model", "members of any order", self)
+        return self._averaged(self._evidence(x, observed, condition))
+
+    def _evidence(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
+        """Return ln p_k(x_observed | condition) of each member, (batch, members)."""
+        pairs = [(cast(Any, member), condition_for(member, condition)) for member in self]
+        return torch.stack([member.log_marginal(x, observed, own) for member, own in pairs], 1)
 
     def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
         """What counts is given all before it, which says how probable each member is.
@@ -137,7 +156,11 @@ class Ensemble(Combination):
         """Return ln of the average of members' probabilities, (batch, members) to (batch,)."""
         if not self.exact:
             return each.mean(1)
-        return torch.logsumexp(each, 1) - math.log(len(self))
+        return torch.logsumexp(self._weighted(each), 1) - math.log(len(self))
+
+    def _weighted(self, each: Tensor) -> Tensor:
+        """Return ln of members' probabilities times their weights, but for a constant."""
+        return each
 
     def of_length(self, length: int) -> Ensemble:
         """Return the ensemble of the members for events of one length."""
@@ -204,9 +227,9 @@ class Ensemble(Combination):
     ) -> Tensor:
         """Complete each example by a member drawn by its weight (see `AutoregressiveModel.impute`).
 
-        The mixture's posterior would weight members by their evidence for what is observed; that
-        marginal is tractable only where the observed dimensions come first in every member. Members
-        are drawn for all rows first, so that parts of a batch alone give other draws.
+        Members of any order are drawn by their evidence for what is observed too, which gives the
+        mixture's posterior. Of others this marginal is not tractable. Members are drawn for all
+        rows first, so that parts of a batch alone give other draws.
         """
         observed = self._check_observed(x, observed).to(self.device)
         x = x.to(self.device)
@@ -231,7 +254,10 @@ class Ensemble(Combination):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Draw which member completes each example, (batch,)."""
-        return self._draw_members(len(x), generator)
+        if not self.gives_marginals:
+            return self._draw_members(len(x), generator)
+        evidence = self._weighted(self._evidence(x, observed, condition))
+        return draw(Categorical(logits=evidence, validate_args=False), generator)
 
     def _draw_members(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randint(len(self), (n,), generator=generator, device=self.device)
@@ -287,7 +313,9 @@ def register_weights(model: Combination, weights: Tensor | None) -> None:
     """Keep one weight per member with a model's own weights; equal ones of sum 1 for None."""
     weights = torch.full((len(model),), 1 / len(model)) if weights is None else weights
     require_weights(weights, model)
-    model.register_buffer("weights", weights.detach().to(model.device, model.dtype).clone())
+    weights = weights.detach().to(model.device, model.dtype).clone()
+    require_weights(weights, model)
+    model.register_buffer("weights", weights)
 
 
 def require_weights(weights: Tensor, model: Combination, where: str = "weights") -> None:

@@ -135,8 +135,11 @@ class Mixture(Ensemble):
         return member._log_estimate(x, condition)
 
     def _averaged(self, each: Tensor) -> Tensor:
+        return torch.logsumexp(self._weighted(each), 1).to(each.dtype)
+
+    def _weighted(self, each: Tensor) -> Tensor:
         weights = self.weights.to(at_least_float32(self.weights.dtype))  # of sum 1 but for rounding
-        return torch.logsumexp(each + weights.log() - weights.sum().log(), 1).to(each.dtype)
+        return each + weights.log() - weights.sum().log()
 
     def _draw_members(self, n: int, generator: torch.Generator | None) -> Tensor:
         if n == 0:

@@ -212,10 +212,12 @@ def fit_pool(
     require_int(max_iterations, "max_iterations", 1)
     count = batches[0][0].shape[-1]
     for logits, x in batches:
-        fits = logits.shape[-1] == count and x.shape == logits.shape[:-2]
+        fits = logits.ndim > 2 and logits.shape[-1] == count and x.shape == logits.shape[:-2]
         expected = f"(..., levels, {count}) logits and (...) levels"
         require(fits, "batches", expected, (tuple(logits.shape), tuple(x.shape)))
         require(x.numel() > 0, "batches", "a row at least in each", "none")
+        fits = bool(((x == x.long()) & (x >= 0) & (x < logits.shape[-2])).all())
+        require(fits, "batches", f"levels in [0, {logits.shape[-2]})", "others")
         require(bool(logits.isfinite().all()), "batches", "finite logits", "others")
     weights = torch.full((count,), 1 / count, dtype=torch.float64, device="cpu")
     nats, gradient, curvature = _derivatives(batches, weights)

@@ -311,6 +311,8 @@ def _require_rebuilt(model: AutoregressiveModel, twin: AutoregressiveModel) -> N
 def _replacing(folder: Path) -> Iterator[Path]:
     """Yield an empty sibling that becomes `folder` when the block ends well."""
     folder = Path(os.path.realpath(folder))  # what a link leads to is replaced, not the link
+    fits = not Path.cwd().is_relative_to(folder)
+    require(fits, "folder", "one that the working directory is not in", folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex
     partial, old = (folder.with_name(f".{folder.name}.{token}.{s}") for s in ("partial", "old"))

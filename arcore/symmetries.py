@@ -41,7 +41,7 @@ class Transformed(Combination):
     in the model's order of s(x). A condition is passed on as it is.
 
     Arguments:
-        model: over images (..., height, width).
+        model: over images (channels, height, width), or clips of them.
         symmetry: identity, mirror (left and right), flip (top and bottom), rotate_90, rotate_180,
             rotate_270 (against the clock), transpose or antitranspose (over a diagonal); quarter
             turns and diagonals for square images.
@@ -62,7 +62,8 @@ class Transformed(Combination):
     def __init__(self, model: AutoregressiveModel, symmetry: str) -> None:
         fits = isinstance(model, AutoregressiveModel) and not model.event.is_open
         require(fits, "model", "a model of events of a fixed shape", model)
-        require(symmetry in SYMMETRIES, "symmetry", f"one of {', '.join(SYMMETRIES)}", symmetry)
+        known = isinstance(symmetry, str) and symmetry in SYMMETRIES
+        require(known, "symmetry", f"one of {', '.join(SYMMETRIES)}", symmetry)
         require_symmetries([symmetry], model.event)
         self._combine([model], model.hyperparameters)
         self.symmetry = symmetry
@@ -97,6 +98,11 @@ class Transformed(Combination):
         return x.flatten(1)[:, self.places.argsort()].view(x.shape)
 
     @property
+    def num_evaluations(self) -> int | None:
+        """The model's."""
+        return self.model.num_evaluations
+
+    @property
     def schedule(self) -> tuple[Tensor, ...]:
         """The model's, of s(x)."""
         return tuple(self.places[block] for block in self.model.schedule)
@@ -106,6 +112,9 @@ class Transformed(Combination):
 
     def _log_estimate(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.model._log_estimate(self.transform(x), condition)
+
+    def _num_steps(self, x: Tensor) -> int:
+        return self.model._num_steps(self.transform(x))
 
     def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
         return self.model._part_log_prob(self.transform(x), condition, scored)

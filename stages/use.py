@@ -36,6 +36,7 @@ def main() -> None:
     if arguments.experiment is None:
         if arguments.use in run_uses.USE_TYPES:
             print(f"settings:\n{run_uses.USE_TYPES[arguments.use].settings_text()}")
+            return
         parser.error("which experiment?")
     run_uses.run(arguments.use, arguments.experiment, arguments.overrides)
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import abc
-import math
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor
-from torch.distributions import Categorical
 
 from arcore.derived_buffers import shared
-from arcore.distributions.drawing import draw
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.families.ordered import OrderedModel
@@ -35,6 +31,7 @@ class AnyOrderModel(OrderedModel):
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     takes_uneven_levels = True
     max_members = None
+    gives_marginals: bool = True
 
     def under(self, order: Tensor) -> Self:
         """Return the model under an ordering, (D,) int64; it shares this model's weights."""
@@ -57,10 +54,10 @@ class AnyOrderModel(OrderedModel):
     def _random_ordering(self, seed: int) -> Tensor:
         return orderings.random_ordering(self.event.size, seed)
 
-    def ensemble(self, num_members: int) -> OrderlessEnsemble:
+    def ensemble(self, num_members: int) -> Ensemble:
         """Return the mixture of the model under its first `num_members` orderings."""
         super().ensemble(num_members)
-        return OrderlessEnsemble(self.member(index) for index in range(num_members))
+        return Ensemble(self.member(index) for index in range(num_members))
 
     @property
     def keeps_units(self) -> bool:
@@ -97,27 +94,3 @@ class AnyOrderModel(OrderedModel):
     def _answer(self, told: Tensor, x: Tensor, first: int, end: int, place: int) -> Tensor:
         """Return the logits of a place of these units, (batch, units, k), given earlier places."""
         return told
-
-
-class OrderlessEnsemble(Ensemble):
-    """The mixture of one model under several orderings, with its exact posteriors."""
-
-    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return ln p(x_observed | condition), (batch,), in nats, as `AnyOrderModel` does."""
-        evidence = self._evidence(x, observed, condition)
-        return torch.logsumexp(evidence, 1) - math.log(len(self))
-
-    def _evidence(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
-        members = [cast(AnyOrderModel, member) for member in self]
-        return torch.stack([m.log_marginal(x, observed, condition) for m in members], 1)
-
-    def _choose(
-        self,
-        x: Tensor,
-        observed: Tensor,
-        condition: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        """Draw members by their evidence p_k(x_observed): the mixture's exact posterior."""
-        evidence = Categorical(logits=self._evidence(x, observed, condition), validate_args=False)
-        return draw(evidence, generator)

@@ -92,6 +92,8 @@ def calibration_error(log_posterior: Tensor, labels: Tensor, bins: int = 15) -> 
     require_int(bins, "bins", 1)
     require(len(log_posterior) > 0, "log_posterior", "a row at least", "none")
     _require_labels(labels, log_posterior)
+    fits = bool((log_posterior.logsumexp(1).abs() < 0.1).all())
+    require(fits, "log_posterior", "ln p, of which each row sums to 1", "others")
     confidence, chosen = log_posterior.exp().double().max(1)
     right = (chosen == labels).double()
     index = (confidence * bins).long().clamp(max=bins - 1)

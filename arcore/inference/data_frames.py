@@ -13,14 +13,16 @@ Example:
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from arcore.columns import Column
+from arcore.ensembles import Ensemble
 from arcore.events import Table, is_table
-from arcore.families.any_order import AnyOrderModel, OrderlessEnsemble
+from arcore.families.any_order import AnyOrderModel
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 from arcore.primitives.precision import summed
@@ -28,6 +30,7 @@ from arcore.primitives.precision import summed
 if TYPE_CHECKING:
     import pandas as pd
 
+EXACT = 2.0**53  # smaller integers are floats
 MOST_LEVELS = 256  # of a column that `table_of` takes for names or integers
 
 
@@ -49,7 +52,9 @@ def _column_of(name: str, cells: pd.Series[Any]) -> Column:
     values = cells.astype("float64")
     low, high = float(values.min()), float(values.max())
     fits = low < high and math.isfinite(high - low)
-    require(fits, f"column {name!r}", "different finite numbers", [low, high])
+    fits = fits and (cells.dtype.kind == "f" or max(-low, high) < EXACT)
+    expected = "different finite numbers, integers below 2^53"
+    require(fits, f"column {name!r}", expected, [low, high])
     if high - low < MOST_LEVELS and bool((values == values.round()).all()):
         return Column(name=name, levels=int(high - low) + 1, low=int(low))
     return Column(name=name, mean=float(values.mean()), deviation=float(values.std(ddof=0)))
@@ -86,8 +91,9 @@ def to_tensor(frame: pd.DataFrame, table: Table) -> Tensor:
 def _expected(column: Column) -> str:
     if column.names:
         return f"one of {', '.join(column.names[:8])}"
-    last = column.low + column.count
-    return f"an integer in [{column.low}, {last})" if column.count else "a finite number"
+    if not column.count:
+        return "a finite number, integers to 2^53"
+    return f"an integer in [{column.low}, {column.low + column.count})"
 
 
 def _number(cell: object, column: Column) -> float | None:
@@ -95,6 +101,8 @@ def _number(cell: object, column: Column) -> float | None:
         return column.names.index(str(cell)) if str(cell) in column.names else None
     try:
         number = float(cell) - column.low  # type: ignore[arg-type]
+        if isinstance(cell, Integral) and abs(int(cell)) > EXACT:
+            return None
     except (TypeError, ValueError, OverflowError):
         return None
     fits = not column.count or (number.is_integer() and 0 <= number < column.count)
@@ -124,15 +132,16 @@ def log_prob(
     """Return ln p of the known cells of each row, (N,), in nats and the file's units.
 
     Rows are a data frame, or its numbers as of `to_tensor`, NaN for missing cells.
-    An any-order model marginalises missing cells exactly. Another model needs `num_draws`, and
-    estimates ln E prod_{d known} p(x_d | x_<d), where missing cells before d are drawn from their
-    conditionals: the estimate of p is unbiased, so that its logarithm is low on average.
+    An any-order model, or a mixture of some, marginalises missing cells exactly. Another single
+    model needs `num_draws`, and estimates ln E prod_{d known} p(x_d | x_<d), where missing cells
+    before d are drawn from their conditionals: the estimate of p is unbiased, so that its logarithm
+    is low on average.
     """
     x = rows if isinstance(rows, Tensor) else to_tensor(rows, _table(model))
     x = x.to(model.device)
     if bool((known := ~x.isnan()).all()):
         return model.log_prob(x, condition)
-    if isinstance(model, AnyOrderModel | OrderlessEnsemble):
+    if isinstance(model, AnyOrderModel | Ensemble):
         return model.log_marginal(x, known, condition)
     what = f"a number, since {type(model).__name__} has one order and cells are missing"
     require(type(num_draws) is int and num_draws > 0, "num_draws", what, num_draws)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from arcore.events import Levels
 from arcore.layers import level_features
 from arcore.layers.level_features import shifted
 from arcore.model import AutoregressiveModel
@@ -53,7 +54,8 @@ def first_layer(model: AutoregressiveModel) -> Tensor | None:
     """Return the weights from each dimension to the first hidden units, (units, *event.shape).
 
     They are of the highest level where levels have weights of their own, and of DeepNADE's observed
-    values, not of its masks; None for models other than NADE, MADE and DeepNADE.
+    values, not of its masks; None for models other than NADE, MADE and DeepNADE, and for tables or
+    levels whose number varies.
 
     Example:
         >>> import arcore
@@ -61,6 +63,8 @@ def first_layer(model: AutoregressiveModel) -> Tensor | None:
         >>> first_layer(model).shape
         torch.Size([3, 1, 2, 2])
     """
+    if not isinstance(model.event, Levels) or model.event.uneven is not None:
+        return None
     if isinstance(model, NADE):  # rows are in the ordering
         weights = model.input_weight[model.position, -1].detach().T
     elif isinstance(model, MADE):

@@ -81,6 +81,9 @@ class OutlierDetector:
         self, model: AutoregressiveModel, rate: float = 0.05, background: Background | None = None
     ) -> None:
         require(0 < rate < 1, "rate", "a number in (0, 1)", rate)
+        require(isinstance(model, AutoregressiveModel), "model", "a model", model)
+        fits = background is None or callable(background)
+        require(fits, "background", "a model, a function or None", background)
         for name, one in (("model", model), ("background", background)):
             if isinstance(one, AutoregressiveModel):
                 require(one.condition_kind is None, name, "an unconditional model", one)

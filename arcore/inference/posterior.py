@@ -95,7 +95,7 @@ def gaussian_noise(y: Tensor, deviation: float, num_levels: int) -> Tensor:
     """
     require_positive(deviation, "deviation")
     require_int(num_levels, "num_levels", 2)
-    away = (y[..., None] - torch.arange(num_levels, device=y.device)) / deviation
+    away = (y.unsqueeze(-1) * 1.0 - torch.arange(num_levels, device=y.device)) / deviation
     return -0.5 * away**2 - math.log(deviation) - 0.5 * math.log(2 * math.pi)
 
 

@@ -171,6 +171,11 @@ class AnyOrderTransformer(AnyOrderModel):
         return self.plan.target.shape[1] == len(self.members)
 
     @property
+    def num_evaluations(self) -> int | None:
+        """One per token."""
+        return self.plan.target.shape[1] if self.places > 1 else None
+
+    @property
     def plan(self) -> TokenPlan:
         """The tokens of the model's own ordering."""
         return TokenPlan(*(getattr(self, name) for name in TokenPlan._fields))

@@ -222,6 +222,7 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
         raise UserError(f"{where}.searcher: expected 'random' for a space with a grid")
     for override in theirs:
         key = override.partition("=")[0]
+        require_known({key.partition(".")[0]: None}, (*PLAN_KEYS, *compose.SECTIONS), where)
         if any(parameter.name == key for parameter in space):
             raise UserError(f"{override}: expected what {where}.space does not draw")
     if len(built.objectives) > 1 and any(p.name == "trainer.seed" for p in space):

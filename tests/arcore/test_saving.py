@@ -77,7 +77,10 @@ def test_a_model_in_training_is_saved_as_it_is(tmp_path: Path) -> None:
     assert all(torch.equal(value, kept[name]) for name, value in latent.state_dict().items())
 
 
-def test_views_and_ensembles_are_refused(tmp_path: Path) -> None:
+def test_views_and_ensembles_are_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="folder: expected one that the working directory is not"):
+        arcore.save(nade(), ".")
     made = arcore.create_model("made", SIX, hidden=[8], num_masks=3)
     orderless = arcore.create_model("deep_nade", SIX, hidden=[8])
     agnostic = arcore.create_model("made", SIX, hidden=[8], num_masks=3, order_agnostic=True)
