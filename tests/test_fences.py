@@ -62,7 +62,8 @@ def problem_of(block: Block) -> str | None:
     if DRAWN.fullmatch(block.mark):
         return None
     if re.fullmatch(r"<!-- not run: \S.{8,} -->", block.mark):
-        return None
+        named = re.findall(r"tests/[\w/]+\.py", block.mark)
+        return next((f"{name} is not there" for name in named if not (ROOT / name).is_file()), None)
     runs = re.fullmatch(r"<!-- run by: ([\w./]+)(?:::(\w+))? -->", block.mark)
     if runs is None:
         return f"expected <!-- run by: ... --> or <!-- not run: why -->, got {block.mark!r}"
@@ -84,6 +85,7 @@ def test_a_block_is_run_or_says_why_not(block: Block) -> None:
     [
         "Some words.",
         "<!-- not run: -->",
+        "<!-- not run: hours; tests/test_nothing.py does it -->",
         "<!-- run by: tests/test_nothing.py -->",
         "<!-- run by: tests/test_fences.py::test_that_is_not_there -->",
     ],
