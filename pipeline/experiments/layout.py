@@ -4,8 +4,9 @@
 again with ruamel.yaml. In this layout that changes the lines of the new value alone.
 
 What dvc.yaml takes for each entry beside params.yaml is in foreach.yaml, next to it: the `base` of
-an entry that names none, and a row for each member of each mixture, since a `foreach` of dvc.yaml
-cannot give a stage as many dependencies as a list is long.
+an entry that names none (or the weights that it starts from, which are a dependency too), and a row
+for each member of each mixture, since a `foreach` of dvc.yaml cannot give a stage as many
+dependencies as a list is long.
 
 A folder with a params.yaml of its own has a dvc.yaml too, of the stages of the project's.
 """
@@ -55,9 +56,18 @@ def foreach_of(text: str) -> str:
     content: dict[str, dict[str, object]] = {}
     for section in WITH_BASE:
         entries = (params.get(section) or {}).items()
-        content[section] = {name: {"base": BASE} for name, entry in entries if "base" not in entry}
+        content[section] = {
+            name: {"base": _initial(entry) or BASE}
+            for name, entry in entries
+            if "base" not in entry
+        }
     content["joins"] = _joins(params)
     return MADE + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=200)
+
+
+def _initial(entry: Mapping[str, Any]) -> object:
+    """Return the weights that an entry's training starts from, of which DVC has to know."""
+    return (entry.get("trainer") or {}).get("initial_weights")
 
 
 def with_experiment(text: str, dataset: str, name: str, entry: Mapping[str, Any]) -> str:

@@ -127,7 +127,7 @@ def test_a_model_by_hand_is_chosen_by_its_group(toy) -> None:
     [
         ("trainer=3", "^trainer: expected a mapping, got 3$"),
         ("trainer.seed=[[[[", "^trainer.seed: expected YAML, got while parsing"),
-        ("model=", r"^unknown model ''; \(known: any_order_transformer, "),
+        ("model=", r"^unknown model '' \(known: any_order_transformer, "),
     ],
 )
 def test_overrides_of_other_kinds(toy, override: str, message: str) -> None:
