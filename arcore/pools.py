@@ -216,7 +216,8 @@ def fit_pool(
         expected = f"(..., levels, {count}) logits and (...) levels"
         require(fits, "batches", expected, (tuple(logits.shape), tuple(x.shape)))
         require(x.numel() > 0, "batches", "a row at least in each", "none")
-        fits = bool(((x == x.long()) & (x >= 0) & (x < logits.shape[-2])).all())
+        levels = x.long()  # 256 is 0 in uint8
+        fits = bool(((x == levels) & (levels >= 0) & (levels < logits.shape[-2])).all())
         require(fits, "batches", f"levels in [0, {logits.shape[-2]})", "others")
         require(bool(logits.isfinite().all()), "batches", "finite logits", "others")
     weights = torch.full((count,), 1 / count, dtype=torch.float64, device="cpu")

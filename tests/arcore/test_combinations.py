@@ -447,9 +447,9 @@ def test_fit_finds_the_weights_of_a_known_source(generator: torch.Generator) -> 
 
 
 def test_weights_of_members_that_say_nothing_stay() -> None:
-    logits = torch.randn(500, 3, 2, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(500, 256, 2, generator=torch.Generator().manual_seed(0))
     logits[..., 1] = 1e6
-    weights, _ = fit_pool([(logits, torch.zeros(500))])
+    weights, _ = fit_pool([(logits, torch.zeros(500, dtype=torch.uint8))])
     assert float(weights[1]) == pytest.approx(0.5, abs=1e-6)
 
 
