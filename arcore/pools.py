@@ -15,7 +15,7 @@ from arcore.ensembles import Combination, condition_for, register_weights, requi
 from arcore.events import Event, Levels
 from arcore.mixtures import Create, describe_members, new_members
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require, require_int, require_levels
 
 SWEEPS = 1000  # over the weights, in the quadratic problem of one of Newton's steps
 HALVINGS = 30
@@ -216,9 +216,7 @@ def fit_pool(
         expected = f"(..., levels, {count}) logits and (...) levels"
         require(fits, "batches", expected, (tuple(logits.shape), tuple(x.shape)))
         require(x.numel() > 0, "batches", "a row at least in each", "none")
-        levels = x.long()  # 256 is 0 in uint8
-        fits = bool(((x == levels) & (levels >= 0) & (levels < logits.shape[-2])).all())
-        require(fits, "batches", f"levels in [0, {logits.shape[-2]})", "others")
+        require_levels(x, logits.shape[-2], "batches")
         require(bool(logits.isfinite().all()), "batches", "finite logits", "others")
     weights = torch.full((count,), 1 / count, dtype=torch.float64, device="cpu")
     nats, gradient, curvature = _derivatives(batches, weights)

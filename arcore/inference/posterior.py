@@ -17,7 +17,7 @@ from arcore.distributions.discrete import choose
 from arcore.ensembles import Ensemble
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int, require_positive
+from arcore.primitives.checks import require, require_int, require_levels, require_positive
 from arcore.primitives.progress import progress_bar
 
 RESAMPLE_ALL = 0.9  # rows below it are resampled with those that must be
@@ -64,7 +64,7 @@ def observation(x: Tensor, observed: Tensor, num_levels: int) -> Tensor:
     fits = observed.dtype == torch.bool and observed.shape in (x.shape, x.shape[1:])
     shapes = f"bool of shape {tuple(x.shape)} or {tuple(x.shape[1:])}"
     require(fits, "observed", shapes, (observed.dtype, tuple(observed.shape)))
-    _require_levels(torch.where(observed, x, 0), num_levels, "x")
+    require_levels(torch.where(observed, x, 0), num_levels, "x")
     possible = _one_hot(x, num_levels) | ~observed[..., None]
     return torch.where(possible, 0.0, -math.inf)
 
@@ -81,7 +81,7 @@ def replacement_noise(y: Tensor, probability: float, num_levels: int) -> Tensor:
     """
     require(0 < probability < 1, "probability", "a number in (0, 1)", probability)
     require_int(num_levels, "num_levels", 2)
-    _require_levels(y, num_levels, "y")
+    require_levels(y, num_levels, "y")
     stays, other = math.log1p(-probability), math.log(probability / (num_levels - 1))
     return torch.where(_one_hot(y, num_levels), stays, other)
 
@@ -207,12 +207,6 @@ def _log_levels(conditionals: Distribution) -> Tensor:
     if isinstance(conditionals, Bernoulli):
         return torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
     return logits.log_softmax(-1)
-
-
-def _require_levels(x: Tensor, num_levels: int, name: str) -> None:
-    levels = x.long()
-    fits = bool(((levels >= 0) & (levels < num_levels) & (levels.to(x.dtype) == x)).all())
-    require(fits, name, f"levels in [0, {num_levels})", "others")
 
 
 def _one_hot(x: Tensor, num_levels: int) -> Tensor:

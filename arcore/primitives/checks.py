@@ -4,6 +4,8 @@ import difflib
 import sys
 from collections.abc import Iterable, Sequence
 
+from torch import Tensor
+
 LONGEST = 160  # characters of a value in an error
 
 
@@ -37,6 +39,13 @@ def require_int(value: object, name: str, minimum: int) -> None:
     """Raise ValueError unless `value` is an integer (not a bool) >= minimum."""
     fits = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
     require(fits, name, f"an integer >= {minimum}", value)
+
+
+def require_levels(x: Tensor, num_levels: int, name: str) -> None:
+    """Raise ValueError unless all of `x`, of any dtype, are integers in [0, num_levels)."""
+    levels = x.long()  # 256 is 0 in uint8
+    fits = bool(((levels >= 0) & (levels < num_levels) & (levels.to(x.dtype) == x)).all())
+    require(fits, name, f"levels in [0, {num_levels})", "others")
 
 
 def require_sizes(value: object, name: str, *, empty: bool = False) -> None:
