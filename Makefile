@@ -28,26 +28,23 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro reproductions locked test test-quick test-slow test-browser test-cluster lint format docs ui submit bench results tables audit manifests lock image-lock clean
+.PHONY: help install repro reproductions locked test test-quick test-processors test-slow test-browser test-cluster lint format docs ui submit bench results tables audit manifests lock image-lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
+# Two halves of the complete list at once, which needs no resolving; bytecode is compiled at first use.
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON): expected Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); set PYTHON=..."; exit 1; }
-	@echo "installing into $(VENV), about two minutes"
+	@echo "installing into $(VENV), one to two minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@awk '{ print > ("$(VENV)/half." NR % 2 ".txt") }' constraints.txt
+	@$(PIP) --no-deps -r $(VENV)/half.0.txt & first=$$!; \
+	  $(PIP) --no-deps -r $(VENV)/half.1.txt; code=$$?; wait $$first && exit $$code
+	$(PIP) -c constraints.txt -e .
 	@mkdir -p .dvc/site-cache/repo && chmod 700 .dvc/site-cache .dvc/site-cache/repo
-	@touch $@
-
-$(VENV)/.benchmarks: $(STAMP)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'
-	@touch $@
-
-$(VENV)/.docs: $(STAMP)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 install: $(STAMP)  ## make .venv with everything in it
@@ -68,6 +65,15 @@ test: $(STAMP)  ## the default tests, in TEST_WORKERS processes
 
 test-quick: $(STAMP)  ## between two edits: structure, the first case of each property, command lines
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) --first-cases $(QUICK)
+
+# What torch, oneDNN and MKL may use at most, for the processors that lack more.
+lowered = ATEN_CPU_CAPABILITY=$(1) ONEDNN_MAX_CPU_ISA=$(2) MKL_ENABLE_INSTRUCTIONS=$(3) \
+  $(VENV)/bin/python -m pytest $(IN_PARALLEL) $(NUMBERS)
+NUMBERS := tests/arcore tests/reproductions/test_kept_weights.py
+
+test-processors: $(STAMP)  ## the models' tests and golden numbers as on processors with AVX2 and with SSE4 alone
+	$(call lowered,avx2,AVX2,AVX2)
+	$(call lowered,default,SSE41,SSE4_2)
 
 test-slow: $(STAMP)  ## the longer tests
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) -m 'slow and not own_process and not cluster and not browser'
@@ -94,10 +100,10 @@ submit: $(STAMP)  ## a job on a Ray cluster: STAGE=train EXPERIMENT=..., TARGET=
 	@$(if $(STAGE)$(TARGET)$(RUN),true,echo "error: expected STAGE and EXPERIMENT or TARGET or RUN"; exit 1)
 	@$(VENV)/bin/python -m stages.submit $(SUBMIT) -- $(or $(RUN),$(if $(TARGET),dvc repro $(TARGET),python -m stages.$(STAGE) $(EXPERIMENT)))
 
-docs: $(VENV)/.docs  ## the documentation site, site/index.html; broken links are errors
+docs: $(STAMP)  ## the documentation site, site/index.html; broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-bench: $(VENV)/.benchmarks  ## training speed against common implementations, sampling, the loader, overheads
+bench: $(STAMP)  ## training speed against common implementations, sampling, the loader, overheads
 	$(VENV)/bin/python benchmarks/training_speed.py
 	$(VENV)/bin/python benchmarks/sampling.py
 	$(VENV)/bin/python benchmarks/wavenet.py
@@ -122,11 +128,12 @@ manifests: $(STAMP)  ## validate deploy/ by kubeconform, if it is installed, and
 	  else echo "manifests: no kubeconform here, so Kubernetes' own schemas are not tried"; fi
 	@$(if $(CRDS),$(VENV)/bin/python .ci/manifests.py $(CRDS),echo "manifests: no CRDS=..., so KubeRay's definitions are not tried")
 
-lock: $(VENV)/.benchmarks $(VENV)/.docs  ## write constraints.txt from what is installed
+lock: $(STAMP)  ## write constraints.txt: what is installed, and what pyproject.toml asks for besides
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,benchmarks,docs]'
 	@$(VENV)/bin/python -m pip freeze --exclude-editable > constraints.all
 	@{ echo '# The stack that the tests ran with (all but torch, a range in pyproject.toml). Made by `make lock`.'; \
 	  grep -viE '^(torch|nvidia[^=]*|triton|setuptools|pip|wheel)==' constraints.all; } > constraints.tmp
-	@rm constraints.all && mv constraints.tmp constraints.txt && touch $(STAMP) $(VENV)/.benchmarks $(VENV)/.docs
+	@rm constraints.all && mv constraints.tmp constraints.txt && touch $(STAMP)
 
 image-lock:  ## write deploy/requirements.lock, with hashes, from constraints.txt and pyproject.toml
 	@test -x $(VENV)/lock/bin/uv || { $(PYTHON) -m venv $(VENV)/lock && \

@@ -237,7 +237,7 @@ class Ensemble(Combination):
         self._check_condition(condition, n)
         self._check_generator(generator)
         completed = self._blank(n).view(n, *self.event.extents)
-        with self._drawing():
+        with self._drawing(n):
             choice = self._choose(x, observed, condition, generator)
         for member, rows in self._shares(choice):
             part = condition_for(member, condition, rows)

@@ -19,6 +19,7 @@ from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import whole_float32
+from arcore.process_tuning import one_thread
 
 
 def coder(code: bytes | None) -> tuple[Any, Any]:
@@ -98,15 +99,12 @@ def same_numbers(model: AutoregressiveModel) -> Iterator[None]:
     """
     models = [one for one in model.modules() if isinstance(one, AutoregressiveModel)]
     steps = [(one, one._kept_step()) for one in models if one.training]
-    threads = torch.get_num_threads()
     whole = torch.autocast(model.device.type, enabled=False)
-    with torch.no_grad(), without_dropout(model), whole, whole_float32():
+    with torch.no_grad(), without_dropout(model), whole, whole_float32(), one_thread():
         if steps:
             model.eval()  # forgets a step's masks
         try:
-            torch.set_num_threads(1)
             yield
         finally:
-            torch.set_num_threads(threads)
             for one, kept in steps:
                 one._take_up_step(kept)

@@ -17,9 +17,11 @@ from arcore.primitives.checks import require, require_int, require_positive, req
 from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import without_autocast
 from arcore.primitives.progress import progress_bar
+from arcore.process_tuning import one_thread
 
 SAMPLE_DIMENSIONS = 1 << 20
 SCORED_DIMENSIONS = 1 << 17
+PRODUCTS_FOR_THREADS = 1 << 26  # below, another thread gains less than it may have to wait
 MOST_DRAWN = 1 << 32  # dimensions that one call draws
 HEADROOM = 8.0  # of levels as inputs, in units of ln
 LARGE = 1000.0  # numbers of a condition, which the headroom also holds
@@ -97,6 +99,8 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
     ) -> Tensor:
         """Draw n events, (n, *event.shape): int64 levels or reals; in training, too, undropped.
 
+        On the CPU, steps of fewer than 2^26 products take one thread, whatever torch may use.
+
         Arguments:
             n: number of events, >= 1, of 2^32 dimensions at most.
             condition: of n rows, for a conditional model.
@@ -123,7 +127,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         parts = []
         steps = -(-n // batch) * len(self.schedule) if progress else 0
         bar = progress_bar(progress, steps, "sampling")
-        with self._drawing(), bar as advance:
+        with self._drawing(min(n, batch)), bar as advance:
             for start in range(0, n, batch):
                 rows = slice(start, min(start + batch, n))
                 blank = self._blank(rows.stop - start)
@@ -173,7 +177,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         require_int(batch, "batch", 1)
         known = known.to(self._blank(1).dtype).flatten(1)
         options, parts = SamplingOptions(generator, temperature), []
-        with self._drawing():
+        with self._drawing(min(max(1, len(x)), batch)):
             for start in range(0, max(1, len(x)), batch):
                 rows = slice(start, start + batch)
                 part = None if condition is None else condition[rows]
@@ -217,9 +221,12 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         require(fits, "generator", expected, got)
 
     @contextmanager
-    def _drawing(self) -> Iterator[None]:
-        """Drop nothing, and draw in the precision in which the model scores."""
-        with without_dropout(self), self._scoring_precision():
+    def _drawing(self, rows: int) -> Iterator[None]:
+        """Drop nothing, draw in the precision of scores, and small steps of rows in one thread."""
+        weights = sum(weight.numel() for weight in self.parameters())
+        products = rows * weights * self.event.size // len(self.schedule)  # of a step, about
+        small = self.device.type == "cpu" and products < PRODUCTS_FOR_THREADS
+        with without_dropout(self), self._scoring_precision(), one_thread(small):
             yield
 
     def _scoring_precision(self) -> AbstractContextManager[object]:

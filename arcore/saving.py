@@ -74,6 +74,7 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
     with _replacing(folder) as partial:
         save_file({name: w.clone() for name, w in weights.items()}, partial / WEIGHTS)
         write_config(model, partial)
+        shutil.copymode(partial / CONFIG, partial / WEIGHTS)  # by the umask; safetensors' is 0600
 
 
 def write_config(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:

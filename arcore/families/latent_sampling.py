@@ -252,7 +252,7 @@ class LatentSampling(AutoregressiveModel):
             mine if name == level else ours.expand_as(mine).contiguous()
             for name, ours, mine in zip(self.latent_levels, shared, own, strict=True)
         )
-        with self._drawing():
+        with self._drawing(n):
             latents = self._from_prior(tuple(noise), condition)
             x, decoder = self._blank(n), self.decoder(n, condition, latents)
             for block in decoder.blocks:

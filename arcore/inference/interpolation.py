@@ -66,7 +66,7 @@ def walk(
     kind = model.condition_kind
     require(isinstance(kind, Vector), "model", "one conditioned on a vector", model)
     line = between(first, second, num_steps).flatten(0, 1)
-    with model._drawing():
+    with model._drawing(len(line)):
         decoder = model.decoder(len(line), line)
         return decode_with(model, decoder, len(first), num_steps, generator)
 

@@ -51,7 +51,7 @@ def step_losses(
     for index, given in itertools.product(range(1, num_orders + 1), range(units)):
         member = model.member(index)
         split = InSteps(member, [given, units - given] if given else [units])
-        with member._drawing():
+        with member._drawing(len(x)):
             terms = split.conditionals(x, condition).log_prob(model._as_value(x)).double()
         left = terms.flatten(1).mean(0)[member.order].view(units, -1)[given:]
         total[given] -= left.sum(1).mean().cpu()

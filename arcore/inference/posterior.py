@@ -155,7 +155,7 @@ def posterior(
     x = torch.zeros(rows * num_particles, size, dtype=torch.int64, device=model.device)
     log_weights = torch.zeros(rows, num_particles, dtype=torch.float64, device=model.device)
     bar = progress_bar(progress, len(model.schedule), "filtering")
-    with model._drawing(), bar as advance:
+    with model._drawing(len(x)), bar as advance:
         decoder = model.decoder(len(x), given)
         for step, block in enumerate(model.schedule):
             joint = _log_levels(decoder.next()) + likelihood[:, block][of_row]

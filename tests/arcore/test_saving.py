@@ -48,6 +48,8 @@ def test_what_is_saved_comes_back(case: Case, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == [
         "config.json", "model", "model.safetensors",
     ]  # fmt: skip
+    config, weights = (tmp_path / "model" / name for name in ("config.json", "model.safetensors"))
+    assert weights.stat().st_mode == config.stat().st_mode
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -3,15 +3,18 @@
 import dataclasses
 import math
 
+import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical
 from torch.testing import assert_close
 
 import arcore
+from arcore import generation
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions
 from arcore.model import AutoregressiveModel
+from arcore.models import NADE
 from tests.arcore.cases import FEWEST, FIRST, cases_where, every_model, every_option
 from tests.support.cases import Case, create, declares, event_of
 from tests.support.events import NINE
@@ -53,6 +56,24 @@ def test_sample_scores_what_sampling_saw(case, generator, monkeypatch) -> None:
     dtype = torch.int64 if case.discrete else torch.float64
     assert x.shape == (11, *case.event.shape) and x.dtype == dtype
     assert_close(model.log_prob(x, condition), recorder.total, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("products", "threads"), [(0, 2), (generation.PRODUCTS_FOR_THREADS, 1)])
+def test_small_steps_are_drawn_in_one_thread(products, threads, generator, monkeypatch) -> None:
+    """Where the machine is busy, two threads would wait for each other after every operation."""
+    model, seen, before = create(NADE, event_of(NADE)), [], torch.get_num_threads()
+    decoder = model.decoder
+    monkeypatch.setattr(generation, "PRODUCTS_FOR_THREADS", products)
+    monkeypatch.setattr(
+        model, "decoder", lambda *given: seen.append(torch.get_num_threads()) or decoder(*given)
+    )
+    torch.set_num_threads(2)
+    try:
+        x = model.sample(3, generator=generator)
+        model.impute(x, torch.zeros_like(x, dtype=torch.bool), generator=generator)
+        assert seen == [threads, threads] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @every_option
