@@ -72,8 +72,8 @@ def flushed_denormals() -> Iterator[None]:
 def one_thread(applies: bool = True) -> Iterator[None]:
     """Compute in this thread alone within a block, if it `applies`.
 
-    Threads of torch wait for each other after each operation. Where operations are small and another
-    process has a core, that takes up to a hundred times as long as the operations.
+    Threads of torch wait for each other after each operation. Where operations are small and
+    another process has a core, that takes up to a hundred times as long as the operations.
 
     Example:
         >>> with one_thread():
