@@ -43,13 +43,20 @@ def commit(folder: Path | None = None) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the accelerator's name, or the CPU's with the number of threads."""
+    """Return the accelerator's name, or the CPU's with its instruction sets and threads.
+
+    Numbers depend on the sets that torch uses, which `ATEN_CPU_CAPABILITY` may lower.
+    """
     import torch
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{device.type} ({_cpu_model()}, {threads} thread{'s' if threads > 1 else ''})"
+    threads, sets = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    known = _cpu_info()
+    if sets == "AVX512" and "amx_tile" in known.get("flags", "").split():
+        sets = "AVX512 and AMX"
+    name = known.get("model name") or platform.processor() or platform.machine()
+    return f"{device.type} ({name}, {sets}, {threads} thread{'s' if threads > 1 else ''})"
 
 
 @functools.cache
@@ -72,11 +79,11 @@ def _git(folder: Path, *arguments: str) -> str:
     return run.stdout.strip()
 
 
-def _cpu_model() -> str:
+def _cpu_info() -> dict[str, str]:
+    """Return what Linux says of the first processor; nothing on other systems."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
