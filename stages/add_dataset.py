@@ -4,10 +4,19 @@ Example: python -m stages.add_dataset flowers --images photos/flowers height=64 
 """
 
 import argparse
+import shutil
 
 from stages import cli
 
-KINDS = {"images": "image_folder", "arrays": "arrays", "csv": "csv", "sounds": "wav_folder"}
+KINDS = {
+    "images": "image_folder",
+    "clips": "clip_folder",
+    "arrays": "arrays",
+    "csv": "csv",
+    "sounds": "wav_folder",
+    "text": "text",
+}
+WIDEST = 120  # columns of the summary
 
 
 def main() -> None:
@@ -20,9 +29,13 @@ def main() -> None:
         metavar="PATH",
         help="a folder of PNG, JPEG and WebP files, or of Parquet files or tars with such images",
     )
+    source.add_argument(
+        "--clips", metavar="FOLDER", help="folders of numbered images, a clip each, or GIFs"
+    )
     source.add_argument("--arrays", metavar="FILE", help="an .npy file or .npz archive")
-    source.add_argument("--csv", metavar="FILE", help="a table of text")
+    source.add_argument("--csv", metavar="FILE", help="a table as text, a row per line")
     source.add_argument("--sounds", metavar="FOLDER", help="WAV, FLAC and Ogg files")
+    source.add_argument("--text", metavar="PATH", help="a text file, or a folder of .txt files")
     parser.add_argument(
         "overrides", nargs="*", metavar="option=value", help="options of the dataset"
     )
@@ -43,7 +56,8 @@ def main() -> None:
             dataset, found = adding.add(
                 kind, arguments.name, path, arguments.overrides, arguments.replace
             )
-    print("\n".join(found))
+            width = min(WIDEST, shutil.get_terminal_size().columns)
+            print(adding.summary(dataset, kind, found, width))
     print(f"wrote pipeline/conf/dataset/{arguments.name}.yaml")
     if arguments.experiment is None:
         print(f"next: python -m stages.fetch {dataset.name}")

@@ -1,8 +1,11 @@
 """Describing data of the user's own: options from the files themselves, written as a conf file."""
 
 import dataclasses
+import itertools
 import math
+import textwrap
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,20 +16,38 @@ from pipeline.core.yaml_settings import dump_yaml
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset, SplitData, SplitStream
 from pipeline.datasets.user import image_shards
-from pipeline.datasets.user.user_data import UserDataset, UserOptions, listed, rows_of_a_part
+from pipeline.datasets.user.user_data import (
+    Fact,
+    UserDataset,
+    UserOptions,
+    listed,
+    option_values,
+    readable_bytes,
+    rows_of_a_part,
+)
 
+_GAP = "  "
 _ARRANGED = {
     "gray": "rows of two axes are taken as images of one channel; layout=as_is keeps them",
     "channels_last": "the last axis of a row is taken as its channels",
+}
+KINDS = {
+    "image_folder": "a folder of images",
+    "image_shards": "images in Parquet files or tars",
+    "clip_folder": "a folder of clips",
+    "arrays": "arrays",
+    "csv": "a table",
+    "wav_folder": "a folder of sounds",
+    "text": "text",
 }
 
 
 def add(
     kind: str, name: str, path: str, overrides: Sequence[str], replace: bool = False
-) -> tuple[Dataset, list[str]]:
+) -> tuple[Dataset, list[Fact]]:
     """Write `pipeline/conf/dataset/<name>.yaml` for data of the user's own; look at some rows.
 
-    Returns the dataset, and lines that say what was found. `overrides`, `option=value`, go before
+    Returns the dataset, and what was found. `overrides`, `option=value`, go before
     what the files suggest; the kind image_folder stands for image_shards too.
     """
     catalog.check_user_name(name, kind)
@@ -49,40 +70,79 @@ def add(
         rows = rows_of_a_part(dataset.options.rows_per_shard, _row_bytes(dataset))
         options = dataclasses.replace(dataset.options, rows_per_shard=rows)
         dataset = dataclasses.replace(dataset, options=options)
-    found = _found(dataset)
+    found = _facts(dataset)
     if settings.get("layout") in _ARRANGED:
-        found.append(_ARRANGED[str(settings["layout"])])
+        found.append(Fact("layout", _ARRANGED[str(settings["layout"])]))
     whole = {"name": name, "kind": kind, "path": path} | dataclasses.asdict(dataset.options)
     text = dump_yaml(whole)
     atomic.write_text(target, text)
     return dataset, found
 
 
-def _found(dataset: Dataset) -> list[str]:
+def summary(dataset: Dataset, kind: str, facts: Sequence[Fact], width: int) -> str:
+    """Lay out what was found in three columns: what it is about, in words, and what changes it.
+
+    Example:
+        >>> print(summary_table([Fact("rows", "8 train, 1 valid", "split_seed=0")], 48))
+                found                  to change it
+          rows  8 train, 1 valid       split_seed=0
+    """
+    path = dataset.options.path if isinstance(dataset.options, UserOptions) else ""
+    return f"{dataset.name}: {path} is taken for {KINDS[kind]}\n{summary_table(facts, width)}"
+
+
+def summary_table(facts: Sequence[Fact], width: int) -> str:
+    """Lay facts out in columns, at most `width` wide; see `summary`."""
+    rows = [Fact("", "found", "to change it"), *facts]
+    first = max(len(fact.name) for fact in rows)
+    last = min(max(len(fact.change) for fact in rows), width // 3)
+    middle = width - first - last - 2 * len(_GAP)
+    lines = []
+    for fact in rows:
+        wrap = partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
+        cells = [fact.name], wrap(fact.found, middle), wrap(fact.change, last)
+        for name, found, change in itertools.zip_longest(*cells, fillvalue=""):
+            lines.append(f"{_GAP}{name:<{first}}{_GAP}{found:<{middle}}{_GAP}{change}".rstrip())
+    return "\n".join(lines)
+
+
+def _facts(dataset: Dataset) -> list[Fact]:
     """Decode the first rows of each split, and say what the dataset is."""
     assert isinstance(dataset, UserDataset) and isinstance(dataset.options, UserOptions)
     splits = dataset.decode((paths.root() / dataset.options.path).parent)
-    first, lines = dict[str, SplitData](), []
+    first, rows = dict[str, SplitData](), dict[str, int]()
     for split, data in splits.items():
         stream = SplitStream(len(data), [data]) if isinstance(data, SplitData) else data
-        first[split] = next(iter(stream.parts))
-        lines.append(f"{split}: {stream.rows} rows, {len(first[split])} of them read")
-    named = f", columns {listed(dataset.columns, 12)}" if dataset.columns else ""
-    lines.append(f"event: {dataset.event!r}{named}")
-    if dataset.num_classes:
-        lines.append(f"labels: {dataset.num_classes} classes")
+        first[split], rows[split] = next(iter(stream.parts)), stream.rows
+    counts = ", ".join(f"{count:,} {split}" for split, count in rows.items())
+    if any(len(data) < rows[split] for split, data in first.items()):
+        counts += f"; the first {' and '.join(str(len(data)) for data in first.values())} were read"
+    found = [
+        Fact("rows", counts, option_values(dataset.options, *dataset.split_options)),
+        Fact("event", repr(dataset.event), _event_options(dataset.options)),
+    ]
+    if dataset.columns:
+        found.append(Fact("columns", listed(dataset.columns, 12)))
+    found += dataset.facts()
+    if dataset.num_classes and "classes" not in {fact.name for fact in found}:
+        found.append(Fact("classes", str(dataset.num_classes)))
     if dataset.condition_size or dataset.condition_shape:
-        lines.append(f"conditions: of shape {dataset.condition_shape or (dataset.condition_size,)}")
-    if (sound := dataset.sound) is not None:
-        seconds = sound.max_length / sound.sample_rate
-        lines.append(f"sounds: at {sound.sample_rate} Hz, the longest of {seconds:.1f} s")
-        lines.append(f"speakers: {listed(sound.speakers)}; symbols: {listed(sound.symbols)}")
-    return (
-        lines if isinstance(dataset.event, Levels) else lines + _beware(dataset, first["train"].x)
-    )
+        shape = dataset.condition_shape or (dataset.condition_size,)
+        found.append(Fact("conditions", f"of shape {shape}"))
+    stored = readable_bytes(sum(rows.values()) * _row_bytes(dataset))
+    found.append(Fact("stored as", f"{stored} of rows, before compression"))
+    if not isinstance(dataset.event, Levels):
+        found += _beware(dataset, first["train"].x)
+    return found
 
 
-def _beware(dataset: UserDataset, x: np.ndarray) -> list[str]:
+def _event_options(options: UserOptions) -> str:
+    """Return the option of the levels, where it is one number."""
+    levels = getattr(options, "num_levels", None)
+    return option_values(options, "num_levels") if isinstance(levels, int) else ""
+
+
+def _beware(dataset: UserDataset, x: np.ndarray) -> list[Fact]:
     """Say in which places of a row of reals fewer than one value in ten rows is new."""
     different = 1 + (np.diff(np.sort(x, 0), axis=0) != 0).sum(0)
     if is_table(dataset.event):
@@ -91,10 +151,11 @@ def _beware(dataset: UserDataset, x: np.ndarray) -> list[str]:
     if not places:
         return []
     names = [dataset.columns[i] if dataset.columns else (i, *rest) for i, *rest in places]
-    return [
-        f"beware: few different values in {listed(names, 12)}; a density of them has no finite "
+    told = (
+        f"few different values in {listed(names, 12)}; a density of them has no finite "
         "best likelihood: leave them out, or make them levels or conditions"
-    ]
+    )
+    return [Fact("beware", told)]
 
 
 def _row_bytes(dataset: Dataset) -> int:

@@ -53,12 +53,13 @@ def listed_files(path: Path, key: str) -> tuple[RawFile, ...]:
 
 @dataclass(frozen=True)
 class Sound:
-    """What rows of sounds are, whose event has an open length.
+    """What rows of sounds or of text are, whose event has an open length.
 
     A row is padded at its end to `max_length`. Its label is a row of integers: the number of its
     samples, its speaker, the number of its symbols, and these, padded to `max_symbols`.
 
     Arguments:
+        sample_rate: in Hz; 0 of text, whose samples are bytes.
         max_length: samples of the longest row.
         max_symbols: symbols of the longest text, 0 without texts.
         symbols: what texts are made of.
@@ -74,6 +75,11 @@ class Sound:
     def label_width(self) -> int:
         """Integers of a row's label."""
         return 3 + self.max_symbols
+
+    @property
+    def is_text(self) -> bool:
+        """Whether samples are bytes of text, which cannot be heard."""
+        return self.sample_rate == 0
 
 
 def level_type(num_levels: int) -> np.dtype:

@@ -19,9 +19,11 @@ CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
 KINDS = {  # of the user's files, with their modules
     "image_folder": "image_folder",
     "image_shards": "image_shards",
+    "clip_folder": "clip_folder",
     "arrays": "arrays",
     "csv": "csv_file",
     "wav_folder": "wav_folder",
+    "text": "text_files",
 }
 _Build = Callable[[Mapping[str, object]], Dataset]
 

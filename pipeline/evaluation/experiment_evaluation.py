@@ -20,6 +20,7 @@ from pipeline.cluster.devices import local_device
 from pipeline.cluster.shared_storage import shared_storage
 from pipeline.core import paths, stage_code
 from pipeline.core.errors import UserError, explained, require
+from pipeline.data import sound_batches
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
@@ -30,6 +31,7 @@ from pipeline.evaluation import (
     measuring,
     scoring,
     spreading,
+    text_samples,
 )
 from pipeline.evaluation.result_records import FurtherTest, Result
 from pipeline.evaluation.scoring import ChosenRows, mean_and_error
@@ -200,11 +202,14 @@ def _show(
     manifest: Manifest,
     folder: Path,
 ) -> None:
-    """Write samples beside real rows: a picture, and what can be played into `media`."""
+    """Write samples beside real rows: a picture, and what can be played or read into `media`."""
     real = shown.events(model.event)
     media, picture = folder / "media", folder / "samples.png"
     media.mkdir()
-    if manifest.sound is not None:
+    if manifest.sound is not None and manifest.sound.is_text:
+        lengths = sound_batches.lengths(shown.split[shown.numbers])
+        text_samples.write(media, {"samples": drawn, "real": real}, lengths)
+    elif manifest.sound is not None:
         labels = shown.split[shown.numbers].labels
         assert labels is not None and is_levels(model.event)  # as every split of sounds
         audio_figures.write_pairs(media, drawn, real, labels, model.event, manifest.sound).savefig(

@@ -86,8 +86,10 @@ class BackOff:
 def codecs_of(sound: Sound) -> list[LosslessCodec]:
     """Return the codecs of sounds: zstd of levels as bytes, and FLAC of 8 bits.
 
-    An effort of 1 is FLAC's level 8; None is soundfile's default.
+    An effort of 1 is FLAC's level 8; None is soundfile's default. Text has no FLAC.
     """
+    if sound.is_text:
+        return [CODECS["zstd"]]
     return [
         CODECS["zstd"],
         *(

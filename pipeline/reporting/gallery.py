@@ -1,4 +1,4 @@
-"""Samples on a page: images, clips and sounds, what is real shown once for all models."""
+"""Samples on a page: images, clips, sounds and text, what is real shown once for all models."""
 
 import dataclasses
 import io
@@ -11,7 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from pipeline.core.errors import explained
-from pipeline.evaluation import audio_figures, image_figures
+from pipeline.evaluation import audio_figures, image_figures, text_samples
 from pipeline.evaluation.result_records import Result
 from pipeline.reporting import templates
 from pipeline.reporting.comparison import Report, Row
@@ -29,6 +29,7 @@ class Samples:
     title: str = ""
     media: Sequence[Media] = ()
     sounds: HtmlTable | None = None
+    text: str = ""
 
 
 def sections(report: Report) -> list[Samples]:
@@ -43,7 +44,7 @@ def sections(report: Report) -> list[Samples]:
     ]
     extents = report.event.shape
     if len(extents) == 1 and extents[0] is None:
-        return [*_sounds(rows), *_pictures(rows, _spectrograms)]
+        return [*_sounds(rows), *_pictures(rows, _spectrograms), *_texts(rows)]
     if len(extents) == 4:
         return list(_pictures(rows, _clips))
     strips = [row for row in rows if (row.evaluated.folder / "media" / "samples.png").is_file()]
@@ -128,6 +129,19 @@ def _clips(path: Path, row: Row) -> Media:
     )
     versions = "true, expected and drawn" if expected else "true and drawn"
     return read_picture(path, f"clips of {row.short_name}: {versions}", Markup(caption))
+
+
+def _texts(rows: Sequence[Row]) -> Iterator[Samples]:
+    """Yield real text once, then what each model drew."""
+    texts = [row for row in rows if (_text(row, "samples")).is_file()]
+    for row in texts[:1]:
+        yield Samples(title="Real test text", text=_text(row, "real").read_text(encoding="utf-8"))
+    for row in texts:
+        yield Samples(title=row.short_name, text=_text(row, "samples").read_text(encoding="utf-8"))
+
+
+def _text(row: Row, name: str) -> Path:
+    return row.evaluated.folder / "media" / f"{name}{text_samples.SUFFIX}"
 
 
 def _sounds(rows: Sequence[Row]) -> Iterator[Samples]:

@@ -20,6 +20,7 @@ EPOCHS = 20
 MOST_SHADES = 256  # more levels are codes
 EMBEDDING_WIDTH = 16
 DIMENSIONS_AT_ONCE = 1 << 16  # of the rows of one step
+WINDOWS, WINDOW = 8, 2_048  # of a step on sequences, and samples of each
 TIMED_ROWS, TIMED_LENGTH, TIMED_STEPS = 16, 4_000, 5
 
 
@@ -65,12 +66,15 @@ def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
         return "rnade", told
     if is_levels(dataset.event) and dataset.event.num_levels > MOST_SHADES:
         told["embedding_width"] = EMBEDDING_WIDTH
-    return ("gated_pixelcnn" if len(dataset.event.shape) == 3 else "made"), told
+    by_rank = {3: "gated_pixelcnn", 4: "video_pixel_network"}
+    return by_rank.get(len(dataset.event.shape), "made"), told
 
 
 def _entry(dataset: Dataset, model: str, chosen: dict[str, object]) -> dict[str, object]:
     trainer: dict[str, object] = {"max_epochs": EPOCHS}
-    if not dataset.event.is_open:
+    if dataset.event.is_open:
+        trainer |= {"batch_size": WINDOWS, "window": WINDOW}
+    else:
         trainer["batch_size"] = max(8, min(100, DIMENSIONS_AT_ONCE // dataset.event.size))
     return {
         "dataset": dataset.name,

@@ -1,20 +1,24 @@
 """A folder of the user's images: PNG, JPEG and WebP files, in any sub-folders."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from tqdm import tqdm
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
+from pipeline.core.threads import on_all_cores
 from pipeline.datasets.base import SPLITS, Dataset
-from pipeline.datasets.formats.image_files import SUFFIXES
+from pipeline.datasets.formats.image_files import ANIMATED_SUFFIXES, SUFFIXES, find_flaw
 from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.options import expected, parse_options, refuse_unless
 from pipeline.datasets.user.image_source import (
+    HEADERS,
     FrameOptions,
     ImageSource,
     Item,
@@ -23,18 +27,20 @@ from pipeline.datasets.user.image_source import (
     guess_frame,
 )
 from pipeline.datasets.user.user_data import (
+    Fact,
     existing,
     is_inside,
     listed,
+    other_files,
     whole_split,
 )
 
-_PROBED = 200  # headers that are read for a guess
 _USUAL_FOLDERS = {
     "train_folders": ("train", "training"),
     "valid_folders": ("valid", "validation", "val"),
     "test_folders": ("test", "testing"),
 }
+_KINDS = {SUFFIXES: "PNG, JPEG or WebP images", ANIMATED_SUFFIXES: "GIF images"}
 _INSIDE = expected(
     "relative paths of folders without '..'", lambda names: all(map(is_inside, names))
 )
@@ -53,6 +59,7 @@ class ImageOptions(FrameOptions):
         train_folders, valid_folders, test_folders: folders below `path` that are a split, of all
             three, of train and test, or of none; what is missing is drawn by `split_seed`, valid
             alone from the files of train.
+        omit: files, or folders, below `path` that are left out.
     """
 
     named_by = "folders"
@@ -60,6 +67,7 @@ class ImageOptions(FrameOptions):
     train_folders: Folders = field(default_factory=list)
     valid_folders: Folders = field(default_factory=list)
     test_folders: Folders = field(default_factory=list)
+    omit: Folders = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,14 +89,8 @@ class ImageFolder(ImageSource):
         """Find the files, and refuse one that is in no folder of a class."""
         options = self.options
         folder = existing(self.name, "path", options.path, folder=True)
-        found = find_images(folder, options.names)
-        numbers = {name: number for number, name in enumerate(options.classes)}
-        for image in found if numbers else ():
-            if image.folder not in numbers:
-                raise UserError(
-                    f"{image.path}: expected it in a folder of option classes "
-                    f"({listed(options.classes)}), got {image.folder!r}"
-                )
+        found = find_images(folder, options.names, options.omit)
+        numbers = numbers_of_classes(options, {image.path: image.folder for image in found})
         splits = np.array([image.split for image in found])
         options.fill(splits, "files")
 
@@ -98,15 +100,55 @@ class ImageFolder(ImageSource):
 
         return splits, read
 
+    def facts(self) -> list[Fact]:
+        """Tell classes too, and which files are left out."""
+        return [*super().facts(), *folder_facts(self.options, SUFFIXES)]
 
-def find_images(folder: Path, splits: Mapping[str, list[str]]) -> list[FoundImage]:
+
+def numbers_of_classes(options: ImageOptions, folders: Mapping[Path, str]) -> dict[str, int]:
+    """Return the number of each class, and refuse files that are in no folder of one."""
+    numbers = {name: number for number, name in enumerate(options.classes)}
+    for path, folder in folders.items() if numbers else ():
+        if folder not in numbers:
+            raise UserError(
+                f"{path}: expected it in a folder of option classes "
+                f"({listed(options.classes)}), got {folder!r}"
+            )
+    return numbers
+
+
+def folder_facts(options: ImageOptions, suffixes: Collection[str]) -> list[Fact]:
+    """Tell the classes of a folder, and which of its files are left out for which reason."""
+    folder, classes = paths.root() / options.path, options.classes
+    told = f"{len(classes)}, by folder: {listed(classes)}" if classes else "none"
+    facts = [Fact("classes", told, "classes=[]" if classes else "")]
+    flawed: dict[str, list[str]] = {}
+    for name in options.omit:
+        reason = find_flaw(folder / name) if (folder / name).is_file() else None
+        flawed.setdefault(reason or "by omit", []).append(name)
+    reasons = [f"{len(names)} {reason} ({listed(names, 3)})" for reason, names in flawed.items()]
+    if other := other_files(folder, suffixes):
+        reasons.append(other)
+    if reasons:
+        facts.append(Fact("left out", "; ".join(reasons), "omit=[...]" * bool(options.omit)))
+    return facts
+
+
+def find_images(
+    folder: Path,
+    splits: Mapping[str, list[str]],
+    omit: Collection[str] = (),
+    suffixes: tuple[str, ...] = SUFFIXES,
+) -> list[FoundImage]:
     """List the images of a folder, split by split where folders below it are named as splits."""
+    left = {folder / name for name in omit}
     named = [(number, name) for number, split in enumerate(SPLITS) for name in splits[split]]
     found: list[FoundImage] = []
     for number, name in named or [(0, ".")]:
-        files = visible_files(folder / name, SUFFIXES)
+        every = visible_files(folder / name, suffixes)
+        files = [path for path in every if left.isdisjoint((path, *path.parents))]
         if not files:
-            raise UserError(f"{folder / name}: expected PNG, JPEG or WebP images, found none")
+            raise UserError(f"{folder / name}: expected {_KINDS[suffixes]}, found none")
         found += [
             FoundImage(path, path.parent.relative_to(folder / name).as_posix(), number)
             for path in files
@@ -120,24 +162,49 @@ def find_images(folder: Path, splits: Mapping[str, list[str]]) -> list[FoundImag
 
 
 def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Suggest options by the names of folders and the headers of some images."""
+    """Suggest options by the names of folders, and by decoding images in a quick way."""
+    folder = paths.root() / path
+    guessed = guess_splits(name, path, given)
+    named = parse_options(ImageOptions, name, {**guessed, **given})
+    found = find_images(folder, named.names, named.omit)
+    if "omit" not in given:
+        flawed = {image.path for image in _damaged(found)}
+        found = [image for image in found if image.path not in flawed]
+        require(bool(found), str(folder), "images that are whole and undamaged", "none")
+        guessed["omit"] = [path.relative_to(folder).as_posix() for path in sorted(flawed)]
+    if "classes" not in given:
+        guessed["classes"] = guess_classes(folder, {image.folder for image in found})
+    probed = [image.path for image in found[:: -(-len(found) // HEADERS)]]
+    return guessed | guess_frame(probed, given)
+
+
+def guess_splits(
+    name: str, path: str, given: Mapping[str, object], suffixes: Collection[str] = SUFFIXES
+) -> dict[str, object]:
+    """Suggest the folders that are splits, by their names."""
     folder = paths.root() / path
     refuse_unless(folder.is_dir(), name, "path", "an existing folder", path)
-    below = [child.name for child in folder.iterdir() if visible_files(child, SUFFIXES)]
+    below = [child.name for child in folder.iterdir() if visible_files(child, suffixes)]
     usual = {
         option: [name for name in below if name.lower() in names]
         for option, names in _USUAL_FOLDERS.items()
     }
-    guessed = whole_split(usual, given)
-    named = parse_options(ImageOptions, name, {**guessed, **given})
-    found = find_images(folder, named.names)
-    if "classes" not in given:
-        folders = sorted({image.folder for image in found})
-        if "." in folders and len(folders) > 1:
-            raise UserError(f"{folder}: expected all images in folders of classes, or none")
-        guessed["classes"] = folders if len(folders) > 1 else []
-    probed = [image.path for image in found[:: max(1, len(found) // _PROBED)]]
-    return guessed | guess_frame(probed, given)
+    return whole_split(usual, given)
+
+
+def guess_classes(folder: Path, names: set[str]) -> list[str]:
+    """Suggest classes by the folders that rows are in: two or more, or none."""
+    if "." in names and len(names) > 1:
+        raise UserError(f"{folder}: expected all files in folders of classes, or none")
+    return sorted(names) if len(names) > 1 else []
+
+
+def _damaged(found: list[FoundImage]) -> list[FoundImage]:
+    """Return the images that cannot be decoded; of very many those that `HEADERS` tries meet."""
+    tried = found[:: -(-len(found) // HEADERS)]
+    bar = tqdm(tried, desc="checking", unit="image", leave=False, delay=0.5, disable=None)
+    flaws = on_all_cores(lambda image: find_flaw(image.path), bar, most=None)
+    return [image for image, flaw in zip(tried, flaws, strict=True) if flaw]
 
 
 def build(settings: Mapping[str, object]) -> Dataset:

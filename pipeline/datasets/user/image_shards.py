@@ -27,7 +27,7 @@ from pipeline.datasets.user.image_source import (
     build_images,
     guess_frame,
 )
-from pipeline.datasets.user.user_data import whole_split
+from pipeline.datasets.user.user_data import Fact, whole_split
 
 _PROBED = 200  # images whose headers are read for a guess
 _LABEL_NAMES = ("label", "labels", "class")
@@ -61,6 +61,7 @@ class ImageShards(ImageSource):
     """Images in Parquet files or tars, split by file or by image."""
 
     options: ImageShardOptions
+    most_headers = _PROBED
 
     def find(self) -> tuple[np.ndarray, Read]:
         """Count the images of the files that are of some split."""
@@ -81,6 +82,12 @@ class ImageShards(ImageSource):
                     yield sample
 
         return splits, read
+
+    def facts(self) -> list[Fact]:
+        """Tell classes too."""
+        options = self.options
+        told = f"{options.num_classes}, by {options.label}" if options.label else "none"
+        return [*super().facts(), Fact("classes", told, "label=" * bool(options.label))]
 
     def _files(self) -> dict[Path, int]:
         """The files in order, each with the number of its split, 0 where splits have no names."""

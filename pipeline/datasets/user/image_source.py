@@ -1,6 +1,8 @@
 """What kinds of images share: the size that images are brought to, and decoding them in batches."""
 
 import abc
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,22 +16,40 @@ from tqdm import tqdm
 
 from arcore.events import Binary, Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, SplitData, SplitStream
+from pipeline.datasets.base import SPLITS, SplitData, SplitStream, Unit
 from pipeline.datasets.formats import image_files
 from pipeline.datasets.formats.image_files import Frame, Side
 from pipeline.datasets.options import refuse_unless
 from pipeline.datasets.read_transforms import permute_rows
 from pipeline.datasets.user.user_data import (
     PART_BYTES,
+    Fact,
     UserDataset,
     UserOptions,
+    option_values,
+    readable_bytes,
     rows_of_a_part,
     split_by_seed,
 )
 
 BATCH = 512  # images that are decoded at a time
+_READ = (*image_files.FORMATS, *image_files.ANIMATED)
+_ALPHA = ("LA", "RGBA", "PA")
+_FEW_SIZES = 3
 SMALL = 128  # pixels of a side up to which images are kept as they are
-Item = tuple[str, Path | bytes, int | None]  # what an error calls an image, the image, its class
+HEADERS = 20_000  # images whose headers are read
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The frames of a clip: images, or an animation from its frame `first` on."""
+
+    files: tuple[Path, ...]
+    first: int = 0
+
+
+Content = Path | bytes | Piece
+Item = tuple[str, Content, int | None]  # what an error calls an image, the image, its class
 Read = Callable[[np.ndarray], Iterator[Item]]  # the images that are wanted, (N,) bool, in order
 
 
@@ -91,6 +111,9 @@ class FrameOptions(Frame, UserOptions):
 class ImageSource(UserDataset):
     """Images of the user's, which are decoded batch by batch, several at a time."""
 
+    most_headers: ClassVar[int] = HEADERS
+    rows_named: ClassVar[str] = "images"
+
     @abc.abstractmethod
     def find(self) -> tuple[np.ndarray, Read]:
         """Find the images, which stay where they are: the split of each, and what reads them."""
@@ -104,9 +127,50 @@ class ImageSource(UserDataset):
             streams[split] = SplitStream(count, self._rows(split, read(is_wanted), count))
         return streams
 
-    def _rows(self, split: str, images: Iterator[Item], count: int) -> Iterator[SplitData]:
+    @property
+    def frame(self) -> FrameOptions:
+        """The options, with the size that images are brought to."""
         assert isinstance(self.options, FrameOptions)
-        read = partial(_decode, self.options)
+        return self.options
+
+    @property
+    def reader(self) -> Callable[[Content, str], np.ndarray]:
+        """What decodes an image, given what an error calls it, into a row; it can be pickled."""
+        return partial(_decode, self.frame)
+
+    @property
+    def split_options(self) -> tuple[str, ...]:
+        """The options that name splits, or draw them."""
+        named = tuple(f"{split}_{self.frame.named_by}" for split in SPLITS)
+        given = tuple(name for name in named if getattr(self.options, name))
+        if not given:
+            return super().split_options
+        return given if named[1] in given else (*given, "valid_fraction", "split_seed")
+
+    def facts(self) -> list[Fact]:
+        """Tell sizes and colours by the headers of the images."""
+        (splits, read), frame = self.find(), self.frame
+        items = itertools.islice(read(np.ones(len(splits), bool)), self.most_headers)
+        found = Headers.of(content for _, content, _ in items)
+        fitted = "cropped" if frame.fit == "crop" else "resized"
+        sizes = found.sizes_in_words()
+        if list(found.sizes) != [(frame.height, frame.width)]:
+            sizes += f"; {fitted} to {frame.height} x {frame.width}"
+        colours = f"{found.gray} gray, {found.total - found.gray} in colours"
+        colours += f", {found.transparent} with transparency (laid on white)" * (
+            found.transparent > 0
+        )
+        colours += f"; taken as {'gray' if frame.gray else 'RGB'}"
+        some = f" (of the first {found.total:,} of {len(splits):,})" * (found.total < len(splits))
+        stored = f"{found.total:,} {self.rows_named}, {readable_bytes(found.bytes)}{some}"
+        return [
+            Fact("files", stored),
+            Fact("sizes", sizes, option_values(frame, "height", "width", "fit")),
+            Fact("colours", colours, option_values(frame, "gray")),
+        ]
+
+    def _rows(self, split: str, images: Iterator[Item], count: int) -> Iterator[SplitData]:
+        read = self.reader
         bar = tqdm(
             total=count, desc=f"decoding {split}", unit="image", leave=False, delay=0.5,
             disable=None,
@@ -133,7 +197,8 @@ def _batches(images: Iterable[Item], rows: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _decode(frame: Frame, image: Path | bytes, where: str) -> np.ndarray:
+def _decode(frame: Frame, image: Content, where: str) -> np.ndarray:
+    assert not isinstance(image, Piece)
     return image_files.read_rows(_source(image), frame, where)
 
 
@@ -141,19 +206,57 @@ def _source(image: Path | bytes) -> image_files.Source:
     return image if isinstance(image, Path) else BytesIO(image)
 
 
-def guess_frame(images: Iterable[Path | bytes], given: Mapping[str, object]) -> dict[str, object]:
+@dataclass(frozen=True)
+class Headers:
+    """What the headers of images tell.
+
+    Arguments:
+        sizes: how many images have a height and width.
+        total: images whose header can be read.
+        gray, transparent: how many of them are so.
+        bytes: of their files.
+    """
+
+    sizes: Counter[tuple[int, int]]
+    total: int
+    gray: int
+    transparent: int
+    bytes: int
+
+    @classmethod
+    def of(cls, images: Iterable[Content]) -> "Headers":
+        """Read headers; of a clip that of its first frame."""
+        sizes, gray, transparent, stored = Counter[tuple[int, int]](), 0, 0, 0
+        for one in images:
+            content = one.files[0] if isinstance(one, Piece) else one
+            try:
+                with Image.open(_source(content), formats=_READ) as image:
+                    sizes[image.height, image.width] += 1
+                    gray += image.mode in image_files.GRAY
+                    transparent += image.mode in _ALPHA or "transparency" in image.info
+            except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+                continue  # decoding says what is wrong
+            files = one.files if isinstance(one, Piece) else ()
+            held = len(content) if isinstance(content, bytes) else content.stat().st_size
+            stored += sum(file.stat().st_size for file in files) or held
+        return cls(sizes, sizes.total(), gray, transparent, stored)
+
+    def sizes_in_words(self) -> str:
+        """Return the sizes, height first."""
+        if len(self.sizes) <= _FEW_SIZES:
+            return ", ".join(f"{h} x {w} ({count})" for (h, w), count in self.sizes.most_common())
+        heights, widths = zip(*self.sizes, strict=True)
+        return (
+            f"{min(heights)} to {max(heights)} x {min(widths)} to {max(widths)}, "
+            f"{len(self.sizes)} different"
+        )
+
+
+def guess_frame(images: Iterable[Content], given: Mapping[str, object]) -> dict[str, object]:
     """Suggest options by the headers of some images: colours, and the size that all have."""
-    guessed: dict[str, object] = {}
-    sizes, gray = set(), True
-    for one in images:
-        try:
-            with Image.open(_source(one), formats=image_files.FORMATS) as image:
-                sizes.add((image.height, image.width))
-                gray = gray and image.mode in image_files.GRAY
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-            continue  # decoding says what is wrong
-    guessed["gray"] = gray
-    same = next(iter(sizes)) if len(sizes) == 1 else None
+    found = Headers.of(images)
+    guessed: dict[str, object] = {"gray": found.gray == found.total}
+    same = next(iter(found.sizes)) if len(found.sizes) == 1 else None
     if same and max(same) <= SMALL:
         guessed |= {"height": same[0], "width": same[1]}
     elif "fit" not in given:
@@ -162,17 +265,25 @@ def guess_frame(images: Iterable[Path | bytes], given: Mapping[str, object]) -> 
 
 
 def build_images(
-    kind: type[ImageSource], options: FrameOptions, name: str, what: str, num_classes: int
+    kind: type[ImageSource],
+    options: FrameOptions,
+    name: str,
+    what: str,
+    num_classes: int,
+    frames: int | None = None,
 ) -> ImageSource:
-    """Build a dataset of images, or of other things (`what`) that are split."""
+    """Build a dataset of images, or of clips of `frames`; `what` is split."""
     options.check_names(name)
     levels, fitted = options.num_levels, "cropped" if options.fit == "crop" else "resized"
+    shape = options.shape if frames is None else (frames, *options.shape)
+    of_bits: Unit = "nats" if frames is None else "nats_per_frame"
+    rows = kind.rows_named if frames is None else f"clips of {frames} frames"
     return kind(
         name=name,
-        event=Binary(options.shape) if levels == 2 else Levels(levels, options.shape),
-        unit="nats" if levels == 2 else "bits_per_dim",
+        event=Binary(shape) if levels == 2 else Levels(levels, shape),
+        unit=of_bits if levels == 2 else "bits_per_dim",
         provenance=(
-            f"{'gray' if options.gray else 'RGB'} images of {Path(options.path).name}, {fitted} to "
+            f"{'gray' if options.gray else 'RGB'} {rows} of {Path(options.path).name}, {fitted} to "
             f"{options.height} x {options.width}, {levels} levels; {options.split_words(what)}"
         ),
         options=options,

@@ -4,7 +4,8 @@ But for a table, files stay where they are: `fetch` copies nothing, and `dvc rep
 preprocess@<name>` reads them again. Training needs the shards alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -14,6 +15,7 @@ import numpy as np
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset
+from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.options import Options, expected, refuse_unless
 from pipeline.datasets.read_transforms import permute_rows
 
@@ -43,6 +45,21 @@ class UserOptions(Options):
         )
 
 
+@dataclass(frozen=True)
+class Fact:
+    """What was found in the user's files: a line of the summary of `add_dataset`.
+
+    Arguments:
+        name: what it is about.
+        found: in words.
+        change: the options that change it, as `option=value`.
+    """
+
+    name: str
+    found: str
+    change: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UserDataset(Dataset):
     """A dataset of the user's own, whose files no mirror has.
@@ -53,6 +70,15 @@ class UserDataset(Dataset):
 
     family: str = "user"
     columns: tuple[str, ...] = ()
+
+    @property
+    def split_options(self) -> tuple[str, ...]:
+        """The options that decide which split a row is in."""
+        return ("valid_fraction", "test_fraction", "split_seed")
+
+    def facts(self) -> list[Fact]:
+        """Return what is worth knowing of the files, beyond what every dataset has."""
+        return []
 
 
 def existing(name: str, option: str, given: str, folder: bool = False) -> Path:
@@ -87,6 +113,48 @@ def listed(names: Sequence[object], most: int = 6) -> str:
         for name in names[:most]
     )
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def option_values(options: Options, *names: str) -> str:
+    """Return options as they are given on a command line.
+
+    Example:
+        >>> option_values(UserOptions(), "valid_fraction", "split_seed")
+        'valid_fraction=0.1 split_seed=0'
+    """
+    values = {name: getattr(options, name) for name in names}
+    return " ".join(
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in values.items()
+    )
+
+
+def readable_bytes(count: int) -> str:
+    """Return a number of bytes in a unit that suits it.
+
+    Example:
+        >>> readable_bytes(999), readable_bytes(61_440), readable_bytes(2_500_000_000)
+        ('999 B', '61.4 kB', '2.5 GB')
+    """
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def other_files(folder: Path, suffixes: Collection[str]) -> str:
+    """Count the files of a folder that a kind of dataset does not read, by type.
+
+    Example:
+        >>> other_files(Path("no folder"), (".png",))
+        ''
+    """
+    every = visible_files(folder, ("",))
+    kinds = Counter(path.suffix.lower() for path in every if not path.name.lower().endswith(tuple(suffixes)))
+    named = [f"{count} {kind or 'without a type'}" for kind, count in kinds.most_common()]
+    return f"of other types: {listed(named)}" if named else ""
 
 
 def rows_of_a_part(rows: int, event_bytes: int) -> int:

@@ -23,10 +23,15 @@ from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.options import between, parse_options, refuse_unless
 from pipeline.datasets.tables.csv_table import read_table
 from pipeline.datasets.user.user_data import (
+    Fact,
     UserDataset,
     UserOptions,
     existing,
     is_inside,
+    listed,
+    option_values,
+    other_files,
+    readable_bytes,
     rows_of_a_part,
     split_by_seed,
 )
@@ -99,6 +104,30 @@ class WavFolder(UserDataset):
         """Read and compand the files; `raw_dir` is not read."""
         chosen = split_by_seed(len(self.entries), self.options, self.options.path, "files")
         return {split: self._stream(chosen[split]) for split in SPLITS}
+
+    def facts(self) -> list[Fact]:
+        """Tell rate and length, speakers and symbols where there are some, and what is left out."""
+        assert self.sound is not None
+        options, sound = self.options, self.sound
+        folder = paths.root() / options.path
+        size = sum(entry.file.stat().st_size for entry in self.entries)
+        seconds = sound.max_length / sound.sample_rate
+        told = f"{len(self.entries):,} files, {readable_bytes(size)}"
+        facts = [
+            Fact("files", told, option_values(options, "table")),
+            Fact(
+                "sounds",
+                f"at {sound.sample_rate} Hz, the longest of {seconds:.1f} s",
+                option_values(options, "sample_rate", "resample", "mix"),
+            ),
+        ]
+        if any(sound.speakers):
+            facts.append(Fact("speakers", listed(sound.speakers)))
+        if sound.symbols:
+            told = listed(sound.symbols)
+            facts.append(Fact("symbols", told, option_values(options, "symbols")))
+        other = other_files(folder, (*sound_files.SUFFIXES, Path(options.table).name or ".csv"))
+        return [*facts, Fact("left out", other)] if other else facts
 
     def _stream(self, numbers: np.ndarray) -> SplitStream:
         assert self.sound is not None
