@@ -1,4 +1,4 @@
-"""Make a dataset of files of your own: write pipeline/conf/dataset/<name>.yaml, read a few rows.
+"""Make a dataset of files of your own: write local/dataset/<name>.yaml, read a few rows.
 
 Example: python -m stages.add_dataset flowers --images photos/flowers height=64 width=64
 """
@@ -49,7 +49,7 @@ def main() -> None:
         "or the one named",
     )
     arguments = parser.parse_intermixed_args()
-    from pipeline.datasets import adding  # here: --help needs no torch
+    from pipeline.datasets import adding, catalog  # here: --help needs no torch
 
     for key, kind in KINDS.items():
         if (path := getattr(arguments, key)) is not None:
@@ -58,7 +58,7 @@ def main() -> None:
             )
             width = min(WIDEST, shutil.get_terminal_size().columns)
             print(adding.summary(dataset, kind, found, width))
-    print(f"wrote pipeline/conf/dataset/{arguments.name}.yaml")
+    print(f"wrote {catalog.conf_file(arguments.name)}")
     if arguments.experiment is None:
         print(f"next: python -m stages.fetch {dataset.name}")
         print(f"      python -m stages.preprocess {dataset.name}")

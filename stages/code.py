@@ -20,10 +20,14 @@ def main() -> None:
     parser.add_argument(
         "--locked", nargs="*", metavar="TARGET", help="which stages in dvc.lock are out of step"
     )
+    parser.add_argument(
+        "--local", action="store_true", help="write local/code.yaml, with your own datasets"
+    )
     arguments = parser.parse_args()
-    changed = stage_code.write(Path.cwd())
+    changed = stage_code.write(Path.cwd(), arguments.local)
     shown = ", ".join(changed[:SHOWN]) + ", ..." * (len(changed) > SHOWN)
-    log.info("%s: %d keys changed%s", stage_code.FILE, len(changed), shown and f": {shown}")
+    file = f"{stage_code.LOCAL}/{stage_code.FILE}" if arguments.local else stage_code.FILE
+    log.info("%s: %d keys changed%s", file, len(changed), shown and f": {shown}")
     if arguments.why is None and arguments.locked is None:
         return
     from pipeline.repro import dvc_lock  # here: it imports DVC

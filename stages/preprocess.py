@@ -18,7 +18,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.preprocess",
         description="Decode a dataset's raw files into Parquet shards and a manifest.",
-        epilog="Options and their defaults are in pipeline/conf/dataset/<dataset>.yaml. Known "
+        epilog="Options and their defaults are in pipeline/conf/dataset/<dataset>.yaml, those "
+        "of your own data in local/dataset/<dataset>.yaml. Known "
         "datasets: " + ", ".join(catalog.list_datasets()),
     )
     parser.add_argument("dataset", help="name of the dataset")

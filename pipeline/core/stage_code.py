@@ -26,6 +26,8 @@ PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
 LIBRARY, MODELS = "arcore", "arcore.models"  # whose modules are imported by name
 USER_DATA = "pipeline.datasets.user"  # modules for datasets of the user's files
 CONF = "pipeline/conf/dataset"
+LOCAL = "local"  # what is of the user's own
+USER_CONF = f"{LOCAL}/dataset"
 BUILDER = "builder"  # key of a conf file
 DATASETS = "arcore.datasets"
 FILE = "code.yaml"
@@ -50,7 +52,7 @@ class StageCode:
 
     def __init__(self, root: Path = CODE) -> None:
         self._checkout = Checkout(root, PACKAGES)
-        self._conf = root / CONF
+        self._conf, self._user_conf = root / CONF, root / USER_CONF
 
     def models(self) -> list[str]:
         """Return the names of the models, sorted."""
@@ -58,11 +60,12 @@ class StageCode:
         own = {m.rpartition(".")[2] for m in modules if m.startswith(f"{MODELS}.")}
         return sorted(own | _elsewhere(MODELS).keys())
 
-    def keys(self) -> list[str]:
-        """Return the keys of every stage, model and dataset."""
+    def keys(self, local: bool = False) -> list[str]:
+        """Return the keys of every stage, model and dataset; the user's datasets where `local`."""
         models = [*self.models(), ANY]
         of_models = (f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models)
-        datasets = (f"{DATASET}.{name}" for name in dataset_names(self._conf))
+        folders = (self._conf, *((self._user_conf,) if local else ()))
+        datasets = (f"{DATASET}.{name}" for name in dataset_names(*folders))
         return [*STAGES, *of_models, *datasets]
 
     def hashes(self, key: str) -> dict[str, str]:
@@ -82,7 +85,7 @@ class StageCode:
         return self._checkout.hashes(module, chosen={MODELS: [name], LIBRARY: []})
 
     def _modules_of_dataset(self, name: str) -> list[str]:
-        builder = builder_of(name, self._conf)
+        builder = builder_of(name, self._user_conf, self._conf)
         if builder is None:
             inside = f"{USER_DATA}."
             return [module for module in self._checkout.modules if module.startswith(inside)]
@@ -95,9 +98,9 @@ class StageCode:
         lines = "".join(f"{digits}  {file}\n" for file, digits in self.hashes(key).items())
         return hashlib.sha256(lines.encode()).hexdigest()
 
-    def table(self) -> dict[str, object]:
+    def table(self, local: bool = False) -> dict[str, object]:
         """Return all hashes as code.yaml nests them."""
-        return nested({key: self.short(key) for key in self.keys()})
+        return nested({key: self.short(key) for key in self.keys(local)})
 
     def short(self, key: str) -> str:
         """Return the hash of a key as code.yaml has it: 16 letters, which are no number in YAML."""
@@ -110,27 +113,39 @@ def _elsewhere(group: str) -> Mapping[str, str]:
     return {point.name: point.value for point in metadata.entry_points(group=group)}
 
 
-def builder_of(name: str, folder: Path) -> str | None:
+def builder_of(name: str, *folders: Path) -> str | None:
     """Return the builder of a dataset; None for one of the user's files, or an unknown name."""
+    path = conf_file(name, *folders)
     named = None
     with contextlib.suppress(UserError):  # of a malformed file, as loading it will say
-        named = read_yaml(folder / f"{name}.yaml").get(BUILDER)
+        named = read_yaml(path).get(BUILDER) if path is not None else None
     return named if isinstance(named, str) else _elsewhere(DATASETS).get(name)
 
 
-def dataset_names(folder: Path) -> list[str]:
+def conf_file(name: str, *folders: Path) -> Path | None:
+    """Return the first file of some folders that describes a dataset, None where there is none."""
+    files = (folder / f"{name}.yaml" for folder in folders)
+    return next((path for path in files if path.is_file()), None)
+
+
+def dataset_names(*folders: Path) -> list[str]:
     """Return the names of all datasets, sorted: those with a conf file, and of other packages."""
-    return sorted({path.stem for path in folder.glob("*.yaml")} | _elsewhere(DATASETS).keys())
+    files = {path.stem for folder in folders for path in folder.glob("*.yaml")}
+    return sorted(files | _elsewhere(DATASETS).keys())
 
 
-def entries(root: Path) -> dict[str, list[str]]:
-    """Return the names of each dataset's entries that have results, of all parameter files."""
+def entries(root: Path, local: bool = False) -> dict[str, list[str]]:
+    """Return the names of each dataset's entries that have results, of all parameter files.
+
+    Datasets of local/params.yaml are among them only where `local`.
+    """
     found: dict[str, list[str]] = {}
     placed: list[tuple[str, str]] = []
     for path in paths.params_files(root):
         given = {key: value for key, value in read_yaml(path).items() if value is not None}
         sections = {"datasets": [], **dict.fromkeys(KINDS, {}), **given}
-        found |= {str(name): [] for name in value_of(sections, "datasets", list, str(path))}
+        if local or path.parent != root / LOCAL:
+            found |= {str(name): [] for name in value_of(sections, "datasets", list, str(path))}
         for kind in KINDS:
             suffix = f" ({kind})" if kind != KINDS[0] else ""
             for name, entry in value_of(sections, kind, dict, str(path)).items():
@@ -142,11 +157,15 @@ def entries(root: Path) -> dict[str, list[str]]:
     return {name: sorted(names) for name, names in found.items()}
 
 
-def write(root: Path) -> list[str]:
-    """Write code.yaml of a checkout, unless it stays the same; return the keys that changed."""
-    path = root / FILE
+def write(root: Path, local: bool = False) -> list[str]:
+    """Write code.yaml of a checkout, unless it stays the same; return the keys that changed.
+
+    Where `local`, that is local/code.yaml, which covers the user's datasets too: so they change
+    nothing that Git keeps.
+    """
+    path = root / LOCAL / FILE if local else root / FILE
     before = flat(read_yaml(path)) if path.exists() else {}
-    content = StageCode(root).table() | {"entries": entries(root)}
+    content = StageCode(root).table(local) | {"entries": entries(root, local)}
     text = HEAD + yaml.safe_dump(content, sort_keys=False, width=100)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         atomic.write_text(path, text)

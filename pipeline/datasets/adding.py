@@ -28,7 +28,7 @@ from pipeline.datasets.user.user_data import (
 
 _GAP = "  "
 _ARRANGED = {
-    "gray": "rows of two axes are taken as images of one channel; layout=as_is keeps them",
+    "gray": "rows of two axes are taken as images of one channel; as_is keeps them",
     "channels_last": "the last axis of a row is taken as its channels",
 }
 KINDS = {
@@ -45,7 +45,7 @@ KINDS = {
 def add(
     kind: str, name: str, path: str, overrides: Sequence[str], replace: bool = False
 ) -> tuple[Dataset, list[Fact]]:
-    """Write `pipeline/conf/dataset/<name>.yaml` for data of the user's own; look at some rows.
+    """Write `local/dataset/<name>.yaml` for data of the user's own; look at some rows.
 
     Returns the dataset, and what was found. `overrides`, `option=value`, go before
     what the files suggest; the kind image_folder stands for image_shards too.
@@ -53,7 +53,7 @@ def add(
     catalog.check_user_name(name, kind)
     require(path.isprintable(), "path", "letters that can be printed", path)
     require_no_pipe(paths.root() / path)
-    target = catalog.CONF_FOLDER / f"{name}.yaml"
+    target = catalog.conf_file(name)
     if target.exists() and not replace:
         raise UserError(f"{target}: there already; give another name, or --replace")
     parsed = catalog.parse_overrides(name, overrides)
@@ -72,7 +72,8 @@ def add(
         dataset = dataclasses.replace(dataset, options=options)
     found = _facts(dataset)
     if settings.get("layout") in _ARRANGED:
-        found.append(Fact("layout", _ARRANGED[str(settings["layout"])]))
+        layout = _ARRANGED[str(settings["layout"])]
+        found.append(Fact("layout", layout, option_values(dataset.options, "layout")))
     whole = {"name": name, "kind": kind, "path": path} | dataclasses.asdict(dataset.options)
     text = dump_yaml(whole)
     atomic.write_text(target, text)
@@ -84,8 +85,8 @@ def summary(dataset: Dataset, kind: str, facts: Sequence[Fact], width: int) -> s
 
     Example:
         >>> print(summary_table([Fact("rows", "8 train, 1 valid", "split_seed=0")], 48))
-                found                  to change it
-          rows  8 train, 1 valid       split_seed=0
+                found                    options as set
+          rows  8 train, 1 valid         split_seed=0
     """
     path = dataset.options.path if isinstance(dataset.options, UserOptions) else ""
     return f"{dataset.name}: {path} is taken for {KINDS[kind]}\n{summary_table(facts, width)}"
@@ -93,7 +94,7 @@ def summary(dataset: Dataset, kind: str, facts: Sequence[Fact], width: int) -> s
 
 def summary_table(facts: Sequence[Fact], width: int) -> str:
     """Lay facts out in columns, at most `width` wide; see `summary`."""
-    rows = [Fact("", "found", "to change it"), *facts]
+    rows = [Fact(" ", "found", "options as set"), *(fact for fact in facts if fact.name)]
     first = max(len(fact.name) for fact in rows)
     last = min(max(len(fact.change) for fact in rows), width // 3)
     middle = width - first - last - 2 * len(_GAP)
@@ -103,7 +104,7 @@ def summary_table(facts: Sequence[Fact], width: int) -> str:
         cells = [fact.name], wrap(fact.found, middle), wrap(fact.change, last)
         for name, found, change in itertools.zip_longest(*cells, fillvalue=""):
             lines.append(f"{_GAP}{name:<{first}}{_GAP}{found:<{middle}}{_GAP}{change}".rstrip())
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"{_GAP}{fact.found}" for fact in facts if not fact.name)])
 
 
 def _facts(dataset: Dataset) -> list[Fact]:
@@ -133,7 +134,7 @@ def _facts(dataset: Dataset) -> list[Fact]:
     found.append(Fact("stored as", f"{stored} of rows, before compression"))
     if not isinstance(dataset.event, Levels):
         found += _beware(dataset, first["train"].x)
-    return found
+    return found + [Fact("", note) for note in dataset.notes()]
 
 
 def _event_options(options: UserOptions) -> str:

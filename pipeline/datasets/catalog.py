@@ -1,7 +1,8 @@
 """The datasets by name: each is built by the function that `stage_code` finds for it.
 
 A new dataset is one module with a `DATASETS` table and one file in `pipeline/conf/dataset/`, whose
-`builder` names the module. Only the module that builds a dataset is imported.
+`builder` names the module. Files of the user's own datasets are in `local/dataset/`. Only the
+module that builds a dataset is imported.
 """
 
 import re
@@ -10,12 +11,13 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
-from pipeline.core import stage_code, yaml_settings
+from pipeline.core import paths, stage_code, yaml_settings
 from pipeline.core.errors import UserError, explained, require, unknown_name
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.datasets.base import Dataset
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
+USER_FOLDER = Path(stage_code.USER_CONF)  # of the working directory, as local/params.yaml is
 KINDS = {  # of the user's files, with their modules
     "image_folder": "image_folder",
     "image_shards": "image_shards",
@@ -30,8 +32,17 @@ _Build = Callable[[Mapping[str, object]], Dataset]
 
 def list_datasets() -> list[str]:
     """List the names of the datasets that come with the project."""
-    names = stage_code.dataset_names(CONF_FOLDER)
-    return [name for name in names if stage_code.builder_of(name, CONF_FOLDER) is not None]
+    names = stage_code.dataset_names(*_folders())
+    return [name for name in names if stage_code.builder_of(name, *_folders()) is not None]
+
+
+def _folders() -> tuple[Path, Path]:
+    return USER_FOLDER, CONF_FOLDER
+
+
+def conf_file(name: str) -> Path:
+    """Return the file that describes a dataset; of an unknown one where the user's would be."""
+    return stage_code.conf_file(name, *_folders()) or USER_FOLDER / f"{name}.yaml"
 
 
 def get_dataset(settings: Mapping[str, object]) -> Dataset:
@@ -55,7 +66,7 @@ def get_dataset(settings: Mapping[str, object]) -> Dataset:
         check_user_name(name, kind)
         dataset: Dataset = module_of_kind(kind).build(settings)
         return dataset
-    builder = stage_code.builder_of(name, CONF_FOLDER) if isinstance(name, str) else None
+    builder = stage_code.builder_of(name, *_folders()) if isinstance(name, str) else None
     if builder is None:
         raise unknown_name("dataset", name, list_datasets())
     return _load(str(name), builder)(settings)
@@ -86,14 +97,15 @@ def module_of_kind(kind: str) -> ModuleType:
 
 
 def load_settings(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
-    """Load `pipeline/conf/dataset/<name>.yaml` overlaid with `option=value` strings."""
-    known = stage_code.dataset_names(CONF_FOLDER)
+    """Load a dataset's file, see `conf_file`, overlaid with `option=value` strings."""
+    known = stage_code.dataset_names(*_folders())
     if name not in known:
         raise unknown_name("dataset", name, known)
-    path, where = CONF_FOLDER / f"{name}.yaml", f"pipeline/conf/dataset/{name}.yaml"
+    path = conf_file(name)
     content = read_yaml(path) if path.exists() else {"name": name}  # of another package
     settings = content | parse_overrides(name, overrides)
-    require(settings.get("name") == name, f"{where}: name", repr(name), settings.get("name"))
+    where = f"{paths.shortened(path.absolute())}: name"
+    require(settings.get("name") == name, where, repr(name), settings.get("name"))
     return {key: value for key, value in settings.items() if key != stage_code.BUILDER}
 
 

@@ -20,12 +20,22 @@ def write(folder: Path, rows: Mapping[str, np.ndarray], lengths: np.ndarray) -> 
         (folder / f"{name}{SUFFIX}").write_text(BETWEEN.join(texts) + "\n", encoding="utf-8")
 
 
+def file_of(evaluation: Path, name: str) -> Path:
+    """Return the file of real text, or of samples, of an evaluation."""
+    return evaluation / "media" / f"{name}{SUFFIX}"
+
+
+def are_in(evaluation: Path) -> bool:
+    """Whether an evaluation has samples of text."""
+    return file_of(evaluation, "samples").is_file()
+
+
 def readable(levels: np.ndarray) -> str:
-    """Return bytes as text; what is none becomes a question mark in a diamond.
+    r"""Return bytes as text; what is none becomes a question mark in a diamond.
 
     Example:
         >>> readable(np.array([72, 105, 10, 0, 195, 169, 255]))
-        'Hi\\n\\ufffdé\\ufffd'
+        'Hi\n�é�'
     """
     text = levels.astype(np.uint8).tobytes().decode("utf-8", errors="replace")
     return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)

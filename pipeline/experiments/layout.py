@@ -8,7 +8,10 @@ an entry that names none (or the weights that it starts from, which are a depend
 for each member of each mixture, since a `foreach` of dvc.yaml cannot give a stage as many
 dependencies as a list is long.
 
-A folder with a params.yaml of its own has a dvc.yaml too, of the stages of the project's.
+A folder with a params.yaml of its own has a dvc.yaml too, of the stages of the project's. That of
+local/ has the stage `code` as well, which writes local/code.yaml: so a dataset of the user's own
+changes nothing that the project's stages depend on. Its foreach.yaml says which file describes the
+dataset of an entry (`conf`), one in local/dataset/ or one of the project's.
 """
 
 import io
@@ -23,7 +26,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from pipeline.core import atomic
+from pipeline.core import atomic, stage_code
 from pipeline.core.errors import UserError, explained, require
 
 FILE = "params.yaml"
@@ -32,6 +35,8 @@ BASE = "pipeline/conf/base.yaml"
 EXPERIMENT: dict[str, object] = {"model_overrides": {}, "trainer": {}, "evaluation": {}}
 ORDER = ("dataset", "model", "base", *EXPERIMENT)
 WITH_BASE = ("experiments", "searches", "folds")
+WITH_CONF = (*WITH_BASE, "mixtures", "studies")
+DESCRIBED = "described"  # in local/foreach.yaml: the datasets with their `conf`
 EMPTY = "datasets: []\nexperiments: {}\n"
 MADE = "# Written by `python -m stages.params`; not by hand.\n"
 WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks lines of more than 80
@@ -50,8 +55,8 @@ def completed(text: str) -> str:
     return _dumped(params)
 
 
-def foreach_of(text: str) -> str:
-    """Return the foreach.yaml of a params.yaml."""
+def foreach_of(text: str, local: bool = False) -> str:
+    """Return the foreach.yaml of a params.yaml, where `local` with the `conf` of entries."""
     params = _parsed(text)
     content: dict[str, dict[str, object]] = {}
     for section in WITH_BASE:
@@ -62,7 +67,21 @@ def foreach_of(text: str) -> str:
             if "base" not in entry
         }
     content["joins"] = _joins(params)
+    if local:
+        for section in WITH_CONF:
+            added = content.setdefault(section, {})
+            for name, entry in (params.get(section) or {}).items():
+                known = added.get(name, {})
+                added[name] = {**known, **_conf(entry["dataset"])}  # type: ignore[dict-item]
+        content[DESCRIBED] = {str(name): _conf(name) for name in params.get("datasets") or []}
     return MADE + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=200)
+
+
+def _conf(dataset: object) -> dict[str, str]:
+    """Return the file that describes a dataset, for DVC."""
+    folders = (Path(stage_code.USER_CONF), Path(stage_code.CONF))
+    own = Path(stage_code.USER_CONF) / f"{dataset}.yaml"
+    return {"conf": str(stage_code.conf_file(str(dataset), *folders) or own)}
 
 
 def _initial(entry: Mapping[str, Any]) -> object:
@@ -89,8 +108,8 @@ def complete(path: Path) -> bool:
         before = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not valid: {error}") from None
-    after = completed(before)
-    made = {path: after, path.with_name(FOREACH): foreach_of(after)}
+    after, local = completed(before), path.parent == Path(stage_code.LOCAL)
+    made = {path: after, path.with_name(FOREACH): foreach_of(after, local)}
     if path.parent != Path():
         whole = Path("dvc.yaml").read_text(encoding="utf-8")
         made[path.with_name("dvc.yaml")] = pipeline_of(str(path.parent), whole)
@@ -107,24 +126,51 @@ def pipeline_of(folder: str, text: str) -> str:
     and take their entries from the folder's file.
     """
     whole = yaml.safe_load(text)
-    stages = {name: stage["do"] for name, stage in whole["stages"].items() if "foreach" in stage}
+    local = folder == stage_code.LOCAL
+    own_files = {FILE, FOREACH, *([stage_code.FILE] if local else [])}
+    stages: dict[str, Any] = {
+        name: {"foreach": stage["foreach"], "do": {"wdir": "..", **stage["do"]}}
+        for name, stage in whole["stages"].items()
+        if "foreach" in stage
+    }
     for stage in stages.values():
+        do = stage["do"]
         if folder == "reproductions":  # hours away: DVC would miss each of them in every table
-            stage["outs"] = [*stage["outs"], *stage.pop("metrics", [])]
-        own = [one for one in stage["params"] if isinstance(one, str)]
+            do["outs"] = [*do["outs"], *do.pop("metrics", [])]
+        own = [one for one in do["params"] if isinstance(one, str)]
         files = [{FILE: own}] if own else []
-        files += [one for one in stage["params"] if not isinstance(one, str)]
-        stage["params"] = [
-            {f"{folder}/{name}" if name in (FILE, FOREACH) else name: keys}
+        files += [one for one in do["params"] if not isinstance(one, str)]
+        do["params"] = [
+            {f"{folder}/{name}" if name in own_files else name: keys}
             for one in files
             for name, keys in one.items()
         ]
-    made = {
-        name: {"foreach": whole["stages"][name]["foreach"], "do": {"wdir": "..", **stage}}
-        for name, stage in stages.items()
-    }
-    content = {"vars": whole["vars"], "stages": made}
+    if local:
+        stages = {name: _with_conf(stage) for name, stage in stages.items()}
+        stages = {"code": _local_code(whole["stages"]["code"]), **stages}
+    content = {"vars": whole["vars"], "stages": stages}
     return MADE + yaml.safe_dump(content, sort_keys=False, width=100)
+
+
+def _with_conf(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a stage depend on the file that describes its dataset, wherever that is."""
+    written, foreach = json.dumps(stage["do"]), stage["foreach"]
+    if foreach == "${datasets}":
+        foreach = f"${{{DESCRIBED}}}"
+        written = written.replace("${item}", "${key}")
+    for item in ("key", "item.dataset"):
+        written = written.replace(f"{stage_code.CONF}/${{{item}}}.yaml", "${item.conf}")
+    return {"foreach": foreach, "do": json.loads(written)}
+
+
+def _local_code(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stage `code` of local/."""
+    local, file = stage_code.LOCAL, f"{stage_code.LOCAL}/{stage_code.FILE}"
+    deps = [*stage["deps"], f"{local}/{FILE}"]
+    if Path(stage_code.USER_CONF).is_dir():
+        deps.append(stage_code.USER_CONF)
+    outs = [{file: settings} for out in stage["outs"] for settings in out.values()]
+    return {"wdir": "..", "cmd": f"{stage['cmd']} --local", "deps": deps, "outs": outs}
 
 
 def _parsed(text: str) -> CommentedMap:

@@ -133,15 +133,16 @@ def _clips(path: Path, row: Row) -> Media:
 
 def _texts(rows: Sequence[Row]) -> Iterator[Samples]:
     """Yield real text once, then what each model drew."""
-    texts = [row for row in rows if (_text(row, "samples")).is_file()]
-    for row in texts[:1]:
-        yield Samples(title="Real test text", text=_text(row, "real").read_text(encoding="utf-8"))
-    for row in texts:
-        yield Samples(title=row.short_name, text=_text(row, "samples").read_text(encoding="utf-8"))
+    texts = [row.evaluated.folder for row in rows if text_samples.are_in(row.evaluated.folder)]
+    for folder in texts[:1]:
+        yield Samples(title="Real test text", text=_read_text(folder, "real"))
+    for row in rows:
+        if row.evaluated.folder in texts:
+            yield Samples(title=row.short_name, text=_read_text(row.evaluated.folder, "samples"))
 
 
-def _text(row: Row, name: str) -> Path:
-    return row.evaluated.folder / "media" / f"{name}{text_samples.SUFFIX}"
+def _read_text(folder: Path, name: str) -> str:
+    return text_samples.file_of(folder, name).read_text(encoding="utf-8")
 
 
 def _sounds(rows: Sequence[Row]) -> Iterator[Samples]:

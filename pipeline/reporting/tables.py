@@ -7,6 +7,7 @@ import pandas as pd
 
 from arcore.events import is_gray, is_real
 from arcore.models import COMBINATIONS
+from pipeline.evaluation import text_samples
 from pipeline.reporting import numbers, templates, wording
 from pipeline.reporting.comparison import Report
 from pipeline.reporting.wording import SIGNS, UNITS, rounded, with_error
@@ -147,6 +148,7 @@ def legend(report: Report, columns: Sequence[str]) -> str:
         gray=is_gray(report.event),
         real=is_real(report.event),
         kinds={codec.kind for codec in report.codecs},
+        text=any(text_samples.are_in(row.evaluated.folder) for row in report.rows),
     )
     return " ".join(text.split())
 

@@ -20,7 +20,7 @@ EPOCHS = 20
 MOST_SHADES = 256  # more levels are codes
 EMBEDDING_WIDTH = 16
 DIMENSIONS_AT_ONCE = 1 << 16  # of the rows of one step
-WINDOWS, WINDOW = 8, 2_048  # of a step on sequences, and samples of each
+WINDOWS, SOUND_WINDOW, TEXT_WINDOW = 8, 2_048, 512  # of a step; samples of each
 TIMED_ROWS, TIMED_LENGTH, TIMED_STEPS = 16, 4_000, 5
 
 
@@ -36,7 +36,9 @@ def add(dataset: Dataset, model: str | None, replace: bool = False) -> list[str]
     chosen = {name: value for name, value in conditions.items() if name in fields}
     try:
         arcore.create_model(model, dataset.event, **chosen)
-        seconds = _seconds_per_row(arcore.create_model(model, dataset.event), dataset.event)
+        length = TIMED_LENGTH if dataset.sound is None else dataset.sound.max_length
+        length = min(length, TIMED_LENGTH)
+        seconds = _seconds_per_row(arcore.create_model(model, dataset.event), dataset.event, length)
     except ValueError as error:
         raise UserError(f"experiment on {dataset.name}: {error}") from None
     name = f"{dataset.name}-{model}"
@@ -73,7 +75,8 @@ def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
 def _entry(dataset: Dataset, model: str, chosen: dict[str, object]) -> dict[str, object]:
     trainer: dict[str, object] = {"max_epochs": EPOCHS}
     if dataset.event.is_open:
-        trainer |= {"batch_size": WINDOWS, "window": WINDOW}
+        is_text = dataset.sound is not None and dataset.sound.is_text
+        trainer |= {"batch_size": WINDOWS, "window": TEXT_WINDOW if is_text else SOUND_WINDOW}
     else:
         trainer["batch_size"] = max(8, min(100, DIMENSIONS_AT_ONCE // dataset.event.size))
     return {
@@ -84,11 +87,11 @@ def _entry(dataset: Dataset, model: str, chosen: dict[str, object]) -> dict[str,
     }
 
 
-def _seconds_per_row(model: arcore.AutoregressiveModel, event: Event) -> float:
-    """Time a training step of a model without a condition on rows of zeros."""
+def _seconds_per_row(model: arcore.AutoregressiveModel, event: Event, length: int) -> float:
+    """Time a training step of a model without a condition on rows of zeros, of an open length."""
     device = local_device()
     model = model.to(device)
-    shape = tuple(TIMED_LENGTH if extent is None else extent for extent in event.shape)
+    shape = tuple(length if extent is None else extent for extent in event.shape)
     kind = torch.long if isinstance(event, Levels) else torch.float32
     x = torch.zeros((TIMED_ROWS, *shape), dtype=kind, device=device)
     seconds = []

@@ -1,7 +1,8 @@
 """Images as people have them: PNG, JPEG and WebP files brought to rows of one size.
 
-Pillow decodes, with its three decoders alone, and that of GIF for animations. What a header says is checked before a pixel is
-decoded, so that a small file that claims to be a huge image costs nothing.
+Pillow decodes, with its three decoders alone, and that of GIF for animations. What a header says
+is checked before a pixel is decoded, so that a small file that claims to be a huge image costs
+nothing.
 """
 
 import io
@@ -115,9 +116,7 @@ def read_frames(
 
 
 @contextmanager
-def _opened(
-    source: Source, where: str | Path, formats: Sequence[str]
-) -> Iterator[Image.Image]:
+def _opened(source: Source, where: str | Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """Open an image, and explain in one line what is wrong with its file."""
     try:
         with Image.open(source, formats=formats) as image:
@@ -165,6 +164,14 @@ def channels_first(pixels: Image.Image) -> np.ndarray:
     """Return pixels as (C, H, W) uint8."""
     values = np.asarray(pixels)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+def is_gray(image: Image.Image) -> bool:
+    """Whether an image has no colours, by its mode or its palette."""
+    if image.mode != "P":
+        return image.mode in GRAY
+    palette = np.array(image.getpalette("RGB") or [0]).reshape(-1, 3)
+    return bool((palette == palette[:, :1]).all())
 
 
 def is_of_16_bits(image: Image.Image) -> bool:

@@ -40,7 +40,7 @@ from pipeline.datasets.user.image_source import (
     build_images,
     guess_frame,
 )
-from pipeline.datasets.user.user_data import Fact, existing, option_values
+from pipeline.datasets.user.user_data import Fact, existing, option_values, span
 
 USUAL_FRAMES = 10
 
@@ -113,11 +113,11 @@ class ClipFolder(ImageSource):
         used = [length for length in lengths if length >= options.frames]
         ends = sum(length % options.frames for length in used)
         kind = "GIFs" if _suffixes(folder) == image_files.ANIMATED_SUFFIXES else "folders of images"
-        told = f"{len(clips)} {kind} of {min(lengths)} to {max(lengths)} frames"
-        cut = f"; cut into pieces of {options.frames}, {ends} frames at ends left out"
-        short = f"; {len(clips) - len(used)} shorter clips left out" * (len(used) < len(clips))
+        told = f"{len(clips)} {kind} of {span(lengths)} frames, cut into pieces of {options.frames}"
+        told += f"; left out at ends: {ends} frames" * (ends > 0)
+        told += f"; left out as too short: {len(clips) - len(used)}" * (len(used) < len(clips))
         return [
-            Fact("clips", told + cut + short, option_values(options, "frames")),
+            Fact("clips", told, option_values(options, "frames")),
             *super().facts(),
             *folder_facts(options, _suffixes(folder)),
         ]

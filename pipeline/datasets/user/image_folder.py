@@ -1,7 +1,6 @@
 """A folder of the user's images: PNG, JPEG and WebP files, in any sub-folders."""
 
 import itertools
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from pipeline.datasets.user.user_data import (
     existing,
     is_inside,
     listed,
+    option_values,
     other_files,
     whole_split,
 )
@@ -121,7 +121,7 @@ def folder_facts(options: ImageOptions, suffixes: Collection[str]) -> list[Fact]
     """Tell the classes of a folder, and which of its files are left out for which reason."""
     folder, classes = paths.root() / options.path, options.classes
     told = f"{len(classes)}, by folder: {listed(classes)}" if classes else "none"
-    facts = [Fact("classes", told, "classes=[]" if classes else "")]
+    facts = [Fact("classes", told, option_values(options, "classes"))]
     flawed: dict[str, list[str]] = {}
     for name in options.omit:
         reason = find_flaw(folder / name) if (folder / name).is_file() else None
@@ -130,7 +130,7 @@ def folder_facts(options: ImageOptions, suffixes: Collection[str]) -> list[Fact]
     if other := other_files(folder, suffixes):
         reasons.append(other)
     if reasons:
-        facts.append(Fact("left out", "; ".join(reasons), "omit=[...]" * bool(options.omit)))
+        facts.append(Fact("left out", "; ".join(reasons), option_values(options, "omit")))
     return facts
 
 

@@ -27,7 +27,7 @@ from pipeline.datasets.user.image_source import (
     build_images,
     guess_frame,
 )
-from pipeline.datasets.user.user_data import Fact, whole_split
+from pipeline.datasets.user.user_data import Fact, option_values, whole_split
 
 _PROBED = 200  # images whose headers are read for a guess
 _LABEL_NAMES = ("label", "labels", "class")
@@ -87,7 +87,10 @@ class ImageShards(ImageSource):
         """Tell classes too."""
         options = self.options
         told = f"{options.num_classes}, by {options.label}" if options.label else "none"
-        return [*super().facts(), Fact("classes", told, "label=" * bool(options.label))]
+        return [
+            *super().facts(),
+            Fact("classes", told, option_values(options, "label", "num_classes")),
+        ]
 
     def _files(self) -> dict[Path, int]:
         """The files in order, each with the number of its split, 0 where splits have no names."""

@@ -29,6 +29,7 @@ from pipeline.datasets.user.user_data import (
     option_values,
     readable_bytes,
     rows_of_a_part,
+    span,
     split_by_seed,
 )
 
@@ -161,8 +162,8 @@ class ImageSource(UserDataset):
             found.transparent > 0
         )
         colours += f"; taken as {'gray' if frame.gray else 'RGB'}"
-        some = f" (of the first {found.total:,} of {len(splits):,})" * (found.total < len(splits))
-        stored = f"{found.total:,} {self.rows_named}, {readable_bytes(found.bytes)}{some}"
+        some = f"; of the first {found.total:,} of {len(splits):,}" * (found.total < len(splits))
+        stored = f"{found.num_files:,} images, {readable_bytes(found.num_bytes)}{some}"
         return [
             Fact("files", stored),
             Fact("sizes", sizes, option_values(frame, "height", "width", "fit")),
@@ -211,45 +212,49 @@ class Headers:
     """What the headers of images tell.
 
     Arguments:
-        sizes: how many images have a height and width.
-        total: images whose header can be read.
+        sizes: how many images, or clips, have a height and width.
         gray, transparent: how many of them are so.
-        bytes: of their files.
+        num_files, num_bytes: what they are stored in.
     """
 
     sizes: Counter[tuple[int, int]]
-    total: int
     gray: int
     transparent: int
-    bytes: int
+    num_files: int
+    num_bytes: int
 
     @classmethod
     def of(cls, images: Iterable[Content]) -> "Headers":
         """Read headers; of a clip that of its first frame."""
-        sizes, gray, transparent, stored = Counter[tuple[int, int]](), 0, 0, 0
+        sizes, gray, transparent = Counter[tuple[int, int]](), 0, 0
+        files, packed = set[Path](), list[int]()
         for one in images:
             content = one.files[0] if isinstance(one, Piece) else one
             try:
                 with Image.open(_source(content), formats=_READ) as image:
                     sizes[image.height, image.width] += 1
-                    gray += image.mode in image_files.GRAY
+                    gray += image_files.is_gray(image)
                     transparent += image.mode in _ALPHA or "transparency" in image.info
             except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
                 continue  # decoding says what is wrong
-            files = one.files if isinstance(one, Piece) else ()
-            held = len(content) if isinstance(content, bytes) else content.stat().st_size
-            stored += sum(file.stat().st_size for file in files) or held
-        return cls(sizes, sizes.total(), gray, transparent, stored)
+            if isinstance(one, bytes):
+                packed.append(len(one))
+            else:
+                files |= set(one.files if isinstance(one, Piece) else (one,))
+        stored = sum(packed) + sum(file.stat().st_size for file in files)
+        return cls(sizes, gray, transparent, len(packed) + len(files), stored)
+
+    @property
+    def total(self) -> int:
+        """Images, or clips, whose header can be read."""
+        return self.sizes.total()
 
     def sizes_in_words(self) -> str:
         """Return the sizes, height first."""
         if len(self.sizes) <= _FEW_SIZES:
             return ", ".join(f"{h} x {w} ({count})" for (h, w), count in self.sizes.most_common())
         heights, widths = zip(*self.sizes, strict=True)
-        return (
-            f"{min(heights)} to {max(heights)} x {min(widths)} to {max(widths)}, "
-            f"{len(self.sizes)} different"
-        )
+        return f"{span(heights)} x {span(widths)}, {len(self.sizes)} different"
 
 
 def guess_frame(images: Iterable[Content], given: Mapping[str, object]) -> dict[str, object]:

@@ -97,9 +97,7 @@ class TextFiles(UserDataset):
         facts = [
             Fact("text", f"{readable_bytes(size)} in {len(files)} files, byte by byte"),
             Fact("split", "contiguous: train is first, then valid, and test is last"),
-            Fact(
-                "row", f"at most {options.row_bytes} bytes", option_values(options, "row_bytes")
-            ),
+            Fact("row", f"at most {options.row_bytes} bytes", option_values(options, "row_bytes")),
             Fact("unit", "bits/dim, which are bits per byte"),
         ]
         other = other_files(path, SUFFIXES) if path.is_dir() else ""

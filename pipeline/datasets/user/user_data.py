@@ -50,14 +50,18 @@ class Fact:
     """What was found in the user's files: a line of the summary of `add_dataset`.
 
     Arguments:
-        name: what it is about.
+        name: what it is about; "" of a line that is laid out already.
         found: in words.
-        change: the options that change it, as `option=value`.
+        change: the options that decide it, with their values.
     """
 
     name: str
     found: str
     change: str = ""
+
+    def __str__(self) -> str:
+        """Return the fact without the options."""
+        return f"{self.name}: {self.found}" if self.name else self.found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,10 @@ class UserDataset(Dataset):
 
     def facts(self) -> list[Fact]:
         """Return what is worth knowing of the files, beyond what every dataset has."""
+        return []
+
+    def notes(self) -> list[str]:
+        """Say what was guessed of the files in lines of at most 80 columns, below the facts."""
         return []
 
 
@@ -116,17 +124,32 @@ def listed(names: Sequence[object], most: int = 6) -> str:
 
 
 def option_values(options: Options, *names: str) -> str:
-    """Return options as they are given on a command line.
+    """Return options as they are given on a command line; lists of many things are shortened.
 
     Example:
-        >>> option_values(UserOptions(), "valid_fraction", "split_seed")
-        'valid_fraction=0.1 split_seed=0'
+        >>> option_values(UserOptions(), "valid_fraction", "split_seed", "path")
+        "valid_fraction=0.1 split_seed=0 path=''"
     """
-    values = {name: getattr(options, name) for name in names}
-    return " ".join(
-        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in values.items()
-    )
+    return " ".join(f"{name}={_as_given(getattr(options, name))}" for name in names)
+
+
+def _as_given(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]" if len(value) <= 2 else f"[{value[0]},...]"
+    return str(value) or "''"
+
+
+def span(values: Sequence[int]) -> str:
+    """Return the least and the greatest of some numbers.
+
+    Example:
+        >>> span([3, 5, 4]), span([2, 2])
+        ('3 to 5', '2')
+    """
+    low, high = min(values), max(values)
+    return f"{low} to {high}" if low < high else str(low)
 
 
 def readable_bytes(count: int) -> str:
@@ -152,7 +175,9 @@ def other_files(folder: Path, suffixes: Collection[str]) -> str:
         ''
     """
     every = visible_files(folder, ("",))
-    kinds = Counter(path.suffix.lower() for path in every if not path.name.lower().endswith(tuple(suffixes)))
+    kinds = Counter(
+        path.suffix.lower() for path in every if not path.name.lower().endswith(tuple(suffixes))
+    )
     named = [f"{count} {kind or 'without a type'}" for kind, count in kinds.most_common()]
     return f"of other types: {listed(named)}" if named else ""
 
