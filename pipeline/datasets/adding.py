@@ -28,7 +28,7 @@ from pipeline.datasets.user.user_data import (
 
 _GAP = "  "
 _ARRANGED = {
-    "gray": "rows of two axes are taken as images of one channel; as_is keeps them",
+    "gray": "rows of two axes are taken as images of one channel; layout=as_is keeps them",
     "channels_last": "the last axis of a row is taken as its channels",
 }
 KINDS = {
@@ -72,8 +72,7 @@ def add(
         dataset = dataclasses.replace(dataset, options=options)
     found = _facts(dataset)
     if settings.get("layout") in _ARRANGED:
-        layout = _ARRANGED[str(settings["layout"])]
-        found.append(Fact("layout", layout, option_values(dataset.options, "layout")))
+        found.append(Fact("", _ARRANGED[str(settings["layout"])]))
     whole = {"name": name, "kind": kind, "path": path} | dataclasses.asdict(dataset.options)
     text = dump_yaml(whole)
     atomic.write_text(target, text)
@@ -85,8 +84,8 @@ def summary(dataset: Dataset, kind: str, facts: Sequence[Fact], width: int) -> s
 
     Example:
         >>> print(summary_table([Fact("rows", "8 train, 1 valid", "split_seed=0")], 48))
-                found                    options as set
-          rows  8 train, 1 valid         split_seed=0
+                found                       options as set
+          rows  8 train, 1 valid            split_seed=0
     """
     path = dataset.options.path if isinstance(dataset.options, UserOptions) else ""
     return f"{dataset.name}: {path} is taken for {KINDS[kind]}\n{summary_table(facts, width)}"

@@ -32,25 +32,36 @@ def write_images(folder: Path) -> None:
     own_files.write_image_parquet(folder / "birds/train.parquet", packed, [0, 1] * 15)
 
 
+def write_clips_and_text(folder: Path) -> None:
+    for clip in range(20):
+        for frame in range(4):
+            own_files.write_picture(folder / f"walks/{clip}/{frame}.png", 6, 6, 10 * clip + frame)
+    (folder / "tales").mkdir()
+    (folder / "tales/a.txt").write_text("Once upon a time. " * 400)
+
+
 FILES: dict[str, Callable[[Path], None]] = {
     "Images": write_images,
+    "Clips and text": write_clips_and_text,
     "Arrays": lambda folder: own_files.write_simulations(folder / "jets.npz"),
     "Tables": lambda folder: own_files.write_cars(folder / "cars.csv"),
     "Sounds": lambda folder: own_files.write_recordings(folder / "recordings"),
 }
 FOUND = {
     "Images": [
-        "train: 24 rows, 24 of them read",
-        "train: 16 rows, 16 of them read",
-        "event: Levels(shape=(3, 16, 16), num_levels=256)",
-        "labels: 2 classes",
+        "rows       16 train, 2 valid, 2 test",
+        "rows       24 train, 3 valid, 3 test",
+        "event      Levels(shape=(3, 16, 16), num_levels=256)",
+        "classes    2, by folder: rose, tulip",
     ],
-    "Arrays": ["event: Real(shape=(3,), bin_width=None)", "conditions: of shape (2,)"],
+    "Clips and text": ["20 folders of images of 4 frames", "7.2 kB in 1 files, byte by byte"],
+    "Arrays": ["Real(shape=(3,), bin_width=None)", "of shape (2,)"],
     "Tables": [
-        "event: Levels([3, 2, 7]), columns colour, doors, owners",
-        "event: Table(3 columns of levels, 1 of reals), columns colour, doors, owners, price",
+        "Levels([3, 2, 7])",
+        "Table(3 columns of levels, 1 of reals)",
+        "colour, doors, owners, price",
     ],
-    "Sounds": ["sounds: at 8000 Hz, the longest of 0.1 s", "speakers: ann, bob"],
+    "Sounds": ["at 8000 Hz, the longest of 0.1 s", "speakers   ann, bob"],
 }
 TRAINS = ("train", "evaluate")
 
@@ -110,7 +121,10 @@ def follow(section: str, project: Project, trains: bool) -> str:
     [
         ("Images", False),
         ("Tables", False),
-        *(pytest.param(section, True, marks=pytest.mark.slow) for section in FILES),
+        *(
+            pytest.param(section, section != "Clips and text", marks=pytest.mark.slow)
+            for section in FILES
+        ),
     ],
 )
 def test_the_page_is_followed(section: str, trains: bool, checkout: Project) -> None:

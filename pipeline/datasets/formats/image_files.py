@@ -31,8 +31,8 @@ GRAY = ("1", "L", "LA")  # modes without colours
 Fit = Literal["resize", "crop"]
 Side = Annotated[int, between(1, 1024)]
 Source = Path | io.BytesIO
-_FLAWS = (
-    OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error,
+FLAWS = (  # what Pillow raises for damaged files
+    OSError, SyntaxError, ValueError, EOFError, IndexError, zlib.error, struct.error,
     Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -121,7 +121,7 @@ def _opened(source: Source, where: str | Path, formats: tuple[str, ...]) -> Iter
     try:
         with Image.open(source, formats=formats) as image:
             yield image
-    except _FLAWS as error:
+    except FLAWS as error:
         missing = isinstance(error, FileNotFoundError)
         reason = "file not found" if missing else " ".join(str(error).split()) or "no data"
         reason = reason.replace(str(source), "the file")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from arcore.events import Binary, Levels
@@ -235,7 +235,7 @@ class Headers:
                     sizes[image.height, image.width] += 1
                     gray += image_files.is_gray(image)
                     transparent += image.mode in _ALPHA or "transparency" in image.info
-            except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+            except image_files.FLAWS:
                 continue  # decoding says what is wrong
             if isinstance(one, bytes):
                 packed.append(len(one))

@@ -9,6 +9,7 @@ import arcore
 from pipeline.core import stage_code
 from pipeline.core.errors import UserError
 from pipeline.core.import_closure import Checkout, code_hash
+from pipeline.core.records import flat
 from pipeline.core.stage_code import StageCode
 from pipeline.datasets import catalog
 from tests.places import ROOT
@@ -245,3 +246,18 @@ def test_a_report_depends_on_which_entries_its_dataset_has(tmp_path: Path) -> No
     (tmp_path / "local").mkdir()
     (tmp_path / "local" / "params.yaml").write_text("experiments: {c-made: {dataset: c}}")
     assert stage_code.entries(tmp_path) == found | {"c": ["c-made"]}
+
+
+def test_the_users_datasets_are_in_a_file_of_their_own(tmp_path: Path) -> None:
+    copy_code(tmp_path)
+    stage_code.write(tmp_path)
+    before = (tmp_path / "code.yaml").read_text()
+    (tmp_path / "local/dataset").mkdir(parents=True)
+    (tmp_path / "local/dataset/mine.yaml").write_text("kind: text")
+    (tmp_path / "local/params.yaml").write_text("datasets: [mine]")
+    assert "dataset.mine" in stage_code.write(tmp_path, local=True)
+    own = flat(yaml.safe_load((tmp_path / "local/code.yaml").read_text()))
+    assert stage_code.write(tmp_path) == [] and (tmp_path / "code.yaml").read_text() == before
+    shared = flat(yaml.safe_load(before))
+    assert own.keys() - shared.keys() == {"dataset.mine", "entries.mine"}
+    assert own["train.nade"] == shared["train.nade"]

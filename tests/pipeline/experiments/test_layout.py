@@ -80,6 +80,34 @@ def test_entries_of_a_folder_are_read_with_the_others(workdir: Path) -> None:
         params_file.read_params()
 
 
+def test_a_dataset_of_the_users_own_changes_nothing_of_the_project(workdir: Path) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        (workdir / name).write_text((ROOT / name).read_text())
+    (workdir / "local/dataset").mkdir(parents=True)
+    (workdir / "local/dataset/mine.yaml").write_text("kind: text")
+    entries = {name: {"dataset": name, "model": "made"} for name in ("mine", "digits")}
+    local = workdir / "local/params.yaml"
+    local.write_text(yaml.safe_dump({"datasets": ["mine"], "experiments": entries}))
+    files = {"mine": "local/dataset/mine.yaml", "digits": "pipeline/conf/dataset/digits.yaml"}
+    (workdir / "pipeline/conf/dataset").mkdir(parents=True)
+    (workdir / files["digits"]).write_text("name: digits")
+    layout.complete(Path("local/params.yaml"))
+    foreach = yaml.safe_load((workdir / "local/foreach.yaml").read_text())
+    assert {name: one["conf"] for name, one in foreach["experiments"].items()} == files
+    assert foreach["described"] == {"mine": {"conf": files["mine"]}}
+    written = (workdir / "local/dvc.yaml").read_text()
+    stages = yaml.safe_load(written)["stages"]
+    assert "pipeline/conf/dataset" not in written and "${item}" not in written
+    assert {"local/dataset", "local/params.yaml", "pipeline"} < set(stages["code"]["deps"])
+    assert stages["code"]["outs"] == [{"local/code.yaml": {"cache": False, "persist": True}}]
+    params = [one for stage in stages.values() for one in stage.get("do", {}).get("params", [])]
+    assert {name for one in params for name in one} == {
+        "local/params.yaml",
+        "local/foreach.yaml",
+        "local/code.yaml",
+    }
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -26,7 +26,8 @@ from tests.support.refusals import refused
 
 def added(x: np.ndarray, *given: str, replace: bool = False) -> tuple[Dataset, list[str]]:
     np.save("x.npy", x)
-    return adding.add("arrays", "mine", "x.npy", given, replace)
+    dataset, found = adding.add("arrays", "mine", "x.npy", given, replace)
+    return dataset, [str(fact) for fact in found]
 
 
 def train_rows(x: np.ndarray, dataset: Dataset) -> np.ndarray:

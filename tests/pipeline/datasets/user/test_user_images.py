@@ -21,6 +21,7 @@ from pipeline.datasets.formats import archives, image_files, packed_images
 from pipeline.datasets.formats.image_files import SUFFIXES, Frame
 from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.user import image_source
+from pipeline.datasets.user.user_data import Fact
 from tests.support.own_files import (
     colour_png,
     own,
@@ -45,7 +46,7 @@ def row_of(path: str, *frame: Any, **given: Any) -> np.ndarray:
 
 def added(path: str, *overrides: str) -> tuple[Dataset, str]:
     dataset, found = adding.add("image_folder", "mine", path, overrides)
-    return dataset, "\n".join(found)
+    return dataset, "\n".join(map(str, found))
 
 
 def write_folders(counts: dict[str, int]) -> None:
@@ -147,7 +148,7 @@ def test_folders_are_splits_and_classes() -> None:
     dataset, found = added("pets")
     assert dataset.event == Levels(256, (1, 6, 6)) and dataset.num_classes == 2
     assert dataset.options.valid_folders == ["val"]  # type: ignore[attr-defined]
-    assert "train: 6 rows, 6 of them read\nvalid: 2 rows" in found and "2 classes" in found
+    assert "rows: 6 train, 2 valid" in found and "classes: 2, by folder: a, b" in found
     labels = [part.labels.tolist() for part in shards(dataset).values()]
     assert labels == [[0, 0, 0, 1, 1, 1], [0, 1], [0, 0, 1, 1]]
 
@@ -163,7 +164,7 @@ def test_classes_are_paths_below_the_folder_of_the_split() -> None:
     with refused("in a folder of option classes .*, got 'cats'"):
         shards(dataset)
     write_picture(Path("zoo/0.png"), 6, 6)
-    with refused("expected all images in folders of classes, or none"):
+    with refused("expected all files in folders of classes, or none"):
         guess("zoo")
 
 
@@ -275,6 +276,32 @@ def test_bad_image_options_get_one_line(options: dict[str, Any], message: str) -
         own("image_folder", **{"path": "photos", "test_fraction": 0.2, **options}).decode(Path())
 
 
+def test_what_a_folder_was_taken_for_and_what_is_left_out() -> None:
+    for i in range(10):
+        write_picture(Path(f"photos/{i}.jpg"), 20 + i, 40, seed=i, mode="L" if i < 3 else "RGB")
+    for name, content in (("cut", JPEG[: len(JPEG) // 2]), ("text", b"no image"), ("none", b"")):
+        Path(f"photos/{name}.jpg").write_bytes(content)
+    Path("photos/deep.png").write_bytes(saved(format="PNG", pixels=np.zeros((4, 4), np.uint16)))
+    for name in ("raw.cr2", "notes.txt", "more.txt"):
+        Path(f"photos/{name}").write_bytes(b"x")
+    dataset, facts = adding.add("image_folder", "mine", "photos", ["test_fraction=0.2"])
+    told = {fact.name: fact for fact in facts}
+    assert told["rows"].found == "7 train, 1 valid, 2 test"
+    assert told["sizes"].found == "20 to 29 x 40, 10 different; cropped to 32 x 32"
+    assert told["sizes"].change == "height=32 width=32 fit=crop"
+    assert told["colours"].found == "3 gray, 7 in colours; taken as RGB"
+    assert told["left out"].found == (
+        "3 damaged (cut.jpg, none.jpg, text.jpg); 1 not 8 bits a channel, got 'mode I;16 or 16 "
+        "bits' (deep.png); of other types: 2 .txt, 1 .cr2"
+    )
+    assert sum(len(part) for part in shards(dataset).values()) == 10
+    for width in (80, 120):
+        lines = adding.summary(dataset, "image_folder", facts, width).splitlines()
+        assert lines[0] == "mine: photos is taken for a folder of images"
+        assert width - 10 < max(map(len, lines)) <= width
+        assert {line.index(mark) for line in lines for mark in ("height=", "gray=") if mark in line}
+
+
 # Parquet files and tars
 
 
@@ -299,7 +326,7 @@ def test_parquet_with_splits_by_name() -> None:
         write_image_parquet(path, [images[n] for n in rows], [n % 3 for n in rows])
     dataset, found = added("birds")
     assert dataset.event == Levels(256, (3, 6, 8)) and dataset.num_classes == 3
-    assert "train: 20 rows, 20 of them read\nvalid: 5 rows" in found
+    assert "rows: 20 train, 5 valid, 5 test" in found and "classes: 3, by label" in found
     parts = shards(dataset)
     assert [parts[split].labels.tolist() for split in SPLITS] == [
         [n % 3 for n in rows] for rows in cut.values()
@@ -307,7 +334,9 @@ def test_parquet_with_splits_by_name() -> None:
     for number in range(0, 20, 2):  # PNG keeps pixels as they are
         pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
         np.testing.assert_array_equal(parts["train"].x[number], pixels.transpose(2, 0, 1))
-    assert catalog.get_dataset(yaml.safe_load(Path("conf/mine.yaml").read_text())) == dataset
+    assert (
+        catalog.get_dataset(yaml.safe_load(Path("local/dataset/mine.yaml").read_text())) == dataset
+    )
 
 
 def test_tars_are_split_by_seed_and_nothing_else_of_them_is_read(monkeypatch) -> None:
@@ -316,7 +345,7 @@ def test_tars_are_split_by_seed_and_nothing_else_of_them_is_read(monkeypatch) ->
     write_image_tar(Path("web/b.tar.gz"), tar_members(images[25:], 25), "w:gz")
     dataset, found = added("web", "gray=true", "num_levels=16")
     assert dataset.event == Levels(16, (1, 6, 8)) and dataset.num_classes == 3
-    assert all(f"{split}: {n} rows" in found for split, n in zip(SPLITS, (32, 4, 4), strict=True))
+    assert "rows: 32 train, 4 valid, 4 test" in found
     parts = shards(dataset)
     rows = [tuple(row.reshape(-1)) for split in SPLITS for row in parts[split].x]
     assert len(set(rows)) == 40
@@ -339,13 +368,13 @@ def test_valid_is_drawn_from_train_and_files_of_some_splits_are_not_pooled() -> 
     with refused("expected files for all, for train and test, or for none, got"):
         added("held", "label=")
     dataset, found = added("two", "label=", "valid_fraction=0.2")
-    assert "train: 24 rows, 24 of them read\nvalid: 6 rows" in found and "test: 10 rows" in found
+    assert "rows: 24 train, 6 valid, 10 test" in found
     assert "0.2 of those of train for valid" in dataset.provenance
     assert dataset.num_classes is None
     given = ["train_files=[validation.parquet]", "test_files=[test.parquet]", "valid_files=[]"]
     _, lines = adding.add("image_folder", "other", "held", ["label=", *given])
-    wanted = ("train: 27 rows, 27", "valid: 3 rows, 3", "test: 10 rows, 10")
-    assert lines[:3] == [f"{counts} of them read" for counts in wanted]
+    named = "train_files=[validation.parquet] test_files=[test.parquet] valid_fraction=0.1"
+    assert lines[0] == Fact("rows", "27 train, 3 valid, 10 test", f"{named} split_seed=0")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])

@@ -23,7 +23,8 @@ REALS = [f"{x:.3f},{y:.3f}\n" for x, y in np.random.default_rng(0).normal(size=(
 
 def add(table: str | bytes, *given: str, replace: bool = False) -> tuple[Dataset, list[str]]:
     Path("t.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
-    return adding.add("csv", "mine", "t.csv", given, replace)
+    dataset, found = adding.add("csv", "mine", "t.csv", given, replace)
+    return dataset, [str(fact) for fact in found]
 
 
 def cars(**given: Any) -> tuple[Dataset, dict[str, Any]]:
@@ -87,7 +88,7 @@ def test_read_table(tmp_path: Path) -> None:
 def test_flaws_of_tables_that_are_added(table: str | bytes, given: list[str], message: str) -> None:
     with refused(message):
         add(table, *given)
-    assert not list(Path("conf").iterdir())
+    assert not Path("local").exists()
 
 
 def test_levels_that_are_given_are_not_guessed() -> None:
@@ -106,12 +107,12 @@ def test_integers_beyond_bytes_are_reals_where_reals_are() -> None:
 
 def test_an_index_without_a_name_can_be_left_out() -> None:
     dataset, found = add(",b\n" + "".join(f"{i},{i % 7 / 3}\n" for i in range(40)), "drop=['']")
-    assert found[0] == "train: 32 rows, 32 of them read" and dataset.event == Real((1,))
+    assert found[0] == "rows: 32 train, 4 valid, 4 test" and dataset.event == Real((1,))
 
 
 def test_columns_whose_names_have_commas_are_quoted() -> None:
     _, found = add('"a,b",c\n' + "".join(REALS))
-    assert "columns 'a,b', c" in found[3]
+    assert "columns: 'a,b', c" in found
     dataset, _ = add('"a,b",c\n' + "".join(REALS), "drop=['a,b']", replace=True)
     assert "columns 'a,b' dropped" in dataset.provenance
 
