@@ -1,1 +1,1 @@
-"""Kinds of user data: folders of images, arrays, tables and sounds."""
+"""Kinds of user data: folders of images and clips, arrays, tables, sounds and text."""
