@@ -116,7 +116,7 @@ def _facts(dataset: Dataset) -> list[Fact]:
         first[split], rows[split] = next(iter(stream.parts)), stream.rows
     counts = ", ".join(f"{count:,} {split}" for split, count in rows.items())
     if any(len(data) < rows[split] for split, data in first.items()):
-        counts += f"; the first {' and '.join(str(len(data)) for data in first.values())} were read"
+        counts += f"; the first {', '.join(str(len(data)) for data in first.values())} were read"
     found = [
         Fact("rows", counts, option_values(dataset.options, *dataset.split_options)),
         Fact("event", repr(dataset.event), _event_options(dataset.options)),

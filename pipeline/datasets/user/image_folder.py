@@ -148,7 +148,9 @@ def find_images(
         every = visible_files(folder / name, suffixes)
         files = [path for path in every if left.isdisjoint((path, *path.parents))]
         if not files:
-            raise UserError(f"{folder / name}: expected {_KINDS[suffixes]}, found none")
+            animated = suffixes == SUFFIXES and visible_files(folder / name, ANIMATED_SUFFIXES)
+            hint = "; GIFs are clips (--clips)" * bool(animated)
+            raise UserError(f"{folder / name}: expected {_KINDS[suffixes]}, found none{hint}")
         found += [
             FoundImage(path, path.parent.relative_to(folder / name).as_posix(), number)
             for path in files
