@@ -9,7 +9,7 @@ import yaml
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
-from pipeline.datasets.base import Dataset
+from pipeline.datasets.base import Dataset, Sound
 from pipeline.experiments import compose, layout, params_file
 from pipeline.training import first_experiment
 from tests.places import ROOT
@@ -50,6 +50,15 @@ def test_the_entry_composes(
     assert entry["model_overrides"] == told
     assert "report:" in Path("local/dvc.yaml").read_text()
     assert name in yaml.safe_load(Path("local/foreach.yaml").read_text())["experiments"]
+
+
+@pytest.mark.parametrize(("rate", "window"), [(8000, 2048), (0, 512)])
+def test_sounds_and_text_train_on_windows(rate: int, window: int) -> None:
+    sound = Sound(rate, 300, 0, ("",), ())
+    dataset = replace(dataset_of(Levels(256, (None,))), sound=sound, num_classes=None)
+    first_experiment.add(dataset, None)
+    trainer = params_file.read_params()["experiments"]["digits-wavenet"]["trainer"]
+    assert trainer == {"max_epochs": 20, "batch_size": 8, "window": window}
 
 
 def test_comments_and_entries_stay() -> None:
