@@ -17,6 +17,7 @@ from arcore.events import Gray
 from arcore.hyperparameters import Hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
+from arcore.primitives.dropout import without_dropout
 
 SHOWN = 4
 
@@ -237,7 +238,7 @@ class Ensemble(Combination):
         self._check_condition(condition, n)
         self._check_generator(generator)
         completed = self._blank(n).view(n, *self.event.extents)
-        with self._drawing(n):
+        with without_dropout(self), self._scoring_precision():
             choice = self._choose(x, observed, condition, generator)
         for member, rows in self._shares(choice):
             part = condition_for(member, condition, rows)
