@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -68,21 +69,32 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def to_tensor(frame: pd.DataFrame, table: Table) -> Tensor:
+def places_of(table: Table, names: Sequence[str], where: str = "frame") -> list[int]:
+    """Return the place of each of a table's columns among names, which may be in any order.
+
+    A ValueError names a column that is missing, doubled or not the table's.
+    """
+    wanted = [column.name for column in table.columns]
+    for name in wanted:
+        require(names.count(name) == 1, where, f"one column {name!r}", list(names))
+    for name in names:
+        require(name in wanted, where, f"the model's {len(wanted)} columns alone", name)
+    return [names.index(name) for name in wanted]
+
+
+def to_tensor(frame: pd.DataFrame, table: Table, where: str = "frame") -> Tensor:
     """Return the numbers of a data frame's rows, (N, D) float64, NaN for missing cells.
 
-    Columns that the table does not have are ignored. A ValueError names the column that is
-    missing, or the row and column of a wrong cell.
+    Columns are found by their names, in any order. A ValueError names a column that is missing,
+    doubled or not the table's, or the row and column of a wrong cell.
     """
     names, numbers = [str(name) for name in _checked(frame).columns], []
-    for column in table.columns:
-        fits = names.count(column.name) == 1
-        require(fits, "frame", f"one column {column.name!r}", names)
-        cells = frame.iloc[:, names.index(column.name)]
+    for place, column in zip(places_of(table, names, where), table.columns, strict=True):
+        cells = frame.iloc[:, place]
         for row, cell, missing in zip(cells.index, cells, cells.isna(), strict=True):
             number = math.nan if missing else _number(cell, column)
-            where = f"frame: row {row}, column {column.name!r}"
-            require(number is not None, where, _expected(column), cell)
+            cell_of = f"{where}: row {row}, column {column.name!r}"
+            require(number is not None, cell_of, _expected(column), cell)
             numbers.append(number)
     shape = (table.size, len(frame))
     return torch.tensor(numbers, dtype=torch.float64).view(shape).t().contiguous()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from arcore import saving
-from arcore.events import is_real
+from arcore.events import in_shape, is_real
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 
@@ -105,8 +105,12 @@ class OutlierDetector:
 
     @torch.no_grad()
     def score_samples(self, x: Any, name: str = "x") -> Tensor:
-        """Return scores of (rows, *event.shape) in bits, (rows,): low for outliers."""
-        x = self.model.event.check(x if isinstance(x, Tensor) else torch.tensor(x), name)
+        """Return scores in bits, (rows,): low for outliers.
+
+        Rows have the event's shape, or one that `arcore.events.in_shape` takes.
+        """
+        event, x = self.model.event, x if isinstance(x, Tensor) else torch.tensor(x)
+        x = event.check(in_shape(x, event), name)
         parts = x.split(256)
         scores = torch.cat([-_bits(self.model, part) for part in parts])
         if self.background is None:

@@ -1,6 +1,6 @@
-"""Names of Ray and MLflow that are not public: all of them, each with why it is needed.
+"""Names of Ray that are not public: all of them, each with why it is needed.
 
-Seen in Ray 2.60.0 and MLflow 3.17.2; look here first when another version fails. No other module
+Seen in Ray 2.60.0; look here first when another version fails. No other module
 may name such a thing (`tests/structure/test_imports.py`). Libraries are imported on first use.
 """
 
@@ -24,12 +24,3 @@ def torch_trainer() -> Any:
             return [c for c in callbacks if type(c).__name__ not in unused]
 
     return Trainer
-
-
-def skip_schema_enforcement(signature: Any) -> None:
-    """Let MLflow show a signature and hand `predict` its input as it came.
-
-    With enforcement MLflow refuses every dtype but the signature's, and flat rows, in messages that
-    print the whole input. MLflow leaves it to a model whose signature comes from type hints.
-    """
-    signature._is_signature_from_type_hint = True

@@ -11,7 +11,8 @@ from typing import Annotated, Any, cast
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationError
 
 from arcore import events
-from arcore.events import Event
+from arcore.columns import Column
+from arcore.events import Event, Table, is_table
 from pipeline.core import storage
 from pipeline.core.errors import SiteError, UserError
 from pipeline.core.records import adapter, parse_object, write_object
@@ -26,7 +27,9 @@ OWN = "manifest_sha256"
 AGAIN = "run python -m stages.preprocess again"
 # Fields that a manifest has only where they say something.
 _OPTIONAL = ("context_frames", "condition_sequence", "condition_size", "condition_shape", "sound")
-_OF_DATASET = ("event", "num_classes", "unit", "published_name", "provenance", *_OPTIONAL)
+_OF_DATASET = (
+    "event", "num_classes", "unit", "published_name", "provenance", "columns", *_OPTIONAL,
+)  # fmt: skip
 
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -79,6 +82,7 @@ class Manifest:
     Arguments:
         splits: train, valid and test, then further tests.
         sha256: of the whole content and its meaning (event, classes, draws, frames given, ...).
+        columns: names of a row's numbers, in order, where the file has names; not hashed.
     """
 
     dataset: str
@@ -95,6 +99,16 @@ class Manifest:
     condition_size: Count | None = None
     condition_shape: tuple[Count, Count, Count] | None = None
     sound: Sound | None = None
+    columns: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> Table | None:
+        """The columns of a row by name: the event's own, or a table file's; None without names."""
+        if is_table(self.event) or not self.columns:
+            return self.event if is_table(self.event) else None
+        levels = self.options.get("levels")
+        known = levels if isinstance(levels, dict) else {}
+        return Table([Column(name=name, levels=known.get(name)) for name in self.columns])
 
     @property
     def extra_test_splits(self) -> tuple[str, ...]:

@@ -162,6 +162,7 @@ class Dataset(abc.ABC):
         extra_test_splits: names of test splits beyond `test`, which are scored as it is.
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
         sound: what rows are beyond their event, where they are sounds.
+        columns: names of a row's numbers, where they have some.
         by_class: whether test rows without labels lie class by class all the same.
     """
 
@@ -182,6 +183,7 @@ class Dataset(abc.ABC):
     extra_test_splits: tuple[str, ...] = ()
     num_folds: int = 1
     sound: Sound | None = None
+    columns: tuple[str, ...] = ()
     by_class: bool = False
 
     @property

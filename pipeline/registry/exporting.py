@@ -19,10 +19,10 @@ import yaml
 
 import arcore
 from arcore import hub
+from arcore.events import Table
 from arcore.inference import data_frames
 from pipeline.core.atomic import sha256_of
 from pipeline.core.errors import UserError, explained
-from pipeline.core.private_apis import skip_schema_enforcement
 from pipeline.datasets.scaling import Scaling
 from pipeline.experiments.schema import EvaluationConfig
 from pipeline.registry.candidates import Candidate
@@ -46,6 +46,7 @@ def log_exported_model(
     run_id: str,
     candidate: Candidate,
     scalings: Mapping[str, Scaling] | None = None,
+    columns: Table | None = None,
 ) -> str:
     """Log a model into a run, so that `mlflow.pyfunc.load_model` needs nothing else.
 
@@ -65,7 +66,7 @@ def log_exported_model(
     ):
         exported = Path(scratch, "model")
         exported.mkdir()
-        signature, example = _export(candidate, exported, scalings)
+        signature, example = _export(candidate, exported, scalings, columns)
         model = store.create_logged_model(
             run.info.experiment_id,
             name=re.sub(r"[/:.%\"']", "-", run.info.run_name or "model"),  # what MLflow takes
@@ -93,7 +94,10 @@ def log_exported_model(
 
 
 def _export(
-    candidate: Candidate, exported: Path, scalings: Mapping[str, Scaling] | None
+    candidate: Candidate,
+    exported: Path,
+    scalings: Mapping[str, Scaling] | None,
+    columns: Table | None,
 ) -> tuple[ModelSignature, Example]:
     """Copy what a model is, with the protocol of its evaluation in the config."""
     from pipeline.registry import pyfunc
@@ -105,7 +109,9 @@ def _export(
     given["batch_size"] = rows_at_once(config.event, asked)  # as the evaluation does
     given["num_members"] = result.num_members
     given["context_frames"] = result.context_frames
-    content = yaml.safe_dump({**config.content, "evaluation": given}, sort_keys=False)
+    named = {} if columns is None else {"columns": columns.to_dict()["columns"]}
+    plain = {**config.content, "evaluation": given, **named}
+    content = yaml.safe_dump(plain, sort_keys=False)
     (exported / "config.yaml").write_text(content, encoding="utf-8")
     weights = shutil.copyfile(candidate.folder / WEIGHTS, exported / WEIGHTS)
     shutil.copyfile(candidate.folder / CONFIG, exported / CONFIG)
@@ -117,34 +123,33 @@ def _export(
         described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
         (exported / pyfunc.SCALINGS).write_text(described, encoding="utf-8")
     with explained(f"{candidate.name}:", ValueError):  # of a model of other code
-        return _signature(pyfunc.load(exported), scalings or {})
+        return _signature(pyfunc.load(exported), scalings or {}, columns)
 
 
 def _signature(
-    model: arcore.AutoregressiveModel, scalings: Mapping[str, Scaling]
+    model: arcore.AutoregressiveModel,
+    scalings: Mapping[str, Scaling],
+    columns: Table | None = None,
 ) -> tuple[ModelSignature, Example]:
-    """Return what `predict` takes and returns, and an example: zeros, or the mean of the values.
+    """Return what `predict` returns, and an example: zeros, or the mean of the values.
 
-    The script checks shape, dtype and range itself, in one line.
+    The signature has no inputs. With inputs, MLflow's server would cast requests (0.5 to level 0),
+    and MLflow would refuse flat rows and other dtypes. The script checks its input itself.
     """
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
     event = model.event
-    shape = tuple(-1 if extent is None else extent for extent in event.shape)
-    row = np.zeros([FRAMES if extent == -1 else extent for extent in shape], np.int64)
+    row = np.zeros([extent or FRAMES for extent in event.shape], np.int64)
+    if arcore.events.is_table(event):
+        row = np.array([0.0 if column.count else column.mean for column in event.columns])
     if arcore.events.is_real(event):
         row = scalings["x"].mean if "x" in scalings else row.astype(np.float32)
     num_rows = 2 if 2 * row.size <= EXAMPLE_NUMBERS else 1
     rows: Rows = np.stack([row] * num_rows)
-    inputs = Schema([TensorSpec(row.dtype, (-1, *shape))])
-    if arcore.events.is_table(event):
-        means = [0.0 if column.count else column.mean for column in event.columns]
-        cells = torch.tensor([means] * num_rows, dtype=torch.float64)
-        rows = data_frames.to_frame(cells, event)
-        types = ["string" if c.names else "long" if c.count else "double" for c in event.columns]
-        columns = zip(types, event.columns, strict=True)
-        inputs = Schema([ColSpec(kind, column.name, required=False) for kind, column in columns])
+    table = event if arcore.events.is_table(event) else columns
+    if table is not None:
+        rows = data_frames.to_frame(torch.from_numpy(rows), table)
     of_scores = "double" if model.dtype == torch.float64 else "float"
     outputs = Schema([ColSpec(of_scores, name) for name in ("nats", "bits_per_dim")])
     params = ParamSchema(
@@ -158,8 +163,7 @@ def _signature(
             ParamSpec("rate", "double", 0.0),
         ]
     )
-    signature = ModelSignature(inputs, outputs, params)
-    skip_schema_enforcement(signature)
+    signature = ModelSignature(outputs=outputs, params=params)
     kind = model.condition_kind
     if kind is None:
         return signature, rows

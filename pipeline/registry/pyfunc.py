@@ -27,6 +27,7 @@ import yaml
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignore]
 
 import arcore
+from arcore.columns import Column
 from arcore.inference import Threshold, data_frames
 
 Rows = np.ndarray | torch.Tensor
@@ -78,6 +79,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
 
     batch_size = BATCH
     context_frames = 0
+    columns: arcore.events.Table | None = None  # of a row, where they have names
     scalings: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = {}
     validation: torch.Tensor | None = None  # nats of rows, in the units of the shards
 
@@ -93,6 +95,8 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         content = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
         self.batch_size = int(content["evaluation"].get("batch_size") or BATCH)
         self.context_frames = int(content["evaluation"].get("context_frames") or 0)
+        if named := content.get("columns"):
+            self.columns = arcore.events.Table([Column(**one) for one in named])
 
     def predict(  # type: ignore[override, unused-ignore]
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
@@ -101,12 +105,13 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
 
         Arguments:
             context: MLflow's, unused.
-            model_input: events to score: an array or tensor (N, *shape) or flattened (N, D), or a
-                DataFrame with one column per dimension, or one column of flat lists. A model of a
-                table takes a DataFrame by its columns' names, in the file's units, with missing
-                cells where it takes any order. "sample" ignores them (give an empty array), but for
-                clips whose first frames the protocol gives: those are kept, and the rest of each
-                clip is drawn.
+            model_input: events to score: an array, tensor or list (N, *shape), flattened (N, D)
+                or as `arcore.events.in_shape` takes it, or a DataFrame with one column per
+                dimension, or one column of lists; or its columns as a dict. A model of a table file
+                takes a DataFrame by the names of the file's columns, in any order, in the file's
+                units, with missing cells where it takes any order. "sample" ignores them (give an
+                empty array), but for clips whose first frames the protocol gives: those are kept,
+                and the rest of each clip is drawn.
             params: `method` ("score" or "sample"), `num_samples` (16), `seed` (0), `length` (4000)
                 of samples of open length, `condition`: class labels, one per row, or with a local
                 condition all rows' integers one after the other, `vectors`: the numbers of all
@@ -131,12 +136,12 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         count = len(model_input) if by_row else int(params.get("num_samples", 16))
         condition = self._condition(params, count)
         if method == "score":
-            scores = self._score(_table(model_input, self.model.event), condition)
+            scores = self._score(self._rows(model_input), condition)
             rate = float(params.get("rate", 0))
             return scores.assign(outlier=scores["nats"] > self._limit(rate)) if rate else scores
         generator, model = torch.Generator().manual_seed(int(params.get("seed", 0))), self.model
         if self.context_frames:
-            return self._complete(_table(model_input, model.event), condition, generator)
+            return self._complete(self._rows(model_input), condition, generator)
         if model.event.is_open:
             model = model.of_length(int(params.get("length", 4000)))
         if arcore.events.is_table(model.event):
@@ -146,6 +151,25 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             mean, deviation = self.scalings["x"]
             samples = samples.double() * deviation + mean
         return np.asarray(samples.numpy())
+
+    def _rows(self, given: Any) -> Rows:
+        """Turn what a caller may hold into one array of all rows, which is no copy if it is one."""
+        event = self.model.event
+        table = event if arcore.events.is_table(event) else self.columns
+        if isinstance(given, Mapping):
+            given = pd.DataFrame({name: list(cells) for name, cells in given.items()})
+        if not isinstance(given, pd.DataFrame):
+            return given if isinstance(given, torch.Tensor) else np.asarray(given)
+        if table is not None:
+            numbers = data_frames.to_tensor(given, table)
+            if table is not event and bool(numbers.isnan().any()):
+                raise ValueError("frame: expected whole rows, got missing cells")
+            return numbers
+        if given.shape[1] != 1 or event.shape == (1,):
+            return given.to_numpy()
+        if not len(given):
+            return np.empty((0, *(1 if extent is None else extent for extent in event.shape)))
+        return np.stack([np.asarray(row) for row in given.iloc[:, 0]])
 
     def _complete(
         self, table: Rows, condition: torch.Tensor | None, generator: torch.Generator
@@ -251,28 +275,13 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         return self.model.log_prob(x, condition, scored)
 
 
-def _table(given: Any, event: arcore.events.Event) -> Rows:
-    """Turn what a caller may hold into one array of all rows, which is no copy if it is one."""
-    if isinstance(given, pd.DataFrame) and arcore.events.is_table(event):
-        return data_frames.to_tensor(given, event)
-    if isinstance(given, pd.DataFrame):
-        if given.shape[1] == 1 and event.shape != (1,):
-            if not len(given):
-                return np.empty((0, *(1 if extent is None else extent for extent in event.shape)))
-            return np.stack([np.asarray(row) for row in given.iloc[:, 0]])
-        return given.to_numpy()
-    return given if isinstance(given, torch.Tensor) else np.asarray(given)
-
-
 def _events(rows: Rows, event: arcore.events.Event) -> torch.Tensor:
     """Check rows of a table, and turn them into a batch (N, *shape)."""
     if not isinstance(rows, torch.Tensor):
         if rows.dtype.kind not in "biuf":
             raise ValueError(f"model_input: expected numbers, got dtype {rows.dtype}")
         rows = torch.from_numpy(np.array(rows))  # a copy, since torch takes no read-only array
-    batch: torch.Tensor = rows
-    if batch.dim() == 2 and None not in event.shape and batch.shape[1] == event.size:
-        batch = batch.reshape(-1, *(int(extent or 0) for extent in event.shape))
+    batch = arcore.events.in_shape(rows, event)
     if arcore.events.is_table(event):
         event.check(torch.where(batch.isnan(), 0, batch), "model_input")
         return batch.double()

@@ -220,9 +220,11 @@ def _register(
     scalings: Mapping[str, Scaling] | None,
 ) -> ModelVersion:
     run_id = training_runs.run_of(store, dataset, candidate)
-    if scalings is not None:
-        training_runs.describe(store, run_id, candidate, read_manifest(paths.shards(dataset)))
-    uri = exporting.log_exported_model(store, run_id, candidate, scalings)
+    manifest = None if scalings is None else read_manifest(paths.shards(dataset))
+    if manifest is not None:
+        training_runs.describe(store, run_id, candidate, manifest)
+    table = None if manifest is None else manifest.table
+    uri = exporting.log_exported_model(store, run_id, candidate, scalings, table)
     tags: dict[str, object] = {
         HASH: _identity(candidate, scalings),
         "experiment": candidate.name,

@@ -1,6 +1,8 @@
 """Scores of a test set of the user's: a prepared dataset, or a file of events."""
 
-from collections.abc import Mapping
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,17 +11,21 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.events import Event, is_levels, is_real, is_table
+from arcore.events import Event, Table, in_shape, is_levels, is_real, is_table
+from arcore.inference import data_frames
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, explained, require
-from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.manifest import AGAIN, MANIFEST, Manifest, read_manifest
 from pipeline.data.scalings import read_scalings
+from pipeline.data.shard_layout import ROW_GROUP
 from pipeline.data.shard_reader import ShardReader, Split
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData, level_type
+from pipeline.datasets.options import parse_options
 from pipeline.datasets.read_transforms import ReadTransform, num_bins
 from pipeline.datasets.scaling import Scaling
+from pipeline.datasets.tables.csv_table import read_names, read_table
 from pipeline.datasets.user import arrays, csv_file
 from pipeline.evaluation import scoring
 from pipeline.evaluation.result_records import Score
@@ -29,6 +35,8 @@ from pipeline.training import saved_models
 from pipeline.training.resolved import check_condition
 from pipeline.training.saved_models import TrainedModel
 from pipeline.uses import use_context
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".npy", ".npz", ".csv")
 
@@ -64,6 +72,10 @@ def score(model: str, data: str) -> ScoredSet:
         split = _shards(data, trained)
         context = split.manifest.context_frames
     require(len(split) > 1, data, "two rows or more, for a standard error", len(split))
+    learned = trained_rows(split, trained)
+    if learned:
+        counted = f"{learned:,} of {len(split):,} rows are training rows of"
+        log.warning("warning: %s: %s %s", data, counted, trained.content["dataset"]["name"])
     rows = ChosenRows.of(split, batch_size, context_frames=context)
     nats = scoring.scores(scored, rows)
     return ScoredSet(
@@ -83,6 +95,34 @@ def find_model(given: str) -> TrainedModel:
         return use_context.trained_model(given)
     with explained("", ValueError):
         return TrainedModel(arcore.load(folder), given, "", "", {}, None)
+
+
+def trained_rows(split: Split, trained: TrainedModel) -> int:
+    """Count the rows of a split that are rows that a model was trained on, byte by byte.
+
+    None are counted without the training's shards, for its own test split, and where rows are
+    drawn when they are read (`moving`, `bernoulli`).
+    """
+    described = trained.content.get("dataset") or {}
+    shards = paths.shards(str(described.get("name")))
+    if not (shards / MANIFEST).is_file():
+        return 0
+    reader = ShardReader(shards, "train")
+    own = isinstance(split, ShardReader) and split.manifest.sha256 == reader.manifest.sha256
+    is_training = reader.manifest.sha256 == trained.dataset_sha256
+    if own or not is_training or reader.read_transform != split.read_transform:
+        return 0
+    total = (trained.content.get("trainer") or {}).get("train_rows") or len(reader)
+    learned = {row for part in _parts(total) for row in _hashes(reader[part].x)}
+    return sum(row in learned for part in _parts(len(split)) for row in _hashes(split[part].x))
+
+
+def _parts(total: int) -> Iterator[np.ndarray]:
+    return (np.arange(first, min(first + ROW_GROUP, total)) for first in range(0, total, ROW_GROUP))
+
+
+def _hashes(x: np.ndarray) -> Iterator[bytes]:
+    return (hashlib.blake2b(row, digest_size=16).digest() for row in np.ascontiguousarray(x))
 
 
 def _shards(name: str, trained: TrainedModel) -> ShardReader:
@@ -138,7 +178,7 @@ def read_file(path: Path, trained: TrainedModel) -> SplitData:
     found = _of_table(path, trained) if path.suffix == ".csv" else _of_arrays(path)
     scalings = _scalings(trained)
     with explained("", ValueError):
-        x, transform = _events(_shaped(found.x, event, where), event, scalings.get("x"), where)
+        x, transform = _events(in_shape(found.x, event), event, scalings.get("x"), where)
         labels = _condition(found, trained.model, scalings.get("conditions"), where)
     return SplitData(x, labels, transform)
 
@@ -151,26 +191,44 @@ def _of_arrays(path: Path) -> SplitData:
 
 
 def _of_table(path: Path, trained: TrainedModel) -> SplitData:
-    """Read a table as that of the training was, or else as one of numbers alone."""
+    """Read a table by the names of its columns, or of a model without names by their places."""
     described, file = trained.content.get("dataset") or {}, str(path.absolute())
-    if described.get("kind") != "csv":
+    event, is_csv = trained.model.event, described.get("kind") == "csv"
+    if not is_csv:
         described = {"name": path.stem, **csv_file.guess(path.stem, file, {"levels": {}})}
-    table = csv_file.build({**described, "path": file, "standardize": False})
+    options = {**described, "path": file, "standardize": False}
+    if is_table(event) and not is_csv:
+        text = read_table(path, str(options["delimiter"]), bool(options["header"]))
+        with explained("", ValueError):
+            return SplitData(data_frames.to_tensor(text, event, str(path)).numpy())
+    places = _places(options, _named_columns(trained), path) if is_csv else slice(None)
+    table = csv_file.build(options)
     assert isinstance(table, csv_file.CsvFile)
-    return table.unscaled(path)
+    found = table.unscaled(path)
+    return SplitData(found.x[:, places], found.labels)
 
 
-def _shaped(x: np.ndarray, event: Event, where: str) -> np.ndarray:
-    """Bring rows to an event's shape: flat ones, of one channel, or with their channels last."""
-    shape = event.extents
-    if x.shape[1:] == (event.size,):
-        return x.reshape(-1, *shape)
-    for layout in ("as_is", "gray", "channels_last"):
-        if len(shape) != 3 and layout != "as_is":
-            break
-        if x.ndim > 1 and (rows := arrays.arranged(x, layout)).shape[1:] == shape:
-            return rows
-    raise UserError(f"{where}: expected rows of shape {shape}, got {x.shape[1:]}")
+def _places(options: Mapping[str, object], table: Table, path: Path) -> list[int]:
+    """Return the place of each of a model's columns among those of a file that are modelled."""
+    known = parse_options(csv_file.CsvOptions, str(options["name"]), options)
+    names = read_names(path, known.delimiter, known.header)
+    with explained("", ValueError):
+        return data_frames.places_of(
+            table, [name for name in names if name not in (*known.drop, *known.told)], str(path)
+        )
+
+
+def _named_columns(trained: TrainedModel) -> Table:
+    """Return the columns of the table that a model was trained on."""
+    event = trained.model.event
+    if is_table(event):
+        return event
+    manifest = _trained_on(trained)
+    table = None if manifest is None else manifest.table
+    if manifest is None or table is None:
+        where = "no training" if manifest is None else f"older shards; {AGAIN}"
+        raise UserError(f"{trained.name}: expected shards with the columns' names, got {where}")
+    return table
 
 
 def _events(

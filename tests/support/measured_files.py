@@ -43,6 +43,7 @@ class MeasuredFiles:
             name=dataset, event=event, num_classes=None, unit=unit, provenance="a test",
             published_name=published_name, options=Options(), context_frames=0,
             condition_sequence=None, condition_size=None, condition_shape=None, sound=None,
+            columns=(),
         )  # fmt: skip
         shards = {name: Shard(f"{name}-00000-of-00001.parquet", 9, "e" * 64) for name in SPLITS}
         splits = {name: SplitInfo(9, "e" * 64, None, (shard,)) for name, shard in shards.items()}

@@ -66,14 +66,9 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class UserDataset(Dataset):
-    """A dataset of the user's own, whose files no mirror has.
-
-    Arguments:
-        columns: names of a row's numbers, where they have some.
-    """
+    """A dataset of the user's own, whose files no mirror has."""
 
     family: str = "user"
-    columns: tuple[str, ...] = ()
 
     @property
     def split_options(self) -> tuple[str, ...]:
