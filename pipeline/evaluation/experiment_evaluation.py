@@ -230,13 +230,6 @@ def _show(
 
 
 def _track(logger: run_logger.RunLogger, result: Result) -> None:
-    metrics = {f"test_{name}": float(value) for name, value in vars(result.score).items()}
-    if result.sample_seconds is not None:
-        metrics["test_sample_seconds"] = result.sample_seconds
-    if result.valid_nats is not None:
-        metrics["best_valid_nats"] = result.valid_nats
-    if result.importance is not None:
-        metrics["test_nats_importance_weighted"] = result.importance.nats_importance_weighted
     with logger.flushed():
         logger.tags({"exact": str(result.exact).lower()})
-        logger.metrics(metrics)
+        logger.metrics(result.tracked())

@@ -225,6 +225,25 @@ class Result(Record):
             summary["level_nats"] = self.bound.level_nats
         write_object(path, summary)
 
+    def tracked(self) -> dict[str, float]:
+        """Return the numbers that MLflow shows of it; no name is a curve's, which it would extend.
+
+        The first ten letters of two names differ: titles of MLflow's charts are cut after these.
+        """
+        importance = self.importance
+        numbers = {
+            "test_nats": self.score.nats,
+            "test_bits_per_dim": self.score.bits_per_dim,
+            "stderr_nats": self.score.nats_stderr,
+            "stderr_bits_per_dim": self.score.bits_per_dim_stderr,
+            "importance_weighted_nats": importance.nats_importance_weighted if importance else None,
+            "best_valid_nats": self.valid_nats,
+            "num_parameters": self.num_parameters,
+            "train_seconds": self.train_seconds,
+            "sample_seconds": self.sample_seconds,
+        }
+        return {name: float(value) for name, value in numbers.items() if value is not None}
+
     def is_bound_in(self, unit: str, event: Event) -> bool:
         """Whether a value in a unit is only bounded: bits of dequantised levels always are."""
         return not self.exact or (unit != "nats" and event.bin_width is not None)

@@ -26,7 +26,6 @@ from pipeline.core.errors import UserError, explained
 from pipeline.datasets.scaling import Scaling
 from pipeline.experiments.schema import EvaluationConfig
 from pipeline.registry.candidates import Candidate
-from pipeline.registry.training_runs import final_numbers
 from pipeline.tracking import mlflow_store
 from pipeline.training.validation import rows_at_once
 
@@ -84,10 +83,7 @@ def log_exported_model(
             pip_requirements=_requirements(),
         )
     store.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-    result, now = candidate.result, int(time.time() * 1000)
-    metrics = final_numbers(result)
-    if result.valid_nats is not None:
-        metrics["best_valid_nats"] = result.valid_nats
+    metrics, now = candidate.result.tracked(), int(time.time() * 1000)
     logged = [Metric(*item, now, 0, model_id=model.model_id) for item in metrics.items()]
     store.log_batch(run_id, metrics=logged)
     return str(info.model_uri)

@@ -157,7 +157,13 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         event = self.model.event
         table = event if arcore.events.is_table(event) else self.columns
         if isinstance(given, Mapping):
-            given = pd.DataFrame({name: list(cells) for name, cells in given.items()})
+            # MLflow's server holds some cells in arrays without an axis
+            given = pd.DataFrame(
+                {
+                    name: [np.asarray(cell).tolist() for cell in cells]
+                    for name, cells in given.items()
+                }
+            )
         if not isinstance(given, pd.DataFrame):
             return given if isinstance(given, torch.Tensor) else np.asarray(given)
         if table is not None:

@@ -11,7 +11,6 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat
 from pipeline.data.manifest import Manifest
-from pipeline.evaluation.result_records import Result
 from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.registry.candidates import Candidate
 from pipeline.tracking import mlflow_store, run_logger
@@ -144,21 +143,8 @@ def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:
             epoch = int(numbers.pop("epoch"))
             numbers.pop("step", None)
             logger.metrics(numbers, epoch)
-    logger.metrics(final_numbers(candidate.result))
+    logger.metrics(candidate.result.tracked())
     logger.tags({"exact": str(candidate.result.exact).lower()})
     picture = candidate.evaluated.folder / "samples.png"
     if picture.is_file():
         logger.artifact(picture)
-
-
-def final_numbers(result: Result) -> dict[str, float]:
-    """Return the numbers of a result by names that are no curve's, which MLflow would extend."""
-    score = result.score
-    numbers = {
-        "test_nats": score.nats,
-        "test_nats_stderr": score.nats_stderr,
-        "test_bits_per_dim": score.bits_per_dim,
-        "num_parameters": result.num_parameters,
-        "train_seconds": result.train_seconds,
-    }
-    return {key: float(value) for key, value in numbers.items() if value is not None}

@@ -32,8 +32,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RUN_KEY = "arcore.identity"  # the tag, named so when stores were first written
-# The tag by which MLflow's pages open an experiment on its runs, not on an empty page of traces.
-_RUNS_FIRST = {"mlflow.experimentKind": "custom_model_development"}
+_EXPERIMENT_TAGS = {
+    # by which MLflow's pages open an experiment on its runs, not on an empty page of traces
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.note.content": (
+        "Density models of one dataset, trained by arcore: a run per experiment or trial of a "
+        "search. `test_nats` is the score, and lower is better; `stderr_nats` is its standard "
+        "error. `curves/...` has the metrics of each epoch."
+    ),
+}
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -49,6 +56,7 @@ _QUIET = {
 _ARTIFACTS = "mlartifacts"  # folder of a local store
 LOCAL = "http://127.0.0.1:5000"  # where `make ui` listens
 PREFIX = "arcore-"
+_BY_SCORE = "orderByKey=metrics.%60test_nats%60&orderByAsc=true"
 _TRAINING = "workflowType=machine_learning"  # else MLflow shows its pages of traces and agents
 _NAME_LENGTH, _PARAM_LENGTH = 250, 6000
 _BATCH = 100
@@ -155,7 +163,7 @@ def require_store(uri: str | None = None) -> MlflowClient:
 def experiment_id(store: MlflowClient, name: str) -> str:
     """Return the id of the MLflow experiment called `name`, made (or restored) if needed.
 
-    MLflow's pages open it on its runs.
+    MLflow's pages open it on its runs, below a description.
     """
     fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]*", name) is not None
     expected = "a name of letters, digits, '.', '_', '-' and spaces"
@@ -164,7 +172,7 @@ def experiment_id(store: MlflowClient, name: str) -> str:
     found = store.get_experiment_by_name(name)
     if found is None:
         try:
-            return store.create_experiment(name, artifact_location=place, tags=_RUNS_FIRST)
+            return store.create_experiment(name, artifact_location=place, tags=_EXPERIMENT_TAGS)
         except Exception:  # another process was first
             found = store.get_experiment_by_name(name)
             if found is None:
@@ -173,6 +181,8 @@ def experiment_id(store: MlflowClient, name: str) -> str:
         fits = found.artifact_location == place
         wanted = "this project's (if moved or copied: rm mlflow.db; stages.register --all)"
         require(fits, "mlflow.db", wanted, found.artifact_location)
+    for key in _EXPERIMENT_TAGS.keys() - found.tags.keys():
+        store.set_experiment_tag(found.experiment_id, key, _EXPERIMENT_TAGS[key])
     if found.lifecycle_stage == "deleted":
         store.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
@@ -319,7 +329,7 @@ def models_page() -> str:
 
 
 def overview(store: MlflowClient, address: str | None = None) -> str:
-    """List the addresses, on a server, of every experiment's runs and of registered models."""
+    """List the addresses on a server of experiments' runs, best score first, and of models."""
     base = (address or server()).rstrip("/")
     with quiet():
         experiments = store.search_experiments(max_results=MOST_FOUND, order_by=["name ASC"])
@@ -327,7 +337,7 @@ def overview(store: MlflowClient, address: str | None = None) -> str:
     lines = [
         (
             one.name.removeprefix(PREFIX),
-            f"{base}/#/experiments/{one.experiment_id}/runs?{_TRAINING}",
+            f"{base}/#/experiments/{one.experiment_id}/runs?{_TRAINING}&{_BY_SCORE}",
         )
         for one in experiments
         if one.name.startswith(PREFIX)

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 120.0  # without a try after a failure: a host that is off lets each try wait
 CURVES = "curves/"  # first among the sections of MLflow's charts, which go by the first part
+# MLflow's charts show ten letters of a name: too few to tell this one from `valid_nats`.
+_RENAMED = {"valid_bits_per_dim": "bits_per_dim_valid"}
 MOST_PENDING = 200_000  # metrics kept during an outage, some 30 MB
 _BATCH = 1000
 
@@ -62,7 +64,7 @@ class RunLogger:
             return
         now, at = int(time.time() * 1000), -1 if step is None else step
         for key, value in values.items():
-            name = key if step is None or "/" in key else CURVES + key
+            name = key if step is None or "/" in key else CURVES + _RENAMED.get(key, key)
             self._pending.append((name, float(value), at, now))
         del self._pending[:-MOST_PENDING]
         if step is None or time.monotonic() - self._sent >= self.interval:

@@ -191,43 +191,46 @@ def _of_arrays(path: Path) -> SplitData:
 
 
 def _of_table(path: Path, trained: TrainedModel) -> SplitData:
-    """Read a table by the names of its columns, or of a model without names by their places."""
+    """Read a table by the names of its columns, or for a model without names by their places."""
     described, file = trained.content.get("dataset") or {}, str(path.absolute())
-    event, is_csv = trained.model.event, described.get("kind") == "csv"
-    if not is_csv:
-        described = {"name": path.stem, **csv_file.guess(path.stem, file, {"levels": {}})}
-    options = {**described, "path": file, "standardize": False}
-    if is_table(event) and not is_csv:
+    if described.get("kind") == "csv":
+        options = {**described, "path": file, "standardize": False}
+        return _by_name(path, options, _named_columns(trained))
+    options = {"name": path.stem, "path": file, **csv_file.guess(path.stem, file, {"levels": {}})}
+    if is_table(event := trained.model.event):
         text = read_table(path, str(options["delimiter"]), bool(options["header"]))
         with explained("", ValueError):
             return SplitData(data_frames.to_tensor(text, event, str(path)).numpy())
-    places = _places(options, _named_columns(trained), path) if is_csv else slice(None)
-    table = csv_file.build(options)
-    assert isinstance(table, csv_file.CsvFile)
-    found = table.unscaled(path)
+    return _table(options | {"standardize": False}).unscaled(path)
+
+
+def _by_name(path: Path, options: Mapping[str, object], table: Table) -> SplitData:
+    """Read the columns of a training's table from another file, in any order there."""
+    known = parse_options(csv_file.CsvOptions, str(options["name"]), options)
+    names = read_names(path, known.delimiter, known.header)
+    kept = [name for name in names if name not in (*known.drop, *known.told)]
+    with explained("", ValueError):
+        places = data_frames.places_of(table, kept, str(path))
+    drop = [name for name in known.drop if name in names]
+    found = _table({**options, "drop": drop}).unscaled(path)
     return SplitData(found.x[:, places], found.labels)
 
 
-def _places(options: Mapping[str, object], table: Table, path: Path) -> list[int]:
-    """Return the place of each of a model's columns among those of a file that are modelled."""
-    known = parse_options(csv_file.CsvOptions, str(options["name"]), options)
-    names = read_names(path, known.delimiter, known.header)
-    with explained("", ValueError):
-        return data_frames.places_of(
-            table, [name for name in names if name not in (*known.drop, *known.told)], str(path)
-        )
+def _table(options: Mapping[str, object]) -> csv_file.CsvFile:
+    table = csv_file.build(options)
+    assert isinstance(table, csv_file.CsvFile)
+    return table
 
 
 def _named_columns(trained: TrainedModel) -> Table:
     """Return the columns of the table that a model was trained on."""
-    event = trained.model.event
-    if is_table(event):
+    if is_table(event := trained.model.event):
         return event
     manifest = _trained_on(trained)
-    table = None if manifest is None else manifest.table
+    table = manifest.table if manifest else None
     if manifest is None or table is None:
-        where = "no training" if manifest is None else f"older shards; {AGAIN}"
-        raise UserError(f"{trained.name}: expected shards with the columns' names, got {where}")
+        shards = paths.shards(str(trained.content["dataset"]["name"]))
+        raise UserError(f"{shards}: expected shards with the columns' names, got older; {AGAIN}")
     return table
 
 

@@ -36,7 +36,10 @@ def written(name: str, x: object, **others: object) -> str:
 
 
 def test_a_file_and_its_dataset_score_what_the_evaluation_does(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     experiment_evaluation.evaluate(compose.load("toy-nade"))
     metrics = json.loads(Path("evaluation/digits_binary/toy-nade/metrics.json").read_text())
@@ -58,6 +61,13 @@ def test_a_file_and_its_dataset_score_what_the_evaluation_does(
             assert (found.num_rows, found.exact) == (len(whole), True)
     np.savetxt("plain.csv", whole.reshape(len(whole), -1), "%d", ",")
     assert user_scores.score("toy-nade", "plain.csv").score.nats == metrics["nats"]
+    learned = read_split(paths.shards("digits_binary"), "train").x[:3, 0]
+    parts = {"test rows": whole[:6, 0], "old rows": np.concatenate([learned, 1 - learned])}
+    for name, rows in parts.items():
+        caplog.clear()
+        user_scores.score("elsewhere", written(f"{name}.npy", rows))
+        said = [f"warning: {name}.npy: 3 of 6 rows are training rows of digits_binary"]
+        assert caplog.messages == (said if name == "old rows" else [])
     monkeypatch.setattr("sys.argv", ["score", "toy-nade", "events.npy"])
     stage.main()
     nats = wording.with_error(metrics["nats"], metrics["nats_stderr"])
@@ -122,7 +132,7 @@ def test_a_table_is_read_as_the_one_of_the_training(turbines: None) -> None:
 ROWS = np.zeros((5, 1, 8, 8), int)
 REFUSED = {
     "few.npy": (ROWS[:1], "expected two rows or more"),
-    "shape.npy": (ROWS[:, :, :7], r"expected rows of shape \(1, 8, 8\), got \(1, 7, 8\)"),
+    "shape.npy": (ROWS[:, :, :7], r"shape.npy: expected shape \(batch, 1, 8, 8\), got \(5, 1, 7"),
     "high.npy": (ROWS + 2, r"high.npy: expected levels in \[0, 2\)"),
     "half.npy": (ROWS + 0.5, "half.npy: expected integer levels, got fractional values"),
     "words.npy": (np.array(["a"]), "expected rows of integers or reals"),
