@@ -34,7 +34,12 @@ class MeasuredFiles:
     """Writes below the working directory."""
 
     def manifest(
-        self, dataset: str, published_name: str | None = None, event=MNIST, unit: str = "nats"
+        self,
+        dataset: str,
+        published_name: str | None = None,
+        event=MNIST,
+        unit: str = "nats",
+        columns: tuple[str, ...] = (),
     ) -> None:
         """Write the manifest of shards, and codecs measured on them: none."""
         folder = Path("data", "shards", dataset)
@@ -43,7 +48,7 @@ class MeasuredFiles:
             name=dataset, event=event, num_classes=None, unit=unit, provenance="a test",
             published_name=published_name, options=Options(), context_frames=0,
             condition_sequence=None, condition_size=None, condition_shape=None, sound=None,
-            columns=(),
+            columns=columns,
         )  # fmt: skip
         shards = {name: Shard(f"{name}-00000-of-00001.parquet", 9, "e" * 64) for name in SPLITS}
         splits = {name: SplitInfo(9, "e" * 64, None, (shard,)) for name, shard in shards.items()}

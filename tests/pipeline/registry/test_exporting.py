@@ -97,8 +97,7 @@ def test_standardised_values_are_taken_and_given_as_they_were(tmp_path: Path) ->
     got = loaded.predict(None, x, given)
     np.testing.assert_allclose(got["nats"], nats.detach(), rtol=1e-4)
     np.testing.assert_allclose(got["bits_per_dim"], got["nats"] / (3 * np.log(2)), rtol=1e-5)
-    signature, (example, params) = exporting._signature(model, scalings)
-    assert str(signature.inputs) == "[Tensor('float64', (-1, 3))]"
+    _, (example, params) = exporting._signature(model, scalings)
     np.testing.assert_array_equal(example, [scalings["x"].mean] * 2)
     assert params == {"vectors": [1.0, 100.0] * 2}
     assert np.isfinite(loaded.predict(None, example, params)["nats"]).all()

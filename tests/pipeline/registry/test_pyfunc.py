@@ -1,6 +1,7 @@
 """The script that travels with a registered model: events, conditions and given frames."""
 
 import ast
+import json
 import sys
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow.pyfunc import scoring_server
 
 import arcore
 from pipeline.data import sound_batches
-from pipeline.registry import pyfunc
+from pipeline.registry import exporting, pyfunc
+from tests.support.events import TABLE
 from tests.support.registered import exported
 
 EVENT = arcore.events.Levels(5, (1, 2, 3))
@@ -99,13 +102,65 @@ def test_scoring_takes_what_a_caller_may_hold():
     assert list(wanted.columns) == ["nats", "bits_per_dim"]
     flat = events.flatten(1).numpy()
     tables = pd.DataFrame(flat), pd.DataFrame({"x": list(flat)})
-    for given in (events, events.numpy().astype("uint8"), flat, *tables):
+    for given in (events, events.numpy().astype("uint8"), events[:, 0].numpy(), flat, *tables):
         assert loaded.predict(None, given).equals(wanted)
     assert len(loaded.predict(None, flat[:0])) == 0
     with pytest.raises(ValueError, match="model_input: expected shape"):
         loaded.predict(None, np.empty((0, 7)))
     with pytest.raises(ValueError, match="method: expected 'score' or 'sample', got 'draw'"):
         loaded.predict(None, flat, {"method": "draw"})
+
+
+IMAGES = torch.arange(18).reshape(3, 1, 2, 3) % 5
+CARS = {"price": [9.5, 20], "colour": ["red", "blue"], "doors": [3, None]}
+RECORDS = [dict(zip(CARS, row, strict=True)) for row in zip(*CARS.values(), strict=True)]
+IN_ORDER = [[0.0, 9.5, 1.0], [2.0, 20.0, float("nan")]]
+REQUESTS = {  # what a client sends, and the rows that it means
+    "images": ({"instances": IMAGES.tolist()}, IMAGES),
+    "images without channels": ({"instances": IMAGES[:, 0].tolist()}, IMAGES),
+    "flat images": ({"instances": IMAGES.flatten(1).tolist()}, IMAGES),
+    "named images": ({"instances": [{"image": row} for row in IMAGES.tolist()]}, IMAGES),
+    "inputs": ({"inputs": IMAGES.tolist()}, IMAGES),
+    "split": ({"dataframe_split": {"data": IMAGES.flatten(1).tolist()}}, IMAGES),
+    "split images": ({"dataframe_split": {"data": [[row] for row in IMAGES.tolist()]}}, IMAGES),
+    "records of images": ({"dataframe_records": [{"x": row} for row in IMAGES.tolist()]}, IMAGES),
+    "a table split": (
+        {"dataframe_split": {"columns": [*CARS], "data": [*zip(*CARS.values(), strict=True)]}},
+        IN_ORDER,
+    ),
+    "a table's records": (
+        {"dataframe_records": RECORDS},
+        IN_ORDER,
+    ),
+    "a table's instances": (
+        {"instances": RECORDS},
+        IN_ORDER,
+    ),
+    "a table's inputs": ({"inputs": CARS}, IN_ORDER),
+    "numbers of a table": ({"instances": IN_ORDER[:1]}, IN_ORDER[:1]),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_served_model_takes_what_clients_send(name: str) -> None:
+    """As MLflow's server reads a request for a model whose signature has no inputs."""
+    request, rows = REQUESTS[name]
+    is_table = isinstance(rows, list)
+    kind = ("any_order_transformer", TABLE) if is_table else ("nade", EVENT)
+    loaded = holding(arcore.create_model(*kind, **({"width": 8} if is_table else {})).eval())
+    signature, _ = exporting._signature(loaded.model, {})
+    given = scoring_server.infer_and_parse_data(json.loads(json.dumps(request)), signature.inputs)
+    wanted = rows if isinstance(rows, torch.Tensor) else torch.tensor(rows).double()
+    assert loaded.predict(None, given).equals(loaded.predict(None, wanted))
+
+
+def test_a_server_does_not_cast_what_a_model_would_refuse() -> None:
+    loaded = holding(arcore.create_model("nade", EVENT).eval())
+    signature, _ = exporting._signature(loaded.model, {})
+    request = {"instances": (IMAGES + 0.5).tolist()}
+    given = scoring_server.infer_and_parse_data(request, signature.inputs)
+    with pytest.raises(ValueError, match="model_input: expected integer levels, got fractional"):
+        loaded.predict(None, given)
 
 
 def test_outliers_are_rows_above_a_threshold_of_the_stated_rate():

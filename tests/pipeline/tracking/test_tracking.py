@@ -194,8 +194,12 @@ def test_experiments_open_on_runs_and_runs_say_where_they_come_from(home):
     experiment = run.info.experiment_id
     listed = mlflow_store.overview(store, "http://127.0.0.1:5001")
     assert f"http://127.0.0.1:5001/#/experiments/{experiment}/runs?" in listed
-    kind = store.get_experiment(experiment).tags["mlflow.experimentKind"]
-    assert kind == "custom_model_development"
+    assert "&orderByKey=metrics.%60test_nats%60&orderByAsc=true" in listed
+    store.delete_experiment_tag(experiment, "mlflow.note.content")  # as in older stores
+    assert mlflow_store.experiment_id(store, "arcore-toy") == experiment
+    tags = store.get_experiment(experiment).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert tags["mlflow.note.content"].startswith("Density models of one dataset")
 
 
 def test_a_store_that_was_copied_does_not_write_into_the_project_it_comes_from(

@@ -103,6 +103,16 @@ def test_columns_in_any_order_score_alike_and_others_are_refused(workdir: Path, 
             assert "\n" not in text and ": expected " in text and ", got " in text, (door, what)
 
 
+@pytest.mark.parametrize("name", ["mixed", "reals"])
+def test_training_rows_of_a_table_are_told(
+    workdir: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_cars(Path("cars.csv"))
+    trained(name, KINDS[name][1])
+    user_scores.score(name, "cars.csv")
+    assert caplog.messages == [f"warning: cars.csv: 48 of 60 rows are training rows of {name}"]
+
+
 def test_shards_without_names_do_not_let_columns_count_by_their_places(workdir: Path) -> None:
     write_cars(Path("cars.csv"))
     trained("reals", KINDS["reals"][1], columns=())
