@@ -6,7 +6,7 @@ An event is one datum. Discrete events travel as integer levels in [0, num_level
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,13 +14,9 @@ from torch import Tensor
 from arcore.columns import Column
 from arcore.primitives.checks import require, require_positive
 
-if TYPE_CHECKING:
-    import numpy as np
-
 Shape = tuple[int | None, ...]
 MOST_DESCRIBED = 1 << 24  # dimensions of an event of a file
 Number = TypeVar("Number", float, Tensor)
-Rows = TypeVar("Rows", Tensor, "np.ndarray")
 
 
 def _is_int(value: object, least: int) -> bool:
@@ -339,30 +335,6 @@ def after_frames(event: Event, context: int) -> Event:
     require(fits, "context", f"0 <= frames given < {frames}", context)
     assert isinstance(event, Levels)
     return resized(event, (frames - context, *event.shape[1:]))
-
-
-def in_shape(x: Rows, event: Event) -> Rows:
-    """View rows, a tensor or an array, in an event's shape.
-
-    Rows may be flat, and images or clips may lack their channel axis of 1, or have it last. Rows of
-    another shape come back as they are, for `Event.check` to refuse.
-
-    Example:
-        >>> [tuple(in_shape(torch.zeros(n), Binary((1, 8, 9))).shape)
-        ...  for n in [(5, 72), (5, 8, 9), (5, 8, 9, 1), (5, 9, 8)]]
-        [(5, 1, 8, 9), (5, 1, 8, 9), (5, 1, 8, 9), (5, 9, 8)]
-    """
-    rows: tuple[int, ...] = tuple(x.shape)[1:]
-    if event.is_open or x.ndim < 2 or rows == event.shape:
-        return x
-    shape: tuple[int, ...] = event.extents
-    has_channels = len(shape) > 2
-    lacks_channel = has_channels and shape[-3] == 1 and rows == (*shape[:-3], *shape[-2:])
-    if rows == (event.size,) or lacks_channel:
-        return x.reshape(len(x), *shape)
-    if has_channels and rows == (*shape[:-3], *shape[-2:], shape[-3]):
-        return x.swapaxes(-1, -3).swapaxes(-1, -2)
-    return x
 
 
 def to_dict(event: Event) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from arcore import saving
-from arcore.events import in_shape, is_real
+from arcore.events import is_real
+from arcore.inference.row_shapes import in_shape
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 
@@ -107,7 +108,7 @@ class OutlierDetector:
     def score_samples(self, x: Any, name: str = "x") -> Tensor:
         """Return scores in bits, (rows,): low for outliers.
 
-        Rows have the event's shape, or one that `arcore.events.in_shape` takes.
+        Rows have the event's shape, or one that `arcore.inference.row_shapes.in_shape` takes.
         """
         event, x = self.model.event, x if isinstance(x, Tensor) else torch.tensor(x)
         x = event.check(in_shape(x, event), name)

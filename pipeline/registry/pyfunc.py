@@ -29,6 +29,7 @@ from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignor
 import arcore
 from arcore.columns import Column
 from arcore.inference import Threshold, data_frames
+from arcore.inference.row_shapes import in_shape
 
 Rows = np.ndarray | torch.Tensor
 SCALINGS = "scalings.json"
@@ -106,7 +107,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         Arguments:
             context: MLflow's, unused.
             model_input: events to score: an array, tensor or list (N, *shape), flattened (N, D)
-                or as `arcore.events.in_shape` takes it, or a DataFrame with one column per
+                or as `in_shape` takes it, or a DataFrame with one column per
                 dimension, or one column of lists; or its columns as a dict. A model of a table file
                 takes a DataFrame by the names of the file's columns, in any order, in the file's
                 units, with missing cells where it takes any order. "sample" ignores them (give an
@@ -287,7 +288,7 @@ def _events(rows: Rows, event: arcore.events.Event) -> torch.Tensor:
         if rows.dtype.kind not in "biuf":
             raise ValueError(f"model_input: expected numbers, got dtype {rows.dtype}")
         rows = torch.from_numpy(np.array(rows))  # a copy, since torch takes no read-only array
-    batch = arcore.events.in_shape(rows, event)
+    batch = in_shape(rows, event)
     if arcore.events.is_table(event):
         event.check(torch.where(batch.isnan(), 0, batch), "model_input")
         return batch.double()

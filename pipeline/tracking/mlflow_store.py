@@ -36,9 +36,8 @@ _EXPERIMENT_TAGS = {
     # by which MLflow's pages open an experiment on its runs, not on an empty page of traces
     "mlflow.experimentKind": "custom_model_development",
     "mlflow.note.content": (
-        "Density models of one dataset, trained by arcore: a run per experiment or trial of a "
-        "search. `test_nats` is the score, and lower is better; `stderr_nats` is its standard "
-        "error. `curves/...` has the metrics of each epoch."
+        "Density models of one dataset. Lower `test_nats` is better. "
+        "`curves/` has the metrics of each epoch."
     ),
 }
 _QUIET = {

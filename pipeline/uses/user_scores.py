@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.events import Event, Table, in_shape, is_levels, is_real, is_table
+from arcore.events import Event, Table, is_levels, is_real, is_table
 from arcore.inference import data_frames
+from arcore.inference.row_shapes import in_shape
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, explained, require

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow.pyfunc import scoring_server
 
 import arcore
 from arcore.inference import data_frames
@@ -21,7 +23,7 @@ from pipeline.datasets.scaling import Scaling
 from pipeline.registry import registration
 from pipeline.tracking import mlflow_store, run_logger
 from stages import register as stage
-from tests.places import python_examples
+from tests.places import ROOT, python_examples
 from tests.support.events import TABLE
 from tests.support.measured_files import MeasuredFiles
 from tests.support.registered import EVENT, experiment
@@ -195,6 +197,14 @@ def test_models_that_are_told_the_class_have_a_champion_of_their_own(home):
     assert registration.register_dataset("toy") == found
 
 
+def served(model, request: dict[str, object]) -> list[dict[str, float]]:
+    """Return what `mlflow models serve` answers, without its port."""
+    schema = model.metadata.get_input_schema()
+    answer = scoring_server.invocations(json.dumps(request), "application/json", model, schema)
+    assert answer.status == 200
+    return json.loads(answer.response)["predictions"]
+
+
 def test_a_champion_takes_any_integers_and_says_no_in_one_line(home):
     model = experiment("toy-nade", "nade", valid_nats=9.0)
     registration.write("toy")
@@ -204,6 +214,7 @@ def test_a_champion_takes_any_integers_and_says_no_in_one_line(home):
     for dtype in ("uint8", "int32", "int64", "float32", "float64"):
         assert loaded.predict(events.astype(dtype)).equals(wanted), dtype
     assert loaded.predict(events > 0).equals(loaded.predict((events > 0).astype(int)))
+    assert served(loaded, {"instances": events.tolist()}) == wanted.to_dict("records")
     for given, message in (
         (events + 0.5, "model_input: expected integer levels, got fractional values"),
         (events + 5, r"model_input: expected levels in \[0, 5\)"),
@@ -225,6 +236,8 @@ def test_a_champion_of_a_table_takes_and_gives_data_frames(home):
     again = data_frames.sample(model, 4, generator=torch.Generator().manual_seed(0))
     assert drawn.equals(again) and set(drawn["colour"]) <= {"red", "green", "blue"}
     assert loaded.predict(drawn).equals(names["scores"]) and len(names["scores"]) == 4
+    turned = drawn.iloc[:, ::-1].to_dict("split", index=False)
+    assert served(loaded, {"dataframe_split": turned}) == names["scores"].to_dict("records")
     for given in (drawn, drawn.assign(price=None)):
         wanted = -data_frames.log_prob(model, given).detach().numpy()
         assert np.allclose(loaded.predict(given)["nats"], wanted)
@@ -273,6 +286,23 @@ def test_the_examples_of_pages_run(home, capsys):
     assert list(names["scores"].columns) == ["nats", "bits_per_dim"]
     assert len(names["found"]) == 2
     assert names["samples"].shape == names["threes"].shape == (4, 1, 8, 8)
+
+
+def test_the_requests_of_the_page_are_answered(home):
+    """By champions of the same events."""
+    page = (ROOT / "docs" / "registry.md").read_text()
+    blocks = map(json.loads, re.findall(r"```json\n(.*?)```", page, re.DOTALL))
+    image, _, rows, wanted, draw, drawn = blocks
+    experiment("toy-nade", "nade", 9.0, event=arcore.events.Levels(17, (1, 8, 8)))
+    registration.write("toy")
+    loaded = mlflow.pyfunc.load_model("models:/arcore-toy@champion")
+    assert list(served(loaded, image)[0]) == ["nats", "bits_per_dim"]
+    experiment("toy-any", "any_order_transformer", 8.0, event=TABLE, width=8)
+    registration.write("toy")
+    loaded = mlflow.pyfunc.load_model("models:/arcore-toy@champion")
+    for request, answer in ((rows, wanted), (draw, drawn)):
+        found = served(loaded, request)
+        assert [sorted(row) for row in found] == [sorted(row) for row in answer["predictions"]]
 
 
 def test_errors_are_one_line(home, monkeypatch):

@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 import os
 import shutil
@@ -10,7 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.core.errors import UserError
+from pipeline.evaluation.result_records import ImportanceEstimate, Result, Score
 from pipeline.tracking import mlflow_store, run_logger
+from pipeline.training.training_records import EpochRecord
 from tests.places import ROOT
 from tests.support.refusals import raising
 
@@ -200,6 +203,25 @@ def test_experiments_open_on_runs_and_runs_say_where_they_come_from(home):
     tags = store.get_experiment(experiment).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     assert tags["mlflow.note.content"].startswith("Density models of one dataset")
+
+
+def test_titles_of_charts_differ_in_the_ten_letters_that_are_shown(home):
+    run_id = start()
+    logger = run_logger.RunLogger(run_id)
+    epoch = {field.name: 1.0 for field in dataclasses.fields(EpochRecord)}
+    logger.metrics(EpochRecord(**epoch).metrics("epoch"), step=1)
+    error = ImportanceEstimate(
+        nats_importance_weighted=1.0, nats_importance_weighted_stderr=1.0,
+        importance_samples=2, importance_rows=2,
+    )  # fmt: skip
+    result = Result(
+        experiment="toy", dataset="toy", model="pixelvae", num_members=1, unit="nats", num_rows=2,
+        score=Score(nats=1.0, nats_stderr=1.0, bits_per_dim=1.0, bits_per_dim_stderr=1.0),
+        importance=error, valid_nats=1.0, num_parameters=1, train_seconds=1.0, sample_seconds=1.0,
+    )  # fmt: skip
+    logger.metrics(result.tracked())
+    names = mlflow_store.client().get_run(run_id).data.metrics
+    assert len({name[:10] for name in names}) == len(names) == len(epoch) - 1 + 9
 
 
 def test_a_store_that_was_copied_does_not_write_into_the_project_it_comes_from(
