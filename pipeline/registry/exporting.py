@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
+FORMAT = 2  # of what is exported: versions of another one are registered again
 FRAMES = 16  # of an example of open length
 EXAMPLE_NUMBERS = 10_000  # in an example of several rows
 CONFIG, WEIGHTS = hub.FILES

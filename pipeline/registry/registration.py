@@ -20,7 +20,7 @@ from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import alone
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, one_line
-from pipeline.data.manifest import MANIFEST, read_manifest
+from pipeline.data.manifest import MANIFEST, Manifest, read_manifest
 from pipeline.data.scalings import read_scalings
 from pipeline.datasets.scaling import Scaling
 from pipeline.evaluation import reading
@@ -136,7 +136,8 @@ def _register_group(
     """Make versions of one registered model, but those that are there, and point aliases."""
     _ensure_model(store, name, dataset)
     shards = paths.shards(dataset)
-    scalings = read_scalings(shards) if (shards / MANIFEST).is_file() else None
+    manifest = read_manifest(shards) if (shards / MANIFEST).is_file() else None
+    scalings = read_scalings(shards) if manifest is not None else None
     vectors = any(name.startswith("condition_") for name in group[0].given)
     if scalings is None and (vectors or is_real(group[0].evaluated.event)):
         raise UserError(f"{shards}: missing; it says how the values of {dataset} were standardised")
@@ -144,9 +145,9 @@ def _register_group(
     existing = {one.tags.get(HASH): one for one in versions if _is_whole(store, one)}
     entries: dict[str, Entry] = {}
     for candidate in group:
-        version = existing.get(_identity(candidate, scalings))
+        version = existing.get(_identity(candidate, scalings, manifest))
         if version is None:
-            version = _register(store, name, dataset, candidate, scalings)
+            version = _register(store, name, dataset, candidate, scalings, manifest)
         alias = alias_of(candidate.name)
         _point(store, name, alias, int(version.version))
         entries[candidate.name] = Entry(
@@ -200,15 +201,15 @@ def _most_rows(found: Sequence[Candidate]) -> str | None:
     return max(found, key=coverage).result.valid_rows_sha256
 
 
-def _identity(candidate: Candidate, scalings: Mapping[str, Scaling] | None) -> str:
-    """Return the tag of a version: its content, scores of validation rows, and scalings."""
-    described = b""
-    if scalings:
-        described = json.dumps({role: one.to_dict() for role, one in scalings.items()}).encode()
+def _identity(
+    candidate: Candidate, scalings: Mapping[str, Scaling] | None, manifest: Manifest | None
+) -> str:
+    """Return the tag of a version: its content and all else that is exported of it."""
+    exported: list[object] = [exporting.FORMAT, manifest.columns if manifest else ()]
+    exported += [[role, one.to_dict()] for role, one in (scalings or {}).items()]
+    described = json.dumps(exported).encode()
     if candidate.validation.is_file():
         described += candidate.validation.read_bytes()
-    if not described:
-        return candidate.sha256
     return f"{candidate.sha256}-{hashlib.sha256(described).hexdigest()[:12]}"
 
 
@@ -218,15 +219,15 @@ def _register(
     dataset: str,
     candidate: Candidate,
     scalings: Mapping[str, Scaling] | None,
+    manifest: Manifest | None,
 ) -> ModelVersion:
     run_id = training_runs.run_of(store, dataset, candidate)
-    manifest = None if scalings is None else read_manifest(paths.shards(dataset))
     if manifest is not None:
         training_runs.describe(store, run_id, candidate, manifest)
     table = None if manifest is None else manifest.table
     uri = exporting.log_exported_model(store, run_id, candidate, scalings, table)
     tags: dict[str, object] = {
-        HASH: _identity(candidate, scalings),
+        HASH: _identity(candidate, scalings, manifest),
         "experiment": candidate.name,
         "commit": candidate.commit,
         "exact": candidate.result.exact,

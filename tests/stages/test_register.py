@@ -252,12 +252,14 @@ def test_a_champion_of_a_table_takes_and_gives_data_frames(home):
 
 def test_a_champion_of_a_named_file_takes_its_columns_by_name(home):
     event = arcore.events.Levels([2, 3])
-    MeasuredFiles().manifest("toy", event=event, columns=("doors", "owners"))
-    write_scalings({}, Path("data", "shards", "toy"))
     experiment("toy-made", "made", 9.0, event=event, hidden=[4])
     config, shards = Path("models/toy-made/config.yaml"), Path("data/shards/toy")
-    config.write_text(config.read_text().replace("d" * 64, read_manifest(shards).sha256))
-    registration.write("toy")
+    for version, columns in enumerate([(), ("doors", "owners")], 1):  # the shards of older code
+        shutil.rmtree(shards, ignore_errors=True)
+        MeasuredFiles().manifest("toy", event=event, columns=columns)
+        write_scalings({}, shards)
+        config.write_text(config.read_text().replace("d" * 64, read_manifest(shards).sha256))
+        assert registration.register_dataset("toy").experiments["toy-made"].version == version
     loaded = mlflow.pyfunc.load_model("models:/arcore-toy@champion")
     assert list(loaded.input_example.columns) == ["doors", "owners"]
     frame = pd.DataFrame({"owners": [2, 0], "doors": [1, 0]})
