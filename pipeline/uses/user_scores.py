@@ -101,8 +101,8 @@ def find_model(given: str) -> TrainedModel:
 def trained_rows(split: Split, trained: TrainedModel) -> int:
     """Count the rows of a split that are rows that a model was trained on, byte by byte.
 
-    None are counted without the training's shards, for its own test split, and where rows are
-    drawn when they are read (`moving`, `bernoulli`).
+    None are counted without the training's shards, in its own test split, and where only one of
+    the two sets is drawn when it is read (`bernoulli`, `moving`).
     """
     described = trained.content.get("dataset") or {}
     shards = paths.shards(str(described.get("name")))
