@@ -56,9 +56,9 @@ class Row:
         return self.result.score.in_unit(self.result.unit, self.evaluated.event)[0]
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        """What tables are ordered by: conditional rows come last, they do not compare."""
-        return bool(wording.condition(self.evaluated)), self.value
+    def condition(self) -> str:
+        """What the model receives with each row, "" for an unconditional one."""
+        return wording.condition(self.evaluated)
 
     @property
     def difference(self) -> float | None:
@@ -112,9 +112,35 @@ class Report:
     uses: tuple[Made, ...] = ()
 
     @property
+    def _tested(self) -> list[Row]:
+        return [row for row in self.rows if row.result.split == "test"]
+
+    @property
     def best(self) -> Row:
         """Our best row on the test split, a conditional one only where all are."""
-        return next(row for row in self.rows if row.result.split == "test")
+        return next((row for row in self._tested if not row.condition), self._tested[0])
+
+    @property
+    def best_conditional(self) -> Row | None:
+        """Our best conditional row on the test split."""
+        return next((row for row in self._tested if row.condition), None)
+
+    @property
+    def best_baseline(self) -> CodecResult | None:
+        """The best codec or simple model; the source of the data is neither."""
+        found = [codec for codec in self.codecs if codec.kind != "entropy"]
+        return min(found, key=self.value_of, default=None)
+
+    @property
+    def published(self) -> list[tuple[PublishedResult, float]]:
+        """Published results whose values compare with ours, best first."""
+        matched = {row.published: row.published_value for row in self.rows if row.published}
+        found = [
+            (result, value)
+            for result, value in [*matched.items(), *self.context]
+            if value is not None and result.comparable
+        ]
+        return sorted(found, key=lambda item: item[1])
 
     @property
     def units(self) -> list[str]:
@@ -123,14 +149,14 @@ class Report:
 
     @property
     def measured(self) -> list[Row | CodecResult]:
-        """Our rows and those of codecs as one list: unconditional ones, best first, then others."""
-        ranked: list[tuple[bool, float, Row | CodecResult]] = [
-            (*row.rank, row) for row in self.rows
-        ]
-        ranked += [
-            (False, codec.score.in_unit(self.unit, self.event)[0], codec) for codec in self.codecs
-        ]
-        return [row for *_, row in sorted(ranked, key=lambda item: item[:2])]
+        """Our rows and those of codecs as one list, best first."""
+        return sorted([*self.rows, *self.codecs], key=self.value_of)
+
+    def value_of(self, row: Row | CodecResult) -> float:
+        """Return the test value of a row, or of a codec, in the dataset's unit."""
+        if isinstance(row, Row):
+            return row.value
+        return row.score.in_unit(self.unit, self.event)[0]
 
 
 def build_report(dataset: str) -> Report:
@@ -157,7 +183,7 @@ def compare(
         raise UserError(f"{dataset}: its experiments were scored on different versions of the data")
     unit, event = read[0].result.unit, read[0].event
     published = published_for(published_name)
-    rows.sort(key=lambda row: (*row.rank, row.result.experiment))
+    rows.sort(key=lambda row: (row.value, row.result.experiment))
     if published_name is not None:  # else nothing is published of these data
         rows = [_matched(row, published) for row in rows]
     ours = {row.published for row in rows}

@@ -169,22 +169,20 @@ def dots_of(report: Report) -> Dots:
     if any(value > MAX_CODEC_RATIO * best for value, *_ in codecs):
         omitted.append("codecs and models above twice our best value are not drawn")
         codecs = [dot for dot in codecs if dot[0] <= MAX_CODEC_RATIO * best]
-    others = {row.published: row.published_value for row in report.rows if row.published}
     published: list[Dot] = [
         (value, f"{row.label} {row.sign}".strip() + row.doubt, None, PUBLISHED)
-        for row, value in [*others.items(), *report.context]
-        if value is not None and row.comparable
+        for row, value in report.published
     ]
     published.sort(key=lambda dot: abs(dot[0] - best))
     if len(published) > MAX_CHART_ROWS:
         omitted.append(f"published values are the {MAX_CHART_ROWS} nearest to our best")
     dots = [_dot(row, report) for row in report.rows] + codecs + published[:MAX_CHART_ROWS]
-    dots.sort(key=lambda dot: (dot[-1] == GIVEN, *dot[:2]), reverse=True)
+    dots.sort(key=lambda dot: dot[:2], reverse=True)
     return Dots(dots, omitted, report.unit, report.rows[0].entropy)
 
 
 def _dot(row: Row, report: Report) -> Dot:
-    members, given = wording.members(row.result, row.num_averaged), wording.condition(row.evaluated)
+    members, given = wording.members(row.result, row.num_averaged), row.condition
     sign = wording.SIGNS[row.relation_in(report.unit)]
     known = ["" if members == "one" else members, sign, f"given {given}" if given else ""]
     label = ", ".join(filter(None, known))

@@ -1,9 +1,7 @@
 """Samples on a page: images, clips, sounds and text, what is real shown once for all models."""
 
-import dataclasses
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +15,33 @@ from pipeline.reporting import templates
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.templates import Cell, HtmlTable, Media
 
-COLUMNS = 10
-REAL_ROWS = 3
-MEMBER_PIXELS = 44  # of an image on the page
+COLUMNS, ROWS = 5, 2  # of images of one model
+IMAGE_PIXELS = 72  # of an image on the page
 
 
-@dataclass(frozen=True, kw_only=True)
-class Samples:
-    """Samples of one model, or sounds of several that were given the same."""
+def pictures(report: Report) -> list[Media]:
+    """Return real images or text of a report, if any, and pictures or text that models drew."""
+    rows = _sampled(report)
+    extents = report.event.shape
+    if len(extents) == 1 and extents[0] is None:
+        return [*_pictures(rows, _spectrograms), *_texts(rows)]
+    if len(extents) == 4:
+        return list(_pictures(rows, _clips))
+    strips = [row for row in rows if (row.evaluated.folder / "media" / "samples.png").is_file()]
+    return [*_strips(strips), *_pictures([row for row in rows if row not in strips], _samples)]
 
-    title: str = ""
-    media: Sequence[Media] = ()
-    sounds: HtmlTable | None = None
-    text: str = ""
+
+def sounds(report: Report) -> list[HtmlTable]:
+    """Return tables of players: the real sounds once where models were given the same."""
+    groups: dict[tuple[tuple[str, bytes], ...], list[Row]] = {}
+    for row in _sampled(report):
+        if real := tuple(_real_sounds(row.evaluated.folder / "media")):
+            groups.setdefault(real, []).append(row)
+    return [_players(group) for group in groups.values()]
 
 
-def sections(report: Report) -> list[Samples]:
-    """Return the samples of a report, none where there are none."""
-    rows = [
+def _sampled(report: Report) -> list[Row]:
+    return [
         row
         for row in report.rows
         if row.num_averaged == 1
@@ -42,42 +49,29 @@ def sections(report: Report) -> list[Samples]:
         and row.result.num_folds == 1
         and row.result.split == "test"
     ]
-    extents = report.event.shape
-    if len(extents) == 1 and extents[0] is None:
-        return [*_sounds(rows), *_pictures(rows, _spectrograms), *_texts(rows)]
-    if len(extents) == 4:
-        return list(_pictures(rows, _clips))
-    strips = [row for row in rows if (row.evaluated.folder / "media" / "samples.png").is_file()]
-    return [*_strips(strips), *_pictures([row for row in rows if row not in strips], _samples)]
 
 
-def _strips(rows: Sequence[Row]) -> Iterator[Samples]:
-    """Yield the real images once, then strips of samples of each model."""
+def _strips(rows: Sequence[Row]) -> Iterator[Media]:
+    """Yield the real images once, then samples of each model, with the classes it was given."""
     for row in rows[:1]:
         real = row.evaluated.folder / "media" / "real.png"
-        shown = _strip(real, row, "real test images", num_rows=REAL_ROWS)
-        yield Samples(title="Real test images", media=[shown])
+        yield _first_images(real, row, "real test images", "real test images")
     for row in rows:
-        yield Samples(title=row.short_name, media=[_drawn_strip(row)])
+        config, path = row.evaluated.config, row.evaluated.folder / "media" / "samples.png"
+        caption = row.short_name
+        if config.each_asks("num_classes"):  # of every member
+            classes = (index % config.asked("num_classes") for index in range(ROWS * COLUMNS))
+            caption += f", conditioned on class {', '.join(map(str, classes))}"
+        yield _first_images(path, row, f"samples of {caption}", caption)
 
 
-def _drawn_strip(row: Row) -> Media:
-    """Return a strip of samples, with their classes if every member of the model is given them."""
-    config, alt = row.evaluated.config, f"samples of {row.short_name}"
-    path, labels = row.evaluated.folder / "media" / "samples.png", []
-    if config.each_asks("num_classes"):
-        labels = [str(index % config.asked("num_classes")) for index in range(COLUMNS)]
-        alt += f", each given its class: {', '.join(labels)}"
-    return dataclasses.replace(_strip(path, row, alt), labels=labels)
-
-
-def _strip(path: Path, row: Row, alt: str, num_rows: int = 1) -> Media:
-    """Return the first images of a strip in rows of ten, with gaps between them."""
+def _first_images(path: Path, row: Row, alt: str, caption: str) -> Media:
+    """Return the first images of a strip as a grid, with gaps between them."""
     width = row.evaluated.event.extents[-1]
     with Image.open(path) as picture:
         strip = np.asarray(picture.convert("RGBA"))
     images = [strip[:, at : at + width] for at in range(0, strip.shape[1], width)]
-    images = images[: num_rows * COLUMNS]
+    images = images[: ROWS * COLUMNS]
     columns, height, gap = min(COLUMNS, len(images)), strip.shape[0], max(1, width // 16)
     shape = (-(-len(images) // columns) * (height + gap) - gap, columns * (width + gap) - gap, 4)
     grid = np.zeros(shape, np.uint8)
@@ -86,8 +80,8 @@ def _strip(path: Path, row: Row, alt: str, num_rows: int = 1) -> Media:
         grid[top : top + height, left : left + width] = image
     buffer = io.BytesIO()
     Image.fromarray(grid).save(buffer, format="PNG")
-    across = columns * max(round(MEMBER_PIXELS * width / max(width, height)), width)
-    return Media(content=buffer.getvalue(), alt=alt, across=across)
+    across = columns * max(round(IMAGE_PIXELS * width / max(width, height)), width)
+    return Media(content=buffer.getvalue(), alt=alt, caption=caption, across=across)
 
 
 def read_picture(path: Path, alt: str, caption: str) -> Media:
@@ -98,11 +92,11 @@ def read_picture(path: Path, alt: str, caption: str) -> Media:
         return Media(content=path.read_bytes(), alt=alt, caption=caption or alt)
 
 
-def _pictures(rows: Sequence[Row], read: Callable[[Path, Row], Media]) -> Iterator[Samples]:
+def _pictures(rows: Sequence[Row], read: Callable[[Path, Row], Media]) -> Iterator[Media]:
     for row in rows:
         path = row.evaluated.folder / "samples.png"
         if path.is_file():
-            yield Samples(media=[read(path, row)])
+            yield read(path, row)
 
 
 def _samples(path: Path, row: Row) -> Media:
@@ -131,28 +125,18 @@ def _clips(path: Path, row: Row) -> Media:
     return read_picture(path, f"clips of {row.short_name}: {versions}", Markup(caption))
 
 
-def _texts(rows: Sequence[Row]) -> Iterator[Samples]:
+def _texts(rows: Sequence[Row]) -> Iterator[Media]:
     """Yield real text once, then what each model drew."""
-    texts = [row.evaluated.folder for row in rows if text_samples.are_in(row.evaluated.folder)]
-    for folder in texts[:1]:
-        yield Samples(title="Real test text", text=_read_text(folder, "real"))
-    for row in rows:
-        if row.evaluated.folder in texts:
-            yield Samples(title=row.short_name, text=_read_text(row.evaluated.folder, "samples"))
+    texts = [row for row in rows if text_samples.are_in(row.evaluated.folder)]
+    for row in texts[:1]:
+        yield _read_text(row, "real", "real test text")
+    for row in texts:
+        yield _read_text(row, "samples", row.short_name)
 
 
-def _read_text(folder: Path, name: str) -> str:
-    return text_samples.file_of(folder, name).read_text(encoding="utf-8")
-
-
-def _sounds(rows: Sequence[Row]) -> Iterator[Samples]:
-    """Yield players: the real sounds once where models were given the same."""
-    groups: dict[tuple[tuple[str, bytes], ...], list[Row]] = {}
-    for row in rows:
-        if real := tuple(_real_sounds(row.evaluated.folder / "media")):
-            groups.setdefault(real, []).append(row)
-    for group in groups.values():
-        yield Samples(sounds=_players(group))
+def _read_text(row: Row, name: str, caption: str) -> Media:
+    text = text_samples.file_of(row.evaluated.folder, name).read_text(encoding="utf-8")
+    return Media(text=text, alt=caption, caption=caption)
 
 
 def _real_sounds(media: Path) -> Iterator[tuple[str, bytes]]:

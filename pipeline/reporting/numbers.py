@@ -66,8 +66,7 @@ def numbers(report: Report) -> pd.DataFrame:
     """Return every number of a report, a row for each: the columns are those of `Measurement`.
 
     Rows of one experiment follow each other, its test value in the dataset's unit first.
-    Unconditional ones and codecs come first, then conditional ones, each from the best; then what
-    is only published, and what uses measured.
+    Ours and codecs come first, from the best; then what is only published, and what uses measured.
     """
     found: list[Measurement] = []
     for row in report.measured:
@@ -155,7 +154,7 @@ def _ours(row: Row, report: Report) -> Iterator[Measurement]:
         model=result.model,
         settings=wording.settings(evaluated),
         members=wording.members(result, row.num_averaged),
-        condition=wording.condition(evaluated),
+        condition=row.condition,
         split=result.split,
         rows=result.num_rows,
         split_rows=result.num_split_rows,
@@ -210,7 +209,7 @@ def _more(row: Row) -> Iterator[tuple[str, str, float | None, float | None]]:
 
 def _marks(row: Row) -> str:
     """Say why a row does not compare with the others."""
-    result, given = row.result, wording.condition(row.evaluated)
+    result, given = row.result, row.condition
     relation = row.relation_in(result.unit)
     marks = [
         f"given {given}" if given else "",

@@ -1,7 +1,7 @@
 """Reports in `reports/<dataset>/`, their curves for `dvc plots`, their index, and their listing."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,6 @@ from pipeline.datasets import catalog
 from pipeline.evaluation import reading
 from pipeline.reporting import numbers, tables, templates, wording
 from pipeline.reporting.comparison import Report, build_report
-from pipeline.reporting.tables import Texts
 from pipeline.reporting.templates import Cell, HtmlTable
 from pipeline.reporting.wording import UNITS
 from pipeline.tracking import mlflow_store
@@ -23,7 +22,7 @@ from pipeline.training.training_records import read_history
 from pipeline.uses import use_records
 
 log = logging.getLogger(__name__)
-MOST_ROWS, MOST_CONDITIONAL = 10, 3
+MOST_ROWS = 10
 HEADER = ("dataset", "best test value", "by", "its published counterpart")
 
 
@@ -97,8 +96,10 @@ def _row(path: Path) -> list[Cell] | None:
     ours = frame[(frame["kind"] == "ours") & (frame["split"] == "test")]
     if ours.empty:
         return None
-    best, dataset = ours.iloc[0], path.parent.name
-    conditional = f"given {best['condition']}" if best["condition"] else ""
+    unconditional = ours[ours["condition"] == ""]
+    best = (ours if unconditional.empty else unconditional).iloc[0]
+    dataset = path.parent.name
+    conditional = f"conditioned on {best['condition']}" if best["condition"] else ""
     notes = filter(None, (conditional, tables.scored_of(best)))
     published = tables.published_text(best) if best["published_by"] else tables.NONE
     return [
@@ -125,8 +126,8 @@ def _shown(dataset: str) -> str:
         raise UserError(f"{path}: missing; run `python -m stages.report {dataset}`")
     frame = numbers.read_csv(path)
     rows = tables.results(frame)
-    shown, unit = _best(rows), numbers.main_unit(frame)
-    columns = ["experiment", "members", "condition", tables.value_column(unit)]
+    shown, unit = rows[:MOST_ROWS], numbers.main_unit(frame)
+    columns = ["experiment", "members", tables.CONDITION, tables.value_column(unit)]
     columns = [name for name in (*columns, "published", "difference") if name in shown[0]]
     return templates.render(
         templates.TERMINAL,
@@ -136,11 +137,3 @@ def _shown(dataset: str) -> str:
         more=len(rows) - len(shown),
         page=path.with_name("report.html"),
     )
-
-
-def _best(rows: Sequence[Texts]) -> list[Texts]:
-    """Return the best rows, conditional ones among them, which come last."""
-    conditional = [row for row in rows if row.get("condition", tables.NONE) != tables.NONE]
-    others = [row for row in rows if row not in conditional]
-    best = others[: MOST_ROWS - min(MOST_CONDITIONAL, len(conditional))]
-    return best + conditional[: MOST_ROWS - len(best)]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
+from pipeline.evaluation.result_records import CodecResult
 from pipeline.experiments import naming
 from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.reporting import figures, gallery, numbers, tables, templates, wording
@@ -19,7 +20,8 @@ from pipeline.tracking import mlflow_store
 from pipeline.uses.use_records import USES, Shown, UseRecord
 
 LEFT_OUT = ("settings", "device", "source")  # which the origin of each row gives
-FIRST = ("experiment", "condition", "published", "difference")
+NOTED = ("experiment", "published", numbers.CODED)  # with what is in parentheses as a note
+FIRST = ("experiment", tables.CONDITION, "published", "difference")
 
 
 def render(report: Report, frame: pd.DataFrame) -> str:
@@ -32,13 +34,16 @@ def render(report: Report, frame: pd.DataFrame) -> str:
         templates.REPORT,
         dataset=report.dataset,
         unit=UNITS[report.unit],
+        event=wording.described(manifest.event),
+        highlights=_highlights(report),
         results=_results(results, report),
         legend=tables.legend(report, list(results[0])),
         dots=dots,
         comparison=figures.comparison(dots) if several else None,
         curves=curves,
         learning_curves=figures.learning_curves(curves, report.unit) if curves else None,
-        samples=gallery.sections(report),
+        pictures=gallery.pictures(report),
+        sounds=gallery.sounds(report),
         uses=[
             _use_section(name, list(group), numbers.used(frame, name), report.dataset)
             for name, group in groupby(report.uses, key=lambda one: one[0].use)
@@ -53,25 +58,54 @@ def render(report: Report, frame: pd.DataFrame) -> str:
     )
 
 
+def _highlights(report: Report) -> list[tuple[str, str, Cell]]:
+    """Return what, its value and whose it is: the best of our rows, of baselines, of papers."""
+    unit = UNITS[report.unit]
+    found = [("best model", _value(report.best, report), _name(report.best))]
+    conditional = report.best_conditional
+    if conditional is not None and conditional is not report.best:
+        found.append(("best conditional model", _value(conditional, report), _name(conditional)))
+    if (baseline := report.best_baseline) is not None:
+        found.append(("best baseline", _value(baseline, report), Cell(baseline.label)))
+    if report.published:
+        published, value = report.published[0]
+        text = f"{published.sign} {wording.rounded(value, 2)}".lstrip()
+        found.append(("best published", text, Cell(published.label, link=published.address)))
+    if (entropy := report.best.entropy) is not None:
+        digits = 3 if report.unit in tables.PER_DIM else 2
+        found.append((numbers.ENTROPY, wording.rounded(entropy, digits), Cell("")))
+    return [(term, f"{value} {unit}", name) for term, value, name in found]
+
+
+def _value(row: Row | CodecResult, report: Report) -> str:
+    if isinstance(row, CodecResult):
+        return wording.with_error(*row.score.in_unit(report.unit, report.event))
+    value, error = row.result.score.in_unit(report.unit, report.event)
+    return wording.with_error(value, error, wording.SIGNS[row.relation_in(report.unit)])
+
+
+def _name(row: Row) -> Cell:
+    note = f"{tables.CONDITION} {row.condition}" if row.condition else ""
+    return Cell(row.short_name, note, link=f"#{anchor(row.result.experiment)}")
+
+
 def _results(rows: Sequence[Texts], report: Report) -> HtmlTable:
     """Return the table of our rows and of codecs: names lead to origins, remarks are notes."""
     first = [FIRST[0], tables.value_column(report.unit), *FIRST[1:]]
     columns = [name for name in first if name in rows[0]]
     columns += [name for name in rows[0] if name not in (*first, *LEFT_OUT)]
     cells = [[_cell(name, row[name], report) for name in columns] for row in rows]
-    caption = "Test results, best first; each name links to the origin of its row"
+    caption = "Test results, lower is better; each name links to the origin of its row"
     return HtmlTable(caption, columns, cells)
 
 
 def _cell(column: str, text: str, report: Report) -> Cell:
-    if column == "experiment":
-        ours = any(row.result.experiment == text for row in report.rows)
-        link = f"#{anchor(text)}" if ours else ""
-        return Cell(wording.short_name(text, report.dataset), link=link)
-    if column in ("published", tables.value_column(report.unit)):
-        value, _, note = text.partition(" (")
-        return Cell(value, note.removesuffix(")"))
-    return Cell(text)
+    if column not in NOTED and column != tables.value_column(report.unit):
+        return Cell(text)
+    ours = any(row.result.experiment == text for row in report.rows)
+    link = f"#{anchor(text)}" if column == "experiment" and ours else ""
+    value, _, note = text.partition(" (")
+    return Cell(wording.short_name(value, report.dataset), note.removesuffix(")"), link)
 
 
 def _published(frame: pd.DataFrame, report: Report) -> HtmlTable:
@@ -131,10 +165,11 @@ def _use_section(
     names = {
         record.experiment: wording.short_name(record.experiment, dataset) for record, _ in made
     }
+    measured = {name: names[name] for name in frame["experiment"].unique()}
     return {
         "title": use.title,
         "shows": use.shows,
-        "table": _use_table(frame, use.title, names),
+        "table": _use_table(frame, use.title, measured),
         "notes": [
             (", ".join(names[record.experiment] for record, _ in group), text)
             for text, group in groupby(sorted(made, key=_notes), key=_notes)

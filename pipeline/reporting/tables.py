@@ -14,6 +14,7 @@ from pipeline.reporting.wording import SIGNS, UNITS, rounded, with_error
 
 PER_DIM = ("bits_per_dim", "nats_per_dim")
 NONE = "-"
+CONDITION = "conditioned on"
 Texts = dict[str, str]  # by column
 
 
@@ -27,7 +28,7 @@ def results(frame: pd.DataFrame) -> list[Texts]:
     measured = numbers.compared(frame)
     units = measured.loc[measured["quantity"] == numbers.TEST, "unit"].unique()[:2]
     main, other = map(value_column, units)
-    columns = ["experiment", "model", "settings", "members", "condition", main]
+    columns = ["experiment", "model", "settings", "members", CONDITION, main]
     columns += [numbers.ENTROPY, numbers.ABOVE, other, numbers.CODED, numbers.CODING]
     columns += [numbers.PARAMETERS, numbers.SECONDS, "device", "published", "difference", "source"]
     rows = []
@@ -53,7 +54,7 @@ def texts(group: pd.DataFrame) -> Texts:
     if combined and numbers.SECONDS in found:
         found[numbers.SECONDS] += ", members"
     found |= {name: first[name] for name in ("experiment", "model", "settings", "members")}
-    found["condition"] = first["condition"] or NONE
+    found[CONDITION] = first["condition"] or NONE
     found["device"] = first["device"] if first["device"] and not combined else NONE
     return found | _published_cells(first)
 
@@ -147,6 +148,7 @@ def legend(report: Report, columns: Sequence[str]) -> str:
         context_frames=report.rows[0].result.context_frames,
         gray=is_gray(report.event),
         real=is_real(report.event),
+        sounds=report.event.is_open,
         kinds={codec.kind for codec in report.codecs},
         text=any(text_samples.are_in(row.evaluated.folder) for row in report.rows),
     )

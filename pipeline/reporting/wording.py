@@ -4,6 +4,7 @@ import math
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
+from arcore.events import Event, is_gray, is_levels, is_table
 from arcore.models import COMBINATIONS
 from arcore.zoo import list_models, model_class
 from pipeline.evaluation.reading import Evaluated
@@ -163,3 +164,25 @@ def condition(evaluated: Evaluated) -> str:
     """Say what a conditional model is given with its rows, "" for an unconditional one."""
     asked = (word for name, word in CONDITIONS.items() if evaluated.config.asked(name))
     return " and ".join(dict.fromkeys(asked))
+
+
+def described(event: Event) -> str:
+    """Describe what an event consists of.
+
+    Example:
+        >>> from arcore.events import Binary, Levels, Real
+        >>> described(Binary((1, 28, 28))), described(Levels(256, (None,)))
+        ('1 x 28 x 28 bits', 'any number of values of 256 levels')
+        >>> described(Levels([2, 5])), described(Real((11,)))
+        ('2 values of up to 5 levels', '11 real values')
+    """
+    if is_table(event):
+        return f"{event.size} columns"
+    extents = " x ".join("any number of" if size is None else f"{size}" for size in event.shape)
+    if not is_levels(event):
+        return f"{extents} real values"
+    if is_gray(event):
+        return f"{extents} gray levels"
+    most = "up to " if event.uneven else ""
+    kind = "bits" if event.num_levels == 2 else f"values of {most}{event.num_levels} levels"
+    return f"{extents} {kind}"

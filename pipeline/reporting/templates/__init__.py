@@ -16,13 +16,13 @@ SHARED = ("page.html.j2", "parts.html.j2", "uses.html.j2", "style.css", "page.js
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
-    """A picture or a sound on a page."""
+    """A picture, a sound or a text on a page."""
 
-    content: bytes  # of a PNG or WAV file
+    content: bytes = b""  # of a PNG or WAV file
+    text: str = ""  # in place of a file
     alt: str
     caption: str = ""
-    labels: Sequence[str] = ()  # above each image of the first row of a strip
-    across: int = 0  # width on the page in pixels of a strip of small images
+    across: int = 0  # width on the page in pixels of small images
     is_sound: bool = False
 
 

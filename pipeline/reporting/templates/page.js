@@ -1,4 +1,5 @@
-/* Tables sort by a click on a column's title; long ones have a field that filters their rows. */
+/* Tables sort by a click on a column's title; long ones have a field that filters their rows.
+   A print opens what is folded. */
 const LONG = 10;
 
 function value(cell) {
@@ -46,3 +47,10 @@ for (const table of document.querySelectorAll(".scroll > table")) {
   });
   if (table.tBodies[0].rows.length > LONG) filter(table);
 }
+
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  closed.forEach(one => { one.open = true; });
+});
+addEventListener("afterprint", () => closed.forEach(one => { one.open = false; }));

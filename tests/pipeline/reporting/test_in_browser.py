@@ -32,6 +32,15 @@ const filtered = page => {{
   field.dispatchEvent(new Event("input"));
   return [...page.querySelector("tbody").rows].filter(row => !row.hidden).length;
 }};
+const shown = node => node.getClientRects().length > 0;
+const fonts = page => new Set([...page.querySelectorAll("body *:not(code)")]
+  .filter(node => shown(node) && !node.childElementCount && node.textContent.trim())
+  .map(node => getComputedStyle(node).fontFamily)).size;
+const cut = page => [...page.querySelectorAll(".scroll")]
+  .filter(one => shown(one) && one.scrollWidth > one.clientWidth).length;
+const empty = page => [...page.querySelectorAll("table")].reduce((count, table) => count
+  + [...table.tHead.rows[0].cells].filter((_, at) => at && [...table.tBodies[0].rows]
+    .every(row => ["", "-"].includes(row.cells[at].textContent.trim()))).length, 0);
 onload = () => {{
   const page = document.getElementById("page").contentDocument;
   const last = name => page.querySelector(`table tbody tr ${{name}}`).getBoundingClientRect();
@@ -44,6 +53,9 @@ onload = () => {{
       && [...page.querySelectorAll(".chart")].every(chart => chart.querySelector(".trace")),
     last("th").height,
     page.querySelectorAll(".chart .main-svg text").length,
+    fonts(page),
+    cut(page),
+    empty(page),
     sorted(page),
     filtered(page),
   ].join(" ");
@@ -90,13 +102,15 @@ def search(files) -> str:
 @pytest.mark.parametrize(
     ("build", "word", "moved"), [(report, "MODEL-7", "-016 1"), (search, "spiral", "3411 3")]
 )
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1280, 1440])
 def test_scores_are_in_sight(files, build, word, moved, width, tmp_path_factory) -> None:
     seen = looked_at(build(files), word, width, tmp_path_factory.mktemp("browser"))
-    whole, score, difference, position, drawn, height, labels, sorted_, filtered = seen
+    whole, score, difference, position, drawn, height, labels = seen[:7]
+    fonts, cut, empty, sorted_, filtered = seen[7:]
     assert float(whole) <= width, "the page itself does not scroll sideways"
     assert float(score) <= width
     assert width < 1280 or float(difference) <= width
     assert (position, drawn) == ("sticky", "true") and float(height) < 100
     assert int(labels) >= 17, "the chart names each row"
+    assert (fonts, empty) == ("1", "0") and (width < 1440 or cut == "0")
     assert f"{sorted_} {filtered}" == moved

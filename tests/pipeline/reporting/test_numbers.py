@@ -1,5 +1,6 @@
 """The table of numbers, and the texts made of it."""
 
+import dataclasses
 import json
 import math
 import re
@@ -18,6 +19,7 @@ from pipeline.reporting import (
     figures,
     numbers,
     report_files,
+    tables,
     wording,
 )
 from tests.support import reports
@@ -213,11 +215,18 @@ def test_codecs_are_rows_among_ours_by_value(files):
     assert list(kinds[:5]) == ["ours", "codec", "ours", "codec", "published"]
     assert "all bytes count" in reports.markdown(built)
     page = reports.page(built)
-    assert "all bytes count" in page and ">PNG (measured here)</th>" in page
+    assert "all bytes count" in page and ">PNG<small>measured here</small></th>" in page
     assert "Codecs and models above twice our best value are not drawn" in page
+    assert "<dt>best baseline</dt><dd><strong>100.50 ± 0.40 nats</strong> zstd" in page
     labels = figures.comparison(figures.dots_of(built))["rows"]
     assert "zstd (measured here)" in labels
     assert "PNG (measured here)" not in labels, "its headers would flatten the rest"
+    kinds = zip(built.codecs, ("entropy", "baseline"), strict=True)
+    codecs = tuple(dataclasses.replace(codec, kind=kind) for codec, kind in kinds)
+    simple = dataclasses.replace(built, codecs=codecs)
+    page = reports.page(simple)
+    assert "<dt>best baseline</dt><dd><strong>743.80 ± 0.40 nats</strong> PNG" in page
+    assert "Baselines are simple models" in page and "all bytes count" not in page
 
 
 def test_measurements_of_other_data_or_malformed_ones_name_the_file(files):
@@ -290,17 +299,17 @@ def test_missing_and_broken_files_name_the_file(files):
         read_results("dna")
 
 
-def test_conditional_rows_are_marked_and_come_last(files, monkeypatch):
+def test_conditional_rows_are_marked_and_ranked_by_value(files):
     files.manifest("toy")
     files.evaluated("toy", "toy-made", 88.0)
     plain = comparison.build_report("toy")
-    assert "condition" not in reports.texts(plain)[0]
+    assert tables.CONDITION not in reports.texts(plain)[0]
     assert "onditional" not in reports.markdown(plain) + reports.page(plain)
     reports.conditional(files, "toy", "toy-classes", 80.0)
     files.codecs("toy", ("zstd", 99.0))
     report = comparison.build_report("toy")
-    lines = [(line["experiment"], line["condition"]) for line in reports.texts(report)]
-    assert lines == [("toy-made", "-"), ("zstd", "-"), ("toy-classes", "class")]
+    lines = [(line["experiment"], line[tables.CONDITION]) for line in reports.texts(report)]
+    assert lines == [("toy-classes", "class"), ("toy-made", "-"), ("zstd", "-")]
     assert "values do not compare" in reports.markdown(report)
     assert report.best.result.experiment == "toy-made"
     frame = numbers.numbers(report)
