@@ -165,10 +165,10 @@ def dots_of(report: Report) -> Dots:
     codecs: list[Dot] = []
     for codec in report.codecs:
         value, error = codec.score.in_unit(report.unit, report.event)
-        codecs.append((value, codec.label, error, CODEC))
-    if any(value > MAX_CODEC_RATIO * best for value, *_ in codecs):
-        omitted.append("codecs and models above twice our best value are not drawn")
-        codecs = [dot for dot in codecs if dot[0] <= MAX_CODEC_RATIO * best]
+        if codec.kind != "codec" or value <= MAX_CODEC_RATIO * best:
+            codecs.append((value, codec.label, error, CODEC))
+    if len(codecs) < len(report.codecs):
+        omitted.append("codecs above twice our best value are not drawn")
     published: list[Dot] = [
         (value, f"{row.label} {row.sign}".strip() + row.doubt, None, PUBLISHED)
         for row, value in report.published

@@ -216,7 +216,7 @@ def test_codecs_are_rows_among_ours_by_value(files):
     assert "all bytes count" in reports.markdown(built)
     page = reports.page(built)
     assert "all bytes count" in page and ">PNG<small>measured here</small></th>" in page
-    assert "Codecs and models above twice our best value are not drawn" in page
+    assert "Codecs above twice our best value are not drawn" in page
     assert "<dt>best baseline</dt><dd><strong>100.50 ± 0.40 nats</strong> zstd" in page
     labels = figures.comparison(figures.dots_of(built))["rows"]
     assert "zstd (measured here)" in labels
@@ -227,6 +227,7 @@ def test_codecs_are_rows_among_ours_by_value(files):
     page = reports.page(simple)
     assert "<dt>best baseline</dt><dd><strong>743.80 ± 0.40 nats</strong> PNG" in page
     assert "Baselines are simple models" in page and "all bytes count" not in page
+    assert "PNG (measured here)" in figures.comparison(figures.dots_of(simple))["rows"]
 
 
 def test_measurements_of_other_data_or_malformed_ones_name_the_file(files):
@@ -320,9 +321,18 @@ def test_conditional_rows_are_marked_and_ranked_by_value(files):
         ["classes (given class)"],
         ["zstd"],
     ]
-    report_files.write("toy")
-    assert "toy-classes" not in Path("reports/index.html").read_text()
-    assert "88.00 ± 0.21 nats" in Path("reports/index.html").read_text()
+    files.manifest("yours")
+    reports.conditional(files, "yours", "yours-classes", 80.0)
+    files.codecs("yours", ("PNG", 99.0))
+    page = reports.page(comparison.build_report("yours"))
+    best = "<dt>best model</dt><dd><strong>80.00 ± 0.21 nats</strong>"
+    assert best in page and "<small>conditioned on class</small>" in page
+    assert "best conditional model" not in page
+    for dataset in ("toy", "yours"):
+        report_files.write(dataset)
+    index = Path("reports/index.html").read_text()
+    assert "toy-classes" not in index and "88.00 ± 0.21 nats" in index
+    assert "80.00 ± 0.21 nats" in index
 
 
 @pytest.mark.parametrize(
