@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from arcore.events import is_gray, is_real
+from arcore.events import is_gray, is_real, is_table
 from arcore.models import COMBINATIONS
 from pipeline.evaluation import text_samples
 from pipeline.reporting import numbers, templates, wording
@@ -147,7 +147,7 @@ def legend(report: Report, columns: Sequence[str]) -> str:
         relations={row.relation_in(report.unit) for row in report.rows},
         context_frames=report.rows[0].result.context_frames,
         gray=is_gray(report.event),
-        real=is_real(report.event),
+        real=is_real(report.event) or is_table(report.event),
         sounds=report.event.is_open,
         kinds={codec.kind for codec in report.codecs},
         text=any(text_samples.are_in(row.evaluated.folder) for row in report.rows),
