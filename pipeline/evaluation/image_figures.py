@@ -66,8 +66,12 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
     Images are rows, real vectors points in planes, and others rows of a matrix.
     """
     real = pictures["real"]
-    if (is_real(event) and len(event.shape) == 1) or is_table(event):
-        return scatter_figure(pictures["samples"], real)
+    if is_table(event):
+        names = [column.name for column in event.columns]
+        return scatter_figure(pictures["samples"], real, names)
+    if is_real(event) and len(event.shape) == 1:
+        names = [f"dimension {d}" for d in range(event.size)]
+        return scatter_figure(pictures["samples"], real, names)
     if not is_picture(event):
         return _matrices({title: _shades(x, event, real) for title, x in pictures.items()})
     lines = []
@@ -107,7 +111,7 @@ def is_picture(event: Event) -> bool:
     return len(event.shape) == 2 or (len(event.shape) == 3 and event.shape[0] in (1, 3))
 
 
-def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
+def scatter_figure(samples: np.ndarray, real: np.ndarray, names: Sequence[str]) -> Figure:
     """Draw real vectors (N, D) and samples as points, one panel for each pair (d, d + 1).
 
     At most six panels, which show the range of the real ones; a lone dimension is a histogram.
@@ -125,7 +129,8 @@ def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
         for column, limit in ((first, axes.set_xlim), (second, axes.set_ylim)):
             margin = 0.2 * float(np.ptp(real[:, column])) or 1.0
             limit(float(real[:, column].min()) - margin, float(real[:, column].max()) + margin)
-        axes.set(xlabel=f"dimension {first}", ylabel=f"dimension {second}")
+        axes.set_xlabel(names[first], parse_math=False)
+        axes.set_ylabel(names[second], parse_math=False)
     for axes in panels[len(pairs) or 1 :]:
         axes.set_axis_off()
     panels[0].legend(loc="upper right")  # the best place takes long to find

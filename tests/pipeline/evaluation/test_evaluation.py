@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import arcore
+from arcore.columns import Column
 from arcore.inference import latent_levels
 from pipeline.data import preprocessing, shard_reader
 from pipeline.datasets import catalog
@@ -178,6 +179,10 @@ def test_real_vectors_are_points_in_planes(size: int, shown: int) -> None:
     assert len(panels) == shown
     if size > 1:
         assert all(max(axes.get_xlim()) < 10 for axes in panels), "outliers do not set the range"
+        table = arcore.events.Table([Column(name=f"${d} {{") for d in range(size)])
+        figure = image_figures.sample_figure(events, table)
+        figure.canvas.draw()
+        assert [figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()] == ["$0 {", "$1 {"]
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (2, 4, 4), (4, 3, 3), (5, 6, 6, 3)])
