@@ -149,7 +149,7 @@ class Report:
 
     @property
     def measured(self) -> list[Row | CodecResult]:
-        """Our rows and those of codecs as one list, best first."""
+        """Our rows and codecs as one list, best first."""
         return sorted([*self.rows, *self.codecs], key=self.value_of)
 
     def value_of(self, row: Row | CodecResult) -> float:
