@@ -58,7 +58,7 @@ locked: $(STAMP)  ## which stages of the main job dvc.lock is out of step with
 
 reproductions: $(STAMP)  ## what results/ was measured with, hours: published datasets, stand-ins, searches, studies
 	@$(VENV)/bin/python -m reproductions.estimate
-	$(VENV)/bin/dvc repro reproductions/dvc.yaml
+	$(VENV)/bin/python -m reproductions.reproduce
 
 test: $(STAMP)  ## the default tests, in TEST_WORKERS processes
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL)

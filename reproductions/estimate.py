@@ -44,7 +44,7 @@ def notice(params: Mapping[str, Any], results: Path) -> str:
     lines = [f"From nothing about {sum(hours.values()):.1f} hours of a core or two (results/),"]
     lines += ["without searches and uses whose seconds are not recorded:"]
     lines += [f"  {name}, {spent:.1f} hours" for name, spent in hours.items()]
-    return "\n".join([*lines, "One: dvc repro reproductions/dvc.yaml:report@<dataset>"])
+    return "\n".join([*lines, "One: python -m reproductions.reproduce report@<dataset>"])
 
 
 def main() -> None:

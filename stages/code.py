@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     changed = stage_code.write(Path.cwd(), arguments.local)
     shown = ", ".join(changed[:SHOWN]) + ", ..." * (len(changed) > SHOWN)
-    file = f"{stage_code.LOCAL}/{stage_code.FILE}" if arguments.local else stage_code.FILE
+    file = f"{paths.LOCAL}/{stage_code.FILE}" if arguments.local else stage_code.FILE
     log.info("%s: %d keys changed%s", file, len(changed), shown and f": {shown}")
     if arguments.why is None and arguments.locked is None:
         return

@@ -1,7 +1,7 @@
 """Write params.yaml as DVC writes it, with the keys that DVC needs and a row for each join.
 
-So too reproductions/params.yaml and local/params.yaml where they are, each with a dvc.yaml of the
-same stages.
+So too reproductions/params.yaml and local/params.yaml where they are, the latter with a dvc.yaml of
+the same stages.
 
 Example: python -m stages.params && git diff params.yaml
 """

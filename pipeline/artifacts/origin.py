@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-# What a number comes from beside its data. DVC rewrites dvc.lock while it runs; outputs, results
-# and texts decide nothing.
+# What a number comes from beside its data. Outputs, results and texts decide nothing.
 DECISIVE = (
     "arcore", "pipeline", "stages", "reproductions", "params.yaml", "dvc.yaml", "pyproject.toml",
     "constraints.txt",
 )  # fmt: skip
+WRITTEN_BY_RUNS = ("*dvc.lock", "reproductions/dvc.yaml")
 LIBRARIES = ("torch", "numpy", "ray", "pyarrow")
 
 
@@ -35,7 +35,8 @@ def commit(folder: Path | None = None) -> str:
             folder = Path(__file__).parent
             _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
         name = _git(folder, "describe", "--always", "--abbrev=12", "--exclude=*")
-        counted = [*(f":/{path}" for path in DECISIVE), ":(top,exclude)*dvc.lock"]
+        counted = [f":/{path}" for path in DECISIVE]
+        counted += [f":(top,exclude){path}" for path in WRITTEN_BY_RUNS]
         changed = _git(folder, "status", "--porcelain", "--", *counted)
     except (OSError, subprocess.SubprocessError):
         return os.environ.get("ARCORE_COMMIT") or "unknown"

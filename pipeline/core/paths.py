@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-PARTS = ("reproductions", "local")  # folders that may have a params.yaml of their own
+REPRODUCTIONS, LOCAL = "reproductions", "local"
+PARTS = (REPRODUCTIONS, LOCAL)  # folders that may have a params.yaml of their own
 
 REPRO = "ARCORE_REPRO"  # number of the process of `make repro`, for the stages that it runs
 

@@ -26,7 +26,6 @@ PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
 LIBRARY, MODELS = "arcore", "arcore.models"  # whose modules are imported by name
 USER_DATA = "pipeline.datasets.user"  # modules for datasets of the user's files
 CONF = "pipeline/conf/dataset"
-LOCAL = "local"  # what is of the user's own
 USER_CONF = f"{LOCAL}/dataset"
 BUILDER = "builder"  # key of a conf file
 DATASETS = "arcore.datasets"
@@ -144,7 +143,7 @@ def entries(root: Path, local: bool = False) -> dict[str, list[str]]:
     for path in paths.params_files(root):
         given = {key: value for key, value in read_yaml(path).items() if value is not None}
         sections = {"datasets": [], **dict.fromkeys(KINDS, {}), **given}
-        if local or path.parent != root / LOCAL:
+        if local or path.parent != root / paths.LOCAL:
             found |= {str(name): [] for name in value_of(sections, "datasets", list, str(path))}
         for kind in KINDS:
             suffix = f" ({kind})" if kind != KINDS[0] else ""
@@ -163,7 +162,7 @@ def write(root: Path, local: bool = False) -> list[str]:
     Where `local`, that is local/code.yaml, which covers the user's datasets too: so they change
     nothing that Git keeps.
     """
-    path = root / LOCAL / FILE if local else root / FILE
+    path = root / paths.LOCAL / FILE if local else root / FILE
     before = flat(read_yaml(path)) if path.exists() else {}
     content = StageCode(root).table(local) | {"entries": entries(root, local)}
     text = HEAD + yaml.safe_dump(content, sort_keys=False, width=100)

@@ -8,10 +8,11 @@ an entry that names none (or the weights that it starts from, which are a depend
 for each member of each mixture, since a `foreach` of dvc.yaml cannot give a stage as many
 dependencies as a list is long.
 
-A folder with a params.yaml of its own has a dvc.yaml too, of the stages of the project's. That of
-local/ has the stage `code` as well, which writes local/code.yaml: so a dataset of the user's own
-changes nothing that the project's stages depend on. Its foreach.yaml says which file describes the
-dataset of an entry (`conf`), one in local/dataset/ or one of the project's.
+The folder local/ has a dvc.yaml too, of the stages of the project's. It has the stage `code` as
+well, which writes local/code.yaml: so a dataset of the user's own changes nothing that the project's
+stages depend on. Its foreach.yaml says which file describes the dataset of an entry (`conf`), one in
+local/dataset/ or one of the project's. `reproductions.reproduce` writes the dvc.yaml of
+reproductions/, and removes it.
 """
 
 import io
@@ -26,7 +27,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from pipeline.core import atomic, stage_code
+from pipeline.core import atomic, paths, stage_code
 from pipeline.core.errors import UserError, explained, require
 
 FILE = "params.yaml"
@@ -100,7 +101,7 @@ def with_experiment(text: str, dataset: str, name: str, entry: Mapping[str, Any]
 
 
 def complete(path: Path) -> bool:
-    """Complete a params.yaml and write its foreach.yaml, in a folder its dvc.yaml too.
+    """Complete a params.yaml and write its foreach.yaml; for the user's own, its dvc.yaml too.
 
     Returns whether params.yaml changed.
     """
@@ -108,9 +109,9 @@ def complete(path: Path) -> bool:
         before = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not valid: {error}") from None
-    after, local = completed(before), path.parent == Path(stage_code.LOCAL)
+    after, local = completed(before), path.parent.name == paths.LOCAL
     made = {path: after, path.with_name(FOREACH): foreach_of(after, local)}
-    if path.parent != Path():
+    if local:
         whole = Path("dvc.yaml").read_text(encoding="utf-8")
         made[path.with_name("dvc.yaml")] = pipeline_of(str(path.parent), whole)
     for file, text in made.items():
@@ -126,7 +127,7 @@ def pipeline_of(folder: str, text: str) -> str:
     and take their entries from the folder's file.
     """
     whole = yaml.safe_load(text)
-    local = folder == stage_code.LOCAL
+    local = folder == paths.LOCAL
     own_files = {FILE, FOREACH, *([stage_code.FILE] if local else [])}
     stages: dict[str, Any] = {
         name: {"foreach": stage["foreach"], "do": {"wdir": "..", **stage["do"]}}
@@ -135,8 +136,6 @@ def pipeline_of(folder: str, text: str) -> str:
     }
     for stage in stages.values():
         do = stage["do"]
-        if folder == "reproductions":  # hours away: DVC would miss each of them in every table
-            do["outs"] = [*do["outs"], *do.pop("metrics", [])]
         own = [one for one in do["params"] if isinstance(one, str)]
         files = [{FILE: own}] if own else []
         files += [one for one in do["params"] if not isinstance(one, str)]
@@ -165,7 +164,7 @@ def _with_conf(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 def _local_code(stage: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stage `code` of local/."""
-    local, file = stage_code.LOCAL, f"{stage_code.LOCAL}/{stage_code.FILE}"
+    local, file = paths.LOCAL, f"{paths.LOCAL}/{stage_code.FILE}"
     deps = [*stage["deps"], f"{local}/{FILE}"]
     if Path(stage_code.USER_CONF).is_dir():
         deps.append(stage_code.USER_CONF)

@@ -69,13 +69,15 @@ def _parsed(path: Path, content: bytes) -> dict[str, object]:
     return as_object(parse_yaml(content, str(path)), str(path))
 
 
-def dvc_target(stage: str, experiment: str) -> str:
-    """Return DVC's name of a stage of an experiment, with the file that it is in."""
+def repro_command(stage: str, experiment: str) -> str:
+    """Return the command that brings a stage of an experiment up to date."""
     for path in paths.params_files(Path())[1:]:
         entries = _read(path)
         if any(experiment in (entries.get(section) or ()) for section in KINDS):
-            return f"{path.with_name('dvc.yaml')}:{stage}@{experiment}"
-    return f"{stage}@{experiment}"
+            if path.parent.name == paths.REPRODUCTIONS:
+                return f"python -m reproductions.reproduce {stage}@{experiment}"
+            return f"dvc repro {path.with_name('dvc.yaml')}:{stage}@{experiment}"
+    return f"dvc repro {stage}@{experiment}"
 
 
 def stages_of(experiment: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat
 from pipeline.data.manifest import Manifest
-from pipeline.experiments.params_file import dvc_target, stages_of
+from pipeline.experiments.params_file import repro_command, stages_of
 from pipeline.registry.candidates import Candidate
 from pipeline.tracking import mlflow_store, run_logger
 from pipeline.training.training_records import read_history
@@ -123,14 +123,14 @@ def summary(candidate: Candidate) -> str:
     """Say in one line what a model is and scores."""
     result, score = candidate.result, candidate.result.score
     members = "" if result.num_members == 1 else f", ensemble of {result.num_members}"
-    target = dvc_target(stages_of(candidate.name)[-1], candidate.name)
+    command = repro_command(stages_of(candidate.name)[-1], candidate.name)
     commit, event = candidate.commit or "unknown", candidate.evaluated.event
     nats, bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
     return (
         f"{result.model}{members} on {result.dataset}: {nats}{score.nats:.3f} ± "
         f"{score.nats_stderr:.3f} nats, {bits}{score.bits_per_dim:.4f} bits/dim on "
         f"{result.num_rows:,} test rows; event: {str(event)[:_LONGEST]}; "
-        f"`dvc repro {target}` at {commit}"
+        f"`{command}` at {commit}"
     )
 
 

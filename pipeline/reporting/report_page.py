@@ -10,7 +10,7 @@ from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
 from pipeline.evaluation.result_records import CodecResult
 from pipeline.experiments import naming
-from pipeline.experiments.params_file import dvc_target, stages_of
+from pipeline.experiments.params_file import repro_command, stages_of
 from pipeline.reporting import figures, gallery, numbers, tables, templates, wording
 from pipeline.reporting.comparison import Made, Report, Row
 from pipeline.reporting.tables import Texts
@@ -154,7 +154,7 @@ def _commands(row: Row) -> list[str]:
         return [f"python -m stages.folds {naming.experiment_of(name)}"]
     stages = stages_of(name)
     by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
-    return [f"dvc repro {dvc_target(stages[-1], name)}", by_hand]
+    return [repro_command(stages[-1], name), by_hand]
 
 
 def _use_section(

@@ -9,13 +9,13 @@ import arcore
 from arcore import zoo
 from arcore.events import Event, Levels, is_levels, is_real
 from pipeline.cluster.devices import local_device
-from pipeline.core import atomic
+from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require
 from pipeline.datasets.base import Dataset
 from pipeline.experiments import layout
-from pipeline.experiments.params_file import KINDS, dvc_target, read_params
+from pipeline.experiments.params_file import KINDS, read_params, repro_command
 
-FOLDER = Path("local")
+FOLDER = Path(paths.LOCAL)
 EPOCHS = 20
 MOST_SHADES = 256  # more levels are codes
 EMBEDDING_WIDTH = 16
@@ -106,7 +106,7 @@ def _write(dataset: str, name: str, entry: dict[str, object], replace: bool) -> 
     path = FOLDER / layout.FILE
     text = path.read_text(encoding="utf-8") if path.exists() else layout.EMPTY
     taken = any(name in (read_params().get(section) or {}) for section in KINDS)
-    mine = dvc_target("train", name).startswith(f"{FOLDER}/")
+    mine = repro_command("train", name).startswith(f"dvc repro {FOLDER}/")
     require(not taken or (mine and replace), "experiment", "a new name, or --replace", name)
     atomic.write_text(path, layout.with_experiment(text, dataset, name, entry))
     layout.complete(path)

@@ -132,7 +132,7 @@ def test_outputs_and_the_lock_make_no_commit_dirty(checkout: Path) -> None:
     clean = origin.commit(checkout)
     assert not clean.endswith("-dirty")
     write(checkout, {"dvc.lock": "new", "results/a.md": "new", "docs/a.md": "new"})
-    write(checkout, {"reproductions/dvc.lock": "new"})
+    write(checkout, {"reproductions/dvc.lock": "new", "reproductions/dvc.yaml": "new"})
     assert origin.commit(checkout) == origin.commit(checkout / "stages") == clean
     write(checkout, {"params.yaml": "new"})
     assert origin.commit(checkout / "stages") == f"{clean}-dirty"

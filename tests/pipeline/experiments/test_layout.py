@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dvc.utils.hydra import apply_overrides
 import arcore
 from pipeline.core.records import flat
 from pipeline.experiments import compose, layout, params_file
+from reproductions import reproduce
 from stages import params
 from tests.places import ROOT
 from tests.support.refusals import refused
@@ -44,11 +46,32 @@ def test_dvc_takes_each_entry_with_its_base_and_members(folder: Path) -> None:
     assert [row["experiment"] for row in taken["joins"].values()] == members
 
 
-def test_the_hours_have_the_stages_of_dvc_yaml() -> None:
-    """As `python -m stages.params` writes them."""
-    text = layout.pipeline_of("reproductions", (ROOT / "dvc.yaml").read_text())
-    assert (ROOT / "reproductions" / "dvc.yaml").read_text() == text
-    stages = yaml.safe_load(text)["stages"]
+def test_the_hours_have_the_stages_of_dvc_yaml(workdir: Path, monkeypatch, capsys) -> None:
+    """While DVC runs them, and no longer than the last of several such runs."""
+    shutil.copy(ROOT / "dvc.yaml", workdir)
+    (workdir / "reproductions").mkdir()
+    seen = []
+
+    def dvc(arguments: list[str]) -> int:
+        seen.append((arguments, yaml.safe_load(reproduce.FILE.read_text())))
+        if arguments[-1] != str(reproduce.FILE):
+            with pytest.raises(SystemExit, match="0"):
+                run()
+            assert reproduce.FILE.is_file(), "needed by the outer run"
+        return 0
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr("sys.argv", ["reproduce", *arguments])
+        reproduce.main()
+
+    monkeypatch.setattr("dvc.cli.main", dvc)
+    with pytest.raises(SystemExit, match="0"):
+        run("--dry", "join@a")
+    assert not reproduce.FILE.exists()
+    (outer, content), (inner, _) = seen
+    assert outer == ["repro", "--dry", "reproductions/dvc.yaml:join@a"]
+    assert inner == ["repro", "reproductions/dvc.yaml"]
+    stages = content["stages"]
     assert all(stage["do"]["wdir"] == ".." for stage in stages.values()) and "code" not in stages
     assert stages["use"]["do"]["params"][0] == {"reproductions/params.yaml": ["uses.${key}"]}
     assert {"reproductions/foreach.yaml": ["joins.${key}"]} in stages["join"]["do"]["params"]
@@ -73,8 +96,8 @@ def test_entries_of_a_folder_are_read_with_the_others(workdir: Path) -> None:
     assert merged["datasets"] == ["digits", "dna"]
     assert set(merged["experiments"]) == {"toy", "other"}
     assert compose.load("other").name == "other"
-    targets = [params_file.dvc_target("train", name) for name in ("toy", "other")]
-    assert targets == ["train@toy", "local/dvc.yaml:train@other"]
+    commands = [params_file.repro_command("train", name) for name in ("toy", "other")]
+    assert commands == ["dvc repro train@toy", "dvc repro local/dvc.yaml:train@other"]
     local.write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
     with refused("local/params.yaml: experiments: expected names that"):
         params_file.read_params()
