@@ -19,3 +19,11 @@ def python_examples(page: str) -> list[str]:
     """The code of each block of a page, given by its path in this checkout."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def outputs_shown(page: str) -> str:
+    """What a page shows that its examples print: the text blocks right after one of Python."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return "".join(
+        re.findall(r"```python\n(?:(?!```).)*```\n\n<!--.*?-->\n```text\n(.*?)```", text, re.DOTALL)
+    )

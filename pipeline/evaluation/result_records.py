@@ -215,14 +215,11 @@ class Result(Record):
         write_object(folder / "timing.json", timing)
 
     def write_summary(self, event: Event) -> None:
-        """Write `metrics/<experiment>.json` for `dvc metrics`: the value, and levels of a bound."""
+        """Write `metrics/<experiment>.json`: the columns of `dvc metrics`, the same for all."""
         path = paths.root() / "metrics" / f"{self.experiment}.json"
         value, stderr = self.score.in_unit(self.unit, event)
-        summary: dict[str, object] = {"value": value, "stderr": stderr, "unit": self.unit}
-        if self.is_bound_in(self.unit, event):
-            summary["relation"] = "at most"
-        if self.bound is not None:
-            summary["level_nats"] = self.bound.level_nats
+        relation = self.at_most_in(self.unit, event).strip() or "exact"
+        summary = {"value": value, "stderr": stderr, "unit": self.unit, "relation": relation}
         write_object(path, summary)
 
     def tracked(self) -> dict[str, float]:

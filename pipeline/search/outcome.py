@@ -104,10 +104,9 @@ def write(search: Search, table: Table, record: dict[str, object], folder: Path)
 
 
 def write_summary(record: dict[str, object]) -> None:
-    """Write what DVC compares of a search: the best trial's and the base experiment's own nats."""
+    """Write what DVC compares of a search, the best trial's nats, as an evaluation's value is."""
     path = paths.root() / "metrics" / "searches" / f"{record['search']}.json"
-    found = {"valid_nats": record["best_valid_nats"], "default_nats": record["default_valid_nats"]}
-    write_object(path, {key: value for key, value in found.items() if value is not None})
+    write_object(path, {"value": record["best_valid_nats"], "unit": "valid_nats"})
 
 
 def _importance_rows(search: Search, table: Table) -> pd.DataFrame:

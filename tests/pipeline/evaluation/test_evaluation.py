@@ -291,7 +291,7 @@ def test_a_bound_is_the_sum_of_what_its_levels_cost(latent_project) -> None:
     used = [count for count, _ in latent_levels.active_units(latent_project, x, batch_size=7)]
     assert list(metrics["active_units"].values()) == used
     (summary,) = (json.loads(path.read_text()) for path in Path("metrics").glob("toy*.json"))
-    assert summary["level_nats"] == levels
+    assert list(summary) == ["value", "stderr", "unit", "relation"], "no level has a column"
     result = Result.read(newest())
     assert result.bound is not None and dict(result.bound.level_nats) == levels
 

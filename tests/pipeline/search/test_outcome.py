@@ -145,7 +145,7 @@ def test_an_entry_that_failed_has_no_value(load) -> None:
     record = json.loads((out / "search.json").read_text(), parse_constant=refuse)
     assert (record["default_trial"], record["default_valid_nats"]) == (1, None)
     summary = json.loads(Path("metrics/searches/toy.json").read_text(), parse_constant=refuse)
-    assert summary == {"valid_nats": 9.0}
+    assert summary == {"value": 9.0, "unit": "valid_nats"}
 
 
 def test_what_two_parameters_do_together_is_neithers_share(search: spec.Search) -> None:
