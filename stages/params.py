@@ -1,7 +1,7 @@
 """Write params.yaml as DVC writes it, with the keys that DVC needs and a row for each join.
 
-So too reproductions/params.yaml and local/params.yaml where they are, the latter with a dvc.yaml of
-the same stages.
+It does the same for reproductions/params.yaml and local/params.yaml, if they exist. Next to
+local/params.yaml, it also writes a dvc.yaml of the same stages.
 
 Example: python -m stages.params && git diff params.yaml
 """

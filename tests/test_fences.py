@@ -132,13 +132,21 @@ def load(section: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
     return list(entries)
 
 
-@pytest.mark.parametrize("page", ["docs/tuning.md"])
-def test_searches_that_are_shown_can_be(page: str, tmp_path, monkeypatch) -> None:
-    blocks = [b for b in BLOCKS if b.page == page and b.code.startswith("searches:")]
-    assert blocks
-    for block in blocks:
-        for name in load("searches", block.code, tmp_path, monkeypatch):
-            assert spec.load_search(name).plan.num_trials == 8
+def test_the_search_that_is_shown_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands name the search and the experiment of the page, which name each other."""
+    page = [block for block in BLOCKS if block.page == "docs/tuning.md"]
+    search, experiment = (block.code for block in page if block.language == "yaml")
+    commands = "\n".join(block.code for block in page if block.language == "sh")
+    (searched,) = load("searches", search, tmp_path, monkeypatch)
+    assert spec.load_search(searched).plan.num_trials == 8
+    assert set(re.findall(r"(?:stages\.tune |tune@)(\w+)", commands)) == {searched}
+    (trained,) = load("experiments", experiment, tmp_path, monkeypatch)
+    assert compose.load(trained).name == trained
+    assert re.findall(r"evaluate@(\w+)", commands) == [trained]
+    assert (
+        yaml.safe_load(experiment)["experiments"][trained]["base"]
+        == f"searches/{searched}/best.yaml"
+    )
 
 
 def test_studies_that_are_shown_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,10 +159,9 @@ def test_studies_that_are_shown_can_be(tmp_path: Path, monkeypatch: pytest.Monke
             compose.compose(title, name, network | {"dataset": entry["dataset"]})
 
 
-@pytest.mark.parametrize("page", ["docs/tuning.md", "docs/clips.md"])
+@pytest.mark.parametrize("page", ["docs/clips.md"])
 def test_experiments_that_are_shown_can_be(page: str, tmp_path, monkeypatch) -> None:
     blocks = [b for b in BLOCKS if b.page == page and b.language == "yaml"]
-    blocks = [block for block in blocks if not block.code.startswith("searches:")]
     assert blocks
     for block in blocks:
         for name in load("experiments", block.code, tmp_path, monkeypatch):

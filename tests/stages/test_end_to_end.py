@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -15,6 +16,7 @@ from pipeline.data import shard_reader
 from pipeline.tracking import mlflow_store
 from tests.places import ROOT
 from tests.support.checkouts import commit, git
+from tests.support.projects import Project
 from tests.support.sources import copy_code
 
 pytestmark = pytest.mark.e2e
@@ -228,9 +230,10 @@ def test_the_champion_scores_as_it_was_evaluated(repository, monkeypatch) -> Non
 
 
 TABLES = (
-    "metrics show",
-    "metrics diff",
-    "exp show --only-changed --no-pager --drop (?!Exp|exp|searches|metrics.*value).*",
+    "metrics show --precision 4",
+    "metrics diff --precision 4",
+    "exp diff --precision 4",
+    "exp show --only-changed --no-pager --md --drop (?!Exp|exp|searches|metrics.*value).*",
 )
 
 
@@ -241,11 +244,14 @@ def fit(lines: list[str]) -> bool:
 def test_what_dvc_shows(repository, tmp_path) -> None:
     page = (ROOT / "docs" / "pipeline.md").read_text().replace("'", "")
     plots = f"plots show --out {tmp_path}"
-    *tables, metrics, _ = dvc_each(repository, *TABLES, "metrics show --json", plots)
+    *tables, metrics, status, _ = dvc_each(
+        repository, *TABLES, "metrics show --json", "status", plots
+    )
     for command, said in zip(TABLES, tables, strict=True):
         assert f"dvc {command}" in page
         assert fit(said.splitlines()), said
-    assert tables[0].splitlines()
+    assert tables[0].splitlines()[0].split() == ["Path", "relation", "stderr", "unit", "value"]
+    assert status == "Data and pipelines are up to date.\n"
     files = json.loads(metrics)[""]["data"]
     assert set(files) == {
         f"metrics/{name}.json" for name in ("searches/tiny", "tiny-made", "tuned-made")
@@ -253,6 +259,21 @@ def test_what_dvc_shows(repository, tmp_path) -> None:
     plots = (tmp_path / "index.html").read_text()
     assert plots.count('"title": "curves/digits_binary.csv"') == 1, "one plot for the dataset"
     assert all(f'"experiment": "{name}"' in plots for name in ("tuned-made", "tiny-made"))
+
+
+def test_a_clone_goes_on_with_what_was_pushed(repository, tmp_path: Path) -> None:
+    """As docs/pipeline.md has it, with a folder as the remote."""
+    target = "--with-deps evaluate@tiny-made"
+    pushing = repository.copied_to(tmp_path / "pushing")
+    dvc_each(pushing, f"remote add --default store {tmp_path / 'store'}", f"push {target}")
+    commit(pushing.folder)
+    git(tmp_path, "clone", "--quiet", str(pushing.folder), "clone")
+    clone = Project(tmp_path / "clone", code=tmp_path / "clone")
+    _, repeated, status = dvc_each(
+        clone, f"pull {target}", "repro evaluate@tiny-made", f"status {target}"
+    )
+    assert ran(repeated) == set() and status == "Data and pipelines are up to date.\n"
+    assert (clone.folder / "models/tiny-made/model.safetensors").is_file()
 
 
 def test_only_what_has_changed_runs(again) -> None:
@@ -283,5 +304,5 @@ def test_only_what_has_changed_runs(again) -> None:
     assert row["experiments.tiny-made.trainer.max_epochs"] == "4"
     assert float(row["metrics/tiny-made.json:value"]) > 0
     for lines in (table.splitlines() for table in tables):
-        assert len(lines) >= 3 and fit(lines), lines
+        assert len(lines) >= 3 and fit(lines) and "…" not in "".join(lines), lines
     assert trainings() == number + 1, "the longer training is a run of its own"
