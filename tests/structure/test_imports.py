@@ -19,6 +19,7 @@ LAYERS = (
     (
         "reproductions.study",
         "reproductions.results",
+        "reproductions.reproduce",
         "reproductions.estimate",
     ),
     ("reproductions.publishing",),
