@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from pipeline.core import stage_code
+from pipeline.core import paths, stage_code
 from stages import cli
 
 log = logging.getLogger(__name__)
