@@ -4,12 +4,12 @@ import dataclasses
 import itertools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
-from arcore.events import Levels, is_table
+from arcore.events import Levels, is_real
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require, require_no_pipe
 from pipeline.core.yaml_settings import dump_yaml
@@ -64,6 +64,9 @@ def add(
     if kind == "image_folder" and image_shards.is_packed(path):
         kind = "image_shards"
     guessed = catalog.module_of_kind(kind).guess(name, path, given)
+    for key, value in given.items():  # of some columns: those of others are guessed
+        if isinstance(value, Mapping):
+            given[key] = {**guessed.get(key, {}), **value}
     settings = {"name": name, "kind": kind, "path": path, **guessed, **given}
     dataset = catalog.get_dataset(settings)
     if "rows_per_shard" not in given:  # a shard is held in memory
@@ -121,8 +124,6 @@ def _facts(dataset: Dataset) -> list[Fact]:
         Fact("rows", counts, option_values(dataset.options, *dataset.split_options)),
         Fact("event", repr(dataset.event), _event_options(dataset.options)),
     ]
-    if dataset.columns:
-        found.append(Fact("columns", listed(dataset.columns, 12)))
     found += dataset.facts()
     if dataset.num_classes and "classes" not in {fact.name for fact in found}:
         found.append(Fact("classes", str(dataset.num_classes)))
@@ -131,8 +132,8 @@ def _facts(dataset: Dataset) -> list[Fact]:
         found.append(Fact("conditions", f"of shape {shape}"))
     stored = readable_bytes(sum(rows.values()) * _row_bytes(dataset))
     found.append(Fact("stored as", f"{stored} of rows, before compression"))
-    if not isinstance(dataset.event, Levels):
-        found += _beware(dataset, first["train"].x)
+    if is_real(dataset.event) and not dataset.columns:
+        found += _beware(first["train"].x)
     return found + [Fact("", note) for note in dataset.notes()]
 
 
@@ -142,18 +143,16 @@ def _event_options(options: UserOptions) -> str:
     return option_values(options, "num_levels") if isinstance(levels, int) else ""
 
 
-def _beware(dataset: UserDataset, x: np.ndarray) -> list[Fact]:
+def _beware(x: np.ndarray) -> list[Fact]:
     """Say in which places of a row of reals fewer than one value in ten rows is new."""
     different = 1 + (np.diff(np.sort(x, 0), axis=0) != 0).sum(0)
-    if is_table(dataset.event):
-        different[[column.count > 0 for column in dataset.event.columns]] = len(x)
     places = [tuple(map(int, place)) for place in np.argwhere(different < len(x) / 10)]
     if not places:
         return []
-    names = [dataset.columns[i] if dataset.columns else (i, *rest) for i, *rest in places]
     told = (
-        f"few different values in {listed(names, 12)}; a density of them has no finite "
-        "best likelihood: leave them out, or make them levels or conditions"
+        f"few different values in {listed(places, 12)}; a density of them has no finite best "
+        "likelihood: leave them out, make them conditions, or save them as integers from 0, "
+        "which are levels (num_levels=k)"
     )
     return [Fact("beware", told)]
 

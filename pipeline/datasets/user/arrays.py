@@ -33,6 +33,8 @@ from pipeline.datasets.user.user_data import (
 PART_BYTES = 1 << 25  # of rows as float64, in memory at a time
 LARGEST = 10**6  # number of classes, and length of a condition
 MOST_LEVELS = 1 << 16
+MOST_BYTES, PRINTABLE = 256, 32  # levels of a byte, and the first of text that is printed
+GRID_ERROR = 1e-4  # of float32 that are levels divided by their number
 _LEVELS = expected("0, 2 to 65536, or a list of these", lambda k: k == 0 or 2 <= k <= MOST_LEVELS)
 _COLUMNS = expected("2 to 65536 for each column", lambda ks: all(2 <= k <= MOST_LEVELS for k in ks))
 _MAP = expected("[channels, height, width], or []", lambda sizes: len(sizes) in (0, 3))
@@ -90,6 +92,12 @@ class Arrays(UserDataset):
             split: SplitStream(len(rows), self._parts(arrays, rows, scalings), scalings)
             for split, rows in cut.items()
         }
+
+    def notes(self) -> list[str]:
+        """Say that rows of text are bytes."""
+        if self.options.num_levels != MOST_BYTES or not is_text(self._open()["x"]):
+            return []
+        return ["rows of bytes have 256 levels; num_levels=k, or a list by column, gives fewer"]
 
     def _open(self) -> dict[str, np.ndarray]:
         """Open the arrays by role, and check that they are what the options say."""
@@ -287,11 +295,7 @@ def _guess_layout(x: np.ndarray, path: str) -> str:
 def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
     """Numbers of levels of rows of integers; 0 for reals."""
     if x.dtype.kind not in "iub":
-        if np.array_equal(np.unique(x[:1000]), [0, 1]):
-            raise UserError(
-                f"{path}: x: reals that are all 0 or 1: give num_levels=2 for bits, or "
-                "num_levels=0 for reals"
-            )
+        _refuse_levels_as_reals(np.unique(x[:1000]), path)
         return 0
     wanted = f"an integer from 0 to {MOST_LEVELS - 1} (or reals: save them as float32)"
     for rows in _cut_rows(np.arange(len(x)), x):
@@ -300,8 +304,37 @@ def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
     high = int(x.max())
     if x.ndim != 2:  # of pixels there are 256, of codes a power of two
         return 1 << high.bit_length() if high > 127 else max(2, high + 1)
+    if is_text(x):
+        return MOST_BYTES
     counts = [max(2, int(n) + 1) for n in x.max(0)]
     return counts if len(set(counts)) > 1 else counts[0]
+
+
+def _refuse_levels_as_reals(values: np.ndarray, path: str) -> None:
+    """Refuse different values that seem to be levels: whole numbers, or multiples of 1 / n."""
+    values = values.astype(np.float64)
+    low, high = values[0], values[-1]
+    if not 0 <= low < high < MOST_BYTES or len(values) > MOST_BYTES:  # NaN comes last
+        return
+    if (values == np.floor(values)).all():
+        raise UserError(
+            f"{path}: x: reals that are whole numbers from {low:g} to {high:g}: give "
+            f"num_levels={int(high) + 1} for levels, or num_levels=0 for reals"
+        )
+    if high <= 1:
+        scaled = np.arange(1, MOST_BYTES)[:, None] * values
+        fits = np.abs(scaled - scaled.round()).max(1) < GRID_ERROR
+        if fits.any():
+            n = int(fits.argmax()) + 1
+            raise UserError(
+                f"{path}: x: reals that are multiples of 1/{n} in [0, 1]: save {n} x as integers, "
+                f"which are num_levels={n + 1}, or give num_levels=0 for reals"
+            )
+
+
+def is_text(x: np.ndarray) -> bool:
+    """Tell whether rows are bytes with printable ones among them, as of text."""
+    return x.ndim == 2 and x.dtype == np.uint8 and int(x.max()) >= PRINTABLE
 
 
 def build(settings: Mapping[str, object]) -> Dataset:

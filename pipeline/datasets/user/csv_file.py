@@ -8,14 +8,17 @@ changed one is noticed.
 import dataclasses
 import math
 import re
+import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BeforeValidator
+import yaml
+from pydantic import AfterValidator, BeforeValidator
 
 import arcore
 from arcore.events import Event, Levels, Real, Table, is_real, is_table
@@ -34,13 +37,26 @@ from pipeline.datasets.user.user_data import (
 )
 
 MOST_NAMES = 256
-FEW = 50  # a column of integers has at most one number in fifty that is no level
+FEW, SHARE = 20, 10  # integers of fewer different values, or than a tenth of the rows, are levels
+PRINTED_WIDTH = 78
 # Columns by their names, which YAML may read as numbers.
 Column = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 _DIFFERENT = expected("different columns", lambda names: len(set(names)) == len(names))
 _NAMES = expected("different names", lambda names: 2 <= len(set(names)) == len(names) <= MOST_NAMES)
 Counts = Annotated[int, between(2, 256)] | Annotated[list[str], _NAMES]  # of a column of levels
-_DECIMAL_COMMA = r"[-+]?\d+,\d+"
+_without_reals = AfterValidator(lambda levels: {name: k for name, k in levels.items() if k != 0})
+_INTEGER = r"[-+]?\d+"
+_MARKS = {"point": ".", "comma": ","}
+_DATE = (
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}([-/.])\d{1,2}\2(\d{4}|\d\d))([T ].*)?"
+    r"|[-+]?(\d+ days?,? ?)?\d{1,2}:\d\d(:\d\d.*)?|[-+]?\d+ days?|P(\d+[YMWD])*(T.*)?"
+)
+
+REALS, INTEGERS, NAMES = "reals", "integers as levels", "names"
+MANY = "reals, integers of many different values"
+UNIQUE = "reals, integers that all differ: an index?"
+REPEATED = "reals of few different values"
+CLASS, CONDITIONS = "class, a condition", "conditions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +64,22 @@ class CsvOptions(UserOptions):
     """Options of a dataset of kind csv.
 
     Arguments:
+        decimal: point or comma, the mark in numbers.
         header: false: columns are called 0, 1, ...
         drop: columns that are not to be modelled.
-        levels: of columns of integers in [0, k): k; of names: their list.
+        levels: of columns of integers in [0, k): k; of names: their list; of reals: 0, or nothing.
         conditions: columns that a model is given, not asked for, as a vector.
         label: the same, one column of levels, as a class; "" for none.
         standardize: columns of reals, modelled or given, by the training rows.
     """
 
     delimiter: Annotated[str, expected("a character", lambda text: len(text) == 1)] = ","
+    decimal: Literal["point", "comma"] = "point"
     header: bool = True
     drop: list[Column] = field(default_factory=list)
-    levels: dict[Column, Counts] = field(default_factory=dict)
+    levels: Annotated[dict[Column, Counts | Literal[0]], _without_reals] = field(
+        default_factory=dict
+    )
     conditions: Annotated[list[Column], _DIFFERENT] = field(default_factory=list)
     label: Column = ""
     standardize: bool = True
@@ -103,6 +123,21 @@ class CsvFile(UserDataset):
         rows = dataclasses.replace(self._rows(scaled), scalings=by_role)
         return {split: rows[cut[split]] for split in SPLITS}
 
+    def notes(self) -> list[str]:
+        """Say what each column was taken for, and the options that change it."""
+        path, options = _path(self.name, self.options.path), self.options
+        table = read_table(path, options.delimiter, options.header)
+        kinds = dict[str, list[str]]()
+        for name in table.columns:
+            kinds.setdefault(_taken_for(table[name], options), []).append(name)
+        lines = []
+        for kind, names in kinds.items():
+            lines += _wrapped(f"{kind}: {', '.join(_shown(name, options) for name in names)}")
+            lines += [f"  {change}" for change in _changes(kind, names[0])]
+        one = self.columns[0]
+        conditions, drop = _option("conditions", [one]), _option("drop", [one])
+        return [*lines, f"any column: {conditions} conditions on it, {drop} leaves it out"]
+
     def unscaled(self, path: Path) -> SplitData:
         """Read all rows of a table, float64 in its own units."""
         return self._rows(_read(self.options, path), "<f8")
@@ -125,10 +160,73 @@ def _read(options: CsvOptions, path: Path) -> dict[str, np.ndarray]:
     table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
     for name in table.columns.tolist():
         levels = options.levels.get(name)
-        columns[name] = _numbers(table[name], levels, path)[:, None]
+        columns[name] = _numbers(table[name], levels, options.decimal, path)[:, None]
         if isinstance(levels, list) and name in options.conditions:
             columns[name] = (columns[name] == np.arange(len(levels))).astype(np.float64)
     return columns
+
+
+def _taken_for(column: pd.Series, options: CsvOptions) -> str:
+    """Say what a column was taken for."""
+    if column.name in options.drop:
+        return "left out"
+    if column.name == options.label:
+        return CLASS
+    if column.name in options.conditions:
+        return CONDITIONS
+    cells = column.dropna()
+    is_integer = bool(cells.str.fullmatch(_INTEGER).all())
+    if column.name in options.levels:
+        return INTEGERS if is_integer else NAMES
+    if cells.nunique() * SHARE < len(cells):
+        return REPEATED
+    if is_integer:
+        return UNIQUE if cells.is_unique else MANY
+    return REALS
+
+
+def _shown(name: str, options: CsvOptions) -> str:
+    """Return the name of a column, and its levels or names."""
+    levels = options.levels.get(name)
+    if isinstance(levels, list):
+        return f"{listed([name])} {len(levels)} ({listed(levels, 4)})"
+    return listed([name]) if levels is None else f"{listed([name])} {levels} (0 to {levels - 1})"
+
+
+def _changes(kind: str, name: str) -> list[str]:
+    """Say which options change what columns were taken for, for the first of them."""
+    changes = []
+    if kind == REPEATED:
+        changes.append("beware: a density of them has no finite best likelihood")
+    if kind in (REALS, MANY, UNIQUE, REPEATED):
+        k = _option("levels", {name: "k"})
+        changes.append(f"{k} makes whole numbers from 0 to k - 1 levels")
+    if kind == INTEGERS:
+        changes.append(f"{_option('levels', {name: 0})} makes it real")
+    if kind in (INTEGERS, NAMES):
+        changes.append(f"{_option('label', name)} makes it a class to condition on")
+    return changes
+
+
+def _option(name: str, value: object) -> str:
+    """Write an option for a shell, its value in YAML.
+
+    Example:
+        >>> _option("drop", ["0", "a b"]), _option("label", "kind")
+        ("'drop=[0, a b]'", 'label=kind')
+    """
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf).partition("\n")[0]
+    text = re.sub(r"'(\d+)'", r"\1", text)  # the name of a column may be an integer
+    is_plain = not re.search(r'["$`\\!]', text)
+    return f'"{name}={text}"' if is_plain and "'" in text else shlex.quote(f"{name}={text}")
+
+
+def _wrapped(line: str) -> list[str]:
+    """Break a line of names where a terminal of 80 columns would."""
+    width, indent = PRINTED_WIDTH, " " * 4
+    return textwrap.wrap(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _scaling(
@@ -140,13 +238,15 @@ def _scaling(
     return Scaling(np.zeros(train.shape[1]), np.ones(train.shape[1]))
 
 
-def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> np.ndarray:
+def _numbers(
+    column: pd.Series, levels: int | list[str] | None, decimal: str, path: Path
+) -> np.ndarray:
     """Turn the cells of a column into numbers; names count in the order of their list."""
     if isinstance(levels, list):
         known = {name: float(number) for number, name in enumerate(levels)}
         values, wanted = column.map(known).to_numpy(np.float64), f"one of {listed(levels, 8)}"
     else:
-        values, wanted = _parsed(column), "a finite number"
+        values, wanted = _parsed(column, decimal), "a finite number"
         if levels is not None:
             wanted = f"an integer in [0, {levels})"
             values = np.where(np.isin(values, np.arange(levels)), values, np.nan)
@@ -161,9 +261,12 @@ def _numbers(column: pd.Series, levels: int | list[str] | None, path: Path) -> n
     return values
 
 
-def _parsed(column: pd.Series) -> np.ndarray:
+def _parsed(column: pd.Series, decimal: str) -> np.ndarray:
     """The numbers that cells say, NaN where they say none."""
-    return np.array([_number_of(cell) for cell in column.fillna("")], np.float64)
+    cells = column.fillna("")
+    if decimal == "comma":
+        cells = cells.str.translate(str.maketrans(".,", ",."))
+    return np.array([_number_of(cell) for cell in cells], np.float64)
 
 
 def _number_of(cell: str) -> float:
@@ -182,46 +285,48 @@ def _number_of(cell: str) -> float:
 def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
     """Say what the delimiter is, whether there is a header, and which columns are levels.
 
-    A column is what most of its cells are; `decode` refuses the others.
+    A column is what most of its cells are; `decode` refuses the others. What `levels` already has
+    is not guessed.
     """
     file, known = paths.root() / path, {key: given[key] for key in given if key != "delimiter"}
     options = parse_options(CsvOptions, name, known)
     found: dict[str, object] = {"delimiter": str(given.get("delimiter") or _delimiter(file))}
     first = read_table(file, str(found["delimiter"]), False).iloc[0]
-    by_names = not np.isfinite(_parsed(first)).any()
+    by_names = not np.isfinite(_parsed(first, options.decimal)).any()
     found["header"] = options.header if "header" in given else by_names
-    if "levels" in given:
-        return found
     table = read_table(file, str(found["delimiter"]), bool(found["header"]))
-    kept = (column for column in table.columns if column not in options.drop)
-    columns = {column: _guess_levels(table[column], file) for column in kept}
-    modelled = {name: levels for name, levels in columns.items() if name not in options.told}
-    label, are_levels = options.label or None, None not in modelled.values()
-    are_levels |= any(isinstance(levels, list) for levels in modelled.values())
-    # Integers stay numbers where they are given, or modelled among reals alone.
-    return found | {
-        "levels": {
-            column: levels
-            for column, levels in columns.items()
-            if isinstance(levels, list)
-            or (levels and (column == label or (are_levels and column in modelled)))
-        }
+    levels = given.get("levels")
+    fixed = {*options.drop, *map(str, levels if isinstance(levels, Mapping) else ())}
+    guessed = {
+        column: _guess_levels(table[column], options, file)
+        for column in table.columns
+        if column not in fixed
     }
+    return found | {"levels": {column: k for column, k in guessed.items() if k is not None}}
 
 
-def _guess_levels(column: pd.Series, file: Path) -> int | list[str] | None:
-    """Say what most cells of a column are: a number of levels, a list of names, or None: reals."""
-    values, where = _parsed(column), f"{file}: column {column.name!r}"
-    numbers = values[np.isfinite(values)]
-    words = column[~np.isfinite(values)].dropna()
-    if len(words) and words.str.fullmatch(_DECIMAL_COMMA).all():
-        wanted, place = "numbers with a decimal point", f"{file}: row {words.index[0]}"
-        require(False, f"{place}, column {column.name!r}", wanted, words.iloc[0])
-    if len(numbers) > len(words):
-        levels = numbers[np.isin(numbers, np.arange(256))]
-        if not len(levels) or (len(numbers) - len(levels)) * FEW > len(numbers):
+def _guess_levels(column: pd.Series, options: CsvOptions, file: Path) -> int | list[str] | None:
+    """Say what most cells of a column are: a number of levels, a list of names, or None: reals.
+
+    Numbers are reals if one of them has a decimal point or an exponent. Integers are levels if they
+    have few different values. Where they are conditions, integers stay numbers.
+    """
+    values, where = _parsed(column, options.decimal), f"{file}: column {column.name!r}"
+    is_number = np.isfinite(values)
+    words = column[~is_number].dropna()
+    if len(words):
+        _refuse_dates_and_marks(words, options, file)
+    if is_number.sum() > len(words):
+        cells = column[is_number]
+        if column.name in options.conditions or not cells.str.fullmatch(_INTEGER).all():
             return None
-        return max(2, int(levels.max()) + 1)
+        different = np.unique(values[is_number])
+        few = max(FEW, len(column) // SHARE) if column.name != options.label else MOST_NAMES
+        if len(different) > min(few, MOST_NAMES):
+            return None
+        if different[0] >= 0 and different[-1] < MOST_NAMES:
+            return max(2, int(different[-1]) + 1)
+        return sorted(cells.unique(), key=int) if len(different) > 1 else None
     names = sorted({*column.dropna()})
     if not 2 <= len(names) <= MOST_NAMES:
         wanted = f"numbers, or 2 to {MOST_NAMES} different names"
@@ -230,13 +335,27 @@ def _guess_levels(column: pd.Series, file: Path) -> int | list[str] | None:
     return names
 
 
+def _refuse_dates_and_marks(words: pd.Series, options: CsvOptions, file: Path) -> None:
+    """Refuse dates, and numbers with the other decimal mark, which would become names."""
+    where = f"{file}: row {words.index[0]}, column {words.name!r}"
+    (other,) = _MARKS.keys() - {options.decimal}
+    flawed = words.str.fullmatch(rf"[-+]?\d+\{_MARKS[other]}\d+").all()
+    wanted = f"numbers with a decimal {options.decimal} (or give decimal={other})"
+    require(not flawed, where, wanted, words.iloc[0])
+    wanted = f"numbers or names, no dates or times (drop=[{words.name!r}] leaves them out)"
+    require(words.str.fullmatch(_DATE).mean() <= 0.5, where, wanted, words.iloc[0])
+
+
 def _delimiter(file: Path) -> str:
+    """Guess the delimiter by the first line, where each cell may have one decimal comma."""
     try:
         with file.open("rb") as stream:
             line = stream.readline(1 << 16).decode("utf-8-sig", "replace")
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from None
-    return max(",;\t|", key=(line.splitlines() or [""])[0].count)
+    first = (line.splitlines() or [""])[0]
+    likely = max(";\t|", key=first.count)
+    return likely if first.count(likely) and first.count(",") <= first.count(likely) + 1 else ","
 
 
 def build(settings: Mapping[str, object]) -> Dataset:

@@ -83,6 +83,10 @@ class UserDataset(Dataset):
         """Say what was guessed of the files in lines of at most 80 columns, below the facts."""
         return []
 
+    def notes(self) -> list[str]:
+        """Say what was guessed of the files, and the options that change it."""
+        return []
+
 
 def existing(name: str, option: str, given: str, folder: bool = False) -> Path:
     """Return the path of an option, which must be an existing file, or folder."""

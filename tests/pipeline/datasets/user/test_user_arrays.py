@@ -105,6 +105,15 @@ def test_columns_have_levels_of_their_own() -> None:
     assert read_manifest(Path("shards")).event == dataset.event
 
 
+def test_rows_of_text_are_bytes() -> None:
+    """Whatever letters are in them; small uint8 are levels like others."""
+    text = np.frombuffer(b"the quick brown fox " * 30, np.uint8).reshape(60, 10)
+    dataset, found = added(text)
+    assert dataset.event == Levels(256, (10,))
+    assert any(line.startswith("rows of bytes have 256 levels; num_levels=k") for line in found)
+    assert added(text % 32 // 16, replace=True)[0].event == Binary((10,))
+
+
 @pytest.mark.parametrize("dtype", [bool, np.int64])
 def test_integers_of_two_axes_are_images_of_one_channel(dtype: type) -> None:
     x = np.random.default_rng(0).integers(0, 2, (30, 6, 5)).astype(dtype)
@@ -128,10 +137,26 @@ def test_channels_that_may_come_last_are_asked_for() -> None:
     assert as_is.event == Levels(256, (8, 6, 3))
 
 
-def test_reals_that_are_bits_are_asked_for() -> None:
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(
+    ("k", "part", "message"),
+    [
+        (2, 1, "whole numbers from 0 to 1: give num_levels=2 for levels, or num_levels=0 for"),
+        (17, 1, "whole numbers from 0 to 16: give num_levels=17 for levels, or"),
+        (5, 4, r"multiples of 1/4 in \[0, 1\]: save 4 x as integers, which are num_levels=5, or"),
+        (256, 255, "multiples of 1/255 .*: save 255 x as integers, which are num_levels=256, or"),
+    ],
+)
+def test_reals_that_may_be_levels_are_asked_for(
+    dtype: str, k: int, part: int, message: str
+) -> None:
+    x = np.random.default_rng(0).integers(0, k, (60, 40)) / part
+    with refused(f"x.npy: x: reals that are {message}"):
+        added(x.astype(dtype))
+
+
+def test_reals_that_are_bits_become_what_is_asked_for() -> None:
     x = np.random.default_rng(0).integers(0, 2, (30, 4)).astype(float)
-    with refused("x.npy: x: reals that are all 0 or 1: give num_levels=2 for bits, or"):
-        added(x)
     dataset, _ = added(x, "num_levels=2")
     assert dataset.event == Binary((4,)) and shards(dataset)["train"].x.dtype == np.uint8
     reals, _ = added(x, "num_levels=0", replace=True)
@@ -292,6 +317,7 @@ def test_reals_that_repeat_are_told(shape: tuple[int, ...], where: str) -> None:
     x[:, 1] = 2
     _, found = added(x.reshape(shape))
     assert re.match(rf"beware: few different values in {where}; a density of them has", found[-1])
+    assert "num_levels=k" in found[-1]
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 6), (1, 8, 3)])

@@ -1,5 +1,6 @@
 """CSV files of the user's: what is guessed, decoded and kept, and one line for each flaw."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,7 @@ def test_read_table(tmp_path: Path) -> None:
         ("a,b\n1.5,2.5\n", ["delimiter=xy"], "delimiter: expected one character, no quote"),
         (TABLE + "a,\n", [], r"row 62, column 'n': expected an integer in \[0, 4\), got a missing"),
         (TABLE + "a,x7\n", [], r"row 62, column 'n': expected an integer in \[0, 4\), got 'x7'$"),
-        (TABLE + "a,999\n", [], "row 62, column 'n': expected an integer .*, got '999'"),
-        (TABLE + "a,-1\n", ["label=n"], "row 62, column 'n': expected an integer .*, got '-1'"),
+        (TABLE + "a,999\n", ["levels={n: 4}"], r"row 62, column 'n': .* in \[0, 4\), got '999'"),
         (TABLE + ",1\n", [], "row 62, column 'k': expected one of a, b, got a missing value"),
         (TABLE + "a,NA\n", ["conditions=[n]"], "row 62, column 'n': expected a finite number, got"),
         ("k,n\n" + "a,3\na,1\n" * 30, [], "column 'k': .*, got 1 names; leave it out by drop="),
@@ -79,8 +79,16 @@ def test_read_table(tmp_path: Path) -> None:
             [],
             "row 1, column '0': .* number, got 'a'; if row 1 has the columns' names, give header=",
         ),
-        ("a;b\n1;2\n0,5;1\n0,7;3\n0,7;3\n", [], "row 3, column 'a': expected numbers with a dec"),
-        ("a;b\n" + "0,5;1\n0,7;2\n" * 20, [], "row 2, column 'a': expected numbers with a decim"),
+        ("a;b\n1;2\n0,5;1\n0,7;3\n0,7;3\n", [], r"row 3, column 'a': .* point \(or give decimal=c"),
+        ("1,5;2,5;a\n" * 40, [], r"row 2, column '1,5': .* \(or give decimal=comma\), got '1,5'"),
+        (
+            "a;b\n" + "0.5;1\n0.7;2\n" * 20,
+            ["decimal=comma", "header=true"],
+            r"row 2, column 'a': .* decimal comma \(or give decimal=point\), got '0.5'",
+        ),
+        ("t\n" + "2020-01-01\n2020-01-02T10:00\n" * 30, [], r"'t': .* no dates .*=\['t'\]"),
+        ("t\n" + "31.12.2020\n1.1.21\n" * 30, [], "row 2, column 't': .* no dates or times .*'31"),
+        ("t\n" + "1 days 00:00:05\n10:45\n" * 30, [], "column 't': .* no dates or times .*'1 days"),
         (",b\n" + "0,1.5\n1,2.5\n" * 20, [], r"t.csv: columns: expected names \(or drop=\[''\]\)"),
         (TABLE, ["path=u.csv"], "override 'path': expected none together with 't.csv'"),
     ],
@@ -92,17 +100,68 @@ def test_flaws_of_tables_that_are_added(table: str | bytes, given: list[str], me
 
 
 def test_levels_that_are_given_are_not_guessed() -> None:
-    dataset, _ = add(TABLE + "7,1\n", "levels={k: [a, b, '7'], n: 4}")
+    """Of the columns that they name; 0 is for reals."""
+    dataset, _ = add(TABLE + "7,1\n", "levels={k: [a, b, '7']}")
     assert dataset.event == Levels([3, 4])
-    dataset, _ = add(TABLE + "a,999\n", "levels={k: [a, b]}", "conditions=[k]", replace=True)
+    dataset, _ = add(TABLE, "levels={n: 0}", "conditions=[k]", replace=True)
     assert dataset.event == Real((1,)) and dataset.condition_size == 2
 
 
-def test_integers_beyond_bytes_are_reals_where_reals_are() -> None:
-    rows = "".join(f"{i % 5},{row}" for i, row in enumerate(REALS))
-    assert add("n,a,b\n" + rows + "999,1.5,2.5\n")[0].event == Real((3,))
-    rows = "".join(f"{i},{i % 2}\n" for i in range(300))
-    assert add("n,m\n" + rows, "conditions=[m]", replace=True)[0].event == Real((1,))
+COLUMNS = {  # 300 rows
+    "real": ("1.5,2e3,7", "reals"),
+    "integers": ("0,1,2", "integers as levels"),
+    "years": ("2019,2020,2021", "integers as levels"),
+    "signs": ("-1,1", "integers as levels"),
+    "whole": ("1.0,2.0,3.0", "reals of few different values"),
+    "words": ("x,y", "names"),
+    "bools": ("True,False", "names"),
+    "many": (",".join(map(str, range(100))), "reals, integers of many different values"),
+    "index": (",".join(map(str, range(300))), "reals, integers that all differ: an index"),
+    "some": (",".join(map(str, range(30))), "integers as levels"),
+}
+
+
+def test_every_column_is_printed_with_what_it_was_taken_for() -> None:
+    cells = [text.split(",") for text, _ in COLUMNS.values()]
+    cells[0] = [f"{i / 7:.3f}" for i in range(299)] + ["7"]
+    rows = ["".join(f"{one[i % len(one)]}," for one in cells) + f"{i % 2},a" for i in range(300)]
+    table = "\n".join([",".join([*COLUMNS, "given", "left"]), *rows])
+    dataset, found = add(table, "drop=[left]", "conditions=[given]")
+    printed = "\n".join(found).replace("\n    ", " ")
+    for name, (_, kind) in COLUMNS.items():
+        assert re.search(rf"(\n|^){kind}[^\n]*: ([^\n]*, |){name}\b", printed)
+    for line in (
+        "integers as levels: integers 3 (0 to 2), years 3 (2019, 2020, 2021), signs 2 (-1,",
+        "names: words 2 (x, y), bools 2 (False, True)",
+        "conditions: given",
+        "left out: left",
+        "'levels={real: k}' makes whole numbers from 0 to k - 1 levels",
+        "'levels={integers: 0}' makes it real",
+        "label=words makes it a class to condition on",
+        "'conditions=[real]' conditions on it, 'drop=[real]' leaves it out",
+    ):
+        assert line in printed
+    assert max(map(len, found)) <= 80 and not any(line.startswith("beware") for line in found)
+    event = dataset.event
+    assert isinstance(event, Table)
+    counts = {column.name: column.count for column in event.columns if column.count}
+    assert counts == {"integers": 3, "years": 3, "signs": 2, "words": 2, "bools": 2, "some": 30}
+    changed, found = add(
+        table, "drop=[left,whole]", "label=years", "levels={many: 100}", replace=True
+    )
+    assert "class, a condition: years 3 (2019, 2020, 2021)" in found and changed.num_classes == 3
+    assert "many 100 (0 to 99)" in " ".join(found)
+
+
+def test_a_decimal_comma() -> None:
+    rows = "".join(row.replace(",", ";").replace(".", ",") for row in REALS)
+    dataset, _ = add("a;b\n" + rows, "decimal=comma")
+    assert dataset.event == Real((2,))
+    commas = shards(dataset)["train"].x
+    np.testing.assert_array_equal(
+        commas, shards(add("a,b\n" + "".join(REALS), replace=True)[0])["train"].x
+    )
+    assert add(rows, "decimal=comma", replace=True)[0].options.header is False
 
 
 def test_an_index_without_a_name_can_be_left_out() -> None:
@@ -112,7 +171,7 @@ def test_an_index_without_a_name_can_be_left_out() -> None:
 
 def test_columns_whose_names_have_commas_are_quoted() -> None:
     _, found = add('"a,b",c\n' + "".join(REALS))
-    assert "columns: 'a,b', c" in found
+    assert "reals: 'a,b', c" in found
     dataset, _ = add('"a,b",c\n' + "".join(REALS), "drop=['a,b']", replace=True)
     assert "columns 'a,b' dropped" in dataset.provenance
 
