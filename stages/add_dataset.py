@@ -67,7 +67,8 @@ def main() -> None:
     from pipeline.training import first_experiment
 
     chosen = arguments.experiment or None
-    print("\n".join(first_experiment.add(dataset, chosen, arguments.replace)))
+    rows = adding.training_rows(dataset)
+    print("\n".join(first_experiment.add(dataset, rows, chosen, arguments.replace)))
 
 
 if __name__ == "__main__":

@@ -109,6 +109,13 @@ def summary_table(facts: Sequence[Fact], width: int) -> str:
     return "\n".join([*lines, *(f"{_GAP}{fact.found}" for fact in facts if not fact.name)])
 
 
+def training_rows(dataset: Dataset) -> int:
+    """Count the training rows of a dataset of the user's own."""
+    assert isinstance(dataset, UserDataset) and isinstance(dataset.options, UserOptions)
+    train = dataset.decode((paths.root() / dataset.options.path).parent)["train"]
+    return len(train) if isinstance(train, SplitData) else train.rows
+
+
 def _facts(dataset: Dataset) -> list[Fact]:
     """Decode the first rows of each split, and say what the dataset is."""
     assert isinstance(dataset, UserDataset) and isinstance(dataset.options, UserOptions)

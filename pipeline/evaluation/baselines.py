@@ -13,10 +13,11 @@ from pipeline.core.errors import require
 from pipeline.core.records import write_object
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import base, catalog
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import draw, dynamic_binarize, permute_rows
-from pipeline.evaluation import image_codecs, sound_codecs, video_codecs
+from pipeline.evaluation import column_baselines, image_codecs, sound_codecs, video_codecs
 from pipeline.evaluation.result_records import CodecMeasurements, CodecResult
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ Libraries = dict[str, str | None]  # versions by name
 
 
 def write(dataset: str) -> Path:
-    """Measure every codec on all test images, sounds or clips; write `codecs/<dataset>/`."""
+    """Measure all codecs and simple models on all test rows; write `codecs/<dataset>/`."""
     catalog.load_settings(dataset)
     output = artifact.codecs(dataset)
     with writing(output, wait=True) as folder:
@@ -41,9 +42,10 @@ def write(dataset: str) -> Path:
         measured.check(dataset)
         write_object(folder / output.kind.main, measured.to_dict())
     for one in measured.codecs:
-        log.info("%s: %s %.4f bits/dim", dataset, one.label, one.score.bits_per_dim)
+        value, error = one.score.in_unit(manifest.unit, manifest.event)
+        log.info("%s: %s %.4f +- %.4f %s", dataset, one.label, value, error, manifest.unit)
     if not measured.codecs:
-        log.info("%s: no images, sounds or clips, no codecs", dataset)
+        log.info("%s: no codec or simple model applies", dataset)
     return output.folder
 
 
@@ -51,10 +53,17 @@ def _measure(manifest: Manifest) -> tuple[Libraries, list[CodecResult]]:
     """Return the versions of libraries, and what was measured with them."""
     event, shards = manifest.event, paths.shards(manifest.dataset)
     images, clips = image_codecs.applies(event), video_codecs.applies(event)
+    if column_baselines.applies(manifest):
+        train_rows, test = ShardReader(shards, "train"), shard_reader.read_split(shards, "test")
+        _require_two(manifest, test)
+        blocks = [np.arange(block.start, block.stop) for block in train_rows.blocks]
+        return {}, column_baselines.measure_all(
+            event, lambda: (train_rows[rows].x for rows in blocks), test.x
+        )
     if not (is_levels(event) and (images or clips or manifest.sound is not None)):
         return {}, []
     train, valid, test = (shard_reader.read_split(shards, split) for split in base.SPLITS)
-    require(len(test.x) > 1, f"{manifest.dataset}: test rows", "two or more, for an error", 1)
+    _require_two(manifest, test)
     if images:
         found = image_codecs.measure_all(_images(manifest.dataset, test), event)
         return image_codecs.libraries(), found
@@ -67,6 +76,10 @@ def _measure(manifest: Manifest) -> tuple[Libraries, list[CodecResult]]:
     dataset = catalog.get_dataset(catalog.load_settings(manifest.dataset))
     found = sound_codecs.measure_all(dataset, event, manifest.sound, train, valid, test)
     return sound_codecs.libraries(), found
+
+
+def _require_two(manifest: Manifest, test: SplitData) -> None:
+    require(len(test.x) > 1, f"{manifest.dataset}: test rows", "two or more, for an error", 1)
 
 
 def _images(dataset: str, test: SplitData) -> np.ndarray:

@@ -263,12 +263,12 @@ class Result(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CodecResult(Record):
-    """What a general lossless codec, or a simple model of sounds, needs for the test rows.
+    """What a general lossless codec, or a simple model, needs for the test rows.
 
     Attributes:
         label: its name in tables, which says that it was measured here.
-        kind: codec, baseline (a simple model of sounds), or entropy (of a known source).
-        bytes: of all images, None for sounds.
+        kind: codec, baseline (a simple model), or entropy (of a known source).
+        bytes: of all images, None for sounds and baselines.
         mean_size: mean D of sounds.
     """
 
@@ -281,9 +281,9 @@ class CodecResult(Record):
     mean_size: float | None = omit_if_default(None)
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain values; of images there are codecs alone, which is not written."""
+        """Return plain values; that codecs of images are codecs is not written."""
         described = super().to_dict()
-        if self.mean_size is None:
+        if self.mean_size is None and self.kind == "codec":
             del described["kind"]
         return described
 

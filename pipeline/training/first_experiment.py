@@ -1,5 +1,6 @@
 """A first experiment on a dataset of the user's own: an entry of local/params.yaml."""
 
+import math
 import time
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from pipeline.experiments.params_file import KINDS, read_params, repro_command
 
 FOLDER = Path(paths.LOCAL)
 EPOCHS = 20
+STEPS = 2_000  # at least, for rows of a table
+BATCH = 100  # at most
+PARAMETERS_PER_VALUE = 10  # at most, of the training rows
+WIDTHS = (256, 128, 64, 32, 16)  # in place of a model's own
 MOST_SHADES = 256  # more levels are codes
 EMBEDDING_WIDTH = 16
 DIMENSIONS_AT_ONCE = 1 << 16  # of the rows of one step
@@ -24,28 +29,40 @@ WINDOWS, SOUND_WINDOW, TEXT_WINDOW = 8, 2_048, 512  # of a step; samples of each
 TIMED_ROWS, TIMED_LENGTH, TIMED_STEPS = 16, 4_000, 5
 
 
-def add(dataset: Dataset, model: str | None, replace: bool = False) -> list[str]:
+def add(dataset: Dataset, rows: int, model: str | None, replace: bool = False) -> list[str]:
     """Write an experiment on a dataset into local/params.yaml, and the stages into local/dvc.yaml.
 
-    Without a model, one that suits the event. Returns lines that say what was written, how long
-    training takes here, and the next command.
+    Without a model, one that suits the event. Width, batch and epochs suit the number of training
+    rows. Returns lines that say what was written, how long training takes here, and the next
+    command.
     """
     suited, conditions = suggested_model(dataset)
     model = model or suited
     fields = zoo.model_class(model).Config().to_dict() if model in zoo.list_models() else {}
     chosen = {name: value for name, value in conditions.items() if name in fields}
     try:
-        arcore.create_model(model, dataset.event, **chosen)
+        size = _num_parameters(model, dataset.event, chosen)
+        width = {} if dataset.event.is_open else _width(dataset.event, rows, model, fields)
+        if width:
+            size = _num_parameters(model, dataset.event, chosen | width)
+        timed = arcore.create_model(model, dataset.event, **width)
         length = TIMED_LENGTH if dataset.sound is None else dataset.sound.max_length
-        length = min(length, TIMED_LENGTH)
-        seconds = _seconds_per_row(arcore.create_model(model, dataset.event), dataset.event, length)
+        seconds = rows * _seconds_per_row(timed, dataset.event, min(length, TIMED_LENGTH))
     except ValueError as error:
         raise UserError(f"experiment on {dataset.name}: {error}") from None
     name = f"{dataset.name}-{model}"
-    _write(dataset.name, name, _entry(dataset, model, chosen), replace)
+    trainer = _trainer(dataset, rows)
+    entry: dict[str, object] = {
+        "dataset": dataset.name,
+        "model": model,
+        "model_overrides": chosen | width,
+        "trainer": trainer,
+    }
+    _write(dataset.name, name, entry, replace)
     return [
-        f"wrote {FOLDER / layout.FILE}: experiment {name}, {EPOCHS} epochs, each about "
-        f"{1000 * seconds:.2g} s for 1,000 training rows here ({local_device().type})",
+        f"wrote {FOLDER / layout.FILE}: experiment {name}, {size:,} parameters, "
+        f"{trainer['max_epochs']} epochs, each about {seconds:.2g} s here "
+        f"({local_device().type})",
         f"next: dvc repro {FOLDER / 'dvc.yaml'}:report@{dataset.name}",
     ]
 
@@ -72,19 +89,37 @@ def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
     return by_rank.get(len(dataset.event.shape), "made"), told
 
 
-def _entry(dataset: Dataset, model: str, chosen: dict[str, object]) -> dict[str, object]:
-    trainer: dict[str, object] = {"max_epochs": EPOCHS}
-    if dataset.event.is_open:
+def _width(event: Event, rows: int, model: str, fields: dict[str, object]) -> dict[str, object]:
+    """Return the width of a model that is too large for its rows, {} for one that is not."""
+    most = PARAMETERS_PER_VALUE * rows * event.size
+    sizes: list[dict[str, object]] = [{}]
+    match fields:
+        case {"hidden": int(own)}:
+            sizes += [{"hidden": width} for width in WIDTHS if width < own]
+        case {"hidden": tuple(own) | list(own)}:
+            sizes += [{"hidden": [width] * len(own)} for width in WIDTHS if width < max(own)]
+        case {"width": int(own)}:
+            sizes += [{"width": width} for width in WIDTHS if width < own]
+    fits = (width for width in sizes if _num_parameters(model, event, width) <= most)
+    return next(fits, sizes[-1])
+
+
+def _num_parameters(model: str, event: Event, hyperparameters: dict[str, object]) -> int:
+    made = arcore.create_model(model, event, **hyperparameters)
+    return sum(parameter.numel() for parameter in made.parameters())
+
+
+def _trainer(dataset: Dataset, rows: int) -> dict[str, object]:
+    """Return epochs and rows of a step; for few rows of a table more epochs of smaller steps."""
+    event = dataset.event
+    if event.is_open:
         is_text = dataset.sound is not None and dataset.sound.is_text
-        trainer |= {"batch_size": WINDOWS, "window": TEXT_WINDOW if is_text else SOUND_WINDOW}
-    else:
-        trainer["batch_size"] = max(8, min(100, DIMENSIONS_AT_ONCE // dataset.event.size))
-    return {
-        "dataset": dataset.name,
-        "model": model,
-        "model_overrides": chosen,
-        "trainer": trainer,
-    }
+        window = TEXT_WINDOW if is_text else SOUND_WINDOW
+        return {"max_epochs": EPOCHS, "batch_size": WINDOWS, "window": window}
+    batch_size = max(8, min(BATCH, rows // 10, DIMENSIONS_AT_ONCE // event.size))
+    is_table = len(event.shape) == 1
+    epochs = math.ceil(STEPS / math.ceil(rows / batch_size)) if is_table else EPOCHS
+    return {"max_epochs": max(EPOCHS, epochs), "batch_size": batch_size}
 
 
 def _seconds_per_row(model: arcore.AutoregressiveModel, event: Event, length: int) -> float:

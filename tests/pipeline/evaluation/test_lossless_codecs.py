@@ -1,4 +1,4 @@
-"""Codecs of images, clips and sounds: round trips, what is counted, and the stage's output."""
+"""Codecs and baselines of columns: round trips, what is counted, and the stage's output."""
 
 import dataclasses
 import json
@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.stats
 from PIL import Image
 
-from arcore.events import Binary, Gray, Levels, Real
+from arcore.columns import Column
+from arcore.events import Binary, Gray, Levels, Real, Table
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocessing, shard_reader
@@ -20,9 +22,16 @@ from pipeline.data.manifest import read_manifest
 from pipeline.datasets import base, catalog
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.read_transforms import dynamic_binarize
-from pipeline.evaluation import baselines, image_codecs, sound_codecs, video_codecs
+from pipeline.evaluation import (
+    baselines,
+    column_baselines,
+    image_codecs,
+    sound_codecs,
+    video_codecs,
+)
 from pipeline.evaluation.lossless_codec import LosslessCodec
 from pipeline.evaluation.reading import read_codecs
+from pipeline.evaluation.result_records import CodecResult
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.evaluation.video_codecs import X264, ffmpeg
 from stages import codecs as stage
@@ -232,12 +241,49 @@ def test_clips_are_measured_as_they_are_evaluated(workdir: Path) -> None:
     assert set(read_codecs(manifest)) == set(expected)
 
 
-def test_what_is_no_image_has_no_measurements(workdir: Path) -> None:
+def test_vectors_have_baselines_of_columns(workdir: Path) -> None:
     dataset = catalog.get_dataset({"name": "dna"})
-    x = np.random.default_rng(0).integers(0, 2, (3, 180), dtype=np.uint8)
+    x = np.zeros((3, 180), np.uint8)
     splits = dict.fromkeys(base.SPLITS, SplitData(x))
     preprocessing.write(dataset, splits, Path("data/shards/dna"))
-    assert measured("dna")["codecs"] == []
+    (found,) = measured("dna")["codecs"]
+    assert (found["label"], found["kind"]) == ("independent columns", "baseline")
+    assert found["nats"] == pytest.approx(180 * np.log(5 / 4)), "3 of 3 rows, and 1 of 2 levels"
+    assert set(read_codecs(read_manifest("data/shards/dna"))) == {CodecResult.from_dict(found, "")}
+
+
+def test_baselines_of_columns_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    mix = np.array([[2.0, 1.5, 0, 0], [0, 0.1, 0, 0], [0, 0, 30, 3], [0, 0, 0, 1]])
+    train, test = (rng.normal(5, 1, (n, 4)) @ mix for n in (200, 50))
+    names = [rng.integers(0, 3, (n, 1)) for n in (200, 50)]
+    columns = [Column(name=str(i)) for i in range(4)] + [Column(name="k", levels=3)]
+    event, x = Table(columns), np.concatenate([train, names[0]], 1)
+    found = column_baselines.measure_all(
+        event, lambda: np.array_split(x, 3), np.concatenate([test, names[1]], 1)
+    )
+    table = (np.bincount(names[0][:, 0]) + 1) / 203
+    of_names = -np.log(table[names[1][:, 0]])
+    mean, deviation = train.mean(0), train.std(0)
+    joint = scipy.stats.multivariate_normal(mean, np.cov(train.T, ddof=0))
+    expected = {
+        "independent columns": -scipy.stats.norm(mean, deviation).logpdf(test).sum(1) + of_names,
+        "one Gaussian": -joint.logpdf(test) + of_names,
+    }
+    assert [one.label for one in found] == list(expected)
+    for one, nats in zip(found, expected.values(), strict=True):
+        assert one.score.nats == pytest.approx(nats.mean())
+        assert one.score.nats_stderr == pytest.approx(nats.std(ddof=1) / np.sqrt(50))
+
+
+@pytest.mark.parametrize(
+    ("column", "labels"), [(0.0, []), (1.0, ["independent columns"])], ids=["constant", "twice"]
+)
+def test_a_gaussian_without_a_density_is_no_baseline(column: float, labels: list[str]) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    x[:, 1] = column * x[:, 0]
+    found = column_baselines.measure_all(Real((2,)), lambda: [x], x)
+    assert [one.label for one in found] == labels
 
 
 def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(workdir: Path) -> None:

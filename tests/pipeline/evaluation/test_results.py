@@ -53,7 +53,7 @@ def test_open_events_count_their_mean_size() -> None:
             score.check(event, size, "f")
 
 
-def test_codecs_of_images_say_no_kind() -> None:
+def test_codecs_of_images_alone_say_no_kind() -> None:
     score = Score.from_nats(8.0, 1.0, Binary((8,)))
     image = CodecResult(label="PNG", settings="", num_rows=3, bytes=3, score=score)
     sound = CodecResult(label="zstd", settings="", num_rows=3, score=score, mean_size=8.0)

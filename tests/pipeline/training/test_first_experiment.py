@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import arcore
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
@@ -23,31 +24,46 @@ def project(workdir: Path) -> None:
         (workdir / name).write_text((ROOT / name).read_text())
 
 
+OTHERS = ("pixelcnn", "conv_nade", "any_order_transformer")  # than those suggested
+
+
 def dataset_of(event: Event) -> Dataset:
     return replace(catalog.get_dataset({"name": "digits"}), event=event, num_classes=3)
 
 
 @pytest.mark.parametrize(
-    ("event", "asked", "model", "told", "rows"),
+    ("event", "rows", "asked", "overrides", "batch_size", "epochs"),
     [
-        (Binary((1, 8, 8)), None, "gated_pixelcnn", {"num_classes": 3}, 100),
-        (Levels(4, (3, 32, 32)), "pixelcnn", "pixelcnn", {"num_classes": 3}, 21),
-        (Binary((9,)), None, "made", {"num_classes": 3}, 100),
-        (Binary((1, 4, 4)), "conv_nade", "conv_nade", {"num_classes": 3}, 100),
-        (Real((3,)), None, "rnade", {"num_classes": 3}, 100),
+        (Binary((1, 8, 8)), 50_000, "gated_pixelcnn", {}, 100, 20),
+        (Levels(4, (3, 32, 32)), 50_000, "pixelcnn", {}, 21, 20),
+        (Binary((9,)), 50_000, "made", {}, 100, 20),
+        (Binary((9,)), 142, "made", {}, 14, 182),
+        (Binary((9,)), 20, "made", {"hidden": [64]}, 8, 667),
+        (Binary((1, 4, 4)), 142, "conv_nade", {"hidden": [64, 64]}, 100, 20),
+        (Real((3,)), 1_000, "rnade", {}, 100, 200),
+        (Binary((9,)), 142, "any_order_transformer", {"width": 16}, 14, 182),
     ],
 )
-def test_the_entry_composes(
-    event: Event, asked: str | None, model: str, told: dict[str, object], rows: int
+def test_the_entry_composes_and_suits_the_number_of_rows(
+    event: Event,
+    rows: int,
+    asked: str,
+    overrides: dict[str, object],
+    batch_size: int,
+    epochs: int,
 ) -> None:
-    lines = first_experiment.add(dataset_of(event), asked)
-    name = f"digits-{model}"
+    dataset = dataset_of(event)
+    assert asked in (first_experiment.suggested_model(dataset)[0], *OTHERS)
+    lines = first_experiment.add(dataset, rows, None if asked not in OTHERS else asked)
+    name = f"digits-{asked}"
     assert lines[-1] == "next: dvc repro local/dvc.yaml:report@digits"
-    assert f"experiment {name}, 20 epochs, each about" in lines[0]
     config = compose.load(name)
-    assert config.trainer.batch_size == rows
+    assert (config.trainer.batch_size, config.trainer.max_epochs) == (batch_size, epochs)
     entry = params_file.read_params()["experiments"][name]
-    assert entry["model_overrides"] == told
+    assert entry["model_overrides"] == {"num_classes": 3} | overrides
+    model = arcore.create_model(asked, event, **entry["model_overrides"])
+    size = sum(parameter.numel() for parameter in model.parameters())
+    assert f"experiment {name}, {size:,} parameters, {epochs} epochs, each about" in lines[0]
     assert "report:" in Path("local/dvc.yaml").read_text()
     assert name in yaml.safe_load(Path("local/foreach.yaml").read_text())["experiments"]
 
@@ -62,10 +78,10 @@ def test_sounds_and_text_train_on_windows(rate: int, window: int) -> None:
 
 
 def test_comments_and_entries_stay() -> None:
-    first_experiment.add(dataset_of(Binary((9,))), "made")
+    first_experiment.add(dataset_of(Binary((9,))), 142, "made")
     path = Path("local/params.yaml")
     path.write_text(path.read_text().replace("experiments:", "# mine\nexperiments:"))
-    first_experiment.add(dataset_of(Binary((9,))), "nade")
+    first_experiment.add(dataset_of(Binary((9,))), 142, "nade")
     assert "# mine" in path.read_text()
     read = params_file.read_params()
     assert set(read["experiments"]) == {"digits-made", "digits-nade"}
@@ -74,17 +90,17 @@ def test_comments_and_entries_stay() -> None:
 
 def test_a_name_is_taken_once() -> None:
     dataset = dataset_of(Binary((9,)))
-    first_experiment.add(dataset, "made")
+    first_experiment.add(dataset, 142, "made")
     with pytest.raises(UserError, match="experiment: expected a new name, or --replace"):
-        first_experiment.add(dataset, "made")
-    first_experiment.add(dataset, "made", replace=True)
+        first_experiment.add(dataset, 142, "made")
+    first_experiment.add(dataset, 142, "made", replace=True)
     Path("local/params.yaml").rename("params.yaml")
     with pytest.raises(UserError, match="experiment: expected a new name"):
-        first_experiment.add(dataset, "made", replace=True)
+        first_experiment.add(dataset, 142, "made", replace=True)
 
 
 @pytest.mark.parametrize("model", ["mde", "rnade"])
 def test_a_model_that_does_not_fit_is_refused(model: str) -> None:
     with pytest.raises(UserError, match="experiment on digits: "):
-        first_experiment.add(dataset_of(Binary((1, 8, 8))), model)
+        first_experiment.add(dataset_of(Binary((1, 8, 8))), 142, model)
     assert not Path("local").exists()
