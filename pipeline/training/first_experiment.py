@@ -61,7 +61,8 @@ def add(dataset: Dataset, rows: int, model: str | None, replace: bool = False) -
     _write(dataset.name, name, entry, replace)
     return [
         f"wrote {FOLDER / layout.FILE}: experiment {name}, {size:,} parameters, "
-        f"{trainer['max_epochs']} epochs, each about {seconds:.2g} s here "
+        f"{trainer['max_epochs']} epochs{' at most' * ('patience' in trainer)}, each about "
+        f"{seconds:.2g} s here "
         f"({local_device().type})",
         f"next: dvc repro {FOLDER / 'dvc.yaml'}:report@{dataset.name}",
     ]
@@ -119,7 +120,8 @@ def _trainer(dataset: Dataset, rows: int) -> dict[str, object]:
     batch_size = max(8, min(BATCH, rows // 10, DIMENSIONS_AT_ONCE // event.size))
     is_table = len(event.shape) == 1
     epochs = math.ceil(STEPS / math.ceil(rows / batch_size)) if is_table else EPOCHS
-    return {"max_epochs": max(EPOCHS, epochs), "batch_size": batch_size}
+    patience: dict[str, object] = {"patience": EPOCHS} if epochs > EPOCHS else {}
+    return {"max_epochs": max(EPOCHS, epochs), "batch_size": batch_size} | patience
 
 
 def _seconds_per_row(model: arcore.AutoregressiveModel, event: Event, length: int) -> float:

@@ -58,8 +58,9 @@ FOUND = {
     "Arrays": ["Real(shape=(3,), bin_width=None)", "of shape (2,)"],
     "Tables": [
         "Levels([3, 2, 7])",
+        "integers as levels: doors 2 (0 to 1), owners 7 (0 to 6)",
         "Table(3 columns of levels, 1 of reals)",
-        "colour, doors, owners, price",
+        "reals: price",
     ],
     "Sounds": ["at 8000 Hz, the longest of 0.1 s", "speakers   ann, bob"],
 }

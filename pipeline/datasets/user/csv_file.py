@@ -8,8 +8,6 @@ changed one is noticed.
 import dataclasses
 import math
 import re
-import shlex
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-import yaml
 from pydantic import AfterValidator, BeforeValidator
 
 import arcore
@@ -29,6 +26,7 @@ from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
 from pipeline.datasets.options import between, expected, parse_options, refuse_unless
 from pipeline.datasets.scaling import Scaling, fit_scaling
 from pipeline.datasets.tables.csv_table import read_names, read_table
+from pipeline.datasets.user import column_notes
 from pipeline.datasets.user.user_data import (
     UserDataset,
     UserOptions,
@@ -37,26 +35,21 @@ from pipeline.datasets.user.user_data import (
 )
 
 MOST_NAMES = 256
-FEW, SHARE = 20, 10  # integers of fewer different values, or than a tenth of the rows, are levels
-PRINTED_WIDTH = 78
+FEW, SHARE = (
+    20,
+    column_notes.SHARE,
+)  # integers of fewer different values, or than a tenth of the rows, are levels
 # Columns by their names, which YAML may read as numbers.
 Column = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 _DIFFERENT = expected("different columns", lambda names: len(set(names)) == len(names))
 _NAMES = expected("different names", lambda names: 2 <= len(set(names)) == len(names) <= MOST_NAMES)
 Counts = Annotated[int, between(2, 256)] | Annotated[list[str], _NAMES]  # of a column of levels
 _without_reals = AfterValidator(lambda levels: {name: k for name, k in levels.items() if k != 0})
-_INTEGER = r"[-+]?\d+"
 _MARKS = {"point": ".", "comma": ","}
 _DATE = (
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}([-/.])\d{1,2}\2(\d{4}|\d\d))([T ].*)?"
     r"|[-+]?(\d+ days?,? ?)?\d{1,2}:\d\d(:\d\d.*)?|[-+]?\d+ days?|P(\d+[YMWD])*(T.*)?"
 )
-
-REALS, INTEGERS, NAMES = "reals", "integers as levels", "names"
-MANY = "reals, integers of many different values"
-UNIQUE = "reals, integers that all differ: an index?"
-REPEATED = "reals of few different values"
-CLASS, CONDITIONS = "class, a condition", "conditions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,16 +120,10 @@ class CsvFile(UserDataset):
         """Say what each column was taken for, and the options that change it."""
         path, options = _path(self.name, self.options.path), self.options
         table = read_table(path, options.delimiter, options.header)
-        kinds = dict[str, list[str]]()
-        for name in table.columns:
-            kinds.setdefault(_taken_for(table[name], options), []).append(name)
-        lines = []
-        for kind, names in kinds.items():
-            lines += _wrapped(f"{kind}: {', '.join(_shown(name, options) for name in names)}")
-            lines += [f"  {change}" for change in _changes(kind, names[0])]
-        one = self.columns[0]
-        conditions, drop = _option("conditions", [one]), _option("drop", [one])
-        return [*lines, f"any column: {conditions} conditions on it, {drop} leaves it out"]
+        roles = dict.fromkeys(options.drop, column_notes.LEFT_OUT)
+        roles |= dict.fromkeys(options.conditions, column_notes.CONDITIONS)
+        roles |= {options.label: column_notes.CLASS} if options.label else {}
+        return column_notes.describe(table, options.levels, roles)
 
     def unscaled(self, path: Path) -> SplitData:
         """Read all rows of a table, float64 in its own units."""
@@ -164,69 +151,6 @@ def _read(options: CsvOptions, path: Path) -> dict[str, np.ndarray]:
         if isinstance(levels, list) and name in options.conditions:
             columns[name] = (columns[name] == np.arange(len(levels))).astype(np.float64)
     return columns
-
-
-def _taken_for(column: pd.Series, options: CsvOptions) -> str:
-    """Say what a column was taken for."""
-    if column.name in options.drop:
-        return "left out"
-    if column.name == options.label:
-        return CLASS
-    if column.name in options.conditions:
-        return CONDITIONS
-    cells = column.dropna()
-    is_integer = bool(cells.str.fullmatch(_INTEGER).all())
-    if column.name in options.levels:
-        return INTEGERS if is_integer else NAMES
-    if cells.nunique() * SHARE < len(cells):
-        return REPEATED
-    if is_integer:
-        return UNIQUE if cells.is_unique else MANY
-    return REALS
-
-
-def _shown(name: str, options: CsvOptions) -> str:
-    """Return the name of a column, and its levels or names."""
-    levels = options.levels.get(name)
-    if isinstance(levels, list):
-        return f"{listed([name])} {len(levels)} ({listed(levels, 4)})"
-    return listed([name]) if levels is None else f"{listed([name])} {levels} (0 to {levels - 1})"
-
-
-def _changes(kind: str, name: str) -> list[str]:
-    """Say which options change what columns were taken for, for the first of them."""
-    changes = []
-    if kind == REPEATED:
-        changes.append("beware: a density of them has no finite best likelihood")
-    if kind in (REALS, MANY, UNIQUE, REPEATED):
-        k = _option("levels", {name: "k"})
-        changes.append(f"{k} makes whole numbers from 0 to k - 1 levels")
-    if kind == INTEGERS:
-        changes.append(f"{_option('levels', {name: 0})} makes it real")
-    if kind in (INTEGERS, NAMES):
-        changes.append(f"{_option('label', name)} makes it a class to condition on")
-    return changes
-
-
-def _option(name: str, value: object) -> str:
-    """Write an option for a shell, its value in YAML.
-
-    Example:
-        >>> _option("drop", ["0", "a b"]), _option("label", "kind")
-        ("'drop=[0, a b]'", 'label=kind')
-    """
-    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf).partition("\n")[0]
-    text = re.sub(r"'(\d+)'", r"\1", text)  # the name of a column may be an integer
-    is_plain = not re.search(r'["$`\\!]', text)
-    return f'"{name}={text}"' if is_plain and "'" in text else shlex.quote(f"{name}={text}")
-
-
-def _wrapped(line: str) -> list[str]:
-    """Break a line of names where a terminal of 80 columns would."""
-    width, indent = PRINTED_WIDTH, " " * 4
-    return textwrap.wrap(
-        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
 
 
 def _scaling(
@@ -318,7 +242,7 @@ def _guess_levels(column: pd.Series, options: CsvOptions, file: Path) -> int | l
         _refuse_dates_and_marks(words, options, file)
     if is_number.sum() > len(words):
         cells = column[is_number]
-        if column.name in options.conditions or not cells.str.fullmatch(_INTEGER).all():
+        if column.name in options.conditions or not cells.str.fullmatch(column_notes.INTEGER).all():
             return None
         different = np.unique(values[is_number])
         few = max(FEW, len(column) // SHARE) if column.name != options.label else MOST_NAMES

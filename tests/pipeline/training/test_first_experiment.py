@@ -63,7 +63,9 @@ def test_the_entry_composes_and_suits_the_number_of_rows(
     assert entry["model_overrides"] == {"num_classes": 3} | overrides
     model = arcore.create_model(asked, event, **entry["model_overrides"])
     size = sum(parameter.numel() for parameter in model.parameters())
-    assert f"experiment {name}, {size:,} parameters, {epochs} epochs, each about" in lines[0]
+    words = f"experiment {name}, {size:,} parameters, {epochs} epochs"
+    assert words + " at most" * (epochs > 20) + ", each about" in lines[0]
+    assert config.trainer.patience == (20 if epochs > 20 else None)
     assert "report:" in Path("local/dvc.yaml").read_text()
     assert name in yaml.safe_load(Path("local/foreach.yaml").read_text())["experiments"]
 

@@ -116,7 +116,7 @@ COLUMNS = {  # 300 rows
     "words": ("x,y", "names"),
     "bools": ("True,False", "names"),
     "many": (",".join(map(str, range(100))), "reals, integers of many different values"),
-    "index": (",".join(map(str, range(300))), "reals, integers that all differ: an index"),
+    "index": (",".join(map(str, range(300))), "reals, integers that all differ .an index.."),
     "some": (",".join(map(str, range(30))), "integers as levels"),
 }
 
@@ -138,7 +138,7 @@ def test_every_column_is_printed_with_what_it_was_taken_for() -> None:
         "'levels={real: k}' makes whole numbers from 0 to k - 1 levels",
         "'levels={integers: 0}' makes it real",
         "label=words makes it a class to condition on",
-        "'conditions=[real]' conditions on it, 'drop=[real]' leaves it out",
+        "any column:\n  'conditions=[real]' conditions on it\n  'drop=[real]' leaves it out",
     ):
         assert line in printed
     assert max(map(len, found)) <= 80 and not any(line.startswith("beware") for line in found)
@@ -149,7 +149,7 @@ def test_every_column_is_printed_with_what_it_was_taken_for() -> None:
     changed, found = add(
         table, "drop=[left,whole]", "label=years", "levels={many: 100}", replace=True
     )
-    assert "class, a condition: years 3 (2019, 2020, 2021)" in found and changed.num_classes == 3
+    assert "class to condition on: years 3 (2019, 2020, 2021)" in found and changed.num_classes == 3
     assert "many 100 (0 to 99)" in " ".join(found)
 
 
