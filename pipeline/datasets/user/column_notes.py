@@ -19,7 +19,7 @@ UNIQUE = "reals, integers that all differ (an index?)"
 REPEATED = "reals of few different values"
 CLASS, CONDITIONS, LEFT_OUT = "class to condition on", "conditions", "left out"
 KINDS = (REALS, MANY, UNIQUE, REPEATED, INTEGERS, NAMES, CLASS, CONDITIONS, LEFT_OUT)
-PRINTED_WIDTH = 78
+PRINTED_WIDTH, MOST_SHOWN = 78, 4
 _SPACE = "\0"  # where no line breaks
 Levels = Mapping[str, int | list[str]]  # of columns: their number, or names
 
@@ -39,7 +39,7 @@ def describe(table: pd.DataFrame, levels: Levels, roles: Mapping[str, str]) -> l
     lines = []
     for kind, names in ((kind, kinds[kind]) for kind in KINDS if kinds[kind]):
         lines += _wrapped(kind, [_shown(name, levels.get(name)) for name in names])
-        lines += [f"  {change}" for change in _changes(kind, names[0])]
+        lines += [f"  {change}" for change in _changes(kind, table[names[0]])]
     one = next(name for name in table.columns if name not in roles)
     lines += ["any column:", f"  {_option('conditions', [one])} conditions on it"]
     return [*lines, f"  {_option('drop', [one])} leaves it out"]
@@ -61,16 +61,19 @@ def _taken_for(column: pd.Series, levels: int | list[str] | None) -> str:
 def _shown(name: str, levels: int | list[str] | None) -> str:
     """Return the name of a column, and its levels or names."""
     if isinstance(levels, list):
-        return f"{listed([name])} {len(levels)} ({listed(levels, 4)})"
+        return f"{listed([name])} {len(levels)} ({listed(levels, MOST_SHOWN)})"
     return listed([name]) if levels is None else f"{listed([name])} {levels} (0 to {levels - 1})"
 
 
-def _changes(kind: str, name: str) -> list[str]:
+def _changes(kind: str, first: pd.Series) -> list[str]:
     """Say which options change what columns were taken for, for the first of them."""
-    changes = []
+    changes, name = [], str(first.name)
     if kind == REPEATED:
         changes.append("beware: a density of them has no finite best likelihood")
-    if kind in (REALS, MANY, UNIQUE, REPEATED):
+        values = sorted(first.dropna().unique())
+        shown = values if len(values) <= MOST_SHOWN else ["..."]
+        changes.append(f"{_option('levels', {name: shown})} makes these values levels")
+    if kind in (REALS, MANY, UNIQUE):
         k = _option("levels", {name: "k"})
         changes.append(f"{k} makes whole numbers from 0 to k - 1 levels")
     if kind == INTEGERS:

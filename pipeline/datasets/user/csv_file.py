@@ -262,12 +262,15 @@ def _guess_levels(column: pd.Series, options: CsvOptions, file: Path) -> int | l
 def _refuse_dates_and_marks(words: pd.Series, options: CsvOptions, file: Path) -> None:
     """Refuse dates, and numbers with the other decimal mark, which would become names."""
     where = f"{file}: row {words.index[0]}, column {words.name!r}"
+    dates = words[words.str.fullmatch(_DATE)]
     (other,) = _MARKS.keys() - {options.decimal}
     flawed = words.str.fullmatch(rf"[-+]?\d+\{_MARKS[other]}\d+").all()
     wanted = f"numbers with a decimal {options.decimal} (or give decimal={other})"
     require(not flawed, where, wanted, words.iloc[0])
     wanted = f"numbers or names, no dates or times (drop=[{words.name!r}] leaves them out)"
-    require(words.str.fullmatch(_DATE).mean() <= 0.5, where, wanted, words.iloc[0])
+    if 2 * len(dates) > len(words):
+        where = f"{file}: row {dates.index[0]}, column {dates.name!r}"
+        require(False, where, wanted, dates.iloc[0])
 
 
 def _delimiter(file: Path) -> str:
@@ -341,7 +344,10 @@ def _modelled(name: str, options: CsvOptions, kept: Sequence[str], path: Path) -
     both = bool(options.label and options.conditions)
     refuse_unless(not both, name, "conditions", "none together with a label", options.conditions)
     fits = not options.label or options.label in options.levels
-    refuse_unless(fits, name, "label", "a column of levels", options.label)
+    wanted = (
+        f"a column of levels (levels={{{options.label}: k}} makes numbers from 0 to k - 1 some)"
+    )
+    refuse_unless(fits, name, "label", wanted, options.label)
     modelled = [column for column in kept if column not in told]
     refuse_unless(bool(modelled), name, "conditions", "a column that is not given", told)
     return modelled

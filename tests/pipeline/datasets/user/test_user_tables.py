@@ -135,6 +135,7 @@ def test_every_column_is_printed_with_what_it_was_taken_for() -> None:
         "names: words 2 (x, y), bools 2 (False, True)",
         "conditions: given",
         "left out: left",
+        "\"levels={whole: ['1.0', '2.0', '3.0']}\" makes these values levels",
         "'levels={real: k}' makes whole numbers from 0 to k - 1 levels",
         "'levels={integers: 0}' makes it real",
         "label=words makes it a class to condition on",
@@ -146,6 +147,8 @@ def test_every_column_is_printed_with_what_it_was_taken_for() -> None:
     assert isinstance(event, Table)
     counts = {column.name: column.count for column in event.columns if column.count}
     assert counts == {"integers": 3, "years": 3, "signs": 2, "words": 2, "bools": 2, "some": 30}
+    (change,) = re.findall(r'^  "(levels=\{whole: .*)" makes', "\n".join(found), re.M)
+    assert add(table, "drop=[left]", change, replace=True)[0].event.columns[4].count == 3
     changed, found = add(
         table, "drop=[left,whole]", "label=years", "levels={many: 100}", replace=True
     )
