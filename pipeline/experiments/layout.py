@@ -8,11 +8,10 @@ an entry that names none (or the weights that it starts from, which are a depend
 for each member of each mixture, since a `foreach` of dvc.yaml cannot give a stage as many
 dependencies as a list is long.
 
-The folder local/ has a dvc.yaml too, of the stages of the project's. It has the stage `code` as
-well, which writes local/code.yaml: so a dataset of the user's own changes nothing that the project's
-stages depend on. Its foreach.yaml says which file describes the dataset of an entry (`conf`), one in
-local/dataset/ or one of the project's. `reproductions.reproduce` writes the dvc.yaml of
-reproductions/, and removes it.
+The folder local/ has a dvc.yaml too, of the stages of the project's. Its own stage `code` writes
+local/code.yaml, so that a dataset of the user's changes nothing that the project's stages depend on.
+Its foreach.yaml names the file that describes an entry's dataset (`conf`), one in local/dataset/ or
+one of the project's. `reproductions.reproduce` writes and removes the dvc.yaml of reproductions/.
 """
 
 import io

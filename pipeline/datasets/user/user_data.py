@@ -80,11 +80,7 @@ class UserDataset(Dataset):
         return []
 
     def notes(self) -> list[str]:
-        """Say what was guessed of the files in lines of at most 80 columns, below the facts."""
-        return []
-
-    def notes(self) -> list[str]:
-        """Say what was guessed of the files, and the options that change it."""
+        """Say what was guessed of the files, and the options that change it, below the facts."""
         return []
 
 
