@@ -5,6 +5,7 @@ import errno
 import gc
 import io
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from pipeline.core.errors import UserError, one_line
 from pipeline.core.private_files import keep_site_cache_private
 from pipeline.core.redaction import Redacting, redacted
 from pipeline.repro import warm
+
+# torch's threads spin until the next operation, up to 10 ms, before they sleep. Where other processes
+# want the cores, as stages beside each other do, that makes a small step ten times as long.
+SPINS = {"GOMP_SPINCOUNT": "1000"}  # what OpenMP takes by itself for more threads than cores
 
 
 def run(main: Callable[[], None]) -> None:
@@ -26,6 +31,8 @@ def run(main: Callable[[], None]) -> None:
     if status is not None:
         sys.exit(status)
     warm.end_with_repro()
+    for name, value in SPINS.items():  # before torch is imported; workers inherit it
+        os.environ.setdefault(name, value)
     # Imports leave a million objects that stay: collect less often, and not at the end.
     gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)

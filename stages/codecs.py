@@ -15,7 +15,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.codecs", description=__doc__)
     parser.add_argument("dataset", help="name of a dataset that is preprocessed")
     dataset = parser.parse_args().dataset
-    from pipeline.evaluation import baselines  # here: --help needs none of it
+    from pipeline.datasets import catalog
+
+    catalog.load_settings(dataset)
+    from pipeline.evaluation import baselines  # here: --help and an unknown name need no torch
 
     baselines.write(dataset)
 

@@ -10,10 +10,12 @@ def main() -> None:
     given = parse_entry(
         "stages.evaluate", "experiments or mixtures", __doc__, "evaluation.num_members=8"
     )
-    from pipeline.evaluation import experiment_evaluation  # here: --help needs no torch
     from pipeline.experiments import compose
 
-    experiment_evaluation.evaluate(compose.load(given.entry, given.overrides))
+    config = compose.load(given.entry, given.overrides)
+    from pipeline.evaluation import experiment_evaluation  # here: a refusal needs no torch
+
+    experiment_evaluation.evaluate(config)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from stages import cli
 
 def main() -> None:
     """Parse the command line and fetch."""
-    from pipeline.data import fetching  # here: a warm process has them
-    from pipeline.datasets import catalog
+    from pipeline.datasets import catalog  # here: a warm process has it
 
     parser = argparse.ArgumentParser(
         prog="python -m stages.fetch",
@@ -26,6 +25,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     settings = catalog.load_settings(arguments.dataset, arguments.overrides)
+    from pipeline.data import fetching  # here: --help and an unknown name need no torch
+
     fetching.fetch(catalog.get_dataset(settings))
 
 

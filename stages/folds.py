@@ -8,10 +8,11 @@ from stages import cli
 
 def main() -> None:
     """Parse the command line and run all folds."""
-    from pipeline.experiments.params_file import parse_entry  # here: a warm process has it
+    from pipeline.experiments.params_file import parse_entry, read_entry
 
     given = parse_entry("stages.folds", "folds", __doc__, "trainer.max_epochs=3")
-    from pipeline.evaluation import cross_validation  # here: --help needs no torch
+    read_entry("folds", given.entry)
+    from pipeline.evaluation import cross_validation  # here: --help and an unknown name need no torch
 
     cross_validation.run(given.entry, given.overrides)
 

@@ -11,10 +11,12 @@ def main() -> None:
     parser.add_argument("mixture", help="a key of `mixtures` in params.yaml")
     parser.add_argument("experiment", help="one of its members")
     arguments = parser.parse_args()
-    from pipeline.evaluation import mixing  # here: --help needs no torch
     from pipeline.experiments import compose
 
-    mixing.join(compose.load_mixture(arguments.mixture), arguments.experiment)
+    config = compose.load_mixture(arguments.mixture)
+    from pipeline.evaluation import mixing  # here: a refusal needs no torch
+
+    mixing.join(config, arguments.experiment)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ def main() -> None:
     from pipeline.experiments.params_file import parse_entry  # here: a warm process has it
 
     given = parse_entry("stages.mix", "mixtures", __doc__)
-    from pipeline.evaluation import mixing  # here: --help needs no torch
     from pipeline.experiments import compose
 
-    mixing.mix(compose.load_mixture(given.entry))
+    config = compose.load_mixture(given.entry)
+    from pipeline.evaluation import mixing  # here: a refusal needs no torch
+
+    mixing.mix(config)
 
 
 if __name__ == "__main__":

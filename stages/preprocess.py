@@ -10,9 +10,7 @@ from stages import cli
 
 def main() -> None:
     """Parse the command line and write the shards."""
-    from pipeline.cluster import distributed_decoding  # here: a warm process has them
-    from pipeline.data import preprocessing
-    from pipeline.datasets import catalog
+    from pipeline.datasets import catalog  # here: a warm process has them
     from pipeline.experiments import groups
 
     parser = argparse.ArgumentParser(
@@ -35,6 +33,9 @@ def main() -> None:
     options = [one for one in arguments.overrides if one not in of_cluster]
     settings = catalog.load_settings(arguments.dataset, options)
     cluster = groups.load_cluster(of_cluster)
+    from pipeline.cluster import distributed_decoding  # here: as for fetch
+    from pipeline.data import preprocessing
+
     with distributed_decoding.decoding_on_workers(cluster, arguments.dataset):
         preprocessing.preprocess(catalog.get_dataset(settings))
 

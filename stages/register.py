@@ -16,11 +16,12 @@ def main() -> None:
     options = parser.parse_args()
     if bool(options.datasets) == options.all:
         parser.error("expected dataset names, or --all")
-    from pipeline.datasets import catalog  # here: --help needs no MLflow
-    from pipeline.registry import registration
+    from pipeline.datasets import catalog
 
     for dataset in options.datasets:
         catalog.load_settings(dataset)  # an unknown one is named, with what is near it
+    from pipeline.registry import registration  # here: --help and an unknown name need no MLflow
+
     registration.register_all(options.datasets)
 
 

@@ -16,16 +16,18 @@ def main() -> None:
     options = parser.parse_args()
     if not options.show and not options.datasets:
         parser.error("which dataset?")
-    from pipeline.datasets import catalog  # here: --help needs none of them
-    from pipeline.reporting import report_files
+    from pipeline.datasets import catalog
+
+    if not options.show:
+        for dataset in options.datasets:
+            catalog.load_settings(dataset)  # an unknown one is named, with what is near it
+    from pipeline.reporting import report_files  # here: --help and an unknown name need no pandas
 
     if options.show:
         print(report_files.show(options.datasets))
         if (page := report_files.write_index()) is not None:
             print(f"\nThe same with curves and samples: {page}; runs and models: make ui")
         return
-    for dataset in options.datasets:
-        catalog.load_settings(dataset)  # an unknown one is named, with what is near it
     for dataset in options.datasets:
         report_files.write(dataset)
 

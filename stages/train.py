@@ -10,10 +10,12 @@ def main() -> None:
     given = parse_entry(
         "stages.train", "experiments", __doc__, "trainer.max_epochs=3 cluster=gpu", fresh=True
     )
-    from pipeline.experiments import compose  # here: --help needs no torch
-    from pipeline.training import driver
+    from pipeline.experiments import compose
 
-    driver.train(compose.load(given.entry, given.overrides), given.fresh)
+    config = compose.load(given.entry, given.overrides)
+    from pipeline.training import driver  # here: what is refused before needs no torch
+
+    driver.train(config, given.fresh)
 
 
 if __name__ == "__main__":

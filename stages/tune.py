@@ -8,10 +8,11 @@ from stages import cli
 
 def main() -> None:
     """Parse the command line and search."""
-    from pipeline.experiments.params_file import parse_entry  # here: a warm process has it
+    from pipeline.experiments.params_file import parse_entry, read_entry
 
     given = parse_entry("stages.tune", "searches", __doc__, "num_trials=50 cluster=gpu", fresh=True)
-    from pipeline.search import tuning  # here: --help needs no torch
+    read_entry("searches", given.entry)
+    from pipeline.search import tuning  # here: --help and an unknown name need no torch
 
     tuning.tune(given.entry, given.overrides, given.fresh)
 

@@ -5,16 +5,21 @@ A new dataset is one module with a `DATASETS` table and one file in `pipeline/co
 module that builds a dataset is imported.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pipeline.core import paths, stage_code, yaml_settings
 from pipeline.core.errors import UserError, explained, require, unknown_name
 from pipeline.core.yaml_settings import read_yaml
-from pipeline.datasets.base import Dataset
+
+if TYPE_CHECKING:  # it needs torch, which the refusal of a name does not
+    from pipeline.datasets.base import Dataset
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
 USER_FOLDER = Path(stage_code.USER_CONF)  # of the working directory, as local/params.yaml is
@@ -27,7 +32,7 @@ KINDS = {  # of the user's files, with their modules
     "wav_folder": "wav_folder",
     "text": "text_files",
 }
-_Build = Callable[[Mapping[str, object]], Dataset]
+_Build = Callable[[Mapping[str, object]], "Dataset"]
 
 
 def list_datasets() -> list[str]:

@@ -26,7 +26,6 @@ Libraries = dict[str, str | None]  # versions by name
 
 def write(dataset: str) -> Path:
     """Measure all codecs and simple models on all test rows; write `codecs/<dataset>/`."""
-    catalog.load_settings(dataset)
     output = artifact.codecs(dataset)
     with writing(output, wait=True) as folder:
         manifest = read_manifest(paths.shards(dataset))

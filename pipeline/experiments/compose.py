@@ -27,13 +27,15 @@ from pipeline.experiments.schema import (
 )
 
 GROUPS = (*groups.FILE_GROUPS, "model")
-SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
+BUILT = {"trainer": TrainerConfig, "evaluation": EvaluationConfig, "cluster": ClusterConfig}
+SECTIONS = ("dataset", "model", *BUILT)
 ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "evaluation")
 MIXTURE_KEYS = ("dataset", "mixture", "pooled", "symmetries", "evaluation")
 
 
-def _defaults(model: str) -> dict[str, Any]:
-    from arcore import zoo  # here: it needs torch, which --help of a stage does not
+def _hyperparameters(model: str) -> dict[str, Any]:
+    """Return the defaults of a model's section, its name among them."""
+    from arcore import zoo  # here: it needs torch, which other refusals do not
 
     if model not in zoo.list_models():
         raise unknown_name("model", model, zoo.list_models())
@@ -41,9 +43,14 @@ def _defaults(model: str) -> dict[str, Any]:
         kind = zoo.model_class(model)
     except ValueError as error:  # another package's, which cannot be imported
         raise UserError(f"model: {error}") from None
+    return cast("dict[str, Any]", json.loads(json.dumps({"name": model, **kind.Config().to_dict()})))
+
+
+def _defaults() -> dict[str, Any]:
+    """Return the defaults of all sections but the model's."""
     defaults: dict[str, Any] = {
         "dataset": {},
-        "model": {"name": model, **kind.Config().to_dict()},
+        "model": {},
         "trainer": dataclasses.asdict(TrainerConfig()),
         "evaluation": dataclasses.asdict(EvaluationConfig()),
         "cluster": dataclasses.asdict(ClusterConfig()),
@@ -154,7 +161,11 @@ def compose(
         _overlays(entry, where),
         parse_overrides(dotted),
     ]
-    plain = functools.reduce(overlaid, layers, _defaults(choices["model"]))
+    plain = functools.reduce(overlaid, layers, _defaults())
+    for section, kind in BUILT.items():  # first, since the model takes torch to check
+        build(kind, plain[section], section)
+    require(isinstance(plain["model"], dict), "model", "a mapping", plain["model"])
+    plain["model"] = overlaid(_hyperparameters(choices["model"]), plain["model"])
     for key in plain:
         if key not in SECTIONS:
             asked = [o.partition("=")[0] for o in dotted if _section(o) == key]

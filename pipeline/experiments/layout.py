@@ -9,7 +9,7 @@ for each member of each mixture, since a `foreach` of dvc.yaml cannot give a sta
 dependencies as a list is long.
 
 The folder local/ has a dvc.yaml too, of the stages of the project's. Its own stage `code` writes
-local/code.yaml, so that a dataset of the user's changes nothing that the project's stages depend on.
+local/code.yaml, so that the user's data change nothing that the project's stages depend on.
 Its foreach.yaml names the file that describes an entry's dataset (`conf`), one in local/dataset/ or
 one of the project's. `reproductions.reproduce` writes and removes the dvc.yaml of reproductions/.
 """
