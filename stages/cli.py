@@ -16,8 +16,8 @@ from pipeline.core.private_files import keep_site_cache_private
 from pipeline.core.redaction import Redacting, redacted
 from pipeline.repro import warm
 
-# torch's threads spin until the next operation, up to 10 ms, before they sleep. Where other processes
-# want the cores, as stages beside each other do, that makes a small step ten times as long.
+# torch's threads spin for up to 10 ms before they sleep. Where other processes want the cores, that
+# makes a small step ten times as long.
 SPINS = {"GOMP_SPINCOUNT": "1000"}  # what OpenMP takes by itself for more threads than cores
 
 

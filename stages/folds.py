@@ -12,7 +12,9 @@ def main() -> None:
 
     given = parse_entry("stages.folds", "folds", __doc__, "trainer.max_epochs=3")
     read_entry("folds", given.entry)
-    from pipeline.evaluation import cross_validation  # here: --help and an unknown name need no torch
+    from pipeline.evaluation import (
+        cross_validation,  # here: --help and an unknown name need no torch
+    )
 
     cross_validation.run(given.entry, given.overrides)
 

@@ -43,7 +43,8 @@ def _hyperparameters(model: str) -> dict[str, Any]:
         kind = zoo.model_class(model)
     except ValueError as error:  # another package's, which cannot be imported
         raise UserError(f"model: {error}") from None
-    return cast("dict[str, Any]", json.loads(json.dumps({"name": model, **kind.Config().to_dict()})))
+    defaults = {"name": model, **kind.Config().to_dict()}
+    return cast("dict[str, Any]", json.loads(json.dumps(defaults)))
 
 
 def _defaults() -> dict[str, Any]:

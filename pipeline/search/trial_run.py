@@ -7,8 +7,10 @@ end with the first one's process, whatever ends that.
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,6 +21,7 @@ import torch
 import torch.distributed as dist
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune.trainable import FunctionTrainable, wrap_function
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -50,6 +53,22 @@ DRAWN = 16  # samples
 LENGTH = 256  # of events of any length
 REPEATS = 3
 CAUSE_SECONDS = 10.0  # for which the error of a lost worker is waited for
+
+
+def trainable(run: SearchRun) -> type[FunctionTrainable]:
+    """Return `run_trial` as Ray Tune runs it, in a process that ends without a word."""
+
+    class Trial(wrap_function(functools.partial(run_trial, run=run))):  # type: ignore[misc]
+        def cleanup(self) -> None:
+            """Leave the last trial of this process, which Ray then ends by SIGTERM.
+
+            Ray's handler would raise SystemExit in whatever runs at that moment, mostly code of
+            Ray's that cannot raise, which prints a traceback to the driver.
+            """
+            super().cleanup()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    return Trial
 
 
 def run_trial(drawn: Mapping[str, str | float], *, run: SearchRun) -> None:

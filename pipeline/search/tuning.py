@@ -171,7 +171,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
 
     from pipeline.search.algorithms import TrialSource, scheduler_of
     from pipeline.search.callback import TrialLogger, log_runs, number_of
-    from pipeline.search.trial_run import bundles, run_trial
+    from pipeline.search.trial_run import bundles, trainable
 
     search, before = run.search, records.all()
     scheduler = scheduler_of(search.plan.scheduler, before)
@@ -185,7 +185,6 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
     shards = shared_storage.publish_shards(search.base.cluster, paths.shards(dataset), dataset)
     code = stage_code.code_sha256("train", str(search.base.model["name"]))
     run = dataclasses.replace(run, resources=resources, shards=shards, code_sha256=code)
-    trial = functools.partial(run_trial, run=run)
     budget, is_alone = search.plan.time_budget_minutes, connection.num_workers(resources) == 1
     filesystem, path = storage.filesystem(records.place)
     leave = functools.partial(os.kill, os.getpid(), signal.SIGINT)
@@ -196,7 +195,9 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         # Not a Tuner, which pickles itself into the storage and unpickles errors from there.
         ray_tune.run(
-            ray_tune.with_resources(trial, ray_tune.PlacementGroupFactory(bundles(resources))),
+            ray_tune.with_resources(
+                trainable(run), ray_tune.PlacementGroupFactory(bundles(resources))
+            ),
             name=f"attempt-{uuid.uuid4().hex[:8]}",
             storage_path=path,
             storage_filesystem=filesystem,

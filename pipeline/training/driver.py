@@ -82,7 +82,8 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     """Train an experiment and write models/<experiment>/.
 
     A training that was killed goes on from its last checkpoint in the work folder, unless it is to
-    start `fresh`; a finished one leaves nothing there.
+    start `fresh`; a finished one leaves nothing there. One that finished before trains again from
+    the start, and its folder stays as it is until the new one replaces it.
     """
     wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
     require(not config.mixture, "experiment", wanted, config.name)
@@ -93,6 +94,12 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     folder = f"{config.name}-{resolved.config_hash[:12]}"
     work = storage.join(storage_of(config.cluster), "train"), folder
     with alone(output, work=work) as begun:
+        if not storage.exists(storage.join(*work)) and (output.folder / output.kind.main).is_file():
+            log.info(
+                "%s: finished before; training again from scratch, the old model stays until the "
+                "new one is whole",
+                os.path.relpath(output.folder),
+            )
         start = partial(_start, resolved, storage.join(*work), begun.commit, fresh)
         if config.cluster.num_workers == 0 and not os.environ.get("RAY_ADDRESS"):
             device = local_device(config.cluster)

@@ -150,10 +150,25 @@ def test_the_process_exits_with_1_and_one_line(project) -> None:
     assert done.stderr == "error: trainer.max_epochs: expected >= 1, got 0\n"
 
 
-def test_help_needs_neither_torch_nor_ray() -> None:
-    stages = ("train", "evaluate", "tune", "folds", "code")
-    lines = [f"import stages.{stage}" for stage in stages]
-    lines += ["import sys", "print(sorted({'torch', 'ray', 'mlflow', 'hydra'} & set(sys.modules)))"]
-    command = [sys.executable, "-c", "\n".join(lines)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+REFUSED = """
+import importlib, sys
+from pipeline.core.errors import UserError
+imported = lambda: sorted({"torch", "ray", "mlflow", "hydra"} & set(sys.modules))
+for line in sys.stdin:
+    stage, *sys.argv[1:] = line.split()
+    try:
+        importlib.import_module(f"stages.{stage}").main()
+    except UserError:
+        print(stage, *imported())
+"""
+
+
+def test_names_and_settings_are_refused_without_torch_or_ray() -> None:
+    stages = ("train", "evaluate", "tune", "folds", "mix", "fetch", "preprocess", "codecs",
+              "report", "register")  # fmt: skip
+    lines = [*(f"{stage} nam" for stage in stages), "train digits-made trainer.max_epoch=1"]
+    command = [sys.executable, "-c", REFUSED]
+    done = subprocess.run(
+        command, cwd=ROOT, input="\n".join(lines), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [*stages, "train hydra"]

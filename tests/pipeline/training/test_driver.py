@@ -110,6 +110,13 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
     numbers = r"validation [\d.]+ nats \([\d.]+ bits/dim\), [\d.]+ s"
     assert re.search(rf"toy: best epoch 1 of 1, {numbers}; wrote .*models/toy$", caplog.text, re.M)
 
+    assert "finished before" not in caplog.text, "unfinished work goes on without a word of that"
+    with monkeypatch.context() as failing, pytest.raises(UserError):
+        failing.setattr(driver, "run_job", raising(RuntimeError("a")))
+        driver.train(compose.load("toy"))
+    assert "models/toy: finished before; training again from scratch" in caplog.text
+    assert Path("models/toy/model.safetensors").is_file()
+
 
 def test_shards_made_anew_under_a_training_are_refused(
     project: Path, ended: list[str], monkeypatch: pytest.MonkeyPatch
