@@ -16,9 +16,9 @@ from pipeline.core.private_files import keep_site_cache_private
 from pipeline.core.redaction import Redacting, redacted
 from pipeline.repro import warm
 
-# torch's threads spin for up to 10 ms before they sleep. Where other processes want the cores, that
-# makes a small step ten times as long.
-SPINS = {"GOMP_SPINCOUNT": "1000"}  # what OpenMP takes by itself for more threads than cores
+# torch's threads spin for up to 10 ms before they sleep, and take the cores from other processes.
+# With a tenth of that, steps on idle cores take as long; with a 300th, nearly twice as long.
+SPINS = {"GOMP_SPINCOUNT": "30000"}
 
 
 def run(main: Callable[[], None]) -> None:
