@@ -39,7 +39,7 @@ def dataset_of(event: Event) -> Dataset:
         (Binary((9,)), 50_000, "made", {}, 100, 20),
         (Binary((9,)), 142, "made", {}, 14, 182),
         (Binary((9,)), 20, "made", {"hidden": [64]}, 8, 667),
-        (Binary((1, 4, 4)), 142, "conv_nade", {"hidden": [64, 64]}, 100, 20),
+        (Binary((1, 4, 4)), 142, "conv_nade", {"hidden": [64, 64]}, 14, 20),
         (Real((3,)), 1_000, "rnade", {}, 100, 200),
         (Binary((9,)), 142, "any_order_transformer", {"width": 16}, 14, 182),
     ],
@@ -74,7 +74,7 @@ def test_the_entry_composes_and_suits_the_number_of_rows(
 def test_sounds_and_text_train_on_windows(rate: int, window: int) -> None:
     sound = Sound(rate, 300, 0, ("",), ())
     dataset = replace(dataset_of(Levels(256, (None,))), sound=sound, num_classes=None)
-    first_experiment.add(dataset, None)
+    first_experiment.add(dataset, 142, None)
     trainer = params_file.read_params()["experiments"]["digits-wavenet"]["trainer"]
     assert trainer == {"max_epochs": 20, "batch_size": 8, "window": window}
 
