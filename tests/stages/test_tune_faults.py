@@ -207,7 +207,7 @@ def disturbed(make_search):
 
     with project.running("trial 2/3 starts", "tune", "rates", TWO_AT_A_TIME) as process:
         project.wait_until(two_were_seen, "two trials have had checkpoints")
-        actors = workers_of(process, "ray::Trial")
+        actors = workers_of(process, "Trainable.train")
         min(actors, key=psutil.Process.create_time).kill()  # a later one may have no checkpoint yet
         assert process.wait(timeout=400) == 0, project.log()
     return project
