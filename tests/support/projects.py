@@ -57,10 +57,12 @@ class Project:
         self.warm: dict[str, str] = {}
 
     def environment(self, **extra: str) -> dict[str, str]:
-        dropped = ("ARCORE_", "MLFLOW_TRACKING_URI", "RAY_", "DVC_", "OMP_NUM_THREADS")
+        """One thread, as `make repro` gives on two cores: last digits differ with their number."""
+        dropped = ("ARCORE_", "MLFLOW_TRACKING_URI", "RAY_", "DVC_")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return kept | {"PYTHONPATH": str(self.code), "PATH": path} | extra
+        own = {"PYTHONPATH": str(self.code), "PATH": path, "OMP_NUM_THREADS": "1"}
+        return kept | own | extra
 
     def copied_to(self, folder: Path) -> Project:
         """Copy it with a store of its own, as one must be that is moved."""
