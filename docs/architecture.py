@@ -34,7 +34,7 @@ def package_graph() -> Graph:
     for module in CHECKOUT.modules.keys() - {*TOPS[2:]}:
         package = package_of(module)
         graph.add_node(package)
-        others = {package_of(name) for name in CHECKOUT.needs(module).modules} - {package}
+        others = {package_of(name) for name in CHECKOUT.imports(module)} - {package}
         graph.add_edges_from((package, other) for other in others)
     return graph
 

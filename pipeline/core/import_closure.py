@@ -1,17 +1,13 @@
-"""Which files of a checkout a module needs: what it imports, what that imports, data they name.
+"""Which files of a checkout a module is built on: those of its folder, and of all that it imports.
 
-Found in the source, nothing is imported. Followed are
+The rule is of folders: `pipeline.training` counts whole, with the data files in it, and so does
+each package that one of its modules imports. A module that is in no such folder counts alone
+(`arcore/events.py`, `stages/train.py`, `pipeline/datasets/base.py`).
 
-- imports anywhere in a module, in functions too, but for those under `if TYPE_CHECKING:`;
-- `import_module(f"package.{name}")`: the modules of that package that are chosen, or else all;
-- a string that is the name of a file beside the module, as in `with_name("split.json")`.
+What is asked for by a name counts where it is asked for: a module of `arcore.models`, a folder of
+datasets. An import of it from elsewhere is not followed, one by its siblings is.
 
-Modules of other packages are followed where `Checkout.add` has found them. Files without code, as
-most `__init__` are, decide nothing and are passed over.
-
-A package whose submodule alone is imported takes part with its own `__init__`, not with what that
-imports for others (`import arcore.events` runs `arcore/__init__.py`, which loads `arcore/model.py`,
-but nothing of it is used); importing a module changes nothing else here, which makes this sound.
+Imports are found in the source, in functions too; nothing is imported.
 """
 
 import ast
@@ -19,23 +15,16 @@ import functools
 import hashlib
 import importlib.util
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.core.errors import UserError
 
-IMPORTERS = ("import_module", "__import__")
-FILE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What one module asks for: modules, packages whose modules are named, data files."""
-
-    modules: set[str] = field(default_factory=set)
-    by_name: set[str] = field(default_factory=set)
-    data: set[str] = field(default_factory=set)
+MODELS = "arcore.models"
+ALONE = ("pipeline.datasets",)  # packages whose modules and folders count one by one
+BY_NAME = re.compile(
+    r"arcore\.models\.\w+|pipeline\.datasets\.(clips|embedded|images|sounds|tables|user)\b"
+)
 
 
 class Checkout:
@@ -51,8 +40,9 @@ class Checkout:
         self._roots: dict[str, Path] = {}
         for package in packages:
             self._find(package, root)
-        self.needs = functools.cache(self._needs)
-        self._hash = functools.cache(lambda file: file_hash(self._path(file)))
+        self.imports = functools.cache(self._imports)
+        self._files = functools.cache(self._files_of)
+        self._followed = functools.cache(self._imports_of)
 
     def add(self, module: str) -> None:
         """Follow the package of a module too, which is installed or on Python's path.
@@ -70,121 +60,79 @@ class Checkout:
 
     def _find(self, package: str, root: Path) -> None:
         self._roots[package] = root
-        files = [root / f"{package}.py", *(root / package).rglob("*.py")]
-        for path in files:
+        for path in (root / f"{package}.py", *(root / package).rglob("*.py")):
             if path.is_file():
                 file = path.relative_to(root).as_posix()
-                self.modules[module_name(file)] = file
+                self.modules[
+                    file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+                ] = file
 
-    def _path(self, file: str) -> Path:
-        return self._roots[file.partition("/")[0].removesuffix(".py")] / file
-
-    def hashes(
-        self, *modules: str, chosen: Mapping[str, Collection[str]] | None = None
-    ) -> dict[str, str]:
-        """Return the files of `closure`, each with its hash, but those without code."""
-        each = ((file, self._hash(file)) for file in self.closure(*modules, chosen=chosen))
-        return {file: digits for file, digits in each if digits != NO_CODE}
-
-    def closure(
-        self, *modules: str, chosen: Mapping[str, Collection[str]] | None = None
-    ) -> list[str]:
-        """Return the files that modules need, themselves with them, as `modules` has them, sorted.
-
-        Arguments:
-            modules: where to begin, e.g. "stages.train".
-            chosen: of packages whose modules are imported by name, those that will be,
-                e.g. {"arcore.models": ["made"]}; of others, all may be.
-        """
-        chosen = chosen or {}
-        left = [*modules, *(f"{one}.{name}" for one, names in chosen.items() for name in names)]
-        seen: set[str] = set()
-        files: set[str] = set()
-        while left:
-            module = left.pop()
-            if module in seen:
-                continue
-            if module not in self.modules:
-                raise UserError(f"{module}: expected a module in {self.root}, found none")
-            seen.add(module)
-            needs = self.needs(module)
-            left += needs.modules
-            for package in needs.by_name - set(chosen):
-                left += [name for name in self.modules if name.startswith(f"{package}.")]
-            files |= needs.data
-        named = seen | {parent for module in seen for parent in _parents(module)}
-        files |= {self.modules[module] for module in named if module in self.modules}
-        return sorted(files)
-
-    def _needs(self, module: str) -> Needs:
-        file, found = self.modules[module], Needs()
-        for node in _running(_parsed(self._path(file).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant):
-                if isinstance(node.value, str):
-                    self._add_file(file, node.value, found)
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    found.modules.add(alias.name)
-                    if alias.asname is None:  # binds the first name, whose attributes follow
-                        found.modules.update(_parents(alias.name))
+    def _imports(self, module: str) -> set[str]:
+        """The modules of the checkout that one imports."""
+        file = self.modules[module]
+        found: set[str] = set()
+        for node in ast.walk(_parsed(self._path(file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 if node.level or node.module is None:
                     raise UserError(f"{file}:{node.lineno}: expected an absolute import")
-                for alias in node.names:
-                    inner = f"{node.module}.{alias.name}"
-                    found.modules.add(inner if inner in self.modules else node.module)
-            elif isinstance(node, ast.Call) and _last_name(node.func) in IMPORTERS:
-                found.by_name.add(_package_of_import(node, file))
-        ours = self.modules.keys()
-        return Needs(found.modules & ours, found.by_name & ours, found.data)
+                inside = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= {one if one in self.modules else node.module for one in inside}
+        return found & self.modules.keys()
 
-    def _add_file(self, file: str, name: str, found: Needs) -> None:
-        beside = file.rpartition("/")[0] + f"/{name}"
-        if FILE_NAME.fullmatch(name) and self._path(beside).is_file():
-            if name.endswith(".py"):
-                found.modules.add(module_name(beside))
-            else:
-                found.data.add(beside)
+    def hashes(self, *modules: str) -> dict[str, str]:
+        """Return the files that modules are built on, sorted, each with its hash.
 
+        Files without code, as most `__init__` are, decide nothing and are passed over.
 
-def module_name(file: str) -> str:
-    """Return the name of the module that a file holds, a path relative to the root."""
-    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        Arguments:
+            modules: where to begin, e.g. "stages.train".
+        """
+        left, units = list(modules), set[str]()
+        files: dict[str, str] = {}
+        while left:
+            module = left.pop()
+            if module not in self.modules:
+                raise UserError(f"{module}: expected a module in {self.root}, found none")
+            unit = self._unit(module)
+            if unit not in units:
+                units.add(unit)
+                files |= self._files(unit)
+                left += self._followed(unit)
+        return {file: digits for file, digits in sorted(files.items()) if digits != NO_CODE}
+
+    def _unit(self, module: str) -> str:
+        """What a module counts with: a folder, or itself."""
+        if named := BY_NAME.match(module):
+            return named[0]
+        parts = module.split(".")
+        unit = ".".join(parts[: 3 if ".".join(parts[:2]) in ALONE else 2])
+        return unit if unit in self.modules else module
+
+    def _imports_of(self, unit: str) -> list[str]:
+        inside = [module for module in self.modules if self._unit(module) == unit]
+        found = {name for module in inside for name in self.imports(module)}
+        home = unit.split(".")[:2]
+        return [one for one in found if not BY_NAME.match(one) or one.split(".")[:2] == home]
+
+    def _files_of(self, unit: str) -> dict[str, str]:
+        path = self._path(self.modules[unit])
+        whole = path.name == "__init__.py" and unit.count(".") and unit not in (*ALONE, MODELS)
+        inside = path.parent.rglob("*") if whole else [path]
+        above = [self.modules[package] for package in _parents(unit) if package in self.modules]
+        files = [one for one in inside if one.is_file() and one.suffix != ".pyc"]
+        root = self._roots[unit.partition(".")[0].removesuffix(".py")]
+        found = [*files, *(root / file for file in above)]
+        return {one.relative_to(root).as_posix(): _file_hash(one) for one in found}
+
+    def _path(self, file: str) -> Path:
+        return self._roots[file.partition("/")[0].removesuffix(".py")] / file
 
 
 def _parents(module: str) -> list[str]:
     parts = module.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _running(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a tree, without what stands under `if TYPE_CHECKING:`."""
-    left = [tree]
-    while left:
-        node = left.pop()
-        yield node
-        if isinstance(node, ast.If) and _last_name(node.test) == "TYPE_CHECKING":
-            left += node.orelse
-        else:
-            left += ast.iter_child_nodes(node)
-
-
-def _last_name(node: ast.expr) -> str:
-    """The name that an expression ends in: `b` of `b` and of `a.b`; nothing of any other."""
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-
-
-def _package_of_import(node: ast.Call, file: str) -> str:
-    """The package of `import_module(f"package.{name}")`."""
-    asked = node.args[0] if node.args else None
-    if isinstance(asked, ast.JoinedStr) and isinstance(asked.values[0], ast.Constant):
-        package, dot, rest = str(asked.values[0].value).rpartition(".")
-        if dot and not rest:
-            return package
-    raise UserError(
-        f'{file}:{node.lineno}: expected import_module(f"package.{{name}}"), '
-        f"got {ast.unparse(node)}"
-    )
 
 
 @functools.cache
@@ -224,7 +172,7 @@ def _is_text(node: object) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def file_hash(path: Path) -> str:
+def _file_hash(path: Path) -> str:
     """Hash a file: the code of a Python module, the content of any other; 16 hexadecimal digits."""
     if path.suffix == ".py":
         return code_hash(path.read_text(encoding="utf-8"))

@@ -17,20 +17,20 @@ import yaml
 
 from pipeline.core import atomic, paths
 from pipeline.core.errors import SiteError, UserError, unknown_name
-from pipeline.core.import_closure import Checkout
+from pipeline.core.import_closure import MODELS, Checkout
 from pipeline.core.records import flat, value_of
 from pipeline.core.yaml_settings import nested, read_yaml
 
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
-LIBRARY, MODELS = "arcore", "arcore.models"  # whose modules are imported by name
 USER_DATA = "pipeline.datasets.user"  # modules for datasets of the user's files
 CONF = "pipeline/conf/dataset"
 USER_CONF = f"{paths.LOCAL}/dataset"
 BUILDER = "builder"  # key of a conf file
 DATASETS = "arcore.datasets"
 FILE = "code.yaml"
-STAGES = ("fetch", "preprocess", "codecs", "mix", "report", "register", "study")
+STAGES_OF_DATA = ("fetch", "preprocess", "codecs")
+STAGES_OF_ALL = ("mix", "report", "register", "study")  # of any models
 STAGES_OF_A_MODEL = ("train", "evaluate", "tune", "folds", "join", "use")
 DATASET = "dataset"  # whose keys cover the module that builds a dataset
 COMBINATIONS = ("mixture", "pool")  # of models, of any name
@@ -65,7 +65,7 @@ class StageCode:
         of_models = (f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models)
         folders = (self._conf, *((self._user_conf,) if local else ()))
         datasets = (f"{DATASET}.{name}" for name in dataset_names(*folders))
-        return [*STAGES, *of_models, *datasets]
+        return [*STAGES_OF_DATA, *STAGES_OF_ALL, *of_models, *datasets]
 
     def hashes(self, key: str) -> dict[str, str]:
         """Return the files that a key covers, each with its hash."""
@@ -76,12 +76,16 @@ class StageCode:
             raise unknown_name("key", key, self.keys())
         ours = f"reproductions.{kind}"
         module = ours if ours in self._checkout.modules else f"stages.{kind}"
-        if name in ("", ANY):
+        if kind in STAGES_OF_DATA:
             return self._checkout.hashes(module)
-        if brought := _elsewhere(MODELS).get(name, "").partition(":")[0]:
+        names = self.models() if name in ("", ANY) else [name]
+        return self._checkout.hashes(module, *(self._module_of_model(each) for each in names))
+
+    def _module_of_model(self, name: str) -> str:
+        brought = _elsewhere(MODELS).get(name, "").partition(":")[0]
+        if brought:
             self._checkout.add(brought)
-            return self._checkout.hashes(module, brought, chosen={MODELS: [], LIBRARY: []})
-        return self._checkout.hashes(module, chosen={MODELS: [name], LIBRARY: []})
+        return brought or f"{MODELS}.{name}"
 
     def _modules_of_dataset(self, name: str) -> list[str]:
         builder = builder_of(name, self._user_conf, self._conf)

@@ -43,7 +43,11 @@ def checkout(tmp_path, monkeypatch) -> Path:
         for parent in path.relative_to(tmp_path).parents:
             if parent != Path("."):
                 (tmp_path / parent / "__init__.py").touch()
-    for stage in (*stage_code.STAGES, *stage_code.STAGES_OF_A_MODEL):
+    for stage in (
+        *stage_code.STAGES_OF_DATA,
+        *stage_code.STAGES_OF_ALL,
+        *stage_code.STAGES_OF_A_MODEL,
+    ):
         (tmp_path / f"stages/{stage}.py").touch()
     (tmp_path / "params.yaml").write_text("experiments: {made: {epochs: 1}, nade: {epochs: 1}}\n")
     (tmp_path / "conf.yaml").write_text("a: 1\n")
