@@ -74,6 +74,23 @@ def evaluate(config: ExperimentConfig) -> Path:
     return output.folder
 
 
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A model on its device, or an ensemble of it, and the rows of each split; `test` is first."""
+
+    config: ExperimentConfig
+    trained: saved_models.TrainedModel
+    manifest: Manifest
+    model: arcore.AutoregressiveModel
+    num_members: int
+    chosen: Mapping[str, ChosenRows]
+
+    @property
+    def event(self) -> Event:
+        """What is scored: the event without frames of context."""
+        return after_frames(self.manifest.event, self.manifest.context_frames)
+
+
 def _evaluate(
     config: ExperimentConfig,
     trained: saved_models.TrainedModel,
@@ -81,7 +98,41 @@ def _evaluate(
     out: Path,
 ) -> tuple[Result, Event]:
     """Score, draw, and write into a folder; return the result, and the event that was scored."""
-    model, record = trained.model, trained.record
+    task = _task(config, trained)
+    rows, plan = task.chosen["test"], config.evaluation
+    with spreading.scorer(config, task.model, task.num_members, trained.weights_sha256) as score:
+        began = time.perf_counter()
+        by_member = {"test": score("test", rows)}
+        seconds = time.perf_counter() - began
+        by_member |= {name: score(name, task.chosen[name]) for name in list(task.chosen)[1:]}
+    nats = {name: scoring.mixture(scored) for name, scored in by_member.items()}
+    _require_finite(config.name, nats)
+    some = np.random.default_rng(plan.seed).permutation(len(rows.split))[: plan.num_samples]
+    shown = dataclasses.replace(rows, numbers=some)
+    drawn, sample_seconds = None, None
+    if plan.num_samples:
+        drawn, sample_seconds = measuring.drawn(task.model, plan, shown)
+    result = dataclasses.replace(
+        _measured(task, nats, by_member["test"]),
+        evaluate_seconds=round(seconds, 2),
+        sample_seconds=None if sample_seconds is None else round(sample_seconds, 3),
+        config_sha256=described["config_sha256"],
+        entry_sha256=described["entry_sha256"],
+        code_sha256=described["code_sha256"],
+    )
+    result.check(config.name, task.event)
+    result.write(out)
+    for name, scored in nats.items():
+        file_name = "scores.csv" if name == "test" else f"scores_{name}.csv"
+        table = pd.DataFrame({"row": task.chosen[name].numbers, "nats": scored.numpy()})
+        table.to_csv(out / file_name, index=False, float_format="%.6f", lineterminator="\n")
+    if drawn is not None:
+        _show(task.model, shown, drawn, task.manifest, out)
+    return result, task.event
+
+
+def _task(config: ExperimentConfig, trained: saved_models.TrainedModel) -> Task:
+    """Read the manifest, check that the model fits, and choose rows."""
     dataset, plan = config.dataset["name"], config.evaluation
     folder = paths.shards(dataset)
     manifest = read_manifest(folder)
@@ -91,74 +142,62 @@ def _evaluate(
             f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}; train it again"
         )
     check_frames(config, trained.model, manifest)
-    num_members = plan.num_members or model.num_members
+    num_members = plan.num_members or trained.model.num_members
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
     device = torch.device("cpu") if elsewhere else local_device(config.cluster)
+    model = trained.model
     with explained(f"{config.name}: evaluation.num_members {num_members}:", ValueError):
         model = model if num_members == 1 else model.ensemble(num_members)
-    model = model.to(device).eval()
     saved_models.check_entry(config, trained, manifest)
     context = manifest.context_frames
     if plan.coded:
         measuring.check_coding(model, context, config.name)
-    names = ("test", *manifest.extra_test_splits)
-    chosen = {
-        name: ChosenRows.under(plan, ShardReader(folder, name), context)
-        for name in (*names, "valid")
-    }
-    for name in names:
+    names = ("test", *manifest.extra_test_splits, "valid")
+    chosen = {name: ChosenRows.under(plan, ShardReader(folder, name), context) for name in names}
+    for name in names[:-1]:
         count = len(chosen[name])
         require(count > 1, f"{dataset}: {name} rows", "two or more, for an error", count)
-    rows, valid, source = chosen["test"], chosen["valid"], None
-    own = "kind" in config.dataset  # whose source nobody knows, and whose files would be read again
+    return Task(config, trained, manifest, model.to(device).eval(), num_members, chosen)
+
+
+def _measured(task: Task, nats: Mapping[str, Tensor], by_member: Tensor) -> Result:
+    """Return all that follows from the scores; the seconds and the identity are not among it."""
+    model, manifest, trained = task.model, task.manifest, task.trained
+    record, plan, event = trained.record, task.config.evaluation, task.manifest.event
+    rows, valid, source = task.chosen["test"], task.chosen["valid"], None
+    own = "kind" in task.config.dataset  # whose source nobody knows, whose files would be read
     if manifest.sound is not None and not own:
-        source = catalog.get_dataset(config.dataset).source_nats(rows.split.whole())
-    with spreading.scorer(config, model, num_members, trained.weights_sha256) as score:
-        began = time.perf_counter()
-        by_member = score("test", rows)
-        nats = {"test": scoring.mixture(by_member)}
-        seconds = time.perf_counter() - began
-        for name in (*manifest.extra_test_splits, "valid"):
-            nats[name] = scoring.mixture(score(name, chosen[name]))
-    _require_finite(config.name, nats)
-    some = np.random.default_rng(plan.seed).permutation(len(rows.split))[: plan.num_samples]
-    shown = dataclasses.replace(rows, numbers=some)
-    drawn, sample_seconds = None, None
-    if plan.num_samples:
-        drawn, sample_seconds = measuring.drawn(model, plan, shown)
-    result = Result(
-        experiment=config.result_name,
+        source = catalog.get_dataset(task.config.dataset).source_nats(rows.split.whole())
+    further = {name: task.chosen[name] for name in manifest.extra_test_splits}
+    return Result(
+        experiment=task.config.result_name,
         weights_sha256=trained.weights_sha256,
         dataset_sha256=manifest.sha256,
-        config_sha256=described["config_sha256"],
-        entry_sha256=described["entry_sha256"],
-        code_sha256=described["code_sha256"],
         num_valid_rows=len(valid),
         valid_rows_sha256=hashlib.sha256(valid.numbers.astype("<i8").tobytes()).hexdigest(),
-        dataset=dataset,
+        dataset=task.config.dataset["name"],
         model=trained.name,
-        num_members=num_members,
+        num_members=task.num_members,
         unit=manifest.unit,
-        score=rows.score(nats["test"], manifest.event),
-        mean_size=rows.mean_size(manifest.event),
-        evaluate_seconds=round(seconds, 2),
-        context_frames=context,
-        excess=measuring.excess(rows, nats["test"], manifest.event, source),
+        score=rows.score(nats["test"], event),
+        mean_size=rows.mean_size(event),
+        context_frames=manifest.context_frames,
+        excess=measuring.excess(rows, nats["test"], event, source),
         receptive_field=model.receptive_field,
         num_evaluations=model.num_evaluations,
         member=measuring.member(by_member),
         importance=measuring.importance(model, rows, plan, nats["test"]),
         bound=measuring.bound(model, rows),
-        coded=measuring.coded(model, rows, config.name) if plan.coded else None,
+        coded=measuring.coded(model, rows, task.config.name) if plan.coded else None,
         further_tests=tuple(
             FurtherTest(
                 split=name,
-                num_rows=len(chosen[name]),
-                num_split_rows=len(chosen[name].split),
-                score=chosen[name].score(nats[name], manifest.event),
-                mean_size=chosen[name].mean_size(manifest.event),
+                num_rows=len(chosen),
+                num_split_rows=len(chosen.split),
+                score=chosen.score(nats[name], event),
+                mean_size=chosen.mean_size(event),
             )
-            for name in manifest.extra_test_splits
+            for name, chosen in further.items()
         ),
         num_rows=len(rows),
         num_split_rows=len(rows.split),
@@ -166,22 +205,11 @@ def _evaluate(
         valid_nats=mean_and_error(nats["valid"])[0],
         num_parameters=sum(p.numel() for p in trained.model.parameters()),
         train_seconds=None if record is None else record.train_seconds,
-        sample_seconds=None if sample_seconds is None else round(sample_seconds, 3),
         device=None if record is None else record.device,
         published=plan.published,
         published_member=plan.published_member,
         published_importance=plan.published_importance,
     )
-    event = after_frames(manifest.event, context)
-    result.check(config.name, event)
-    result.write(out)
-    for name, scored in nats.items():
-        file_name = "scores.csv" if name == "test" else f"scores_{name}.csv"
-        table = pd.DataFrame({"row": chosen[name].numbers, "nats": scored.numpy()})
-        table.to_csv(out / file_name, index=False, float_format="%.6f", lineterminator="\n")
-    if drawn is not None:
-        _show(model, shown, drawn, manifest, out)
-    return result, event
 
 
 def _require_finite(name: str, nats: Mapping[str, Tensor]) -> None:
