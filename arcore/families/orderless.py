@@ -153,6 +153,9 @@ class OrderlessModel(AnyOrderModel):
         """Return J(x), (batch,), in nats, under sampled masks or fresh ones."""
         self._check_shapes(x, condition, scored)
         observed = self._training_noise(len(x))
+        return self._training_loss(x, observed, condition)
+
+    def _training_loss(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
         return self._masked_loss(x, observed, condition)
 
     def masked_loss(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -171,6 +174,10 @@ class OrderlessModel(AnyOrderModel):
         flat = x.flatten(1)
         with self._scoring_precision() if is_table(self.event) else nullcontext():
             logits = self._logits(self._inputs(flat) * observed[..., None], condition)
+        return self._loss_of(logits, flat, observed)
+
+    def _loss_of(self, logits: Tensor, flat: Tensor, observed: Tensor) -> Tensor:
+        """J(x) of logits (batch, D, logits) of all dimensions."""
         distribution = self._distribution(logits.to(self.dtype))
         terms = distribution.log_prob(self._as_value(flat))
         sums = summed(torch.where(observed, 0, terms))

@@ -60,11 +60,8 @@ class IncrementalMLP(nn.Module):
 
     def forward(self, inputs: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map inputs (batch, D, F) to outputs (batch, D, K)."""
-        a = inputs.flatten(1) @ self.input_weight.flatten(0, 1)
-        h = self._hidden(a + self.start(len(inputs), condition))
-        y = linear(h, self.output_weight.flatten(0, 1), self.output_bias.flatten())
-        y = y.view(len(inputs), *self.output_bias.shape)
-        return shifted(y, self.class_output, condition)
+        a = self.shown_at(self.start(len(inputs), condition), slice(None), inputs)
+        return self.outputs(a, slice(None), condition)
 
     def start(self, batch: int, condition: Tensor | None = None) -> Tensor:
         """Return a before any dimension is shown, (batch, H)."""
@@ -77,6 +74,19 @@ class IncrementalMLP(nn.Module):
     def show_(self, a: Tensor, dimension: int, inputs: Tensor) -> None:
         """Add the inputs (batch, F) of one dimension to a, in place."""
         a.addmm_(inputs, self.input_weight[dimension])
+
+    def shown_at(self, a: Tensor, dimensions: Tensor | slice, inputs: Tensor) -> Tensor:
+        """Return a with the inputs (batch, n, F) of n dimensions added."""
+        return inputs.flatten(1) @ self.input_weight[dimensions].flatten(0, 1) + a
+
+    def outputs(
+        self, a: Tensor, dimensions: Tensor | slice, condition: Tensor | None = None
+    ) -> Tensor:
+        """Return the outputs of n dimensions, (batch, n, K)."""
+        weight, bias = self.output_weight[dimensions], self.output_bias[dimensions]
+        y = linear(self._hidden(a), weight.flatten(0, 1), bias.flatten())
+        shift = None if self.class_output is None else self.class_output[:, dimensions]
+        return shifted(y.view(len(a), *bias.shape), shift, condition)
 
     def output(self, a: Tensor, dimension: int, condition: Tensor | None = None) -> Tensor:
         """Return the outputs of one dimension, (batch, K)."""

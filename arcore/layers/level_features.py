@@ -49,6 +49,27 @@ def _numbers(event: Levels, dimensions: Tensor | int | None, device: torch.devic
     return numbers if dimensions is None else numbers[dimensions]
 
 
+def expected(
+    logits: Tensor, event: Event, encoding: str, dimensions: Tensor | slice
+) -> Tensor:
+    """Return the mean of `encode` under the softmax of logits (*batch, D, k), (*batch, D, F).
+
+    `dimensions` says which ones the logits are of.
+    """
+    if logits.shape[-1] == 1:
+        return logits.sigmoid()
+    assert isinstance(event, Levels)
+    every = torch.arange(event.size, device=logits.device)
+    given = conditionals(logits, event, every[dimensions])
+    assert isinstance(given, Softmax)
+    chances = given.probs.to(logits.dtype)
+    if encoding == "one_hot":
+        return chances[..., 1:]
+    levels = torch.arange(event.num_levels, device=logits.device)
+    values = encode(levels[:, None].expand(-1, len(every)), event, encoding, logits.dtype)
+    return (chances * values[:, dimensions, 0].t()).sum(-1, keepdim=True)
+
+
 def encode_sparsely(
     x: Tensor, event: Event, encoding: str, dtype: torch.dtype, dimensions: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
