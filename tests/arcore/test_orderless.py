@@ -28,7 +28,7 @@ from tests.support.references import without_missing_levels
 from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
-NAMES = ("deep_nade", "conv_nade")
+NAMES = ("deep_nade", "nade_k", "conv_nade")
 ANY = (*NAMES, "any_order_transformer")
 every_name = pytest.mark.parametrize("name", NAMES)
 every_any_order = pytest.mark.parametrize("name", ANY)
@@ -36,6 +36,7 @@ every_part = pytest.mark.parametrize("name", (*ANY, "any_order_transformer-patch
 every_orderless = cases_where(lambda case: case.model in NAMES and case.discrete)
 HYPERPARAMETERS = {
     "deep_nade": {"hidden": [8, 6]},
+    "nade_k": {"hidden": [6], "steps": 2},
     "conv_nade": {"hidden": [6], "channels": [4], "kernels": [2]},
     "any_order_transformer": {"width": 8},
     "any_order_transformer-patch": {"width": 8, "patch": 2},  # which masks cut

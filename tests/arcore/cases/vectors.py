@@ -79,6 +79,16 @@ DEEP_NADE = [
     row("deep_nade-table", TABLE, hidden=[12], mask=2),
 ]
 
+NADE_K = [
+    row("nade_k-one-bit", Binary((1,))),
+    row("nade_k-orders", NINE, mask=3, hidden=[12, 12], steps=3, num_orderings=4),
+    row("nade_k-annealed", Binary((7,)), hidden=[12], activation="tanh", annealing_steps=2),
+    row("nade_k-classes", Levels(3, (2, 3)), hidden=[12], steps=2, num_classes=2),
+    row("nade_k-one-hot", CUBE, hidden=[16], steps=2, inputs="one_hot", ordering="snake"),
+    row("nade_k-uneven", UNEVEN, hidden=[12], steps=2, condition_size=2),
+    row("nade_k-uneven-one-hot", UNEVEN, hidden=[12], steps=2, inputs="one_hot"),
+]
+
 SMALL = {"channels": [6, 6], "kernels": [3, 2]}
 CONV_NADE = [
     row("conv_nade-orders", NINE, mask=2, channels=[6, 4], kernels=[2, 2], hidden=[12, 8],
@@ -107,4 +117,4 @@ ANY_ORDER_TRANSFORMER = [
     row("any_order_transformer-table", TABLE, **EIGHT_WIDE, mask=2, num_classes=2),
 ]  # fmt: skip
 
-CASES = [*NADE, *RNADE, *MADE, *DEEP_NADE, *CONV_NADE, *ANY_ORDER_TRANSFORMER]
+CASES = [*NADE, *RNADE, *MADE, *DEEP_NADE, *NADE_K, *CONV_NADE, *ANY_ORDER_TRANSFORMER]
