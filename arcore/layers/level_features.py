@@ -49,9 +49,7 @@ def _numbers(event: Levels, dimensions: Tensor | int | None, device: torch.devic
     return numbers if dimensions is None else numbers[dimensions]
 
 
-def expected(
-    logits: Tensor, event: Event, encoding: str, dimensions: Tensor | slice
-) -> Tensor:
+def expected(logits: Tensor, event: Event, encoding: str, dimensions: Tensor | slice) -> Tensor:
     """Return the mean of `encode` under the softmax of logits (*batch, D, k), (*batch, D, F).
 
     `dimensions` says which ones the logits are of.

@@ -11,7 +11,6 @@ from arcore.events import Event
 from arcore.families.orderless import ObservedState, OrderlessConfig, OrderlessModel
 from arcore.layers import level_features
 from arcore.layers.incremental_mlp import IncrementalMLP
-from arcore.primitives.checks import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,11 +27,6 @@ class NADEkConfig(OrderlessConfig):
     annealing_steps: int = 0
     least = {"annealing_steps": 0}
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        told = "True for nade_k, which replaces what is missing"
-        require(self.mask_inputs, "mask_inputs", told, self.mask_inputs)
-
 
 class NADEk(OrderlessModel):
     """An orderless perceptron that is applied k times, each time to its own guess of the missing.
@@ -43,7 +37,7 @@ class NADEk(OrderlessModel):
     where e gives the features of a level that are expected under a softmax (a sigmoid, for binary
     events): probabilities, or means if `inputs` is scaled. Further hidden layers stand between h_t
     and V; all weights serve all steps. The first guess is learnt, in place of the paper's mean of
-    the training data, and U m is that of Deep NADE, which the paper leaves out. The paper trains on
+    the training data. U m is that of Deep NADE; the paper is without, as `mask_inputs` false. The paper trains on
     the mean of all steps' losses first and on the last one then; `annealing_steps` goes over
     from the one to the other. Scoring an ordering costs k times as many passes as Deep NADE's.
 
@@ -98,16 +92,24 @@ class NADEk(OrderlessModel):
         assert isinstance(state, Tensor)
         self.averaged = state
 
+    def _inputs(self, flat: Tensor, dimensions: Tensor | None = None) -> Tensor:
+        """What a dimension shows where it is observed, and last that it is, whoever is told."""
+        inputs = super()._inputs(flat, dimensions)
+        told = self.hyperparameters.mask_inputs
+        return inputs if told else nn.functional.pad(inputs, (0, 1), value=1.0)
+
     def _guess(self, logits: Tensor, dimensions: Tensor | slice) -> Tensor:
         """Features that missing dimensions are expected to have, their masks' zeros with them."""
         encoding = self.hyperparameters.inputs
         features = level_features.expected(logits, self.event, encoding, dimensions)
-        return nn.functional.pad(features, (0, 1))
+        return nn.functional.pad(features, (0, self.num_features - features.shape[-1]))
 
     def _each_logits(self, inputs: Tensor, condition: Tensor | None) -> list[Tensor]:
         """Logits of all dimensions after each of the k steps, each (batch, D, logits)."""
         every, missing = slice(None), 1 - inputs[..., -1:]
-        known = self.dense.shown_at(self.dense.start(len(inputs), condition), every, inputs)
+        known = self.dense.shown_at(
+            self.dense.start(len(inputs), condition), every, inputs[..., : self.num_features]
+        )
         given, logits = self.first_guess, []
         for _ in range(self.hyperparameters.steps):
             a = self.dense.shown_at(known, every, self._guess(given, every) * missing)
@@ -138,14 +140,19 @@ class GuessedState(ObservedState):
     def __init__(self, model: NADEk, batch: int, condition: Tensor | None) -> None:
         self.model, self.dense, self.condition = model, model.dense, condition
         self.activations = model.dense.start(batch, condition)
-        self.missing = torch.ones(batch, model.event.size, 1, dtype=model.dtype, device=model.device)
+        self.missing = torch.ones(
+            batch, model.event.size, 1, dtype=model.dtype, device=model.device
+        )
         self.rest = torch.arange(model.event.size, device=model.device)  # missing in some row
 
     def observe(self, dimension: int, inputs: Tensor) -> None:
         """Add the dimension's columns, in the rows that show it."""
-        self.activations = self.dense.shown(self.activations, dimension, inputs)
+        self.activations = self.dense.shown(
+            self.activations, dimension, inputs[:, : self.model.num_features]
+        )
         self.missing[:, dimension] -= inputs[:, -1:]
-        if not bool(self.missing[:, dimension].any()):
+        on_cpu = self.missing.device.type == "cpu"  # elsewhere, to look would be to wait
+        if on_cpu and not bool(self.missing[:, dimension].any()):
             self.rest = self.rest[self.rest != dimension]
 
     def logits(self, dimension: int) -> Tensor:

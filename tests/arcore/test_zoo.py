@@ -34,7 +34,6 @@ BAD = [
     ("made", BINARY, {"dropout": 1.0}, ["dropout", "[0, 1)", "1.0"]),
     ("deep_nade", BINARY, {"hidden": []}, ["hidden", "non-empty", "()"]),
     ("nade_k", BINARY, {"steps": 0}, ["steps", "0"]),
-    ("nade_k", BINARY, {"mask_inputs": False}, ["mask_inputs", "True", "False"]),
     ("conv_nade", BINARY, {"channels": []}, ["channels", "non-empty", "()"]),
     ("conv_nade", BINARY, {"kernels": [3]}, ["kernels", "2 of them", "(3,)"]),
     *((name, COLOURS, {"first_kernel": 4}, ["first_kernel", "odd", "4"]) for name in RNNS),

@@ -82,7 +82,14 @@ DEEP_NADE = [
 NADE_K = [
     row("nade_k-one-bit", Binary((1,))),
     row("nade_k-orders", NINE, mask=3, hidden=[12, 12], steps=3, num_orderings=4),
-    row("nade_k-annealed", Binary((7,)), hidden=[12], activation="tanh", annealing_steps=2),
+    row(
+        "nade_k-annealed",
+        Binary((7,)),
+        hidden=[12],
+        mask_inputs=False,
+        activation="tanh",
+        annealing_steps=2,
+    ),
     row("nade_k-classes", Levels(3, (2, 3)), hidden=[12], steps=2, num_classes=2),
     row("nade_k-one-hot", CUBE, hidden=[16], steps=2, inputs="one_hot", ordering="snake"),
     row("nade_k-uneven", UNEVEN, hidden=[12], steps=2, condition_size=2),
