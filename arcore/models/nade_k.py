@@ -37,9 +37,9 @@ class NADEk(OrderlessModel):
     where e gives the features of a level that are expected under a softmax (a sigmoid, for binary
     events): probabilities, or means if `inputs` is scaled. Further hidden layers stand between h_t
     and V; all weights serve all steps. The first guess is learnt, in place of the paper's mean of
-    the training data. U m is that of Deep NADE; the paper is without, as `mask_inputs` false. The paper trains on
-    the mean of all steps' losses first and on the last one then; `annealing_steps` goes over
-    from the one to the other. Scoring an ordering costs k times as many passes as Deep NADE's.
+    the training data. U m is that of Deep NADE; the paper is without, as `mask_inputs` false. The
+    paper trains on the mean of all steps' losses first and on the last one then, between which
+    `annealing_steps` changes slowly. Scoring an ordering costs k times as many passes as Deep NADE.
 
     Reference:
         Raiko, Yao, Cho and Bengio, "Iterative Neural Autoregressive Distribution Estimator
@@ -110,7 +110,8 @@ class NADEk(OrderlessModel):
         known = self.dense.shown_at(
             self.dense.start(len(inputs), condition), every, inputs[..., : self.num_features]
         )
-        given, logits = self.first_guess, []
+        given: Tensor = self.first_guess
+        logits: list[Tensor] = []
         for _ in range(self.hyperparameters.steps):
             a = self.dense.shown_at(known, every, self._guess(given, every) * missing)
             given = self.dense.outputs(a, every, condition)
