@@ -76,8 +76,9 @@ class IncrementalMLP(nn.Module):
         a.addmm_(inputs, self.input_weight[dimension])
 
     def shown_at(self, a: Tensor, dimensions: Tensor | slice, inputs: Tensor) -> Tensor:
-        """Return a with the inputs (batch, n, F) of n dimensions added."""
-        return inputs.flatten(1) @ self.input_weight[dimensions].flatten(0, 1) + a
+        """Return a with inputs (batch, n, f) of n dimensions added, of which f <= F are given."""
+        weight = self.input_weight[dimensions, : inputs.shape[-1]]
+        return inputs.flatten(1) @ weight.flatten(0, 1) + a
 
     def outputs(
         self, a: Tensor, dimensions: Tensor | slice, condition: Tensor | None = None

@@ -99,10 +99,9 @@ class NADEk(OrderlessModel):
         return inputs if told else nn.functional.pad(inputs, (0, 1), value=1.0)
 
     def _guess(self, logits: Tensor, dimensions: Tensor | slice) -> Tensor:
-        """Features that missing dimensions are expected to have, their masks' zeros with them."""
+        """Features that missing dimensions are expected to have."""
         encoding = self.hyperparameters.inputs
-        features = level_features.expected(logits, self.event, encoding, dimensions)
-        return nn.functional.pad(features, (0, self.num_features - features.shape[-1]))
+        return level_features.expected(logits, self.event, encoding, dimensions)
 
     def _each_logits(self, inputs: Tensor, condition: Tensor | None) -> list[Tensor]:
         """Logits of all dimensions after each of the k steps, each (batch, D, logits)."""
@@ -110,12 +109,13 @@ class NADEk(OrderlessModel):
         known = self.dense.shown_at(
             self.dense.start(len(inputs), condition), every, inputs[..., : self.num_features]
         )
-        given: Tensor = self.first_guess
+        guess = self._guess(self.first_guess, every)
+        enter = self.dense.input_weight[:, : guess.shape[-1]].flatten(0, 1)
         logits: list[Tensor] = []
         for _ in range(self.hyperparameters.steps):
-            a = self.dense.shown_at(known, every, self._guess(given, every) * missing)
-            given = self.dense.outputs(a, every, condition)
-            logits.append(given)
+            a = (guess * missing).flatten(1) @ enter + known
+            logits.append(self.dense.outputs(a, every, condition))
+            guess = self._guess(logits[-1], every)
         return logits
 
     def _logits(self, inputs: Tensor, condition: Tensor | None) -> Tensor:
