@@ -76,7 +76,8 @@ def places_of(table: Table, names: Sequence[str], where: str = "frame") -> list[
     """
     wanted = [column.name for column in table.columns]
     for name in wanted:
-        require(names.count(name) == 1, where, f"one column {name!r}", list(names))
+        found = names.count(name)
+        require(found == 1, where, f"one column {name!r}", f"{found} of that name")
     for name in names:
         require(name in wanted, where, f"the model's {len(wanted)} columns alone", name)
     return [names.index(name) for name in wanted]

@@ -46,7 +46,7 @@ class Curve:
 
 
 def curves_of(report: Report) -> list[Curve]:
-    """Read the histories of a dataset's trainings, best last value first.
+    """Read the histories of a dataset's trainings, best value first.
 
     A training whose times are not recorded, since DVC restored it from its cache, has no curve.
     """
@@ -66,7 +66,7 @@ def curves_of(report: Report) -> list[Curve]:
         seconds = [processors * ends[int(point["epoch"]) - 1] for point in points]
         label = wording.short_name(name, report.dataset)
         curves[name] = Curve(label, np.asarray(seconds), np.asarray(values))
-    return sorted(curves.values(), key=lambda curve: float(curve.values[-1]))
+    return sorted(curves.values(), key=lambda curve: float(curve.values.min()))
 
 
 def _processors(training: TrainingRecord | None) -> int:
@@ -110,13 +110,14 @@ def highest_usual(values: Sequence[float]) -> float:
 
 
 def learning_curves(curves: Sequence[Curve], unit: str) -> Chart:
-    """Return validation curves over processor seconds, with a legend in the order of their ends."""
+    """Return validation curves over processor seconds, with a legend of the best epochs."""
     low, high = limits(curves)
     data = [
         {
             "x": curve.seconds.tolist(),
             "y": curve.values.tolist(),
-            "name": f"{curve.label} {curve.values[-1]:.4g}" + " ↑" * bool(curve.values[-1] > high),
+            "name": f"{curve.label} {curve.values.min():.4g}"
+            + " ↑" * bool(curve.values[-1] > high),
             "mode": "lines" if len(curve.values) > 1 else "markers",
             "line": {
                 "color": PALETTE[index % len(PALETTE)],

@@ -18,7 +18,7 @@ from pipeline.experiments.params_file import KINDS, read_params, repro_command
 
 FOLDER = Path(paths.LOCAL)
 EPOCHS = 20
-STEPS = 2_000  # at least, for rows of a table
+STEPS, PICTURE_STEPS = 2_000, 600  # at least: of rows of a table, of images and clips
 BATCH = 100  # at most
 PARAMETERS_PER_VALUE = 10  # at most, of the training rows
 WIDTHS = (256, 128, 64, 32, 16)  # in place of a model's own
@@ -86,6 +86,10 @@ def suggested_model(dataset: Dataset) -> tuple[str, dict[str, object]]:
         return "rnade", told
     if is_levels(dataset.event) and dataset.event.num_levels > MOST_SHADES:
         told["embedding_width"] = EMBEDDING_WIDTH
+    elif is_levels(dataset.event) and dataset.event.num_levels == MOST_SHADES:
+        told["head"] = (
+            "logistic_mixture"  # a softmax of 256 logits takes about three times the steps
+        )
     by_rank = {3: "gated_pixelcnn", 4: "video_pixel_network"}
     return by_rank.get(len(dataset.event.shape), "made"), told
 
@@ -111,15 +115,15 @@ def _num_parameters(model: str, event: Event, hyperparameters: dict[str, object]
 
 
 def _trainer(dataset: Dataset, rows: int) -> dict[str, object]:
-    """Return epochs and rows of a step; for few rows of a table more epochs of smaller steps."""
+    """Return epochs and rows of a step; for few rows more epochs of smaller steps."""
     event = dataset.event
     if event.is_open:
         is_text = dataset.sound is not None and dataset.sound.is_text
         window = TEXT_WINDOW if is_text else SOUND_WINDOW
         return {"max_epochs": EPOCHS, "batch_size": WINDOWS, "window": window}
     batch_size = max(8, min(BATCH, rows // 10, DIMENSIONS_AT_ONCE // event.size))
-    is_table = len(event.shape) == 1
-    epochs = math.ceil(STEPS / math.ceil(rows / batch_size)) if is_table else EPOCHS
+    steps = STEPS if len(event.shape) == 1 else PICTURE_STEPS
+    epochs = math.ceil(steps / math.ceil(rows / batch_size))
     patience: dict[str, object] = {"patience": EPOCHS} if epochs > EPOCHS else {}
     return {"max_epochs": max(EPOCHS, epochs), "batch_size": batch_size} | patience
 

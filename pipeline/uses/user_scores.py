@@ -172,7 +172,12 @@ def read_file(path: Path, trained: TrainedModel) -> SplitData:
     Values of reals and vectors are in the units of the data of the training.
     """
     event, where = trained.model.event, str(path)
-    require(path.suffix in SUFFIXES, where, f"one of {SUFFIXES}", path.suffix)
+    require(
+        path.suffix in SUFFIXES,
+        where,
+        f"a {', '.join(SUFFIXES)} file; stages.add_dataset reads others",
+        path.suffix,
+    )
     require(path.is_file(), where, "an existing file", "none")
     expected = "a prepared dataset, for a model of events of any length"
     require(not event.is_open, where, expected, "a file")

@@ -242,7 +242,7 @@ def test_a_champion_of_a_table_takes_and_gives_data_frames(home):
         wanted = -data_frames.log_prob(model, given).detach().numpy()
         assert np.allclose(loaded.predict(given)["nats"], wanted)
     for given, message in (
-        (drawn.drop(columns="price"), "frame: expected one column 'price', got .'colour', 'doors'"),
+        (drawn.drop(columns="price"), "frame: expected one column 'price', got '0 of that name'"),
         (drawn.assign(colour="pink"), "frame: row 0, column 'colour': expected one of red, green"),
         (np.full((1, 3), np.inf), "model_input: expected finite numbers"),
     ):

@@ -54,7 +54,7 @@ FOUND = {
         "event      Levels(shape=(3, 16, 16), num_levels=256)",
         "classes    2, by folder: rose, tulip",
     ],
-    "Clips and text": ["20 folders of images of 4 frames", "7.2 kB in 1 files, byte by byte"],
+    "Clips and text": ["20 folders of images of 4 frames", "7.2 kB, 1 file, byte by byte"],
     "Arrays": ["Real(shape=(3,), bin_width=None)", "of shape (2,)"],
     "Tables": [
         "Levels([3, 2, 7])",

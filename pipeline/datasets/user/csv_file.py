@@ -307,7 +307,8 @@ def build(settings: Mapping[str, object]) -> Dataset:
         unit="nats",
         files=(RawFile(path.name, sha256_of(path), path.stat().st_size, None),),
         provenance=(
-            f"{path.name}, columns {listed(options.drop, len(names)) or 'none'} dropped"
+            path.name
+            + (f", without {listed(options.drop, len(names))}" if options.drop else "")
             + (f", {listed(options.told, len(names))} given" if options.told else "")
             + f"; {options.split_words('rows')}{how * is_scaled}"
         ),

@@ -95,7 +95,10 @@ class TextFiles(UserDataset):
         files = {row.file for row in self.rows}
         size = sum(row.end - row.begin for row in self.rows)
         facts = [
-            Fact("text", f"{readable_bytes(size)} in {len(files)} files, byte by byte"),
+            Fact(
+                "text",
+                f"{readable_bytes(size)}, {len(files)} file{'s' * (len(files) > 1)}, byte by byte",
+            ),
             Fact("split", "contiguous: train is first, then valid, and test is last"),
             Fact("row", f"at most {options.row_bytes} bytes", option_values(options, "row_bytes")),
             Fact("unit", "bits/dim, which are bits per byte"),

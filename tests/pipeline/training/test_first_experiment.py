@@ -24,6 +24,7 @@ def project(workdir: Path) -> None:
         (workdir / name).write_text((ROOT / name).read_text())
 
 
+GATED = {"head": "logistic_mixture", "width": 16}
 OTHERS = ("pixelcnn", "conv_nade", "any_order_transformer")  # than those suggested
 
 
@@ -39,7 +40,8 @@ def dataset_of(event: Event) -> Dataset:
         (Binary((9,)), 50_000, "made", {}, 100, 20),
         (Binary((9,)), 142, "made", {}, 14, 182),
         (Binary((9,)), 20, "made", {"hidden": [64]}, 8, 667),
-        (Binary((1, 4, 4)), 142, "conv_nade", {"hidden": [64, 64]}, 14, 20),
+        (Binary((1, 4, 4)), 142, "conv_nade", {"hidden": [64, 64]}, 14, 55),
+        (Levels(256, (1, 4, 4)), 142, "gated_pixelcnn", GATED, 14, 55),
         (Real((3,)), 1_000, "rnade", {}, 100, 200),
         (Binary((9,)), 142, "any_order_transformer", {"width": 16}, 14, 182),
     ],

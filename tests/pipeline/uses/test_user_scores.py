@@ -162,7 +162,7 @@ def test_conditions_and_names_that_do_not_fit_are_refused(project: Path) -> None
         ("toy-nade", "digits_binari", "did you mean 'digits_binary'"),
         ("toy-nad", plain, "did you mean 'toy-nade'"),
         ("toy-nade", "none.npy", "none.npy: expected an existing file"),
-        ("toy-nade", "rows.txt", "rows.txt: expected one of"),
+        ("toy-nade", "rows.txt", "rows.txt: expected a .npy"),
     ):
         with refused(message):
             user_scores.score(model, data)

@@ -176,7 +176,7 @@ def test_columns_whose_names_have_commas_are_quoted() -> None:
     _, found = add('"a,b",c\n' + "".join(REALS))
     assert "reals: 'a,b', c" in found
     dataset, _ = add('"a,b",c\n' + "".join(REALS), "drop=['a,b']", replace=True)
-    assert "columns 'a,b' dropped" in dataset.provenance
+    assert "without 'a,b'" in dataset.provenance
 
 
 def test_columns_that_have_numbers_for_names_are_given_by_them() -> None:

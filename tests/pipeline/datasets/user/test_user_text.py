@@ -30,7 +30,7 @@ def test_splits_follow_each_other_and_every_byte_is_in_one() -> None:
     dataset, facts = adding.add("text", "mine", "texts", [])
     assert dataset.event == Levels(256, (None,))
     told = {fact.name: fact for fact in facts}
-    assert told["text"].found == "5.1 kB in 2 files, byte by byte"
+    assert told["text"].found == "5.1 kB, 2 files, byte by byte"
     assert told["row"].change == "row_bytes=256" and told["left out"].found.endswith(": 1 .md")
     assert told["rows"].change == "valid_fraction=0.1 test_fraction=0.1"
     parts = shards(dataset)
