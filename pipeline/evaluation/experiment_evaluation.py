@@ -251,7 +251,7 @@ def _show(
         image_figures.save_clips(picture, versions, model.event, context)
     else:
         events = {"samples": drawn, "real": real}
-        image_figures.sample_figure(events, model.event).savefig(picture)
+        image_figures.sample_figure(events, model.event, manifest.table).savefig(picture)
         if image_figures.is_picture(model.event):
             for title, images in events.items():
                 image_figures.write_strip(media / f"{title}.png", images, model.event, real)

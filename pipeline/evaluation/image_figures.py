@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import arcore
-from arcore.events import Event, Levels, is_levels, is_real, is_table
+from arcore.events import Event, Levels, Table, is_levels, is_real, is_table
 
 MAX_PANELS = 6
 COLUMNS = 10
@@ -60,17 +60,18 @@ def grid(rows: Sequence[tuple[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
+def sample_figure(
+    pictures: Mapping[str, np.ndarray], event: Event, table: Table | None = None
+) -> Figure:
     """Draw events (N, *shape) by title, "samples" and "real" among them.
 
-    Images are rows, real vectors points in planes, and others rows of a matrix.
+    Images are rows, real vectors points in planes, and others rows of a matrix. A vector's
+    dimensions have the names of the table's columns, where it is of one.
     """
     real = pictures["real"]
-    if is_table(event):
-        names = [column.name for column in event.columns]
-        return scatter_figure(pictures["samples"], real, names)
-    if is_real(event) and len(event.shape) == 1:
-        names = [f"dimension {d}" for d in range(event.size)]
+    if is_table(event) or (is_real(event) and len(event.shape) == 1):
+        named = [column.name for column in table.columns] if table is not None else None
+        names = named or [f"dimension {d}" for d in range(event.size)]
         return scatter_figure(pictures["samples"], real, names)
     if not is_picture(event):
         return _matrices({title: _shades(x, event, real) for title, x in pictures.items()})

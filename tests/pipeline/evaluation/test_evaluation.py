@@ -180,7 +180,7 @@ def test_real_vectors_are_points_in_planes(size: int, shown: int) -> None:
     if size > 1:
         assert all(max(axes.get_xlim()) < 10 for axes in panels), "outliers do not set the range"
         table = arcore.events.Table([Column(name=f"${d} {{") for d in range(size)])
-        figure = image_figures.sample_figure(events, table)
+        figure = image_figures.sample_figure(events, arcore.events.Real((size,)), table)
         figure.canvas.draw()
         assert [figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()] == ["$0 {", "$1 {"]
 
