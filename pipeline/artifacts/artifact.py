@@ -27,7 +27,6 @@ class Kind:
             it itself.
         recorded: keys of the main file, a JSON object, that name the hash of an input, by the
             verb of its kind: for an output without a seal.
-        logged: files that go to the MLflow run.
         sealed: whether the hash of each file is kept; else the main file has them, or Git does.
     """
 
@@ -38,7 +37,6 @@ class Kind:
     hash_key: str = ""
     content_key: str = ""
     recorded: Mapping[str, str] = field(default_factory=dict)
-    logged: tuple[str, ...] = ()
     sealed: bool = True
 
 
@@ -56,9 +54,8 @@ EVALUATION = Kind(
     origin="timing.json",
     hash_key="metrics_sha256",
     recorded={"train": "weights_sha256", "preprocess": "dataset_sha256"},
-    logged=("samples.png", "metrics.json"),
 )
-FOLDS = replace(EVALUATION, verb="folds", doing="folds of", recorded={}, logged=())
+FOLDS = replace(EVALUATION, verb="folds", doing="folds of", recorded={})
 USE = Kind("use", "using", "use.json", origin="timing.json", hash_key="use_sha256")
 CODECS = Kind("codecs", "codecs of", "codecs.json", recorded={"preprocess": "dataset_sha256"})
 SEARCH = Kind("tune", "searching", "trials.csv", origin="search.json", hash_key="trials_sha256")

@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -83,15 +83,13 @@ def writing(
     *,
     device: torch.device | None = None,
     storage: str | None = None,
-    log_file: Callable[[Path], object] | None = None,
     wait: bool = False,
 ) -> Iterator[Path]:
     """Yield an empty folder that becomes the output's when the block ends well.
 
     A block that raises, or a killed process, leaves the output as it was. The folder gets the
     stamp of its origin, in the one file that DVC ignores, and a seal: what it was made of, and the
-    hash of each file. It is copied to a storage shared by all hosts, and files that the kind names
-    go to `log_file` of an MLflow run, where these are given.
+    hash of each file. It is copied to a storage shared by all hosts, where one is given.
     """
     with alone(artifact, wait=wait) as begun:
         inputs, lock = _hashes(artifact), _lock_of(artifact)
@@ -102,9 +100,6 @@ def writing(
                 _seal(artifact, inputs, folder)
             _stamp(artifact, begun, device, folder)
         publish(artifact, storage)
-        for path in (artifact.folder / name for name in artifact.kind.logged):
-            if log_file is not None and path.is_file():
-                log_file(path)
 
 
 @contextlib.contextmanager

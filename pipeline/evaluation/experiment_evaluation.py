@@ -36,7 +36,7 @@ from pipeline.evaluation import (
 from pipeline.evaluation.result_records import FurtherTest, Result
 from pipeline.evaluation.scoring import ChosenRows, mean_and_error
 from pipeline.experiments.schema import ExperimentConfig
-from pipeline.tracking import run_logger
+from pipeline.tracking.tracked_run import TrackedRun
 from pipeline.training import saved_models
 from pipeline.training.resolved import check_frames
 
@@ -60,11 +60,11 @@ def evaluate(config: ExperimentConfig) -> Path:
             "code_sha256": stage_code.code_sha256("evaluate", trained.name),
         }
         record = trained.record if config.evaluated_as is None else None  # else it is of another
-        run = run_logger.RunLogger(None if record is None else record.run_id)
-        with writing(output, storage=storage, log_file=run.artifact) as folder:
+        with writing(output, storage=storage) as folder:
             result, event = _evaluate(config, trained, described, folder)
         result.write_summary(event)
-        _track(run, result)
+        run = TrackedRun(None if record is None else record.run_id)
+        run.update(None, *result.projected(output.folder))
     of_nats, of_bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
     log.info(
         "%s: test %s%.3f +- %.3f nats, %s%.4f bits/dim (%d rows)",
@@ -255,9 +255,3 @@ def _show(
         if image_figures.is_picture(model.event):
             for title, images in events.items():
                 image_figures.write_strip(media / f"{title}.png", images, model.event, real)
-
-
-def _track(logger: run_logger.RunLogger, result: Result) -> None:
-    with logger.flushed():
-        logger.tags({"exact": str(result.exact).lower()})
-        logger.metrics(result.tracked())

@@ -29,11 +29,11 @@ from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.run_logger import RunLogger, ended_by_errors
+from pipeline.tracking.tracked_run import TrackedRun, ended_by_errors
 from pipeline.training import saved_models
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.saved_models import TrainedModel
-from pipeline.training.training_records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord, read_curves
 
 log = logging.getLogger(__name__)
 SCORES, WEIGHTS = "valid.csv", "model.safetensors"
@@ -151,9 +151,8 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
                 for number, nats in enumerate(history[1:], 1)  # an iteration counts as an epoch
             )
             record.write(folder, content, rows)
-        logger = RunLogger(run_id)
-        logger.metrics({"best_valid_nats": history[-1]})
-        logger.finish("FINISHED")
+        values = {"best_valid_nats": history[-1]}
+        TrackedRun(run_id).update(read_curves(output.folder), values, status="FINISHED")
     said = ", ".join(f"{name} {weight:.3f}" for name, weight in shares.items())
     log.info("%s: valid %.3f nats (%s)", config.name, history[-1], said)
 

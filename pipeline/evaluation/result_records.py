@@ -222,6 +222,11 @@ class Result(Record):
         summary = {"value": value, "stderr": stderr, "unit": self.unit, "relation": relation}
         write_object(path, summary)
 
+    def projected(self, folder: Path) -> tuple[dict[str, float], dict[str, str], list[Path]]:
+        """Return what its MLflow run shows of it: numbers, tags, and files of its folder."""
+        files = [folder / "samples.png", folder / "metrics.json"]
+        return self.tracked(), {"exact": str(self.exact).lower()}, files
+
     def tracked(self) -> dict[str, float]:
         """Return the numbers that MLflow shows of it; no name is a curve's, which it would extend.
 

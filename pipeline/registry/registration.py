@@ -108,13 +108,14 @@ def write(dataset: str) -> Path:
 def register_dataset(dataset: str) -> Registration:
     """Register every evaluated experiment of a dataset; return what the registry now holds.
 
-    A version whose content hash and files are there is reused, so a second call makes nothing. Each
-    experiment's version carries an alias named after it. Models that are told a row's class (or
-    another condition) are versions of a registered model of their own. `champion` of each goes to
-    the lowest VALIDATION nats on the same rows, the most that any was validated on: choosing by the
-    test split would make its numbers optimistic. What was validated on others is not compared, with
-    a warning, nor is a mixture some of whose members are told nothing. A model that is only bounded
-    competes with its bound; its version's tag `exact` is False.
+    A version whose content hash and files are there is reused, so a second call makes nothing. The
+    runs of trainings get what the store did not take at the time. Each experiment's version carries
+    an alias named after it. Models that are told a row's class (or another condition) are versions
+    of a registered model of their own. `champion` of each goes to the lowest VALIDATION nats on the
+    same rows, the most that any was validated on: choosing by the test split would make its numbers
+    optimistic. What was validated on others is not compared, with a warning, nor is a mixture some
+    of whose members are told nothing. A model that is only bounded competes with its bound; its
+    version's tag `exact` is False.
     """
     found = candidates(dataset)
     store = mlflow_store.require_store()
@@ -145,9 +146,11 @@ def _register_group(
     existing = {one.tags.get(HASH): one for one in versions if _is_whole(store, one)}
     entries: dict[str, Entry] = {}
     for candidate in group:
+        run_id = training_runs.update(store, candidate)
         version = existing.get(_identity(candidate, scalings, manifest))
         if version is None:
-            version = _register(store, name, dataset, candidate, scalings, manifest)
+            run_id = run_id or training_runs.rebuild(store, dataset, candidate)
+            version = _register(store, name, run_id, candidate, scalings, manifest)
         alias = alias_of(candidate.name)
         _point(store, name, alias, int(version.version))
         entries[candidate.name] = Entry(
@@ -216,12 +219,11 @@ def _identity(
 def _register(
     store: MlflowClient,
     name: str,
-    dataset: str,
+    run_id: str,
     candidate: Candidate,
     scalings: Mapping[str, Scaling] | None,
     manifest: Manifest | None,
 ) -> ModelVersion:
-    run_id = training_runs.run_of(store, dataset, candidate)
     if manifest is not None:
         training_runs.describe(store, run_id, candidate, manifest)
     table = None if manifest is None else manifest.table

@@ -1,4 +1,4 @@
-"""The MLflow run of a training, which is rebuilt from the files where the store has lost it."""
+"""The MLflow run of a training, brought up to date from the files, also where the store lost it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 from arcore import events
 from pipeline.core import paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, explained
 from pipeline.core.records import flat
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.params_file import repro_command, stages_of
 from pipeline.registry.candidates import Candidate
-from pipeline.tracking import mlflow_store, run_logger
-from pipeline.training.training_records import read_history
+from pipeline.tracking import mlflow_store
+from pipeline.tracking.tracked_run import ended_by_errors, project
+from pipeline.training.training_records import read_curves
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 log = logging.getLogger(__name__)
 
@@ -26,34 +28,35 @@ _LONGEST = 1000  # characters of a table's numbers of levels
 _CONTEXTS = {"train": "training", "valid": "validation", "test": "testing"}
 
 
-def run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
-    """Return the id of a training's run; where the store has lost it, of a rebuilt one."""
+def update(store: MlflowClient, candidate: Candidate) -> str | None:
+    """Bring the run of a training up to date; return its id, None where the store has it not."""
     from mlflow.exceptions import MlflowException
 
     training = candidate.evaluated.training
-    if training is not None and training.run_id:
-        try:
-            run = store.get_run(training.run_id)
-            if run.info.lifecycle_stage != "deleted":
-                if run.info.status == "RUNNING":  # the store was away as the training ended
-                    seconds, began = candidate.result.train_seconds, run.info.start_time
-                    ended = None if seconds is None else began + int(1000 * seconds)
-                    _complete(store, run.info.run_id, candidate, ended)
-                return str(run.info.run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+    if training is None or not training.run_id:
+        return None
+    mlflow_store.experiment_id(store, training.mlflow_experiment)  # which refuses a moved store
+    try:
+        run = store.get_run(training.run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    if run.info.lifecycle_stage == "deleted":
+        return None
+    _complete(store, run, candidate)
+    return training.run_id
+
+
+def rebuild(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
+    """Return the id of a run that stands for the lost one of a training, made at most once."""
+    config, training = candidate.evaluated.config, candidate.evaluated.training
     experiment = training.mlflow_experiment if training else mlflow_store.experiment_of(dataset)
     where = mlflow_store.experiment_id(store, experiment)
     rebuilt = mlflow_store.find_runs(store, where, HASH, candidate.sha256)
     if rebuilt:
         return str(rebuilt[0].info.run_id)
     log.info("run of %s is not in this store; rebuilding it", candidate.name)
-    return _rebuild(store, experiment, candidate)
-
-
-def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
-    config = candidate.evaluated.config
     run_id = mlflow_store.start_run(
         experiment,
         candidate.name,
@@ -68,25 +71,23 @@ def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
     )
     if run_id is None:
         raise UserError(f"MLflow store {store.tracking_uri} stopped answering")
-    with run_logger.ended_by_errors(run_id):  # so that the next try goes on with it
-        _complete(store, run_id, candidate)
+    with ended_by_errors(run_id):  # so that the next try goes on with it
+        _complete(store, store.get_run(run_id), candidate)
         store.set_tag(run_id, HASH, candidate.sha256)
     return run_id
 
 
-def _complete(
-    store: MlflowClient, run_id: str, candidate: Candidate, ended: int | None = None
-) -> None:
-    """Log what a run lacks of its training, and end it."""
-    logger = run_logger.RunLogger(run_id, str(store.tracking_uri))
-    _log_again(logger, candidate)
-    if not logger.failures:
-        logger.finish(ended=ended)
-    if logger.failures:
-        raise UserError(
-            f"{candidate.name}: expected its run {run_id} to be logged whole, got errors of the "
-            "MLflow store; run this again"
-        )
+def _complete(store: MlflowClient, run: Run, candidate: Candidate) -> None:
+    """Log what a run lacks, and end it when its training did if it is under way."""
+    run_id, result = str(run.info.run_id), candidate.result
+    what = f"{candidate.name}: expected its run {run_id} to be logged whole (run this again), got"
+    with explained(what, Exception):
+        shown = result.projected(candidate.evaluated.folder)
+        project(store, run_id, read_curves(candidate.folder), *shown)
+        if run.info.status == "RUNNING":  # the store was away as the training ended
+            seconds = result.train_seconds
+            ended = None if seconds is None else run.info.start_time + int(1000 * seconds)
+            store.set_terminated(run_id, end_time=ended)
 
 
 def describe(store: MlflowClient, run_id: str, candidate: Candidate, manifest: Manifest) -> None:
@@ -132,19 +133,3 @@ def summary(candidate: Candidate) -> str:
         f"{result.num_rows:,} test rows; event: {str(event)[:_LONGEST]}; "
         f"`{command}` at {commit}"
     )
-
-
-def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:
-    """Log the history, the final values and the pictures from the files."""
-    history = candidate.folder / "history.csv"
-    if history.is_file():
-        for row in read_history(history):
-            numbers = {key: float(value) for key, value in row.items() if value}
-            epoch = int(numbers.pop("epoch"))
-            numbers.pop("step", None)
-            logger.metrics(numbers, epoch)
-    logger.metrics(candidate.result.tracked())
-    logger.tags({"exact": str(candidate.result.exact).lower()})
-    picture = candidate.evaluated.folder / "samples.png"
-    if picture.is_file():
-        logger.artifact(picture)

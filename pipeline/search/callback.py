@@ -18,7 +18,8 @@ from pipeline.core.errors import UserError, one_line
 from pipeline.search.spec import SECONDS, SearchRun
 from pipeline.search.trial_run import NUMBER
 from pipeline.search.trials import TrialRecord, TrialRecords, checkpoints_of
-from pipeline.tracking import mlflow_store, run_logger
+from pipeline.tracking import mlflow_store
+from pipeline.tracking.tracked_run import TrackedRun
 from pipeline.training.training_records import EpochRecord
 
 log = logging.getLogger(__name__)
@@ -60,10 +61,8 @@ def _log_run(run: SearchRun, record: TrialRecord) -> None:
         {_PARENT: str(run.run_id), "trial": str(record.number)},
         seconds_ago=record.seconds,
     )
-    logger = run_logger.RunLogger(run_id, interval=math.inf)
-    for row in record.history:
-        logger.metrics(row.metrics(*NOT_LOGGED), step=row.epoch)
-    logger.finish("FAILED" if record.problem else "FINISHED")
+    curves = {row.epoch: row.metrics(*NOT_LOGGED) for row in record.history}
+    TrackedRun(run_id).update(curves, status="FAILED" if record.problem else "FINISHED")
 
 
 class TrialLogger(Callback):  # type: ignore[misc]

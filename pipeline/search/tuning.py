@@ -25,7 +25,7 @@ from pipeline.search import outcome
 from pipeline.search.spec import SearchRun, load_search
 from pipeline.search.trials import TrialRecord, TrialRecords, best
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.run_logger import RunLogger, ended_by_errors
+from pipeline.tracking.tracked_run import TrackedRun, ended_by_errors
 from pipeline.training import driver
 from pipeline.training.training_records import BEST
 
@@ -81,7 +81,8 @@ def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
             table = records.all()
             _require_ended(run, table, begun.seconds)
             out = _write(run, table)
-            RunLogger(run.run_id).finish("FINISHED")
+            values, files = {BEST: best(table).value}, sorted(out.iterdir())
+            TrackedRun(run.run_id).update(values=values, files=files, status="FINISHED")
     storage.remove(run.place)
     return out
 
@@ -146,11 +147,7 @@ def _write(run: SearchRun, table: Sequence[TrialRecord]) -> Path:
     with writing(run.output, device=device, storage=shared) as folder:
         outcome.write(run.search, table, record, folder)
     outcome.write_summary(record)
-    logger = RunLogger(run.run_id)
-    for path in sorted(run.output.folder.iterdir()):
-        logger.artifact(path)
     winner = best(table)
-    logger.metrics({BEST: winner.value})
     log.info(
         "%s: best trial %d of %d, validation %.3f nats; wrote %s",
         run.search.name, winner.number, len(table), winner.value, run.output.folder,

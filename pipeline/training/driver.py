@@ -31,7 +31,7 @@ from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.run_logger import RunLogger, ended_by_errors
+from pipeline.tracking.tracked_run import TrackedRun, ended_by_errors
 from pipeline.training import initial_weights
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.resolved import ResolvedConfig, resolve
@@ -133,7 +133,7 @@ def _finish(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome
         finished = _require_finished(run, train_run(run))
         with store.opened(store.names()[0]) as checkpoint:
             out = _write(run, finished, checkpoint)
-        RunLogger(run.run_id).finish("FINISHED")
+        TrackedRun(run.run_id).update(finished.progress.curves(), status="FINISHED")
     storage.remove(run.place)
     return out
 

@@ -105,8 +105,7 @@ class EpochRecord(Record):
 
     def metrics(self, *omitted: str) -> dict[str, float]:
         """Return the numbers that MLflow shows of the epoch, but the omitted ones."""
-        values: dict[str, float | None] = dataclasses.asdict(self)
-        return {k: v for k, v in values.items() if v is not None and k not in omitted}
+        return {k: v for k, v in vars(self).items() if v is not None and k not in omitted}
 
 
 COLUMNS = tuple(  # of history.csv
@@ -189,6 +188,10 @@ class Progress:
         """Tell whether the step before was the last one that `trainer.max_steps` allows."""
         return self.step == trainer.max_steps
 
+    def curves(self) -> dict[int, dict[str, float]]:
+        """Return the numbers of each epoch that MLflow shows."""
+        return {row.epoch: row.metrics("epoch", BEST) for row in self.history}
+
     def to_dict(self) -> dict[str, object]:
         """Return plain data."""
         return dataclasses.asdict(self) | {"history": [row.to_dict() for row in self.history]}
@@ -248,6 +251,17 @@ class TrainingRecord(Record):
             writer.writeheader()
             writer.writerows(history)
         write_object(folder / MODEL.origin, self.to_dict())
+
+
+def read_curves(folder: Path) -> dict[int, dict[str, float]]:
+    """Read `Progress.curves` of a model folder, from history.csv and the record's seconds."""
+    record, curves = TrainingRecord.of(folder), {}
+    seconds = dict(enumerate(record.epoch_seconds if record else (), 1))
+    for row in read_history(folder / "history.csv"):
+        numbers = {name: float(cell) for name, cell in row.items() if cell}
+        epoch = int(numbers.pop("epoch"))
+        curves[epoch] = numbers | ({"seconds": seconds[epoch]} if epoch in seconds else {})
+    return curves
 
 
 def read_history(path: Path) -> list[Mapping[str, str]]:

@@ -24,14 +24,13 @@ from pipeline.core.stage_code import Disagreement
 from pipeline.data.loading import open_split
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shuffling import BatchPlan
-from pipeline.tracking.run_logger import RunLogger
+from pipeline.tracking.tracked_run import TrackedRun
 from pipeline.training import checkpoints, initial_weights, validation
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
 from pipeline.training.training_display import TrainingDisplay
 from pipeline.training.training_records import (
-    BEST,
     EpochRecord,
     Failed,
     Finished,
@@ -42,7 +41,6 @@ from pipeline.training.training_records import (
     TrainingOutcome,
 )
 
-LOG_SECONDS = 2.0  # between requests to MLflow
 CHECK_EVERY = 50  # steps between the exchanges in which workers agree to go on
 SAVE, STOP = 1, 2  # what rank 0 may request between two steps
 
@@ -141,9 +139,7 @@ class Worker:
             self.progress.step, shown=session.rank == 0 and not job.quiet,
         )  # fmt: skip
         self._saved, self._lap_began = time.monotonic(), time.perf_counter()
-        self.logger = RunLogger(job.run_id if session.rank == 0 else None, interval=LOG_SECONDS)
-        for record in self.progress.history:  # what a kill may have kept from MLflow
-            self._log(record)
+        self.tracked = TrackedRun(job.run_id if session.rank == 0 else None)
 
     def _open_splits(self) -> None:
         config, session = self.config, self.session
@@ -231,7 +227,7 @@ class Worker:
 
     def run(self) -> TrainingOutcome:
         """Train to the last epoch, an early stop, or a request to leave."""
-        with contextlib.closing(self.display.bar), self.logger.flushed():
+        with contextlib.closing(self.display.bar):
             try:
                 while not self.progress.is_finished(self.config):
                     ended = self._epoch()
@@ -239,6 +235,7 @@ class Worker:
                         return ended
             finally:
                 self.store.wait()
+                self.tracked.update(self.progress.curves())
         parameters = sum(p.numel() for p in self.model.parameters())
         return Finished(parameters, device_name(self.device), self.progress)
 
@@ -361,12 +358,10 @@ class Worker:
         self.progress.seconds += now - self._lap_began
         self._lap_began = now
 
-    def _log(self, record: EpochRecord) -> None:
-        self.logger.metrics(record.metrics("epoch", BEST), step=record.epoch)
-
     def _report(self, record: EpochRecord, finished: bool) -> None:
         """Log and report an epoch, with a checkpoint if one is due or asked for."""
-        self._log(record)
+        if self.tracked.is_due:
+            self.tracked.update(self.progress.curves())
         self.display.epoch(record)
         due = self._asked_at_end or self.progress.epoch % self.config.checkpoint_every == 0
         if finished or due:

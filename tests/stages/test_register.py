@@ -21,7 +21,8 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.scalings import write_scalings
 from pipeline.datasets.scaling import Scaling
 from pipeline.registry import registration
-from pipeline.tracking import mlflow_store, run_logger
+from pipeline.tracking import mlflow_store
+from pipeline.tracking.tracked_run import TrackedRun
 from stages import register as stage
 from tests.places import ROOT, python_examples
 from tests.support.events import TABLE
@@ -125,9 +126,7 @@ def test_a_model_goes_into_the_run_that_trained_it_which_stays_as_it_was(home, f
     trained_on = read_manifest(Path("data", "shards", "toy")).sha256
     config.write_text(config.read_text().replace("d" * 64, trained_on))
     run_id = mlflow_store.start_run("arcore-toy", "toy-nade", "id", {"a": 1}, {}, seconds_ago=18)
-    logger = run_logger.RunLogger(run_id)
-    logger.metrics({"system/cpu_utilization_percentage": 50.0}, 0)
-    logger.finish()
+    TrackedRun(run_id).update(values={"system/cpu_utilization_percentage": 50.0}, status="FINISHED")
     store = mlflow_store.client()
     before = store.get_run(run_id).info
     path = Path("models", "toy-nade", "training.json")

@@ -20,7 +20,7 @@ from tests.places import ROOT
 
 KIND = Kind(
     verb="make", doing="making", main="main.json", origin="origin.json", hash_key="main_sha256",
-    recorded={"give": "given_sha256"}, logged=("main.json", "none.png"),
+    recorded={"give": "given_sha256"},
 )  # fmt: skip
 GIVEN = Kind(verb="give", doing="giving", main="given.txt")
 
@@ -44,11 +44,10 @@ def write(output: Artifact, text: str = "{}") -> None:
 
 def test_what_is_written_is_read_again(output: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(origin, "commit", lambda: "abc")
-    logged: list[Path] = []
-    with writing(output, log_file=logged.append) as folder:
+    with writing(output) as folder:
         (folder / "main.json").write_text("{}")
         (folder / "origin.json").write_text('{"seconds": 3}')
-    assert reader.read(output) == output.folder and logged == [output.folder / "main.json"]
+    assert reader.read(output) == output.folder
     found = reader.read_origin(output.folder, KIND)
     assert found is not None and found["main_sha256"] == sha256_of(output.folder / "main.json")
     assert (found["seconds"], found["commit"], found["command"]) == (3, "abc", "make a")

@@ -89,7 +89,10 @@ def test_a_run_that_could_not_be_rebuilt_whole_is_gone_on_with(home, monkeypatch
     (run,) = store.search_runs([where])
     assert entry.run_id == run.info.run_id == broken.info.run_id and run.info.status == "FINISHED"
     assert registration.training_runs.HASH in run.data.tags
-    assert [file.path for file in store.list_artifacts(entry.run_id)] == ["samples.png"]
+    assert [file.path for file in store.list_artifacts(entry.run_id)] == [
+        "metrics.json",
+        "samples.png",
+    ]
     history = store.get_metric_history(entry.run_id, "curves/train_nats")
     assert [metric.step for metric in history] == [1, 2]
 

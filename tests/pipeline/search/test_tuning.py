@@ -15,7 +15,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.search import outcome, spec, tuning
 from pipeline.search.trials import TrialRecords
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.run_logger import RunLogger
+from pipeline.tracking.tracked_run import TrackedRun
 from tests.support import refusing_cluster
 from tests.support.refusals import raising
 from tests.support.searches import ENTRY, EPOCH, record  # noqa: F401
@@ -31,9 +31,7 @@ def ended(load, few_digits: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(connection, "require_resources", lambda _: None)
     monkeypatch.setattr(tuning, "_environment", dict)
     monkeypatch.setattr(mlflow_store, "start_run", lambda *_, **__: "run")
-    monkeypatch.setattr(RunLogger, "finish", lambda self, status: ends.append(status))
-    monkeypatch.setattr(RunLogger, "artifact", lambda *_: None)
-    monkeypatch.setattr(RunLogger, "metrics", lambda *_: None)
+    monkeypatch.setattr(TrackedRun, "update", lambda self, status, **_: ends.append(status))
     return ends
 
 

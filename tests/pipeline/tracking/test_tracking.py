@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,8 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.evaluation.result_records import ImportanceEstimate, Result, Score
-from pipeline.tracking import mlflow_store, run_logger
+from pipeline.tracking import mlflow_store, tracked_run
+from pipeline.tracking.tracked_run import TrackedRun
 from pipeline.training.training_records import EpochRecord
 from tests.places import ROOT
 from tests.support.refusals import raising
@@ -51,19 +53,18 @@ def test_telemetry_is_off_in_every_process_and_mlflow_is_imported_late():
 
 def test_an_unfinished_run_is_resumed_with_a_clean_history(home):
     run_id = start()
-    logger = run_logger.RunLogger(run_id)
+    run = TrackedRun(run_id)
     for step in range(3):
-        logger.metrics({"train_nats": 3.0 - step}, step)
-    # No finish: the process was killed.
+        run.update({step: {"train_nats": 3.0 - step}})
+    # No end: the process was killed.
     assert start({"a": 2, "b": 3}) == run_id
-    logger = run_logger.RunLogger(run_id)
-    for step in range(1, 4):
-        logger.metrics({"train_nats": 3.0 - step}, step)
-    logger.metrics({"test_nats": 1.5})
-    logger.metrics({"test_nats": 1.5})
+    run = TrackedRun(run_id)
+    run.update({step: {"train_nats": 3.0 - step} for step in range(1, 4)})
+    run.update(values={"test_nats": 1.5})
+    run.update(values={"test_nats": 1.5})
     assert history(run_id, "curves/train_nats") == [(0, 3.0), (1, 2.0), (2, 1.0), (3, 0.0)]
     assert history(run_id, "test_nats") == [(0, 1.5)]
-    logger.finish()
+    run.update(status="FINISHED")
     store = mlflow_store.client()
     run = store.get_run(run_id)
     assert run.data.params == {"a": "1", "b": "3"} and run.data.tags["commit"] == "abc"
@@ -74,9 +75,9 @@ def test_an_unfinished_run_is_resumed_with_a_clean_history(home):
 def test_a_fresh_start_is_another_run(home, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["stages/train.py", "toy", "cluster.storage=s3://a:b@c/d"])
     old = start()
-    run_logger.RunLogger(old).metrics({"train_nats": 9.0}, 1)
+    TrackedRun(old).update({1: {"train_nats": 9.0}})
     new = mlflow_store.start_run("arcore-toy", "toy", "same", {}, {}, fresh=True)
-    run_logger.RunLogger(new).metrics({"train_nats": 5.0}, 1)
+    TrackedRun(new).update({1: {"train_nats": 5.0}})
     assert new != old and history(new, "curves/train_nats") == [(1, 5.0)]
     store = mlflow_store.client()
     assert store.get_run(old).info.status == "KILLED"
@@ -96,7 +97,7 @@ def test_columns_of_any_name_are_parameters(home):
 
 def test_failed_runs_are_resumed_and_identities_kept_apart(home):
     run_id = start()
-    run_logger.RunLogger(run_id).finish("FAILED")
+    TrackedRun(run_id).update(status="FAILED")
     assert start(key="other") != run_id
     assert start() == run_id
     assert mlflow_store.client().get_run(run_id).info.status == "RUNNING"
@@ -104,9 +105,8 @@ def test_failed_runs_are_resumed_and_identities_kept_apart(home):
 
 def test_artifacts_lie_under_the_working_directory(home):
     run_id = start()
-    logger = run_logger.RunLogger(run_id)
     (home / "grid.png").write_bytes(b"png")
-    logger.artifact(home / "grid.png")
+    TrackedRun(run_id).update(files=[home / "grid.png", home / "none.png"])
     stored = {str(p.relative_to(p.parents[1])) for p in (home / "mlartifacts").rglob("*.*")}
     assert "artifacts/grid.png" in stored
 
@@ -116,44 +116,46 @@ def test_an_unreachable_server_costs_seconds_and_a_warning(home, monkeypatch, ca
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, logger="pipeline"):
         assert start() is None
-        logger = run_logger.RunLogger("0" * 32)
+        run = TrackedRun("0" * 32)
         for step in range(100):
-            logger.metrics({"train_nats": 1.0}, step)
-        logger.artifact(home / "a.png")
-        logger.finish()
+            if run.is_due:
+                run.update({step: {"train_nats": 1.0}})
+        run.update(status="FINISHED")
     assert time.monotonic() - began < 15
     lines = [r.message for r in caplog.records if r.name.startswith("pipeline.")]
     assert len(lines) == 2 and all(line.startswith("warning: ") for line in lines)
     with pytest.raises(UserError, match="unreachable"):
         mlflow_store.require_store()
-    run_logger.RunLogger(None).metrics({"train_nats": 1.0}, 0)
+    assert not TrackedRun(None).is_due
+    TrackedRun(None).update({0: {"train_nats": 1.0}})
 
 
-def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
-    """Also of one that begins as the history is looked up."""
-    monkeypatch.setattr(run_logger, "PAUSE_SECONDS", 0.0)
+def test_epochs_of_an_outage_are_logged_when_it_ends(home, monkeypatch, caplog):
+    """At the times at which they ended, also of an outage that begins in mid-update."""
     run_id, store = start(), mlflow_store.client()
-    logger, away = run_logger.RunLogger(run_id), raising(OSError("gone"))
+    run, away = TrackedRun(run_id), raising(OSError("gone"))
+    curves = {step: {"train_nats": 3.0 - step, "seconds": 60.0 * step} for step in range(1, 4)}
     with monkeypatch.context() as outage, caplog.at_level(logging.WARNING):
         outage.setattr(mlflow_store, "client", away)
-        logger.metrics({"train_nats": 2.0}, 0)
-        outage.setattr(mlflow_store, "client", lambda uri=None: store)
-        outage.setattr(store, "get_metric_history", away)
-        logger.metrics({"train_nats": 1.0}, 1)
-    assert logger.failures == 2
-    logger.metrics({"train_nats": 0.0}, 2)
-    assert history(run_id, "curves/train_nats") == [(0, 2.0), (1, 1.0), (2, 0.0)]
+        run.update({1: curves[1]})
+        outage.setattr(mlflow_store, "client", lambda: store)
+        outage.setattr(store, "log_batch", away)
+        run.update(curves, status="FINISHED")
+    assert store.get_run(run_id).info.status == "RUNNING", "which lacks the curves"
+    run.update(curves, status="FINISHED")
+    assert store.get_run(run_id).info.status == "FINISHED"
+    assert history(run_id, "curves/train_nats") == [(1, 2.0), (2, 1.0), (3, 0.0)]
+    found = store.get_metric_history(run_id, "curves/train_nats")
+    assert [after.timestamp - before.timestamp for before, after in pairwise(found)] == [60_000] * 2
     assert len([r for r in caplog.records if "going on without" in r.message]) == 1
 
 
-def test_an_outage_keeps_the_newest_metrics_alone(home, monkeypatch):
-    monkeypatch.setattr(run_logger, "MOST_PENDING", 3)
-    run_id = start()
-    logger = run_logger.RunLogger(run_id, interval=60)
-    for step in range(6):
-        logger.metrics({"train_nats": 6.0 - step}, step)
-    logger.finish()
-    assert history(run_id, "curves/train_nats") == [(0, 6.0), (3, 3.0), (4, 2.0), (5, 1.0)]
+def test_a_slow_store_takes_little_of_the_time(home, monkeypatch):
+    run, clock = TrackedRun(start()), iter([0.0, 0.0, 3.0, 152.9, 153.0])
+    monkeypatch.setattr(tracked_run, "project", lambda *_: None)
+    monkeypatch.setattr(tracked_run.time, "monotonic", lambda: next(clock))
+    run.update({1: {"train_nats": 1.0}})
+    assert [run.is_due, run.is_due] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_an_outage_keeps_the_newest_metrics_alone(home, monkeypatch):
 )
 def test_whatever_ends_the_work_ends_its_run(home, error, status):
     run_id = start()
-    with pytest.raises(type(error)), run_logger.ended_by_errors(run_id, TimeoutError):
+    with pytest.raises(type(error)), tracked_run.ended_by_errors(run_id, TimeoutError):
         raise error
     assert mlflow_store.client().get_run(run_id).info.status == status
 
@@ -207,9 +209,9 @@ def test_experiments_open_on_runs_and_runs_say_where_they_come_from(home):
 
 def test_titles_of_charts_differ_in_the_ten_letters_that_are_shown(home):
     run_id = start()
-    logger = run_logger.RunLogger(run_id)
+    run = TrackedRun(run_id)
     epoch = {field.name: 1.0 for field in dataclasses.fields(EpochRecord)}
-    logger.metrics(EpochRecord(**epoch).metrics("epoch"), step=1)
+    run.update({1: EpochRecord(**epoch).metrics("epoch")})
     error = ImportanceEstimate(
         nats_importance_weighted=1.0, nats_importance_weighted_stderr=1.0,
         importance_samples=2, importance_rows=2,
@@ -219,7 +221,7 @@ def test_titles_of_charts_differ_in_the_ten_letters_that_are_shown(home):
         score=Score(nats=1.0, nats_stderr=1.0, bits_per_dim=1.0, bits_per_dim_stderr=1.0),
         importance=error, valid_nats=1.0, num_parameters=1, train_seconds=1.0, sample_seconds=1.0,
     )  # fmt: skip
-    logger.metrics(result.tracked())
+    run.update(values=result.tracked())
     names = mlflow_store.client().get_run(run_id).data.metrics
     assert len({name[:10] for name in names}) == len(names) == len(epoch) - 1 + 9
 

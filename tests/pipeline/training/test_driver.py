@@ -16,7 +16,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.experiments import compose
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.run_logger import RunLogger
+from pipeline.tracking.tracked_run import TrackedRun
 from pipeline.training import driver
 from pipeline.training.resolved import resolve
 from pipeline.training.training_records import Failed, Stopped
@@ -40,7 +40,7 @@ def project(workdir: Path, write_project, monkeypatch: pytest.MonkeyPatch) -> Pa
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ends: list[str] = []
-    monkeypatch.setattr(RunLogger, "finish", lambda self, status: ends.append(status))
+    monkeypatch.setattr(TrackedRun, "update", lambda self, *_, status: ends.append(status))
     return ends
 
 
