@@ -81,7 +81,7 @@ def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
             table = records.all()
             _require_ended(run, table, begun.seconds)
             out = _write(run, table)
-            values, files = {BEST: best(table).value}, sorted(out.iterdir())
+            values, files = {BEST: min(row.value for row in table)}, sorted(out.glob("*"))
             TrackedRun(run.run_id).update(values=values, files=files, status="FINISHED")
     storage.remove(run.place)
     return out
