@@ -21,14 +21,14 @@ from tests.support.registered import experiment
 
 
 def test_a_model_that_was_trained_anew_meanwhile_is_not_registered(home, monkeypatch) -> None:
-    run_of = registration.training_runs.run_of
+    rebuild = registration.training_runs.rebuild
 
     def late(*given: Any) -> str:
         experiment("toy-nade", "nade", valid_nats=9.0, hidden=3)
-        return run_of(*given)
+        return rebuild(*given)
 
     experiment("toy-nade", "nade", valid_nats=9.0)
-    monkeypatch.setattr(registration.training_runs, "run_of", late)
+    monkeypatch.setattr(registration.training_runs, "rebuild", late)
     with pytest.raises(UserError, match="^toy-nade: trained again meanwhile; run this again$"):
         registration.register_dataset("toy")
     store = mlflow_store.client()
