@@ -260,8 +260,8 @@ def measure_ray(case: Case, folder: Path, epochs: int = 6) -> tuple[float, float
     project = Project(case, folder)
     seconds = project.train("between", epochs)
     _, moments = project.times()
-    pauses = [b - a - s for a, b, s in zip(moments, moments[1:], seconds[1:], strict=False)]
-    return statistics.median(seconds[1:]) / case.steps, statistics.median(pauses)
+    pause = (moments[-1] - moments[0] - sum(seconds[1:])) / len(seconds[1:])  # the mean
+    return statistics.median(seconds[1:]) / case.steps, pause
 
 
 def measure_workers(case: Case, folder: Path, workers: int, epochs: int = 5) -> float:

@@ -1,4 +1,4 @@
-"""MLflow runs: the store, and a logger that an outage does not stop.
+"""MLflow runs: the store, and runs as projections of histories and records.
 
 The registry of models is a package of its own.
 """

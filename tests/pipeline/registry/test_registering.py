@@ -149,8 +149,13 @@ def test_what_fails_stops_no_other_dataset(home: Path, monkeypatch: pytest.Monke
     )
 
 
-def test_a_run_whose_end_the_store_did_not_hear_of_is_completed(home: Path) -> None:
+@pytest.mark.parametrize("registered", [False, True])
+def test_a_run_whose_end_the_store_did_not_hear_of_is_completed(
+    home: Path, registered: bool
+) -> None:
     experiment("toy-nade", "nade", valid_nats=9.0)
+    if registered:  # and trained again since, to the same weights
+        registration.register_dataset("toy")
     run_id = mlflow_store.start_run("arcore-toy", "toy-nade", "key", {}, {})
     path = Path("models/toy-nade/training.json")
     record = json.loads(path.read_text()) | {"run_id": run_id, "mlflow_experiment": "arcore-toy"}
