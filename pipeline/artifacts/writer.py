@@ -58,8 +58,8 @@ def alone(
 ) -> Iterator[Begun]:
     """Hold the lock of an output for the whole work on it; `writing` inside holds it already.
 
-    Of `work`, the storage and the folder in it of unfinished work, the lock is next to the folder,
-    for all hosts that share the storage; else it is this project's.
+    Of `work`, the storage and the folder in it of unfinished work, the lock or lease is next to the
+    folder, for all hosts that share the storage; else it is this project's.
     """
     path = _lock_of(artifact) if work is None else locks.path_beside(*work)
     before, folder = _under_way.get(), artifact.folder.absolute()
@@ -67,7 +67,9 @@ def alone(
     if under_way is not None:
         yield under_way
         return
-    with _held(artifact, path, wait):
+    what = f"{artifact.kind.doing} {artifact.name}"
+    lease = contextlib.nullcontext() if work is None else locks.leased(*work, what, wait)
+    with _held(artifact, path, wait), lease:
         commit = origin.commit() if artifact.kind.origin else "unknown"  # Git is asked thrice
         begun = Begun(commit, time.perf_counter())
         token = _under_way.set({**before, path: begun, folder: begun})

@@ -1,11 +1,13 @@
 """Places: folders, file://, a protocol of fsspec, and S3 where moto is installed."""
 
+import contextlib
 import fcntl
 import os
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +19,8 @@ import torch
 from fsspec.implementations.local import LocalFileSystem as SharedDisk
 from pyarrow.fs import FileSelector, LocalFileSystem, PyFileSystem, S3FileSystem
 
-from pipeline.core import storage
+from pipeline.artifacts import locks
+from pipeline.core import paths, storage
 from pipeline.core.errors import UserError
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest
@@ -206,3 +209,41 @@ def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_else(tmp_pat
         fcntl.flock(held, fcntl.LOCK_EX)
         storage.write_bytes(tmp_path / "a", b"whole")
     assert sorted(tmp_path.iterdir()) == sorted([live, young, other, tmp_path / "a"])
+
+
+def test_one_process_at_a_time_holds_a_folder(place: str, tmp_path: Path, monkeypatch) -> None:
+    """Also where there are no locks; a killed holder holds nothing, to its own project at once."""
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(locks, "LOST_SECONDS", 2.0)
+    monkeypatch.delenv(paths.REPRO, raising=False)
+
+    @contextlib.contextmanager
+    def held(project: str) -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(paths, "work", lambda: tmp_path / project)
+            lock = locks.held(locks.path_beside(place, "a-1"), "training a")
+            stack = contextlib.ExitStack()
+            stack.enter_context(lock)
+            stack.enter_context(locks.leased(place, "a-1", "training a"))
+        with stack:
+            yield
+
+    with held("first"):
+        for project in ("first", "second"):
+            with refused("^training a: expected to be alone, got another process of the same"):
+                with held(project):
+                    raise AssertionError("two at once")
+    with held("second"):
+        pass
+    if storage.local_path(place) is not None:
+        return
+    left = storage.join(place, ".a-1.lease.killed")
+    for project, least in {"first": 0.0, "second": 2.0}.items():
+        storage.write_bytes(
+            left, locks._sign_of_life(f"{uuid.getnode():x}:{tmp_path}/first/locks/a-1.lock", 7)
+        )
+        began = time.monotonic()
+        with held(project):
+            assert least <= time.monotonic() - began < least + 2.0
+            assert not storage.exists(left)
+    assert [name for name in storage.names(place) if "lease" in name] == []
