@@ -219,13 +219,12 @@ def test_one_process_at_a_time_holds_a_folder(place: str, tmp_path: Path, monkey
 
     @contextlib.contextmanager
     def held(project: str) -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            patch.setattr(paths, "work", lambda: tmp_path / project)
-            lock = locks.held(locks.path_beside(place, "a-1"), "training a")
-            stack = contextlib.ExitStack()
-            stack.enter_context(lock)
-            stack.enter_context(locks.leased(place, "a-1", "training a"))
-        with stack:
+        with contextlib.ExitStack() as stack:
+            with monkeypatch.context() as patch:
+                patch.setattr(paths, "work", lambda: tmp_path / project)
+                lock = locks.path_beside(place, "a-1")
+                stack.enter_context(locks.held(lock, "training a"))
+                stack.enter_context(locks.leased(place, "a-1", "training a"))
             yield
 
     with held("first"):
@@ -238,10 +237,9 @@ def test_one_process_at_a_time_holds_a_folder(place: str, tmp_path: Path, monkey
     if storage.local_path(place) is not None:
         return
     left = storage.join(place, ".a-1.lease.killed")
+    owner = f"{uuid.getnode():x}:{tmp_path}/first/locks/a-1.lock"
     for project, least in {"first": 0.0, "second": 2.0}.items():
-        storage.write_bytes(
-            left, locks._sign_of_life(f"{uuid.getnode():x}:{tmp_path}/first/locks/a-1.lock", 7)
-        )
+        storage.write_bytes(left, f"process 1 of there\n{owner}\n7".encode())
         began = time.monotonic()
         with held(project):
             assert least <= time.monotonic() - began < least + 2.0
