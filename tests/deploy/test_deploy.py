@@ -59,19 +59,20 @@ FIELDS = {
     "RayCluster": CLUSTER,
     "rayClusterSpec": CLUSTER,
     "RayJob": """rayClusterSpec* entrypoint* submissionMode backoffLimit submitterConfig
-      activeDeadlineSeconds shutdownAfterJobFinishes ttlSecondsAfterFinished""",
+      submitterPodTemplate* activeDeadlineSeconds shutdownAfterJobFinishes ttlSecondsAfterFinished""",
     "Deployment": "selector* template* replicas strategy",
     "Service": "ports* selector type",
+    "PodDisruptionBudget": "minAvailable* selector*",
     "PersistentVolumeClaim": "accessModes* resources*",
     "NetworkPolicy": "podSelector* policyTypes ingress",
     "headGroupSpec": "template* rayStartParams serviceType",
     "workerGroupSpecs": "groupName* minReplicas* maxReplicas* template* replicas rayStartParams",
     "authOptions": "mode secretName",
-    "autoscalerOptions": "version idleTimeoutSeconds resources",
+    "autoscalerOptions": "version* idleTimeoutSeconds resources* securityContext*",
     "submitterConfig": "backoffLimit",
     "template": "spec* metadata",
     "spec": """containers* securityContext automountServiceAccountToken enableServiceLinks
-      tolerations terminationGracePeriodSeconds volumes""",
+      restartPolicy tolerations terminationGracePeriodSeconds volumes""",
     "containers": """name* image* imagePullPolicy command args workingDir env envFrom ports
       resources securityContext volumeMounts startupProbe readinessProbe livenessProbe""",
     "env": "name* value valueFrom",
@@ -138,7 +139,7 @@ def test_pods(document: Any) -> None:
         for container in pod["containers"]:
             assert re.fullmatch(rf"arcore:0\.2\.0(-gpu)?|postgres:17{DIGEST}", container["image"])
             assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
-            assert "memory" in container["resources"]["limits"]
+            assert {"memory", "ephemeral-storage"} <= container["resources"]["limits"].keys()
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]]
@@ -179,7 +180,7 @@ def test_policies_say_who_reaches_each_pod() -> None:
 
 @pytest.mark.parametrize("name", ["raycluster", "rayjob"])
 def test_ray(name: str) -> None:
-    spec = yaml.safe_load((DEPLOY / "kuberay" / f"{name}.yaml").read_text())["spec"]
+    spec = next(yaml.safe_load_all((DEPLOY / "kuberay" / f"{name}.yaml").read_text()))["spec"]
     spec = spec.get("rayClusterSpec", spec)
     assert spec["rayVersion"] == version("ray")
     assert spec["authOptions"] == {"mode": "token", "secretName": "arcore-ray-token"}
@@ -199,9 +200,8 @@ def test_ray(name: str) -> None:
 
 def test_the_job_runs_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    entrypoint = yaml.safe_load((DEPLOY / "kuberay" / "rayjob.yaml").read_text())["spec"][
-        "entrypoint"
-    ]
+    text = (DEPLOY / "kuberay" / "rayjob.yaml").read_text()
+    entrypoint = next(yaml.safe_load_all(text))["spec"]["entrypoint"]
     assert "\n" not in entrypoint
     commands = re.findall(r"python -m (stages\.\w+) ([\w-]+)([^&']*)", entrypoint)
     assert len(commands) == entrypoint.count("python -m")
@@ -226,9 +226,9 @@ def test_the_image_copies_what_is_there() -> None:
 
 
 def test_the_image_installs_the_versions_of_the_tests_by_their_hashes() -> None:
-    entries = re.split(r"\n(?=\S)", (DEPLOY / "requirements.lock").read_text().rstrip())
     locked = {}
-    for entry in entries[2:]:  # after two lines of comment
+    texts = [(DEPLOY / f"{name}.lock").read_text().rstrip() for name in ("requirements", "torch")]
+    for entry in (one for text in texts for one in re.split(r"\n(?=\S)", text)[2:]):  # no comment
         first, *hashes = entry.split(" \\\n    --hash=")
         assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", one) for one in hashes), entry
         locked.update([first.split("==")])
@@ -239,7 +239,8 @@ def test_the_image_installs_the_versions_of_the_tests_by_their_hashes() -> None:
     assert {name: locked[name] for name in both} == {name: tested[name] for name in both}
     assert len(both) > 150, "run `make image-lock`"
     installs = re.findall('pip install (.*?)[\\n"]', (DEPLOY / "Dockerfile").read_text())
-    assert ["--require-hashes" in one for one in installs] == [True, False, False], "torch, ours"
+    assert ["--require-hashes" in one for one in installs] == [True, True, False, False]
+    assert f"torch=={locked['torch']}\n" in (DEPLOY / "requirements.in").read_text()
 
 
 def test_compose_binds_loopback_and_bounds_what_it_starts() -> None:
@@ -247,6 +248,7 @@ def test_compose_binds_loopback_and_bounds_what_it_starts() -> None:
     for name, service in services.items():
         assert name == "mlflow" or re.search(f"{DIGEST}$", service["image"])
         assert {"healthcheck", "mem_limit", "pids_limit", "security_opt"} <= service.keys()
+        assert service["cap_drop"] == ["ALL"]
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
 
