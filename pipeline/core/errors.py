@@ -65,7 +65,7 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.0 if many else 0.5)
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     known = f"{len(names)} are known" if many else f"known: {listed}"
-    return UserError(f"unknown {what} {str(name)!r}{hint} ({known})")
+    return UserError(f"unknown {what} {shortened(repr(str(name)))}{hint} ({known})")
 
 
 def one_line(error: BaseException) -> str:

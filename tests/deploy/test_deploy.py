@@ -59,7 +59,8 @@ FIELDS = {
     "RayCluster": CLUSTER,
     "rayClusterSpec": CLUSTER,
     "RayJob": """rayClusterSpec* entrypoint* submissionMode backoffLimit submitterConfig
-      submitterPodTemplate* activeDeadlineSeconds shutdownAfterJobFinishes ttlSecondsAfterFinished""",
+      submitterPodTemplate* activeDeadlineSeconds shutdownAfterJobFinishes
+      ttlSecondsAfterFinished""",
     "Deployment": "selector* template* replicas strategy",
     "Service": "ports* selector type",
     "PodDisruptionBudget": "minAvailable* selector*",
