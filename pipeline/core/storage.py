@@ -105,14 +105,16 @@ def write_bytes(location: str | Path, content: bytes) -> None:
 def exists(location: str | Path) -> bool:
     """Whether there is a file or folder."""
     where, path = filesystem(location)
-    return bool(where.get_file_info(path).type != FileType.NotFound)
+    with _explained(location, "look for it"):
+        return bool(where.get_file_info(path).type != FileType.NotFound)
 
 
 def names(location: str | Path) -> list[str]:
     """Return the names of all that is in a folder, in any order; none if there is no folder."""
     found, path = filesystem(location)
     selector = FileSelector(path, allow_not_found=True)
-    return [info.base_name for info in found.get_file_info(selector)]
+    with _explained(location, "list"):
+        return [info.base_name for info in found.get_file_info(selector)]
 
 
 def remove(location: str | Path) -> None:

@@ -7,11 +7,12 @@ and `ClusterConfig`. A file of `pipeline/conf/` says what differs from them.
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.core.errors import UserError, require, shortened, unknown_name
 from pipeline.core.records import flat, require_known
 from pipeline.core.yaml_settings import overlaid, parse_overrides, read_yaml
 from pipeline.datasets import catalog
@@ -217,8 +218,9 @@ def read_base(base: object, where: str) -> Mapping[str, Any]:
         return {}
     require(isinstance(base, str), f"{where}.base", "the path of a YAML file", base)
     path = paths.root() / str(base)
-    if not path.exists():
-        raise UserError(f"{where}.base: {base}: expected a file, found none; tune first?")
+    if not os.path.exists(path):  # also if no file can have such a name
+        got = shortened(str(base))
+        raise UserError(f"{where}.base: {got}: expected a file, found none; tune first?")
     loaded = read_yaml(path)
     require_known(loaded, ("model", "trainer"), str(base))
     return {key: value or {} for key, value in loaded.items()}
