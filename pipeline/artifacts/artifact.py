@@ -28,6 +28,8 @@ class Kind:
         recorded: keys of the main file, a JSON object, that name the hash of an input, by the
             verb of its kind: for an output without a seal.
         sealed: whether the hash of each file is kept; else the main file has them, or Git does.
+        waits: for another process of the same, which else is refused.
+        in_place: whether files are added to the folder that is there, which else is replaced.
     """
 
     verb: str
@@ -38,15 +40,19 @@ class Kind:
     content_key: str = ""
     recorded: Mapping[str, str] = field(default_factory=dict)
     sealed: bool = True
+    waits: bool = False
+    in_place: bool = False
 
 
-RAW = Kind("fetch", "fetching", "", sealed=False)
-SHARDS = Kind("preprocess", "preprocessing", "manifest.json", content_key="sha256", sealed=False)
+RAW = Kind("fetch", "fetching", "", sealed=False, waits=True, in_place=True)
+SHARDS = Kind(
+    "preprocess", "preprocessing", "manifest.json", content_key="sha256", sealed=False, waits=True
+)
 MODEL = Kind(
     "train", "training", "model.safetensors", origin="training.json", hash_key="weights_sha256"
 )
 MIXTURE = replace(MODEL, verb="mix", doing="mixing")
-MEMBER = replace(MODEL, verb="join", doing="joining")
+MEMBER = replace(MODEL, verb="join", doing="joining", waits=True)
 EVALUATION = Kind(
     "evaluate",
     "evaluating",
@@ -57,12 +63,15 @@ EVALUATION = Kind(
 )
 FOLDS = replace(EVALUATION, verb="folds", doing="folds of", recorded={})
 USE = Kind("use", "using", "use.json", origin="timing.json", hash_key="use_sha256")
-CODECS = Kind("codecs", "codecs of", "codecs.json", recorded={"preprocess": "dataset_sha256"})
+USES = replace(USE, in_place=True)  # all of an experiment's, each a folder of its own
+CODECS = Kind(
+    "codecs", "codecs of", "codecs.json", recorded={"preprocess": "dataset_sha256"}, waits=True
+)
 SEARCH = Kind("tune", "searching", "trials.csv", origin="search.json", hash_key="trials_sha256")
 STUDY = Kind("study", "studying", "table.csv", origin="study.json", hash_key="table_sha256")
 FILES = Kind("decompress", "decompressing", "", sealed=False)
-REPORT = Kind("report", "reporting", "table.md", sealed=False)
-REGISTRATION = Kind("register", "registering", "registration.json", sealed=False)
+REPORT = Kind("report", "reporting", "table.md", sealed=False, waits=True)
+REGISTRATION = Kind("register", "registering", "registration.json", sealed=False, waits=True)
 RECORD = Kind("record", "recording", "metrics.json", sealed=False)
 
 

@@ -1,7 +1,7 @@
 """Writing an output: alone, whole or not at all, and with what it came from.
 
-    with writing(artifact) as folder:
-        ...  # files into the folder
+    with alone(artifact), writing(artifact) as work:
+        ...  # files into work.folder
 
 The lock is held by an open file, which the system closes with a killed process. A reader sees the
 old folder or the new one; both are on the disk before the name changes.
@@ -15,11 +15,9 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pipeline.artifacts import locks, origin
@@ -34,74 +32,71 @@ if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True)
-class Begun:
-    """When work on an output began, and with what code if that is stamped."""
+@dataclass
+class Work:
+    """Work on an output under way.
 
+    Attributes:
+        folder: empty, which becomes the output's; of a kind that is made in place, that itself.
+        commit: of the code as work began, where it is stamped.
+        clock: of the process, as work began.
+        device: where the work ran, for the stamp.
+        run_id: of the run of MLflow that ends as the work does, if there is one.
+    """
+
+    folder: Path
     commit: str
     clock: float
+    device: torch.device | None = None
+    run_id: str | None = None
 
     @property
     def seconds(self) -> float:
-        """Return the seconds since then."""
+        """Return the seconds since work began."""
         return time.perf_counter() - self.clock
 
 
 PUBLISHES = ContextVar("publishes", default=True)
-# Work under way, by the file of its lock and by the folder of its output.
-_under_way: ContextVar[Mapping[Path, Begun]] = ContextVar("under_way", default=MappingProxyType({}))
 
 
 @contextlib.contextmanager
-def alone(
-    artifact: Artifact, *, wait: bool = False, work: tuple[str, str] | None = None
-) -> Iterator[Begun]:
-    """Hold the lock of an output for the whole work on it; `writing` inside holds it already.
+def alone(artifact: Artifact, work: tuple[str, str] | None = None) -> Iterator[None]:
+    """Hold the lock of an output within a block.
 
-    Of `work`, the storage and the folder in it of unfinished work, the lock or lease is next to the
-    folder, for all hosts that share the storage; else it is this project's.
+    Of `work`, the storage and the folder in it of unfinished work, the lock or lease next to the
+    folder is held too, for all hosts that share the storage.
     """
-    path = _lock_of(artifact) if work is None else locks.path_beside(*work)
-    before, folder = _under_way.get(), artifact.folder.absolute()
-    under_way = before.get(path) or before.get(folder)
-    if under_way is not None:
-        yield under_way
-        return
-    what = f"{artifact.kind.doing} {artifact.name}"
-    lease = contextlib.nullcontext() if work is None else locks.leased(*work, what, wait)
-    with _held(artifact, path, wait), lease:
-        commit = origin.commit() if artifact.kind.origin else "unknown"  # Git is asked thrice
-        begun = Begun(commit, time.perf_counter())
-        token = _under_way.set({**before, path: begun, folder: begun})
-        try:
-            yield begun
-        finally:
-            _under_way.reset(token)
+    kind, what = artifact.kind, f"{artifact.kind.doing} {artifact.name}"
+    with contextlib.ExitStack() as held:
+        if work is not None:
+            held.enter_context(locks.held(locks.path_beside(*work), what, kind.waits))
+            held.enter_context(locks.leased(*work, what, kind.waits))
+        held.enter_context(locks.held(_lock_of(artifact), what, kind.waits))
+        yield
 
 
 @contextlib.contextmanager
-def writing(
-    artifact: Artifact,
-    *,
-    device: torch.device | None = None,
-    storage: str | None = None,
-    wait: bool = False,
-) -> Iterator[Path]:
-    """Yield an empty folder that becomes the output's when the block ends well.
+def writing(artifact: Artifact, storage: str | None = None) -> Iterator[Work]:
+    """Yield an empty folder that becomes the output's when the block ends well; the lock is held.
 
     A block that raises, or a killed process, leaves the output as it was. The folder gets the
     stamp of its origin, in the one file that DVC ignores, and a seal: what it was made of, and the
     hash of each file. It is copied to a storage shared by all hosts, where one is given.
     """
-    with alone(artifact, wait=wait) as begun:
-        inputs, lock = _hashes(artifact), _lock_of(artifact)
-        with _held(artifact, lock, wait=True), replacing(artifact.folder) as folder:
-            yield folder
-            _require_same(artifact, inputs)
-            if artifact.kind.sealed:
-                _seal(artifact, inputs, folder)
-            _stamp(artifact, begun, device, folder)
-        publish(artifact, storage)
+    kind = artifact.kind
+    commit = origin.commit() if kind.origin else "unknown"  # Git is asked thrice
+    work = Work(artifact.folder, commit, time.perf_counter())
+    if kind.in_place:
+        yield work
+        return
+    inputs = _hashes(artifact)
+    with replacing(artifact.folder) as work.folder:
+        yield work
+        _require_same(artifact, inputs)
+        if kind.sealed:
+            _seal(artifact, inputs, work.folder)
+        _stamp(artifact, work)
+    publish(artifact, storage)
 
 
 @contextlib.contextmanager
@@ -129,13 +124,6 @@ def _lock_of(artifact: Artifact) -> Path:
     return locks.path_of(f"{artifact.kind.verb}-{name}")
 
 
-def _held(artifact: Artifact, path: Path, wait: bool) -> AbstractContextManager[None]:
-    """Hold a lock, unless the work under way holds it already."""
-    if path in _under_way.get():
-        return contextlib.nullcontext()
-    return locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait)
-
-
 def _hashes(artifact: Artifact) -> dict[str, str]:
     found = {one.label: one.content_sha256() for one in artifact.inputs}
     return {label: sha256 for label, sha256 in found.items() if sha256 is not None}
@@ -160,18 +148,18 @@ def _seal(artifact: Artifact, inputs: Mapping[str, str], folder: Path) -> None:
     write_object(folder / SEAL, {"inputs": dict(inputs), "files": hashes})
 
 
-def _stamp(artifact: Artifact, begun: Begun, device: torch.device | None, folder: Path) -> None:
+def _stamp(artifact: Artifact, work: Work) -> None:
     """Add the origin to what the block wrote into its file."""
-    kind = artifact.kind
+    kind, folder = artifact.kind, work.folder
     if not kind.origin:
         return
     path = folder / kind.origin
     content: dict[str, object] = {kind.hash_key: sha256_of(folder / kind.main)}
     content |= read_object(path) if path.is_file() else {}
-    if device is not None:
-        content.setdefault("device", origin.device_name(device))
-    content.setdefault("seconds", round(begun.seconds, 2))
-    content.setdefault("commit", begun.commit)
+    if work.device is not None:
+        content.setdefault("device", origin.device_name(work.device))
+    content.setdefault("seconds", round(work.seconds, 2))
+    content.setdefault("commit", work.commit)
     content.setdefault("command", artifact.command)
     content.setdefault("versions", origin.versions())
     write_object(path, content)

@@ -19,6 +19,10 @@ class UserError(Exception):
     """
 
 
+class AskedToStop(UserError):
+    """Work that was asked to stop, and keeps what is done of it."""
+
+
 class SiteError(UserError):
     """Storage, shards, hosts or code are wrong, whatever is asked of them.
 

@@ -13,6 +13,7 @@ import logging
 import os
 import shlex
 import zlib
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NoReturn, cast
 from urllib.parse import quote, unquote, urlsplit
@@ -21,8 +22,9 @@ import requests
 import urllib3
 from tqdm import tqdm
 
+from pipeline import stage
 from pipeline.artifacts import artifact
-from pipeline.artifacts.writer import alone
+from pipeline.artifacts.writer import Work
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.records import write_object
@@ -30,6 +32,7 @@ from pipeline.core.redaction import redacted
 from pipeline.datasets.base import Dataset, RawFile
 from pipeline.datasets.formats import archives
 from pipeline.datasets.user.user_data import UserOptions
+from pipeline.stage import Made
 
 MIRROR_VARIABLE = "ARCORE_MIRROR"
 TIMEOUT = (4.0, 20.0)  # seconds to connect, and between two packets
@@ -40,25 +43,27 @@ logger = logging.getLogger(__name__)
 
 def fetch(dataset: Dataset) -> Path:
     """Bring all raw files of a dataset to its folder, and write `source.json` next to them."""
-    with alone(artifact.raw(dataset.name), wait=True):
-        folder, own = paths.shortened(paths.raw(dataset.name)), _own_path(dataset)
-        folder.mkdir(parents=True, exist_ok=True)
-        mirror = _mirror() if own is None else None
-        for file in dataset.files:
-            _fetch_file(dataset, file, folder / file.name, mirror)
-            (folder / f"{file.name}.gz").unlink(missing_ok=True)  # put there by hand, unpacked
-        for leftover in folder.glob(".*.part"):
-            leftover.unlink()
-        source = {
-            "dataset": dataset.name,
-            "source": "files" if dataset.files else "embedded" if own is None else "in place",
-            "files": {f.name: {"sha256": f.sha256, "size": f.size} for f in dataset.files},
-        }
-        write_object(folder / "source.json", source)
-    if not dataset.files:
-        where = own or "embedded data, or the folder that the option says,"
-        logger.info("%s: nothing to copy, preprocess reads %s where it is", dataset.name, where)
-    return folder
+    return stage.run(artifact.raw(dataset.name), partial(_fetch, dataset))
+
+
+def _fetch(dataset: Dataset, work: Work) -> Made[Path]:
+    folder, own = paths.shortened(work.folder), _own_path(dataset)
+    folder.mkdir(parents=True, exist_ok=True)
+    mirror = _mirror() if own is None else None
+    for file in dataset.files:
+        _fetch_file(dataset, file, folder / file.name, mirror)
+        (folder / f"{file.name}.gz").unlink(missing_ok=True)  # put there by hand, unpacked
+    for leftover in folder.glob(".*.part"):
+        leftover.unlink()
+    source = {
+        "dataset": dataset.name,
+        "source": "files" if dataset.files else "embedded" if own is None else "in place",
+        "files": {f.name: {"sha256": f.sha256, "size": f.size} for f in dataset.files},
+    }
+    write_object(folder / "source.json", source)
+    where = own or "embedded data, or the folder that the option says,"
+    said = f"{dataset.name}: nothing to copy, preprocess reads {where} where it is"
+    return Made(folder, said=[] if dataset.files else [said])
 
 
 def verify_raw(dataset: Dataset) -> Path:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,30 +10,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import stage
 from pipeline.artifacts import artifact
-from pipeline.artifacts.writer import alone, writing
+from pipeline.artifacts.writer import Work
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
-from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manifest
+from pipeline.data.manifest import Shard, SplitInfo, write_manifest
 from pipeline.data.scalings import write_scalings
 from pipeline.data.shard_layout import ROW_GROUP, check_rows, content_sha256, row_shape
 from pipeline.datasets.base import Dataset, SplitData, SplitStream, joined
-
-logger = logging.getLogger(__name__)
+from pipeline.stage import Made
 
 
 def preprocess(dataset: Dataset) -> Path:
     """Decode `data/raw/<dataset>` into `data/shards/<dataset>`."""
-    with alone(artifact.shards(dataset.name), wait=True):
-        raw = fetching.verify_raw(dataset)
-        folder = paths.shortened(paths.shards(dataset.name))
-        write(dataset, dataset.decode(raw), folder)
-        manifest = read_manifest(folder)
-    rows = "/".join(str(manifest.splits[split].rows) for split in dataset.splits)
-    names = "/".join(dataset.splits)
-    logger.info("%s: %s rows of %s in %s", dataset.name, rows, names, folder)
-    return folder
+    folder = paths.shortened(paths.shards(dataset.name))
+
+    def make(work: Work) -> Made[Path]:
+        infos = _write(dataset, dataset.decode(fetching.verify_raw(dataset)), work.folder)
+        rows = "/".join(str(info.rows) for info in infos.values())
+        said = f"{dataset.name}: {rows} rows of {'/'.join(infos)} in {folder}"
+        return Made(folder, said=[said])
+
+    return stage.run(dataclasses.replace(artifact.shards(dataset.name), folder=folder), make)
 
 
 def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folder: Path) -> Path:
@@ -43,14 +42,21 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
     Of a stream, the rows of a shard are in memory at a time. Leftovers of killed runs next to
     `folder` are removed.
     """
-    output = dataclasses.replace(artifact.shards(dataset.name), folder=folder)
-    with writing(output, wait=True) as partial:
-        infos = {
-            split: write_split(partial, split, splits[split], dataset) for split in dataset.splits
-        }
-        write_manifest(dataset, infos, partial)
-        write_scalings(splits["train"].scalings, partial)
-    return folder
+
+    def make(work: Work) -> Made[Path]:
+        _write(dataset, splits, work.folder)
+        return Made(folder)
+
+    return stage.run(dataclasses.replace(artifact.shards(dataset.name), folder=folder), make)
+
+
+def _write(
+    dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folder: Path
+) -> dict[str, SplitInfo]:
+    infos = {split: write_split(folder, split, splits[split], dataset) for split in dataset.splits}
+    write_manifest(dataset, infos, folder)
+    write_scalings(splits["train"].scalings, folder)
+    return infos
 
 
 def write_split(

@@ -1,13 +1,13 @@
 """What codecs and simple models need for a dataset's test rows: `codecs/<dataset>/codecs.json`."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
 
 from arcore.events import is_levels
+from pipeline import stage
 from pipeline.artifacts import artifact
-from pipeline.artifacts.writer import writing
+from pipeline.artifacts.writer import Work
 from pipeline.core import paths
 from pipeline.core.errors import require
 from pipeline.core.records import write_object
@@ -19,15 +19,16 @@ from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import draw, dynamic_binarize, permute_rows
 from pipeline.evaluation import column_baselines, image_codecs, sound_codecs, video_codecs
 from pipeline.evaluation.result_records import CodecMeasurements, CodecResult
+from pipeline.stage import Made
 
-log = logging.getLogger(__name__)
 Libraries = dict[str, str | None]  # versions by name
 
 
 def write(dataset: str) -> Path:
     """Measure all codecs and simple models on all test rows; write `codecs/<dataset>/`."""
     output = artifact.codecs(dataset)
-    with writing(output, wait=True) as folder:
+
+    def make(work: Work) -> Made[Path]:
         manifest = read_manifest(paths.shards(dataset))
         libraries, codecs = _measure(manifest)
         measured = CodecMeasurements(
@@ -39,13 +40,14 @@ def write(dataset: str) -> Path:
             codecs=tuple(codecs),
         )
         measured.check(dataset)
-        write_object(folder / output.kind.main, measured.to_dict())
-    for one in measured.codecs:
-        value, error = one.score.in_unit(manifest.unit, manifest.event)
-        log.info("%s: %s %.4f +- %.4f %s", dataset, one.label, value, error, manifest.unit)
-    if not measured.codecs:
-        log.info("%s: no codec or simple model applies", dataset)
-    return output.folder
+        write_object(work.folder / output.kind.main, measured.to_dict())
+        said = []
+        for one in measured.codecs:
+            value, error = one.score.in_unit(manifest.unit, manifest.event)
+            said.append(f"{dataset}: {one.label} {value:.4f} +- {error:.4f} {manifest.unit}")
+        return Made(output.folder, said or [f"{dataset}: no codec or simple model applies"])
+
+    return stage.run(output, make)
 
 
 def _measure(manifest: Manifest) -> tuple[Libraries, list[CodecResult]]:

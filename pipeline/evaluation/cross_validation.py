@@ -20,8 +20,9 @@ import yaml
 
 from arcore import events
 from arcore.events import Event
+from pipeline import stage
 from pipeline.artifacts import artifact
-from pipeline.artifacts.writer import alone, unpublished, writing
+from pipeline.artifacts.writer import Work, unpublished
 from pipeline.cluster import shared_storage
 from pipeline.core import paths, stage_code
 from pipeline.core import storage as places
@@ -36,6 +37,7 @@ from pipeline.evaluation.result_records import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose, naming, params_file
 from pipeline.experiments.schema import ExperimentConfig
+from pipeline.stage import Made
 from pipeline.tracking import mlflow_store
 from pipeline.training import driver
 
@@ -65,23 +67,26 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     raw = fetching.verify_raw(dataset).resolve()
     title = naming.over_folds(config.result_name)
     output = artifact.folds(name, dataset.name, config.result_name, title)
-    with alone(output):
-        home = paths.work() / "folds" / config.result_name
+    home = paths.work() / "folds" / config.result_name
+
+    def make(work: Work) -> Made[Path]:
         outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
         result = dataclasses.replace(
             summary(title, outcomes, config.evaluation.published),
             config_sha256=described[0],
             entry_sha256=described[1],
         )
-        with writing(output, storage=shared_storage.shared_storage(config.cluster)) as folder:
-            event = _write(config, result, outcomes, home, folder)
-        result.write_summary(event)
-        places.remove(home)  # a half removed one would be taken for a finished one
-    log.info(
-        "%s: test %.3f +- %.3f nats, mean over %d folds",
-        config.result_name, result.score.nats, result.score.nats_stderr, len(outcomes),
-    )  # fmt: skip
-    return output.folder
+        event = _write(config, result, outcomes, home, work.folder)
+        nats, stderr = result.score.nats, result.score.nats_stderr
+        over = f"mean over {len(outcomes)} folds"
+        return Made(
+            output.folder,
+            said=[f"{config.result_name}: test {nats:.3f} +- {stderr:.3f} nats, {over}"],
+            metrics=result.summary(event),
+            finish=lambda: places.remove(home),  # a half removed one would count as finished
+        )
+
+    return stage.run(output, make, storage=shared_storage.shared_storage(config.cluster))
 
 
 def _write(

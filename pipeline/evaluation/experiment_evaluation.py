@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,9 @@ from torch import Tensor
 
 import arcore
 from arcore.events import Event, after_frames, is_levels
+from pipeline import stage
 from pipeline.artifacts import artifact
-from pipeline.artifacts.writer import alone, writing
+from pipeline.artifacts.writer import Work
 from pipeline.cluster.devices import local_device
 from pipeline.cluster.shared_storage import shared_storage
 from pipeline.core import paths, stage_code
@@ -36,11 +36,9 @@ from pipeline.evaluation import (
 from pipeline.evaluation.result_records import FurtherTest, Result
 from pipeline.evaluation.scoring import ChosenRows, mean_and_error
 from pipeline.experiments.schema import ExperimentConfig
-from pipeline.tracking.tracked_run import TrackedRun
+from pipeline.stage import Made
 from pipeline.training import saved_models
 from pipeline.training.resolved import check_frames
-
-log = logging.getLogger(__name__)
 
 
 def evaluate(config: ExperimentConfig) -> Path:
@@ -52,26 +50,33 @@ def evaluate(config: ExperimentConfig) -> Path:
     run too.
     """
     output = artifact.evaluation(config.name, config.dataset["name"], config.result_name)
-    with alone(output):
-        trained, storage = saved_models.load(config.name), shared_storage(config.cluster)
+
+    def make(work: Work) -> Made[Path]:
+        trained = saved_models.load(config.name)
         described = {  # before hours in which they may be edited
             "config_sha256": identity.config_sha256(config),
             "entry_sha256": identity.entry_sha256(config.name),
             "code_sha256": stage_code.code_sha256("evaluate", trained.name),
         }
         record = trained.record if config.evaluated_as is None else None  # else it is of another
-        with writing(output, storage=storage) as folder:
-            result, event = _evaluate(config, trained, described, folder)
-        result.write_summary(event)
-        run = TrackedRun(None if record is None else record.run_id)
-        run.update(None, *result.projected(output.folder))
+        result, event = _evaluate(config, trained, described, work.folder)
+        return Made(
+            output.folder,
+            said=[_said(config.name, result, event)],
+            metrics=result.summary(event),
+            projection=result.projection(None if record is None else record.run_id),
+        )
+
+    return stage.run(output, make, storage=shared_storage(config.cluster))
+
+
+def _said(name: str, result: Result, event: Event) -> str:
     of_nats, of_bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
-    log.info(
-        "%s: test %s%.3f +- %.3f nats, %s%.4f bits/dim (%d rows)",
-        config.name, of_nats, result.score.nats, result.score.nats_stderr,
-        of_bits, result.score.bits_per_dim, result.num_rows,
-    )  # fmt: skip
-    return output.folder
+    score = result.score
+    return (
+        f"{name}: test {of_nats}{score.nats:.3f} +- {score.nats_stderr:.3f} nats, "
+        f"{of_bits}{score.bits_per_dim:.4f} bits/dim ({result.num_rows} rows)"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,10 +14,10 @@ from arcore import symmetries
 from arcore.events import Levels
 from arcore.mixtures import fit_weights
 from arcore.pools import fit_pool
+from pipeline import stage
 from pipeline.artifacts import artifact
-from pipeline.artifacts.artifact import Artifact
 from pipeline.artifacts.origin import device_name
-from pipeline.artifacts.writer import Begun, alone, writing
+from pipeline.artifacts.writer import Work
 from pipeline.cluster import shared_storage
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
@@ -28,8 +29,8 @@ from pipeline.evaluation import scoring
 from pipeline.evaluation.scoring import ChosenRows
 from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
+from pipeline.stage import Made, Projection
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.tracked_run import TrackedRun, ended_by_errors
 from pipeline.training import saved_models
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.saved_models import TrainedModel
@@ -63,9 +64,10 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
     with explained(f"{experiment}:", ValueError):
         under = [arcore.Mixture([trained.model], None, [count], [s]) for s in _symmetries(config)]
     output = artifact.member(config.name, experiment, manifest.dataset)
-    with writing(output, wait=True) as temporary:
-        shutil.copytree(paths.model(experiment), temporary, dirs_exist_ok=True)
-        if sha256_of(temporary / WEIGHTS) != trained.weights_sha256:
+
+    def make(work: Work) -> Made[Path]:
+        shutil.copytree(paths.model(experiment), work.folder, dirs_exist_ok=True)
+        if sha256_of(work.folder / WEIGHTS) != trained.weights_sha256:
             raise UserError(f"{experiment}: trained again meanwhile; run this again")
         if not config.pooled:
             device = local_device(config.cluster)
@@ -76,9 +78,10 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
             if not bool(nats.isfinite().all()):
                 raise UserError(f"{experiment}: expected finite nats for each row; train it again")
             lines = "".join(",".join(map(repr, row)) + "\n" for row in nats.tolist())
-            (temporary / SCORES).write_text(_header(count, config) + lines, encoding="utf-8")
-    log.info("%s: %s joins", config.name, experiment)
-    return output.folder
+            (work.folder / SCORES).write_text(_header(count, config) + lines, encoding="utf-8")
+        return Made(output.folder, [f"{config.name}: {experiment} joins"])
+
+    return stage.run(output, make)
 
 
 def mix(config: ExperimentConfig) -> Path:
@@ -91,18 +94,18 @@ def mix(config: ExperimentConfig) -> Path:
     has not joined, or has been trained again since, joins first.
     """
     output = artifact.mixture(config.name, config.dataset["name"])
-    with alone(output) as begun:
-        _mix(config, output, begun)
+    storage = shared_storage.shared_storage(config.cluster)
+    stage.run(output, partial(_mix, config), storage=storage)
     return output.folder
 
 
-def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
+def _mix(config: ExperimentConfig, work: Work) -> Made[None]:
     manifest = read_manifest(paths.shards(config.dataset["name"]))
     resolved = resolve(config, manifest)
     folders = [_joined(config, name, resolved) for name in config.mixture]
     trained = [saved_models.load_folder(folder) for folder in folders]
-    named = zip(config.mixture, trained, strict=True)
-    counts = [_check(name, one, resolved, manifest) for name, one in named]
+    pairs = zip(config.mixture, trained, strict=True)
+    counts = [_check(name, one, resolved, manifest) for name, one in pairs]
     with explained(f"{config.name}:", ValueError):
         models = [one.model for one in trained]
         combined, weights, history = _fit(config, folders, models, counts)
@@ -113,12 +116,12 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
     ]
     shares = dict(zip(names, weights.tolist(), strict=True))
     experiment = mlflow_store.experiment_of(manifest.dataset)
-    run_id = mlflow_store.start_run(
+    work.run_id = mlflow_store.start_run(
         experiment,
         config.name,
         shared_storage.run_key(config.cluster, resolved.config_hash),
         params={f"weight {name}": weight for name, weight in shares.items()},
-        tags={"commit": begun.commit, "dataset_sha256": manifest.sha256},
+        tags={"commit": work.commit, "dataset_sha256": manifest.sha256},
         fresh=True,  # weights are fitted anew, and MLflow keeps those that a run has
     )
     members = {n: one.weights_sha256 for n, one in zip(config.mixture, trained, strict=True)}
@@ -128,33 +131,33 @@ def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> None:
             log.warning("warning: %s: its training's seconds are not recorded, nor counted", name)
         else:
             seconds += one.record.train_seconds
-    storage = shared_storage.shared_storage(config.cluster)
-    with ended_by_errors(run_id):
-        with writing(output, storage=storage) as folder:
-            arcore.save(combined, folder)
-            record = TrainingRecord(
-                experiment=config.name,
-                run_id=run_id,
-                mlflow_experiment=experiment,
-                num_parameters=sum(p.numel() for p in combined.parameters()),
-                train_seconds=round(seconds + begun.seconds, 1),
-                device=device_name(combined.device),
-                num_workers=0,
-                epochs=len(history) - 1,
-                best_epoch=len(history) - 1,
-                commit=begun.commit,
-                weights_sha256=sha256_of(folder / WEIGHTS),
-            )
-            content = {**resolved.to_dict(), "weights": shares, "members_sha256": members}
-            rows = (
-                {"epoch": number, "step": number, "valid_nats": nats}
-                for number, nats in enumerate(history[1:], 1)  # an iteration counts as an epoch
-            )
-            record.write(folder, content, rows)
-        values = {"best_valid_nats": history[-1]}
-        TrackedRun(run_id).update(read_curves(output.folder), values, status="FINISHED")
-    said = ", ".join(f"{name} {weight:.3f}" for name, weight in shares.items())
-    log.info("%s: valid %.3f nats (%s)", config.name, history[-1], said)
+    arcore.save(combined, work.folder)
+    record = TrainingRecord(
+        experiment=config.name,
+        run_id=work.run_id,
+        mlflow_experiment=experiment,
+        num_parameters=sum(p.numel() for p in combined.parameters()),
+        train_seconds=round(seconds + work.seconds, 1),
+        device=device_name(combined.device),
+        num_workers=0,
+        epochs=len(history) - 1,
+        best_epoch=len(history) - 1,
+        commit=work.commit,
+        weights_sha256=sha256_of(work.folder / WEIGHTS),
+    )
+    content = {**resolved.to_dict(), "weights": shares, "members_sha256": members}
+    rows = (
+        {"epoch": number, "step": number, "valid_nats": nats}
+        for number, nats in enumerate(history[1:], 1)  # an iteration counts as an epoch
+    )
+    record.write(work.folder, content, rows)
+    values = {"best_valid_nats": history[-1]}
+    named = ", ".join(f"{name} {weight:.3f}" for name, weight in shares.items())
+    return Made(
+        None,
+        said=[f"{config.name}: valid {history[-1]:.3f} nats ({named})"],
+        projection=Projection(curves=read_curves(work.folder), values=values),
+    )
 
 
 def _fit(

@@ -16,9 +16,9 @@ from arcore import units
 from arcore.events import Event
 from pipeline.artifacts.artifact import EVALUATION
 from pipeline.artifacts.reader import read_origin
-from pipeline.core import paths
 from pipeline.core.errors import require
 from pipeline.core.records import Record, omit_if_default, read_object, write_object
+from pipeline.stage import Projection
 
 TIMING = ("train_seconds", "evaluate_seconds", "sample_seconds", "coded_seconds", "device")
 Counterpart = Mapping[str, str]  # {model, variant, split} of a published result
@@ -214,18 +214,21 @@ class Result(Record):
         write_object(folder / "metrics.json", whole)
         write_object(folder / "timing.json", timing)
 
-    def write_summary(self, event: Event) -> None:
-        """Write `metrics/<experiment>.json`: the columns of `dvc metrics`, the same for all."""
-        path = paths.root() / "metrics" / f"{self.experiment}.json"
+    def summary(self, event: Event) -> dict[str, dict[str, object]]:
+        """Return what `metrics/<experiment>.json` says: columns of `dvc metrics`, as for all."""
         value, stderr = self.score.in_unit(self.unit, event)
         relation = self.at_most_in(self.unit, event).strip() or "exact"
-        summary = {"value": value, "stderr": stderr, "unit": self.unit, "relation": relation}
-        write_object(path, summary)
+        said = {"value": value, "stderr": stderr, "unit": self.unit, "relation": relation}
+        return {self.experiment: said}
 
-    def projected(self, folder: Path) -> tuple[dict[str, float], dict[str, str], list[Path]]:
-        """Return what its MLflow run shows of it: numbers, tags, and files of its folder."""
-        files = [folder / "samples.png", folder / "metrics.json"]
-        return self.tracked(), {"exact": str(self.exact).lower()}, files
+    def projection(self, run_id: str | None = None) -> Projection:
+        """Return what the MLflow run of its training shows of it."""
+        return Projection(
+            run_id=run_id,
+            values=self.tracked(),
+            tags={"exact": str(self.exact).lower()},
+            files=("samples.png", "metrics.json"),
+        )
 
     def tracked(self) -> dict[str, float]:
         """Return the numbers that MLflow shows of it; no name is a curve's, which it would extend.

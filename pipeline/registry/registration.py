@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arcore.events import is_real
+from pipeline import stage
 from pipeline.artifacts import artifact
-from pipeline.artifacts.writer import alone
-from pipeline.core import atomic, paths
+from pipeline.artifacts.writer import Work
+from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import MANIFEST, Manifest, read_manifest
 from pipeline.data.scalings import read_scalings
@@ -27,6 +28,7 @@ from pipeline.evaluation import reading
 from pipeline.registry import exporting, training_runs
 from pipeline.registry.candidates import CHAMPION, Candidate, alias_of, candidates
 from pipeline.registry.training_runs import HASH
+from pipeline.stage import Made
 from pipeline.tracking import mlflow_store
 
 if TYPE_CHECKING:
@@ -93,16 +95,18 @@ def write(dataset: str) -> Path:
     """Register one dataset's models and write `registry/<dataset>/registration.json`."""
     output = artifact.registration(dataset)
     path = output.folder / output.kind.main
-    with alone(output, wait=True):
+
+    def make(work: Work) -> Made[Path]:
         made_of = reading.hashes(folder / "metrics.json" for folder in reading.evaluations(dataset))
         registered = register_dataset(dataset)
         content = json.dumps(dataclasses.asdict(registered), indent=2, sort_keys=True)
-        atomic.write_text(path, content + "\n")
-        atomic.write_text(path.with_name(reading.MADE_OF), made_of)
-    for name, champion in registered.champions.items():
-        if champion is not None:
-            log.info("models:/%s@champion is %s", name, champion.experiment)
-    return path
+        (work.folder / path.name).write_text(content + "\n", encoding="utf-8")
+        (work.folder / reading.MADE_OF).write_text(made_of, encoding="utf-8")
+        found = registered.champions.items()
+        said = [f"models:/{name}@champion is {one.experiment}" for name, one in found if one]
+        return Made(path, said)
+
+    return stage.run(output, make)
 
 
 def register_dataset(dataset: str) -> Registration:

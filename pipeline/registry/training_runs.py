@@ -14,7 +14,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.experiments.params_file import repro_command, stages_of
 from pipeline.registry.candidates import Candidate
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.tracked_run import ended_by_errors, project
+from pipeline.tracking.tracked_run import end_by_error, project
 from pipeline.training.training_records import read_curves
 
 if TYPE_CHECKING:
@@ -71,9 +71,12 @@ def rebuild(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
     )
     if run_id is None:
         raise UserError(f"MLflow store {store.tracking_uri} stopped answering")
-    with ended_by_errors(run_id):  # so that the next try goes on with it
+    try:
         _complete(store, store.get_run(run_id), candidate)
         store.set_tag(run_id, HASH, candidate.sha256)
+    except BaseException as error:
+        end_by_error(run_id, error)  # so that the next try goes on with it
+        raise
     return run_id
 
 
@@ -82,8 +85,10 @@ def _complete(store: MlflowClient, run: Run, candidate: Candidate) -> None:
     run_id, result = str(run.info.run_id), candidate.result
     what = f"{candidate.name}: expected its run {run_id} to be logged whole (run this again), got"
     with explained(what, Exception):
-        shown = result.projected(candidate.evaluated.folder)
-        project(store, run_id, read_curves(candidate.folder), *shown)
+        shown, folder = result.projection(), candidate.evaluated.folder
+        files = [folder / file for file in shown.files]
+        curves = read_curves(candidate.folder)
+        project(store, run_id, curves, shown.values, shown.tags, files)
         if run.info.status == "RUNNING":  # the store was away as the training ended
             seconds = result.train_seconds
             ended = None if seconds is None else run.info.start_time + int(1000 * seconds)

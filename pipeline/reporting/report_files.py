@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline import stage
 from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import CODECS
-from pipeline.artifacts.writer import writing
+from pipeline.artifacts.writer import Work
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
@@ -17,6 +18,7 @@ from pipeline.reporting import numbers, tables, templates, wording
 from pipeline.reporting.comparison import Report, build_report
 from pipeline.reporting.templates import Cell, HtmlTable
 from pipeline.reporting.wording import UNITS
+from pipeline.stage import Made
 from pipeline.tracking import mlflow_store
 from pipeline.training.training_records import read_history
 from pipeline.uses import use_records
@@ -44,13 +46,17 @@ def write(dataset: str) -> Path:
         reading.MADE_OF: reading.hashes(read),
     }
     output = artifact.report(dataset)
-    with writing(output, wait=True) as partial:
+
+    def make(work: Work) -> Made[Path]:
         for name, text in files.items():
-            (partial / name).write_text(text, encoding="utf-8")
-    _write_curves(report)
-    write_index()
-    log.info("wrote %s", output.folder)
-    return output.folder
+            (work.folder / name).write_text(text, encoding="utf-8")
+        return Made(output.folder, [f"wrote {output.folder}"], finish=complete)
+
+    def complete() -> None:
+        _write_curves(report)
+        write_index()
+
+    return stage.run(output, make)
 
 
 def _write_curves(report: Report) -> None:

@@ -9,7 +9,6 @@ import optuna
 import pandas as pd
 import yaml
 
-from pipeline.core import paths
 from pipeline.core.records import write_object
 from pipeline.search.spec import NATS, SECONDS, Search
 from pipeline.search.trials import STATUSES, TrialRecord, best, front
@@ -103,10 +102,10 @@ def write(search: Search, table: Table, record: dict[str, object], folder: Path)
     (folder / "best.yaml").write_text(heading + overlay, encoding="utf-8")
 
 
-def write_summary(record: dict[str, object]) -> None:
-    """Write what DVC compares of a search, the best trial's nats, as an evaluation's value is."""
-    path = paths.root() / "metrics" / "searches" / f"{record['search']}.json"
-    write_object(path, {"value": record["best_valid_nats"], "unit": "valid_nats"})
+def summary(record: dict[str, object]) -> dict[str, dict[str, object]]:
+    """Return what DVC compares of a search, the best trial's nats, as an evaluation's value is."""
+    said = {"value": record["best_valid_nats"], "unit": "valid_nats"}
+    return {f"searches/{record['search']}": said}
 
 
 def _importance_rows(search: Search, table: Table) -> pd.DataFrame:

@@ -14,18 +14,20 @@ from pathlib import Path
 
 import torch
 
+from pipeline import stage
 from pipeline.artifacts import artifact
-from pipeline.artifacts.writer import Begun, alone, writing
+from pipeline.artifacts.artifact import SEAL
+from pipeline.artifacts.writer import Work
 from pipeline.cluster import connection, shared_storage
 from pipeline.core import paths, stage_code, storage
-from pipeline.core.errors import UserError, explained
+from pipeline.core.errors import AskedToStop, explained
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import outcome
 from pipeline.search.spec import SearchRun, load_search
 from pipeline.search.trials import TrialRecord, TrialRecords, best
+from pipeline.stage import Made, Projection
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.tracked_run import TrackedRun, ended_by_errors
 from pipeline.training import driver
 from pipeline.training.training_records import BEST
 
@@ -41,10 +43,6 @@ QUIET = {
 }
 
 
-class Interrupted(UserError):
-    """A search that was asked to stop, and keeps the trials that ended."""
-
-
 def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     """Run a search of params.yaml and write searches/<name>/, or its name with the overrides.
 
@@ -58,16 +56,16 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     command = shlex.join(["python", "-m", "stages.tune", name, *overrides])
     output = artifact.search(search.name, manifest.dataset, command)
     place = storage.join(shared_storage.storage_of(search.base.cluster), "tune")
-    work = place, f"{search.name}-{config_hash[:12]}"
+    unfinished = place, f"{search.name}-{config_hash[:12]}"
     experiment = mlflow_store.experiment_of(dataset)
-    run = SearchRun(search, manifest, config_hash, storage.join(*work), experiment, output)
-    with alone(output, work=work) as begun:
-        search.check(manifest)
-        return _tune(run, begun, fresh)
+    run = SearchRun(search, manifest, config_hash, storage.join(*unfinished), experiment, output)
+    shared = shared_storage.shared_storage(search.base.cluster)
+    return stage.run(output, functools.partial(_tune, run, fresh), work=unfinished, storage=shared)
 
 
-def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
+def _tune(run: SearchRun, fresh: bool, work: Work) -> Made[Path]:
     search = run.search
+    search.check(run.manifest)
     records = TrialRecords(search, run.place)
     if not fresh:
         records.read()
@@ -75,32 +73,27 @@ def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
         resources = trial_cluster(search.base.cluster)
         connection.require_resources(resources)
         is_new = fresh or not records.all()  # an unfinished run is that of other trials
-        run = _start(run, begun.commit, is_new)
-        with ended_by_errors(run.run_id, Interrupted):
-            _fit(run, records, resources)
-            table = records.all()
-            _require_ended(run, table, begun.seconds)
-            out = _write(run, table)
-            values, files = {BEST: min(row.value for row in table)}, sorted(out.glob("*"))
-            TrackedRun(run.run_id).update(values=values, files=files, status="FINISHED")
-    storage.remove(run.place)
-    return out
+        run = _start(run, work, is_new)
+        _fit(run, records, resources)
+        table = records.all()
+        _require_ended(run, table, work.seconds)
+    return _write(run, table, work)
 
 
-def _start(run: SearchRun, commit: str, fresh: bool) -> SearchRun:
+def _start(run: SearchRun, work: Work, fresh: bool) -> SearchRun:
     """Start a search's MLflow run, or go on with it; forget its trials if asked to."""
     if fresh:
         storage.remove(run.place)
     space = {p.name: f"{p.kind} {list(p.values)}" for p in run.search.space}
-    run_id = mlflow_store.start_run(
+    work.run_id = mlflow_store.start_run(
         run.mlflow_experiment,
         f"tune {run.search.name}",
         shared_storage.run_key(run.search.base.cluster, run.config_hash),
         params=space | dataclasses.asdict(run.search.plan),
-        tags={"commit": commit, "dataset_sha256": run.manifest.sha256},
+        tags={"commit": work.commit, "dataset_sha256": run.manifest.sha256},
         fresh=fresh,
     )
-    return dataclasses.replace(run, run_id=run_id)
+    return dataclasses.replace(run, run_id=work.run_id)
 
 
 def _environment() -> dict[str, str]:
@@ -118,7 +111,7 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
     search = run.search
     shards = paths.shards(run.manifest.dataset)
     if read_manifest(shards).sha256 != run.manifest.sha256:
-        raise Interrupted(
+        raise AskedToStop(
             f"{search.name}: {shards} was made again meanwhile; rerun with the shards that it "
             f"began with ({run.manifest.sha256[:12]}), or from the start with --fresh"
         )
@@ -126,33 +119,35 @@ def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float)
     budget = search.plan.time_budget_minutes
     in_time = budget is None or seconds < 60 * budget
     if ended < len(table) or (ended < search.total and in_time):
-        raise Interrupted(
+        raise AskedToStop(
             f"{search.name}: interrupted with {ended} of {search.total} trials ended, which are "
             "kept; rerun to go on"
         )
     faults = [record.problem for record in table if record.lost and SITE.search(record.problem)]
     if faults:
-        raise Interrupted(
+        raise AskedToStop(
             f"{search.name}: {len(faults)} of {len(table)} trials met a fault that is not "
             f"theirs; the others are kept, rerun to try those again: {faults[-1]}"
         )
 
 
-def _write(run: SearchRun, table: Sequence[TrialRecord]) -> Path:
-    cluster = run.search.base.cluster
-    here = cluster.use_gpu and torch.cuda.is_available()  # a head may have none
-    device, shared = torch.device("cuda" if here else "cpu"), shared_storage.shared_storage(cluster)
+def _write(run: SearchRun, table: Sequence[TrialRecord], work: Work) -> Made[Path]:
+    search, folder = run.search, run.output.folder
+    here = search.base.cluster.use_gpu and torch.cuda.is_available()  # a head may have none
+    work.device = torch.device("cuda" if here else "cpu")
     origin = {"run_id": run.run_id, "mlflow_experiment": run.mlflow_experiment}
-    record = outcome.summarize(run.search, table, **origin)
-    with writing(run.output, device=device, storage=shared) as folder:
-        outcome.write(run.search, table, record, folder)
-    outcome.write_summary(record)
-    winner = best(table)
-    log.info(
-        "%s: best trial %d of %d, validation %.3f nats; wrote %s",
-        run.search.name, winner.number, len(table), winner.value, run.output.folder,
-    )  # fmt: skip
-    return run.output.folder
+    record = outcome.summarize(search, table, **origin)
+    outcome.write(search, table, record, work.folder)
+    winner, count = best(table), len(table)
+    found = f"best trial {winner.number} of {count}, validation {winner.value:.3f} nats"
+    files = sorted({path.name for path in work.folder.iterdir()} | {SEAL, run.output.kind.origin})
+    return Made(
+        folder,
+        said=[f"{search.name}: {found}; wrote {folder}"],
+        metrics=outcome.summary(record),
+        projection=Projection(values={BEST: min(row.value for row in table)}, files=files),
+        finish=functools.partial(storage.remove, run.place),
+    )
 
 
 def trial_cluster(cluster: ClusterConfig) -> ClusterConfig:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core.errors import one_line
+from pipeline.core.errors import AskedToStop, one_line
 from pipeline.tracking import mlflow_store
 
 if TYPE_CHECKING:
@@ -124,16 +123,7 @@ class TrackedRun:
         self._next = now + max(LEAST_SECONDS, PATIENCE * (now - began))
 
 
-@contextlib.contextmanager
-def ended_by_errors(run_id: str | None, *asked: type[BaseException]) -> Iterator[None]:
-    """End a run whose work does not finish, as FAILED, or as KILLED where it was asked to stop.
-
-    Work that finishes says so itself, as the last thing inside: until then it may fail. `asked` are
-    exceptions by which it was asked to stop, besides Ctrl-C.
-    """
-    try:
-        yield
-    except BaseException as error:
-        was_asked = isinstance(error, (KeyboardInterrupt, *asked))
-        TrackedRun(run_id).update(status="KILLED" if was_asked else "FAILED")
-        raise
+def end_by_error(run_id: str | None, error: BaseException) -> None:
+    """End a run whose work does not finish: as KILLED if it was asked to stop, else as FAILED."""
+    was_asked = isinstance(error, (KeyboardInterrupt, AskedToStop))
+    TrackedRun(run_id).update(status="KILLED" if was_asked else "FAILED")

@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 
 from arcore import process_tuning, saving
+from pipeline import stage
 from pipeline.artifacts import artifact
-from pipeline.artifacts.writer import alone, writing
+from pipeline.artifacts.artifact import Artifact
+from pipeline.artifacts.writer import Work
 from pipeline.cluster import connection
 from pipeline.cluster.devices import local_device
 from pipeline.cluster.shared_storage import (
@@ -25,13 +27,13 @@ from pipeline.cluster.shared_storage import (
 )
 from pipeline.core import paths, private_apis, stage_code, storage
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError, explained, one_line, require
+from pipeline.core.errors import AskedToStop, UserError, explained, one_line, require
 from pipeline.core.records import flat
 from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
+from pipeline.stage import Made, Projection
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.tracked_run import TrackedRun, ended_by_errors
 from pipeline.training import initial_weights
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.resolved import ResolvedConfig, resolve
@@ -53,10 +55,6 @@ ELASTIC_SECONDS = 10  # where fewer will do; see below
 KEPT = "the last checkpoint is kept, rerun to go on"
 
 
-class AskedToStop(UserError):
-    """A training that was asked to stop, and saved itself."""
-
-
 @dataclasses.dataclass(frozen=True)
 class TrainingRun:
     """A training of an experiment, on the driver.
@@ -70,7 +68,6 @@ class TrainingRun:
     place: str
     mlflow_experiment: str
     run_id: str | None
-    commit: str
 
     @property
     def config(self) -> ExperimentConfig:
@@ -92,50 +89,68 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     initial_weights.check(given, resolved.initial_sha256, resolved.build())
     output = artifact.model(config.name, config.dataset["name"])
     folder = f"{config.name}-{resolved.config_hash[:12]}"
-    work = storage.join(storage_of(config.cluster), "train"), folder
-    with alone(output, work=work) as begun:
-        if not storage.exists(storage.join(*work)) and (output.folder / output.kind.main).is_file():
+    unfinished = storage.join(storage_of(config.cluster), "train"), folder
+
+    def make(work: Work) -> Made[Path]:
+        place = storage.join(*unfinished)
+        if not storage.exists(place) and (output.folder / output.kind.main).is_file():
             log.info(
                 "%s: finished before; training again from scratch, the old model stays until the "
                 "new one is whole",
                 os.path.relpath(output.folder),
             )
-        start = partial(_start, resolved, storage.join(*work), begun.commit, fresh)
+        start = partial(_start, resolved, place, work, fresh)
         if config.cluster.num_workers == 0 and not os.environ.get("RAY_ADDRESS"):
             device = local_device(config.cluster)
-            return _finish(start(), partial(_train_here, device=device))
+            return _finish(start(), partial(_train_here, device=device), output, work)
         with connection.connected():
             connection.require_resources(config.cluster)
-            return _finish(start(), _train_on_workers)
+            return _finish(start(), _train_on_workers, output, work)
+
+    return stage.run(output, make, work=unfinished, storage=shared_storage(config.cluster))
 
 
-def _start(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> TrainingRun:
+def _start(resolved: ResolvedConfig, place: str, work: Work, fresh: bool) -> TrainingRun:
     """Start the MLflow run, or go on with the unfinished one; forget checkpoints if asked to."""
     config = resolved.experiment
     experiment = mlflow_store.experiment_of(config.dataset["name"])
     if fresh:
         storage.remove(place)
-    run_id = mlflow_store.start_run(
+    work.run_id = mlflow_store.start_run(
         experiment,
         config.name,
         run_key(config.cluster, resolved.config_hash),
         params=flat(resolved.to_dict()),
-        tags={"commit": commit, "dataset_sha256": resolved.dataset_sha256},
+        tags={"commit": work.commit, "dataset_sha256": resolved.dataset_sha256},
         fresh=not storage.exists(place),  # an unfinished run is that of other checkpoints
     )
-    return TrainingRun(resolved, place, experiment, run_id, commit)
+    return TrainingRun(resolved, place, experiment, work.run_id)
 
 
-def _finish(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome]) -> Path:
-    """Train, write the model's folder, and finish the MLflow run once it is where it belongs."""
+def _finish(
+    run: TrainingRun,
+    train_run: Callable[[TrainingRun], TrainingOutcome],
+    output: Artifact,
+    work: Work,
+) -> Made[Path]:
+    """Train, and write the model's folder; checkpoints go once that is where it belongs."""
     store = CheckpointStore(run.place)
-    with ended_by_errors(run.run_id, AskedToStop):
-        finished = _require_finished(run, train_run(run))
-        with store.opened(store.names()[0]) as checkpoint:
-            out = _write(run, finished, checkpoint)
-        TrackedRun(run.run_id).update(finished.progress.curves(), status="FINISHED")
-    storage.remove(run.place)
-    return out
+    finished = _require_finished(run, train_run(run))
+    with store.opened(store.names()[0]) as checkpoint:
+        record = _write(run, finished, checkpoint, work)
+    progress = finished.progress
+    best, nats = progress.history[progress.best_epoch - 1], progress.best_nats
+    said = (
+        f"{run.config.name}: best epoch {best.epoch} of {progress.epoch}, validation {nats:.3f} "
+        f"nats ({best.valid_bits_per_dim:.3f} bits/dim), {record.train_seconds:.1f} s; "
+        f"wrote {output.folder}"
+    )
+    return Made(
+        output.folder,
+        said=[said],
+        projection=Projection(curves=progress.curves()),
+        finish=partial(storage.remove, run.place),
+    )
 
 
 def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
@@ -282,8 +297,8 @@ def cause(error: Exception) -> str:
     return (str(failures[0]).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
-    """Write models/<experiment>/ from the last checkpoint, with the best weights as the model's."""
+def _write(run: TrainingRun, finished: Finished, checkpoint: Path, work: Work) -> TrainingRecord:
+    """Write the folder from the last checkpoint, with the best weights as the model's."""
     progress = finished.progress
     record = TrainingRecord(
         experiment=run.config.name,
@@ -296,25 +311,17 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
         precision=progress.precision,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
-        commit=run.commit,
+        commit=work.commit,
         epoch_seconds=[row.seconds for row in progress.history],
         weights_sha256=sha256_of(checkpoint / "best.safetensors"),
         initial_weights=run.config.trainer.initial_weights or None,
         initial_weights_sha256=run.resolved.initial_sha256,
     )
-    output = artifact.model(run.config.name, run.config.dataset["name"])
-    with writing(output, storage=shared_storage(run.config.cluster)) as folder:
-        shutil.copyfile(checkpoint / "best.safetensors", folder / "model.safetensors")
-        averaged = checkpoint / "averaged.safetensors"
-        last = averaged if averaged.exists() else checkpoint / "last.safetensors"
-        shutil.copyfile(last, folder / "last.safetensors")
-        saving.write_config(run.resolved.build(), folder)
-        rows = (row.to_dict() for row in progress.history)
-        record.write(folder, run.resolved.to_dict(), rows)
-    best = progress.history[progress.best_epoch - 1]
-    log.info(
-        "%s: best epoch %d of %d, validation %.3f nats (%.3f bits/dim), %.1f s; wrote %s",
-        run.config.name, best.epoch, progress.epoch, progress.best_nats,
-        best.valid_bits_per_dim, record.train_seconds, output.folder,
-    )  # fmt: skip
-    return output.folder
+    folder = work.folder
+    shutil.copyfile(checkpoint / "best.safetensors", folder / "model.safetensors")
+    averaged = checkpoint / "averaged.safetensors"
+    last = averaged if averaged.exists() else checkpoint / "last.safetensors"
+    shutil.copyfile(last, folder / "last.safetensors")
+    saving.write_config(run.resolved.build(), folder)
+    record.write(folder, run.resolved.to_dict(), (row.to_dict() for row in progress.history))
+    return record

@@ -17,9 +17,11 @@ from torch import Tensor
 import arcore
 from arcore import bitstream, coding
 from arcore.events import Levels
+from pipeline import stage
 from pipeline.artifacts import artifact
-from pipeline.artifacts.writer import writing
+from pipeline.artifacts.writer import Work
 from pipeline.core.errors import UserError, require, require_no_pipe
+from pipeline.stage import Made
 from pipeline.uses import level_files
 from pipeline.uses.coded_archive import FileEntry, check_names, pack, unpack
 
@@ -106,11 +108,15 @@ def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool =
             x = coding.decompress(model, stream, _condition(members), progress=progress)
         rows = zip(x.cpu().numpy(), members, strict=True)
         levels |= zip(numbers, (row[: entry.extents[0]] for row, entry in rows), strict=True)
-    with _one_line(None), writing(artifact.files(out)) as partial:
+
+    def make(work: Work) -> Made[int]:
         for number, entry in enumerate(entries):
-            level_files.write(entry, levels[number], event, partial / entry.name)
-        written = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+            level_files.write(entry, levels[number], event, work.folder / entry.name)
         _require_empty(out)  # after hours
+        return Made(sum(one.stat().st_size for one in work.folder.rglob("*") if one.is_file()))
+
+    with _one_line(None):
+        written = stage.run(artifact.files(out), make)
     return _summary(entries, written, len(data), began)
 
 

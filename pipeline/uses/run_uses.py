@@ -1,19 +1,20 @@
 """Running uses: settings from params.yaml and the command line, files and numbers to folders."""
 
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline import stage
 from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import Artifact
-from pipeline.artifacts.writer import alone, writing
+from pipeline.artifacts.writer import Work
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.core.records import write_object
 from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.data.manifest import require_same
 from pipeline.experiments import naming, params_file, schema
+from pipeline.stage import Made
 from pipeline.uses import use_context, use_records
 from pipeline.uses.class_uses import ClassPosteriors, FeatureAccuracy
 from pipeline.uses.comparisons import OrderingEnsembles, PairedDifferences
@@ -28,8 +29,6 @@ from pipeline.uses.use_base import Use
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import ALL, USES, UseRecord
 from pipeline.uses.video_prediction import VideoPrediction
-
-log = logging.getLogger(__name__)
 
 USE_TYPES: Mapping[str, type[Use]] = {
     "inpainting": Inpainting,
@@ -63,7 +62,8 @@ def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
     context = use_context.load(experiment)
     folder_name = naming.variant(experiment, overrides) if overrides else experiment
     whole = _artifact(context, folder_name, f"{name} {experiment}")
-    with alone(whole):
+
+    def make(work: Work) -> Made[Path]:
         made, failed = [], []
         for one, use in uses.items():
             try:
@@ -72,17 +72,20 @@ def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
                 failed.append(f"{one}: {error}" if name == ALL else str(error))
         if failed:
             raise UserError("; ".join(dict.fromkeys(failed)))
-        if name == ALL:
-            for one in USES.keys() - uses:  # that params.yaml no longer lists
-                shutil.rmtree(whole.folder / one, ignore_errors=True)
-            _write_metrics(experiment, made)
-    return whole.folder if name == ALL else whole.folder / name
+        if name != ALL:
+            return Made(work.folder / name)
+        for one in USES.keys() - uses:  # that params.yaml no longer lists
+            shutil.rmtree(work.folder / one, ignore_errors=True)
+        numbers = {record.use: {one.name: one.value for one in record.numbers} for record in made}
+        return Made(work.folder, metrics={f"uses/{experiment}": numbers})
+
+    return stage.run(whole, make)
 
 
 def _artifact(context: UseContext, folder_name: str, arguments: str, use: str = "") -> Artifact:
     """Return the output of a use, or of all of an experiment."""
     return Artifact(
-        kind=artifact.USE,
+        kind=artifact.USE if use else artifact.USES,
         name=f"{folder_name}-{use}" if use else folder_name,
         folder=use_records.folder_of(context.dataset, folder_name) / use,
         command=f"python -m stages.use {arguments}",
@@ -125,8 +128,10 @@ def read_entry(experiment: str) -> dict[str, dict[str, object]]:
 
 def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseRecord:
     output = _artifact(context, folder_name, f"{name} {context.experiment}", name)
-    with writing(output, device=context.model.device) as folder:
-        outcome = use.run(context, folder)
+
+    def make(work: Work) -> Made[UseRecord]:
+        work.device = context.model.device
+        outcome = use.run(context, work.folder)
         require_same(paths.shards(context.dataset), context.manifest)
         record = UseRecord(
             use=name,
@@ -138,14 +143,8 @@ def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseR
             settings=use.settings(),
             **vars(outcome),
         )
-        write_object(folder / artifact.USE.main, record.to_dict())
-    for number in record.numbers:
-        log.info("%s, %s: %s", context.experiment, name, number)
-    return record
+        write_object(work.folder / artifact.USE.main, record.to_dict())
+        said = [f"{context.experiment}, {name}: {number}" for number in record.numbers]
+        return Made(record, said)
 
-
-def _write_metrics(experiment: str, made: Sequence[UseRecord]) -> None:
-    """Write the numbers of each use by name, for `dvc metrics`."""
-    path = paths.root() / "metrics" / "uses" / f"{experiment}.json"
-    numbers = {record.use: {one.name: one.value for one in record.numbers} for record in made}
-    write_object(path, numbers)
+    return stage.run(output, make)

@@ -19,16 +19,18 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageSequence
 
+from pipeline import stage
 from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import USE
 from pipeline.artifacts.origin import commit
 from pipeline.artifacts.reader import check_files
-from pipeline.artifacts.writer import writing
+from pipeline.artifacts.writer import Work
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, omit_if_default, read_object, write_object
 from pipeline.evaluation.result_records import Result
 from pipeline.reporting import gallery, numbers, tables, templates, wording
+from pipeline.stage import Made
 from pipeline.uses import use_records
 from pipeline.uses.use_records import USES, Number, Shown, UseRecord, UseTiming
 
@@ -93,15 +95,17 @@ def record(experiment: str) -> Path:
             f"{experiment}` or `python -m stages.use all {experiment}` first"
         )
     folder = paths.results() / "gallery" / experiment
-    with writing(artifact.record(folder)) as temporary:
+
+    def make(work: Work) -> Made[Path]:
         for part, source in found:
             check_files(source, f"run `{part.command}`")
-            shown = tuple(_copied(part, source, temporary))
+            shown = tuple(_copied(part, source, work.folder))
             copy = dataclasses.replace(part, shown=shown)
-            write_object(temporary / f"{part.part}.json", copy.to_dict())
-        _carry_over(folder, temporary, {part.weights_sha256 for part, _ in found})
-    log.info("wrote %s", folder)
-    return folder
+            write_object(work.folder / f"{part.part}.json", copy.to_dict())
+        _carry_over(folder, work.folder, {part.weights_sha256 for part, _ in found})
+        return Made(folder, [f"wrote {folder}"])
+
+    return stage.run(artifact.record(folder), make)
 
 
 def _copied(part: GalleryPart, source: Path, folder: Path) -> Iterator[Shown]:

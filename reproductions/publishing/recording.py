@@ -5,14 +5,16 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline import stage
 from pipeline.artifacts import artifact, reader
 from pipeline.artifacts.artifact import CODECS, MODEL, SHARDS, STUDY
-from pipeline.artifacts.writer import writing
+from pipeline.artifacts.writer import Work
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
 from pipeline.evaluation import identity, reading
 from pipeline.experiments import naming
 from pipeline.reporting import comparison, numbers, searches
+from pipeline.stage import Made
 from pipeline.training.training_records import TrainingRecord
 from reproductions.publishing import recorded
 
@@ -120,12 +122,14 @@ def _record(folder: Path, files: Iterable[Path]) -> Path:
     files = list(files)
     for source in {file.parent for file in files}:
         reader.check_files(source, "make it again")
-    with writing(artifact.record(folder)) as temporary:
+
+    def make(work: Work) -> Made[Path]:
         for file in files:
             if not file.is_file():
                 raise UserError(f"{file}: missing; run the stage that writes it")
             fold = file.parent.name if file.parent.name.startswith(naming.FOLD) else ""
-            (temporary / fold).mkdir(exist_ok=True)
-            shutil.copyfile(file, temporary / fold / file.name)
-    log.info("wrote %s", folder)
-    return folder
+            (work.folder / fold).mkdir(exist_ok=True)
+            shutil.copyfile(file, work.folder / fold / file.name)
+        return Made(folder, [f"wrote {folder}"])
+
+    return stage.run(artifact.record(folder), make)

@@ -2,14 +2,14 @@
 
 import csv
 import dataclasses
-import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline import stage
 from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import STUDY, Artifact
-from pipeline.artifacts.writer import alone, writing
+from pipeline.artifacts.writer import Work
 from pipeline.core import paths
 from pipeline.core.errors import unknown_name
 from pipeline.core.records import value_of, write_object
@@ -17,14 +17,13 @@ from pipeline.core.yaml_settings import overlaid, parse_overrides
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming, schema
 from pipeline.experiments.params_file import read_entry
+from pipeline.stage import Made
 from reproductions.studies.any_question import AnyQuestion
 from reproductions.studies.model_times import SamplingTime, StepTime
 from reproductions.studies.receptive_fields import ReceptiveFields
 from reproductions.studies.simple_models import SimpleModels
 from reproductions.studies.study_base import Study, StudyContext
 from reproductions.studies.trained_networks import ContextFrames, NumMasks, Race, TrainRows
-
-log = logging.getLogger(__name__)
 
 STUDY_TYPES: Mapping[str, type[Study]] = {
     "receptive_fields": ReceptiveFields,
@@ -60,9 +59,10 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         command=shlex.join(["python", "-m", "reproductions.study", name, *overrides]),
         inputs=(artifact.shards(dataset),),
     )
-    with alone(output) as begun, writing(output) as folder:
-        outcome = study.run(StudyContext(title, manifest), folder)
-        with open(folder / STUDY.main, "w", newline="", encoding="utf-8") as file:
+
+    def make(work: Work) -> Made[Path]:
+        outcome = study.run(StudyContext(title, manifest), work.folder)
+        with open(work.folder / STUDY.main, "w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([outcome.header, *outcome.rows])
         record = {
             "study": title,
@@ -72,11 +72,12 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
             "settings": dataclasses.asdict(study),
             "notes": outcome.notes,
             "command": output.command,
-            "commit": begun.commit,
+            "commit": work.commit,
             "device": outcome.device,
-            "seconds": round(begun.seconds, 2),
+            "seconds": round(work.seconds, 2),
             "shown": [one.to_dict() for one in outcome.shown],
         }
-        write_object(folder / STUDY.origin, record)
-    log.info("wrote %s", output.folder)
-    return output.folder
+        write_object(work.folder / STUDY.origin, record)
+        return Made(output.folder, [f"wrote {output.folder}"])
+
+    return stage.run(output, make)

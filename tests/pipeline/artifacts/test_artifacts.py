@@ -1,11 +1,13 @@
 """Outputs are written alone, whole or not at all, and read only whole, unaltered and current."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,8 +37,16 @@ def output(workdir: Path) -> Artifact:
     )
 
 
+@contextlib.contextmanager
+def written(
+    output: Artifact, *, work: tuple[str, str] | None = None, storage: str | None = None
+) -> Iterator[Path]:
+    with alone(output, work), writing(output, storage) as under_way:
+        yield under_way.folder
+
+
 def write(output: Artifact, text: str = "{}") -> None:
-    with writing(output) as folder:
+    with written(output) as folder:
         (folder / "part").mkdir()
         (folder / "part/a.txt").write_text("a")
         (folder / "main.json").write_text(text)
@@ -44,7 +54,7 @@ def write(output: Artifact, text: str = "{}") -> None:
 
 def test_what_is_written_is_read_again(output: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(origin, "commit", lambda: "abc")
-    with writing(output) as folder:
+    with written(output) as folder:
         (folder / "main.json").write_text("{}")
         (folder / "origin.json").write_text('{"seconds": 3}')
     assert reader.read(output) == output.folder
@@ -101,7 +111,7 @@ def test_an_input_that_changes_meanwhile_gives_no_output(output: Artifact) -> No
     write(output)
     before = (output.folder / "main.json").read_text()
     with pytest.raises(UserError, match="^given: expected the content that this began with"):
-        with writing(output) as folder:
+        with written(output) as folder:
             (folder / "main.json").write_text("new")
             Path("given/given.txt").write_text("second")
     assert (output.folder / "main.json").read_text() == before
@@ -109,16 +119,9 @@ def test_an_input_that_changes_meanwhile_gives_no_output(output: Artifact) -> No
 
 def test_one_works_on_an_output_at_a_time(output: Artifact) -> None:
     with locks.held(locks.path_of("make-a"), "making a"):
-        with pytest.raises(UserError, match="^making a: expected to be alone"), writing(output):
+        with pytest.raises(UserError, match="^making a: expected to be alone"), written(output):
             raise AssertionError("two at once")
-    relative = dataclasses.replace(output, folder=output.folder.relative_to(Path.cwd()))
-    with alone(output) as begun, writing(relative) as folder, alone(output) as again:
-        assert begun is again, "who holds the lock writes under it"
-        (folder / "main.json").write_text("{}")
-    there = dataclasses.replace(output, folder=output.folder.absolute())
-    with alone(there) as begun, alone(output) as again:
-        assert begun is again, "however its folder is named"
-    with alone(output, work=(str(Path("shared").absolute()), "work")), writing(output) as folder:
+    with written(output, work=(str(Path("shared").absolute()), "work")) as folder:
         assert Path("shared/.work.lock").exists() and locks.path_of("make-a").exists()
         (folder / "main.json").write_text("{}")
 
@@ -131,14 +134,16 @@ def test_a_folder_of_a_users_choice_is_locked_by_its_whole_path(workdir: Path) -
 
 
 def write_alone(folder: Path) -> bool:
-    with writing(artifact.files(folder)) as partial:
+    with written(artifact.files(folder)) as partial:
         (partial / "a").touch()
     return folder.exists()
 
 
 def test_many_at_once_leave_one_whole(output: Artifact) -> None:
+    waiting = dataclasses.replace(output, kind=dataclasses.replace(KIND, waits=True))
+
     def write(number: int) -> None:
-        with writing(output, wait=True) as folder:
+        with written(waiting) as folder:
             for name in ("main.json", "b", "c"):
                 (folder / name).write_text(str(number))
 
@@ -151,10 +156,10 @@ def test_many_at_once_leave_one_whole(output: Artifact) -> None:
 
 def test_an_output_is_published_but_for_a_part_of_another(output: Artifact, workdir: Path) -> None:
     storage = str(workdir / "storage")
-    with writer.unpublished(), writing(output, storage=storage) as folder:
+    with writer.unpublished(), written(output, storage=storage) as folder:
         (folder / "main.json").write_text("{}")
     assert not Path(storage).exists()
-    with writing(output, storage=storage) as folder:
+    with written(output, storage=storage) as folder:
         (folder / "main.json").write_text("{}")
     assert Path(storage, "results/out/a/main.json").is_file()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline import stage
 from pipeline.search import outcome, spec
 from pipeline.search.trials import TrialRecord, front
 from pipeline.training.training_records import EpochRecord
@@ -64,7 +65,7 @@ def written(search: spec.Search, table: list[TrialRecord], record: dict[str, Any
     folder = Path("written")
     folder.mkdir(exist_ok=True)
     outcome.write(search, table, record, folder)
-    outcome.write_summary(record)
+    stage.write_metrics(outcome.summary(record))
     return folder
 
 

@@ -16,13 +16,13 @@ import torch
 
 from pipeline.artifacts import artifact
 from pipeline.core import paths
-from pipeline.core.errors import SiteError
+from pipeline.core.errors import AskedToStop, SiteError
 from pipeline.core.stage_code import Disagreement
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import trial_run
 from pipeline.search.spec import SearchRun
-from pipeline.search.tuning import Interrupted, _require_ended
+from pipeline.search.tuning import _require_ended
 from pipeline.training import driver
 from pipeline.training.resolved import resolve
 from pipeline.training.training_records import Session
@@ -117,7 +117,7 @@ def test_shards_made_anew_are_no_fault_of_a_trial(setting: SearchRun, reports: R
     with pytest.raises(Disagreement, match="expected the shards that this training is of"):
         trial_run.run_trial(DRAWN, run=alone)
     assert not reports
-    with pytest.raises(Interrupted, match=r"digits_binary was made again meanwhile; rerun"):
+    with pytest.raises(AskedToStop, match=r"digits_binary was made again meanwhile; rerun"):
         _require_ended(setting, [], 0.0)
 
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.artifacts import locks, origin, writer
 from pipeline.cluster import connection
 from pipeline.core import paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import AskedToStop, UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.search import outcome, spec, tuning
 from pipeline.search.trials import TrialRecords
@@ -102,7 +102,7 @@ def test_a_search_without_trials_kept_is_a_run_of_its_own(ended: list[str], monk
     monkeypatch.setattr(mlflow_store, "start_run", start_run)
     monkeypatch.setattr(tuning, "_fit", fit)
     for _ in range(2):
-        with pytest.raises(tuning.Interrupted):
+        with pytest.raises(AskedToStop):
             tuning.tune("toy")
     assert asked == [True, False]
 
@@ -130,6 +130,6 @@ def test_a_search_does_not_end_well_while_a_site_is_at_fault(
     monkeypatch.setattr(tuning, "_fit", fit)
     monkeypatch.setattr(tuning, "_write", lambda *_: paths.root() / "searches" / "toy")
     told = r"1 of 1 trials met a fault .* rerun to try"
-    with pytest.raises(tuning.Interrupted, match=told) if waits else contextlib.nullcontext():
+    with pytest.raises(AskedToStop, match=told) if waits else contextlib.nullcontext():
         tuning.tune("toy")
     assert kept_trials().is_dir() == waits and ended == ["KILLED" if waits else "FINISHED"]

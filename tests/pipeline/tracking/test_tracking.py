@@ -11,8 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.core.errors import UserError
+from pipeline import stage
+from pipeline.artifacts.artifact import STUDY, Artifact
+from pipeline.artifacts.writer import Work
+from pipeline.core.errors import AskedToStop, UserError
 from pipeline.evaluation.result_records import ImportanceEstimate, Result, Score
+from pipeline.stage import Made
 from pipeline.tracking import mlflow_store, tracked_run
 from pipeline.tracking.tracked_run import TrackedRun
 from pipeline.training.training_records import EpochRecord
@@ -160,12 +164,18 @@ def test_a_slow_store_takes_little_of_the_time(home, monkeypatch):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(OSError("a"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (TimeoutError(), "KILLED")],
+    [(OSError("a"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (AskedToStop("a"), "KILLED")],
 )
 def test_whatever_ends_the_work_ends_its_run(home, error, status):
     run_id = start()
-    with pytest.raises(type(error)), tracked_run.ended_by_errors(run_id, TimeoutError):
+    output = Artifact(STUDY, "a", Path("a").absolute(), "make a")
+
+    def fails(work: Work) -> Made[None]:
+        work.run_id = run_id
         raise error
+
+    with pytest.raises(type(error)):
+        stage.run(output, fails)
     assert mlflow_store.client().get_run(run_id).info.status == status
 
 
