@@ -51,7 +51,7 @@ class Made(Generic[R]):
 
     Attributes:
         record: returned to the caller.
-        said: lines for the log.
+        said: closing lines for the log.
         metrics: the content of files that DVC compares, by their paths below metrics/.
         projection: of the output into MLflow.
         finish: called once the output is in its place, its lock still held.
@@ -90,13 +90,13 @@ def run(
                 made = make(under_way)
             _tell(output, under_way, made)
         except BaseException as error:
-            if under_way is not None:
+            if under_way is not None and under_way.run_id is not None:
                 end_by_error(under_way.run_id, error)
             raise
+        for line in made.said:
+            log.info("%s", line)
         if made.finish is not None:
             made.finish()
-    for line in made.said:
-        log.info("%s", line)
     return made.record
 
 
@@ -111,9 +111,9 @@ def _tell(output: Artifact, work: Work, made: Made[R]) -> None:
     shown = made.projection
     if shown is not None:
         TrackedRun(work.run_id or shown.run_id).update(
-            shown.curves,
-            shown.values,
-            shown.tags,
-            [output.folder / file for file in shown.files],
+            curves=shown.curves,
+            values=shown.values,
+            tags=shown.tags,
+            files=[output.folder / file for file in shown.files],
             status="FINISHED" if work.run_id else None,
         )

@@ -14,7 +14,7 @@ from arcore import events
 from arcore.columns import Column
 from arcore.events import Event, Table, is_table
 from pipeline.core import storage
-from pipeline.core.errors import SiteError, UserError
+from pipeline.core.errors import SiteError
 from pipeline.core.records import adapter, parse_object, write_object
 from pipeline.core.redaction import redacted
 from pipeline.datasets.base import SPLITS, Dataset, Sound, Unit
@@ -127,16 +127,6 @@ class Manifest:
             "condition_size": self.condition_size,
             "condition_shape": self.condition_shape,
         }
-
-
-def require_same(folder: str | Path, manifest: Manifest) -> None:
-    """Check that shards are still those of a manifest, after hours in which they were read."""
-    now = read_manifest(folder).sha256
-    if now != manifest.sha256:
-        raise UserError(
-            f"{redacted(str(folder))}: expected the shards that this began with "
-            f"({manifest.sha256[:12]}), got others ({now[:12]}), made meanwhile; run this again"
-        )
 
 
 def read_manifest(folder: str | Path) -> Manifest:

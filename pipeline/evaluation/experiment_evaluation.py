@@ -141,11 +141,7 @@ def _task(config: ExperimentConfig, trained: saved_models.TrainedModel) -> Task:
     dataset, plan = config.dataset["name"], config.evaluation
     folder = paths.shards(dataset)
     manifest = read_manifest(folder)
-    if trained.dataset_sha256 != manifest.sha256:
-        raise UserError(
-            f"{config.name}: expected shards that it was trained on "
-            f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}; train it again"
-        )
+    saved_models.check_data(trained, manifest, config.name)
     check_frames(config, trained.model, manifest)
     num_members = plan.num_members or trained.model.num_members
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()

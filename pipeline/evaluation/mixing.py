@@ -1,5 +1,6 @@
 """Mixing trained experiments: their weights in the mixture, fitted to the validation rows."""
 
+import filecmp
 import logging
 import shutil
 from collections.abc import Sequence
@@ -67,8 +68,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
 
     def make(work: Work) -> Made[Path]:
         shutil.copytree(paths.model(experiment), work.folder, dirs_exist_ok=True)
-        if sha256_of(work.folder / WEIGHTS) != trained.weights_sha256:
-            raise UserError(f"{experiment}: trained again meanwhile; run this again")
+        saved_models.check_weights(work.folder / WEIGHTS, trained.weights_sha256, experiment)
         if not config.pooled:
             device = local_device(config.cluster)
             valid = ShardReader(paths.shards(manifest.dataset), "valid")
@@ -188,7 +188,7 @@ def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig)
     scored = config.pooled or scores.is_file() and scores.read_bytes().startswith(header)
     if scored and (folder / WEIGHTS).is_file():
         names = [WEIGHTS, "config.yaml"] if (source / WEIGHTS).is_file() else []
-        if all(sha256_of(folder / name) == sha256_of(source / name) for name in names):
+        if not any(filecmp.cmpfiles(folder, source, names, shallow=False)[1:]):
             return folder
     return join(config, experiment)
 
@@ -215,11 +215,7 @@ def _check(
     experiment: str, trained: TrainedModel, resolved: ResolvedConfig, manifest: Manifest
 ) -> int:
     """Refuse a member that is none as its experiment describes; return under how many it joins."""
-    if trained.dataset_sha256 != manifest.sha256:
-        raise UserError(
-            f"{experiment}: expected a model of the shards ({manifest.sha256[:12]}), got one of "
-            f"others ({trained.dataset_sha256[:12]}); train it again"
-        )
+    saved_models.check_data(trained, manifest, experiment)
     saved_models.check_entry(compose.load(experiment), trained, manifest)
     return _count(experiment, resolved)
 

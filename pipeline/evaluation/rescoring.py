@@ -97,11 +97,7 @@ def _score(
 ) -> tuple[Score, int]:
     """Score rows of a split by a kept model, as an evaluation chooses them; and count the rows."""
     manifest = read_manifest(shards)
-    if kept.dataset_sha256 != manifest.sha256:
-        raise UserError(
-            f"{shards}: expected the data of the record ({kept.dataset_sha256[:12]}), got "
-            f"{manifest.sha256[:12]}"
-        )
+    saved_models.check_data(kept, manifest, str(shards))
     with explained(f"results/{config.name}:", ValueError):
         model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
     model, test = model.to(local_device()).eval(), ShardReader(shards, split)

@@ -6,7 +6,6 @@ process has that is compared with, on the same kind of processor, every digit is
 """
 
 import contextlib
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pipeline.cluster.devices import exact
 from pipeline.cluster.shared_storage import publish_shards
 from pipeline.cluster.worker_pool import pool
 from pipeline.core import paths, stage_code
-from pipeline.core.errors import UserError, explained
+from pipeline.core.errors import explained
 from pipeline.core.stage_code import check_host
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_layout import ROW_GROUP
@@ -129,6 +128,5 @@ def _pieces(places: Sequence[np.ndarray], num_workers: int) -> list[Sequence[np.
 def _read_files(folder: Path, weights_sha256: str) -> dict[str, bytes]:
     with explained(f"{folder}: expected a model to send to workers, got", OSError):
         files = {name: (folder / name).read_bytes() for name in FILES}
-    if hashlib.sha256(files["model.safetensors"]).hexdigest() != weights_sha256:
-        raise UserError(f"{folder}: expected the weights that were loaded, got others")
+    saved_models.check_weights(folder / "model.safetensors", weights_sha256, folder.name)
     return files

@@ -22,11 +22,12 @@ from arcore import hub
 from arcore.events import Table
 from arcore.inference import data_frames
 from pipeline.core.atomic import sha256_of
-from pipeline.core.errors import UserError, explained
+from pipeline.core.errors import explained
 from pipeline.datasets.scaling import Scaling
 from pipeline.experiments.schema import EvaluationConfig
 from pipeline.registry.candidates import Candidate
 from pipeline.tracking import mlflow_store
+from pipeline.training import saved_models
 from pipeline.training.validation import rows_at_once
 
 if TYPE_CHECKING:
@@ -112,8 +113,7 @@ def _export(
     (exported / "config.yaml").write_text(content, encoding="utf-8")
     weights = shutil.copyfile(candidate.folder / WEIGHTS, exported / WEIGHTS)
     shutil.copyfile(candidate.folder / CONFIG, exported / CONFIG)
-    if sha256_of(weights) != candidate.weights_sha256:
-        raise UserError(f"{candidate.name}: trained again meanwhile; run this again")
+    saved_models.check_weights(weights, candidate.weights_sha256, candidate.name)
     if candidate.validation.is_file():
         shutil.copyfile(candidate.validation, exported / pyfunc.VALIDATION)
     if scalings:

@@ -123,7 +123,7 @@ class TrackedRun:
         self._next = now + max(LEAST_SECONDS, PATIENCE * (now - began))
 
 
-def end_by_error(run_id: str | None, error: BaseException) -> None:
+def end_by_error(run_id: str, error: BaseException) -> None:
     """End a run whose work does not finish: as KILLED if it was asked to stop, else as FAILED."""
     was_asked = isinstance(error, (KeyboardInterrupt, AskedToStop))
     TrackedRun(run_id).update(status="KILLED" if was_asked else "FAILED")

@@ -83,10 +83,8 @@ def load_folder(folder: Path) -> TrainedModel:
     except ValueError as error:  # of the weights
         raise UserError(str(error)) from None
     checkpoints.load_weights(weights, model)
-    weights_sha256 = sha256_of(weights)
-    if weights_sha256 != before:
-        raise UserError(f"{folder}: trained again meanwhile; run this again")
-    return TrainedModel(model.eval(), name, sha256, weights_sha256, content, record)
+    check_weights(weights, str(before), str(folder))
+    return TrainedModel(model.eval(), name, sha256, str(before), content, record)
 
 
 def _described(
@@ -104,6 +102,21 @@ def _described(
     with explained(f"{where}:", TypeError, ValueError):
         event = arcore.events.from_dict(value_of(content, "event", dict, where))
     return create_model(hyperparameters, event).to(DTYPES[precision]), name, sha256
+
+
+def check_data(trained: TrainedModel, manifest: Manifest, where: str) -> None:
+    """Refuse data that are not those that a model was trained on."""
+    if trained.dataset_sha256 != manifest.sha256:
+        raise UserError(
+            f"{where}: expected the data that it was trained on ({trained.dataset_sha256[:12]}), "
+            f"got {manifest.sha256[:12]}; train it again"
+        )
+
+
+def check_weights(weights: Path, sha256: str, name: str) -> None:
+    """Refuse weights, or a copy, that are not those of a hash any more."""
+    if sha256_of(weights) != sha256:
+        raise UserError(f"{name}: trained again meanwhile; run this again")
 
 
 def check_entry(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -> None:

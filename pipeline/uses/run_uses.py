@@ -8,11 +8,9 @@ from pipeline import stage
 from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import Artifact
 from pipeline.artifacts.writer import Work
-from pipeline.core import paths
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.core.records import write_object
 from pipeline.core.yaml_settings import overlaid, parse_overrides
-from pipeline.data.manifest import require_same
 from pipeline.experiments import naming, params_file, schema
 from pipeline.stage import Made
 from pipeline.uses import use_context, use_records
@@ -132,7 +130,6 @@ def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseR
     def make(work: Work) -> Made[UseRecord]:
         work.device = context.model.device
         outcome = use.run(context, work.folder)
-        require_same(paths.shards(context.dataset), context.manifest)
         record = UseRecord(
             use=name,
             experiment=context.experiment,

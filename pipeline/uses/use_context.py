@@ -258,9 +258,5 @@ def trained_on(trained: saved_models.TrainedModel, experiment: str) -> Manifest:
     described = value_of(trained.content, "dataset", dict, where)
     shards = paths.shards(value_of(described, "name", str, where))
     manifest = read_manifest(shards)
-    if manifest.sha256 != trained.dataset_sha256:
-        raise UserError(
-            f"{shards}: expected the data that {experiment} was trained on "
-            f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}"
-        )
+    saved_models.check_data(trained, manifest, f"{shards} for {experiment}")
     return manifest

@@ -18,7 +18,7 @@ from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import read_object, require_known
-from pipeline.data.manifest import Manifest, require_same
+from pipeline.data.manifest import Manifest
 from pipeline.data.shard_reader import Split, read_split
 from pipeline.datasets.options import expected
 from pipeline.evaluation.scoring import mean_and_error
@@ -116,7 +116,6 @@ class StudyContext:
     def train(self, config: ExperimentConfig, fresh: bool = False) -> TrainingRecord:
         """Train a network; where a training was interrupted, resume it unless it is to be fresh."""
         driver.train(config, fresh=fresh)
-        require_same(paths.shards(self.manifest.dataset), self.manifest)
         path = paths.model(config.name) / "training.json"
         return TrainingRecord.from_dict(read_object(path), str(path))
 

@@ -34,6 +34,7 @@ LAYERS = (
     ("pipeline.cluster",),
     ("pipeline.data",),
     ("pipeline.experiments",),
+    ("pipeline.stage",),
     ("pipeline.datasets.adding", "pipeline.tracking"),
     ("pipeline.datasets.catalog",),
     ("pipeline.datasets.clips", "pipeline.datasets.user"),

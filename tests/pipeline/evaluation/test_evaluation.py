@@ -107,7 +107,7 @@ def test_other_shards_are_refused(project) -> None:
     config_file = Path("models/toy/config.yaml")
     described = yaml.safe_load(config_file.read_text()) | {"dataset_sha256": "0" * 64}
     config_file.write_text(yaml.safe_dump(described))
-    with refused(r"toy: expected shards .*\(000000000000\).* train it"):
+    with refused(r"toy: expected the data .*\(000000000000\).* train it"):
         evaluated()
 
 

@@ -97,7 +97,9 @@ def test_other_weights_other_data_and_none_are_refused(project: Path, monkeypatc
     config = Path("results/toy/config.yaml")
     text = config.read_text()
     config.write_text(text.replace("dataset_sha256: ", "dataset_sha256: 0"))
-    with pytest.raises(UserError, match=r"digits_binary: expected the data of the record \(0"):
+    with pytest.raises(
+        UserError, match=r"digits_binary: expected the data that it was trained on \(0"
+    ):
         run(monkeypatch, "toy")
     config.write_text(text)
     metrics = Path("results/toy/metrics.json")

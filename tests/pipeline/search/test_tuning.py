@@ -1,6 +1,7 @@
 """What a search leaves as it was until it begins, and how its MLflow run ends."""
 
 import contextlib
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import locks, origin, writer
+from pipeline.artifacts.writer import Work
 from pipeline.cluster import connection
 from pipeline.core import paths
 from pipeline.core.errors import AskedToStop, UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.search import outcome, spec, tuning
 from pipeline.search.trials import TrialRecords
+from pipeline.stage import Made, Projection
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.tracked_run import TrackedRun
 from tests.support import refusing_cluster
@@ -127,8 +130,13 @@ def test_a_search_does_not_end_well_while_a_site_is_at_fault(
     def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
         records.keep(record(1, "failed", problem=problem, lost=True))
 
+    def write(run: tuning.SearchRun, _: object, work: Work) -> Made[None]:
+        (work.folder / "trials.csv").write_text("")
+        forget = functools.partial(shutil.rmtree, run.place)
+        return Made(None, projection=Projection(), finish=forget)
+
     monkeypatch.setattr(tuning, "_fit", fit)
-    monkeypatch.setattr(tuning, "_write", lambda *_: paths.root() / "searches" / "toy")
+    monkeypatch.setattr(tuning, "_write", write)
     told = r"1 of 1 trials met a fault .* rerun to try"
     with pytest.raises(AskedToStop, match=told) if waits else contextlib.nullcontext():
         tuning.tune("toy")

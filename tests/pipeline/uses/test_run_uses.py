@@ -182,7 +182,7 @@ def test_other_data_are_refused(project: Path) -> None:
     with pytest.raises(UserError, match=r"config\.yaml: expected the file that was written"):
         run_uses.run("inpainting", "toy-nade")
     config.with_name("artifact.json").unlink()  # as an older version left it
-    with pytest.raises(UserError, match="expected the data that toy-nade was trained on"):
+    with pytest.raises(UserError, match="for toy-nade: expected the data that it was trained on"):
         run_uses.run("inpainting", "toy-nade")
 
 
