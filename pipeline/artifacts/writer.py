@@ -173,6 +173,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     """
     if folder.is_symlink() and not os.path.ismount(folder):
         folder = folder.resolve()  # its target is replaced, and the link stays
+    made = [parent for parent in folder.parents if not parent.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
@@ -188,6 +189,9 @@ def replacing(folder: Path) -> Iterator[Path]:
     finally:
         _restore(old, folder)
         shutil.rmtree(partial, ignore_errors=True)
+        for parent in made:  # where nothing came of it
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def _restore(old: Path, folder: Path) -> None:
