@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from arcore.derived_buffers import shared
 from arcore.ensembles import Ensemble
-from arcore.events import Event, Levels
+from arcore.events import Event, Levels, is_table
 from arcore.families.ordered import OrderedModel
 from arcore.primitives import orderings
 from arcore.primitives.checks import require_seed
@@ -21,6 +22,9 @@ class AnyOrderModel(OrderedModel):
     `log_prob`, `conditionals` and `sample` follow the model's own ordering, `under(order)` is the
     model under another, and `ensemble(n)` averages n (EoNADE). Hyperparameters name the
     `num_orderings` that an evaluation takes, besides those of `OrderedModel`.
+
+    A cell of a table may be NaN in training: `forward` and `validation_loss` are of the known cells
+    of each row, exactly, since unknown ones may come last.
 
     A unit is what `arcore.inference.parallel_steps` draws several of at once: a dimension, or a
     patch of `places` dimensions.
@@ -75,6 +79,12 @@ class AnyOrderModel(OrderedModel):
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
         """
+
+    def _known_cells(self, flat: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Split rows (batch, D) of a table into their cells, 0 for NaN, and which are known."""
+        if not is_table(self.event):
+            return flat, None
+        return flat.nan_to_num(0.0, math.inf, -math.inf), ~flat.isnan()
 
     def _caches(self) -> list[Any]:
         """Return empty caches of what `_ask` has taken in, none for most models."""

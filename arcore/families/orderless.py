@@ -150,7 +150,10 @@ class OrderlessModel(AnyOrderModel):
     def forward(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
     ) -> Tensor:
-        """Return J(x), (batch,), in nats, under sampled masks or fresh ones."""
+        """Return J(x), (batch,), in nats, under sampled masks or fresh ones.
+
+        Of a table's row that is of its known cells; unknown ones are NaN.
+        """
         self._check_shapes(x, condition, scored)
         observed = self._training_noise(len(x))
         return self._training_loss(x, observed, condition)
@@ -171,17 +174,28 @@ class OrderlessModel(AnyOrderModel):
         return self._masked_loss(x, mask, condition)
 
     def _masked_loss(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
-        flat = x.flatten(1)
+        flat, known = self._known_cells(x.flatten(1))
+        shown = observed if known is None else observed & known
         with self._scoring_precision() if is_table(self.event) else nullcontext():
-            logits = self._logits(self._inputs(flat) * observed[..., None], condition)
-        return self._loss_of(logits, flat, observed)
+            logits = self._logits(self._inputs(flat) * shown[..., None], condition)
+        return self._loss_of(logits, flat, observed, known)
 
-    def _loss_of(self, logits: Tensor, flat: Tensor, observed: Tensor) -> Tensor:
-        """J(x) of logits (batch, D, logits) of all dimensions."""
+    def _loss_of(
+        self, logits: Tensor, flat: Tensor, observed: Tensor, known: Tensor | None = None
+    ) -> Tensor:
+        """J(x) of logits (batch, D, logits) of all dimensions, or of those of K known cells.
+
+        A mask of all D cells leaves s of the K known ones with probability (D + 1) / (D (K + 1)),
+        s < K, so that D (K + 1) / ((D + 1) (K - s)) weighs their terms without bias.
+        """
         distribution = self._distribution(logits.to(self.dtype))
         terms = distribution.log_prob(self._as_value(flat))
-        sums = summed(torch.where(observed, 0, terms))
-        return -sums * (self.event.size / (~observed).sum(1).double()).to(sums.dtype)
+        missing = ~observed if known is None else known & ~observed
+        sums = summed(torch.where(missing, terms, 0))
+        size, weight = self.event.size, missing.sum(1).double()
+        if known is not None:
+            weight = weight.clamp(min=1) * (size + 1) / (known.sum(1).double() + 1)
+        return -sums * (size / weight).to(sums.dtype)
 
     def validation_loss(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
@@ -191,10 +205,11 @@ class OrderlessModel(AnyOrderModel):
         A row's masks are a function of its values alone. The loss estimates the
         average over orderings, at the cost of four passes instead of D.
         """
-        self._check(x, condition)
+        flat, _ = self._known_cells(x)
+        self._check(flat, condition)
         self._check_scored(scored, x)
         masks = for_each_row(
-            x, lambda generator: draw_masks(VALIDATION_MASKS, self.event.size, generator)
+            flat, lambda generator: draw_masks(VALIDATION_MASKS, self.event.size, generator)
         )
         losses = [
             self._masked_loss(x, observed, condition)

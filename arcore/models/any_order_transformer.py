@@ -9,7 +9,7 @@ from torch.nn.functional import embedding
 
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions, reshape
-from arcore.events import Binary, Event, Levels, Table
+from arcore.events import Binary, Event, Levels, Table, is_table
 from arcore.families.any_order import AnyOrderModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
@@ -253,15 +253,30 @@ class AnyOrderTransformer(AnyOrderModel):
     def forward(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
     ) -> Tensor:
-        """Return -ln p of each example under its drawn order, (batch,), in nats."""
+        """Return -ln p of each example under its drawn order, (batch,), in nats.
+
+        Of a table's row that is of its known cells; unknown ones are NaN.
+        """
         if self.hyperparameters.training_orders == "fixed":
             return super().forward(x, condition, scored)
         self._check_shapes(x, condition, scored)
+        flat, known = self._known_cells(x.flatten(1))
         keys = self._training_noise(len(x))
+        if known is not None:  # unknown cells come last, and are not scored
+            keys = keys + 2 * self.event.size * ~known
         steps = keys.argsort(1).argsort(1)[..., None] * self.places
         steps = steps + torch.arange(self.places, device=steps.device)
         plan = plan_tokens(steps.flatten(1)[:, self.own], self.members, len(self.members))
-        return -summed(self._terms(x.flatten(1), plan, condition))
+        terms = self._terms(flat, plan, condition)
+        return -summed(terms if known is None else torch.where(known, terms, 0))
+
+    def validation_loss(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
+        """Return minus `log_prob`, of the known cells of a table, (batch,), in nats."""
+        if is_table(self.event) and bool((unknown := x.isnan()).any()):
+            return -self.log_marginal(x, ~unknown, condition)
+        return super().validation_loss(x, condition, scored)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         return reshape(self._given(x.flatten(1), self.plan, condition), x.shape)

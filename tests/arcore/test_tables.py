@@ -1,6 +1,7 @@
 """Tables: densities over columns of several kinds, and data frames in and out."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,29 @@ def test_missing_names_are_summed_over(case: Case, generator: torch.Generator) -
     rows = [torch.cat([torch.full((4, 1), level), x[:, 1:]], 1) for level in range(3)]
     joint = torch.stack([last.log_prob(row, condition) for row in rows])
     assert_close(found, joint.logsumexp(0), rtol=0, atol=0.2 if draws else 1e-9)
+
+
+@cases_where(lambda case: isinstance(case.event, Table))
+@torch.no_grad()
+def test_a_loss_of_rows_with_holes_is_of_their_known_cells(case: Case) -> None:
+    """Its mean over all draws is that of -ln p of the known cells over all their orders."""
+    model = case.build().double()
+    if not isinstance(model, AnyOrderModel):
+        return
+    x, condition = case.values(3), case.condition(3)
+    x[0, 1] = x[1, 0] = x[1, 2] = math.nan
+    known = ~x.isnan()
+    whole, other = model.validation_loss(x, condition), x.clone()
+    other[1] = torch.tensor([math.nan, 2.0, math.nan])
+    assert_close(model.validation_loss(other, condition)[[0, 2]], whole[[0, 2]])
+    orders = [torch.tensor(order) for order in itertools.permutations(range(3))]
+    exact = -torch.stack([model.under(o).log_marginal(x, known, condition) for o in orders]).mean(0)
+    rows = 4000
+    many = x.repeat(rows, 1), None if condition is None else condition.repeat(rows)
+    torch.manual_seed(0)
+    losses = model.train()(*many).view(rows, 3)
+    error = losses.std(0) / math.sqrt(rows)
+    assert bool(((losses.mean(0) - exact).abs() <= 4 * error + 1e-6).all())
 
 
 def test_frames_come_back_as_they_were(tmp_path: Path, generator: torch.Generator) -> None:
