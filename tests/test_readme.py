@@ -51,6 +51,10 @@ SAID = {
         "False",
         r"\['colour', 'doors', 'price'\]",
         r"frame: row 1, column 'colour': expected one of blue, green, red, got 'bleu'",
+        r"\(4,\)",
+        r"\(100,\)",
+        r"\['blue', 'blue'\]",
+        r"\[-1\] \[2\]",
     ],
     "docs/hub.md": ["bits-nade"],
     "docs/uses.md": [
