@@ -37,7 +37,7 @@ from arcore.entropy import (
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
 from arcore.portable import PortableArithmetic, portable_copy
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import is_integral, require, require_dense, require_int
 from arcore.primitives.progress import Advance, progress_bar
 
 PROBE_BLOCKS = 8
@@ -139,7 +139,9 @@ def _padded(
         return x, None
     require(model.event.is_open, "lengths", "None for an event of one length", "some")
     expected = f"{len(x)} integers in [1, {x.shape[1]}]"
-    whole = isinstance(lengths, Tensor) and not lengths.is_floating_point()
+    if isinstance(lengths, Tensor):
+        require_dense(lengths, "lengths")
+    whole = isinstance(lengths, Tensor) and is_integral(lengths)
     require(whole and lengths.shape == (len(x),), "lengths", expected, lengths)
     low, high = int(lengths.min()), int(lengths.max())
     require(1 <= low and high <= x.shape[1], "lengths", expected, f"{low} to {high}")
@@ -311,6 +313,7 @@ def _runtime(model: AutoregressiveModel) -> Runtime:
 def _condition(model: AutoregressiveModel, condition: Tensor | None, count: int) -> Tensor | None:
     """Bring a condition to the model's device and dtype, and check it."""
     if isinstance(condition, Tensor):
+        require_dense(condition, "condition")
         condition = condition.to(model.device)
     model._check_condition(condition, count)
     real = condition is not None and condition.is_floating_point()

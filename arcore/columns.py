@@ -36,6 +36,7 @@ class Column:
 
     def __post_init__(self) -> None:
         require(isinstance(self.name, str), "name", "text", self.name)
+        require(isinstance(self.unit, str), "unit", "text", self.unit)
         levels = self.levels
         if isinstance(levels, (list, tuple)):
             fits = all(isinstance(one, str) for one in levels) and len(set(levels)) == len(levels)

@@ -52,6 +52,8 @@ class Condition(abc.ABC):
         """Check all but values."""
         got: object = condition
         if isinstance(condition, Tensor):
+            is_dense = condition.layout == torch.strided
+            require(is_dense, "condition", "a dense tensor", condition.layout)
             if self._fits(condition, batch):
                 return
             got = (condition.dtype, tuple(condition.shape))

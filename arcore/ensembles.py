@@ -16,7 +16,7 @@ from arcore.distributions.drawing import draw
 from arcore.events import Gray
 from arcore.hyperparameters import Hyperparameters
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require
+from arcore.primitives.checks import require, require_dense
 from arcore.primitives.dropout import without_dropout
 
 SHOWN = 4
@@ -312,7 +312,10 @@ def condition_for(
 
 def register_weights(model: Combination, weights: Tensor | None) -> None:
     """Keep one weight per member with a model's own weights; equal ones of sum 1 for None."""
-    weights = torch.full((len(model),), 1 / len(model)) if weights is None else weights
+    if weights is None:
+        weights = torch.full((len(model),), 1 / len(model))
+    elif isinstance(weights, Tensor):
+        require_dense(weights, "weights")
     require_weights(weights, model)
     weights = weights.detach().to(model.device, model.dtype).clone()
     require_weights(weights, model)

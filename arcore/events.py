@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from arcore.columns import Column
-from arcore.primitives.checks import require, require_positive
+from arcore.primitives.checks import require, require_dense, require_positive
 
 Shape = tuple[int | None, ...]
 MOST_DESCRIBED = 1 << 24  # dimensions of an event of a file
@@ -71,11 +71,7 @@ class Event:
         Raises:
             ValueError: naming the argument, the expected shape or range, and what came.
         """
-        if not isinstance(x, Tensor):
-            raise ValueError(f"{name}: expected a tensor, got {type(x).__name__}")
-        if x.layout != torch.strided or x.is_meta or x.is_quantized:
-            kind = "one on the meta device" if x.is_meta else str(x.layout)
-            raise ValueError(f"{name}: expected a dense tensor of numbers, got {kind}")
+        require_dense(x, name)
         if x.dim() != len(self.shape) + 1 or any(
             want is not None and want != got
             for want, got in zip(self.shape, x.shape[1:], strict=True)
@@ -342,6 +338,18 @@ def to_dict(event: Event) -> dict[str, Any]:
     return event.to_dict()
 
 
+def _table_from(columns: object, shape: object) -> Table:
+    fits = isinstance(columns, list) and all(isinstance(one, Mapping) for one in columns)
+    require(fits, "columns", "a list of mappings", columns)
+    assert isinstance(columns, list)
+    fits = isinstance(shape, list | tuple) and [*map(repr, shape)] == [repr(len(columns))]
+    require(fits, "shape", f"[{len(columns)}], of the columns", shape)
+    try:
+        return Table([Column(**one) for one in columns])
+    except TypeError as error:  # of other fields
+        raise ValueError(f"columns: {error}") from None
+
+
 def from_dict(described: Mapping[str, Any]) -> Event:
     """Build the event that `to_dict` described.
 
@@ -356,21 +364,13 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     name = fields.pop("kind", None)
     require(isinstance(name, str) and name in kinds, "event kind", f"one of {sorted(kinds)}", name)
     assert isinstance(name, str)
-    if name == "table":
-        columns = fields.get("columns")
-        fits = isinstance(columns, list) and all(isinstance(one, Mapping) for one in columns)
-        require(fits, "columns", "a list of mappings", columns)
-        shape = [len(columns or ())]
-        fits = fields.get("shape") in (shape, tuple(shape))
-        require(fits, "shape", f"{shape}, of the columns", fields.get("shape"))
-        try:
-            return Table([Column(**one) for one in columns or ()])
-        except TypeError as error:  # of other fields
-            raise ValueError(f"columns: {error}") from None
-    expected = {"shape", "num_levels"} if name == "levels" else {"shape"}
+    own = {"levels": {"num_levels"}, "table": {"columns"}}
+    expected = {"shape"} | own.get(name, set())
     got = set(fields) - ({"bin_width"} if name == "real" else set())
     require(got == expected, "event", f"fields {sorted(expected)}", sorted(map(str, got)))
     shape = fields["shape"]
+    if name == "table":
+        return _table_from(fields["columns"], shape)
     require(isinstance(shape, list | tuple), "shape", "a list of integers", shape)
     event = kinds[name](**{**fields, "shape": tuple(shape)})
     size = math.prod(extent or 1 for extent in event.shape)

@@ -13,7 +13,13 @@ from arcore.decoding import Decoder
 from arcore.derived_buffers import DerivedBuffers
 from arcore.distributions.drawing import SamplingOptions, select
 from arcore.events import Event, is_table
-from arcore.primitives.checks import require, require_int, require_positive, require_scores
+from arcore.primitives.checks import (
+    require,
+    require_dense,
+    require_int,
+    require_positive,
+    require_scores,
+)
 from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import without_autocast
 from arcore.primitives.progress import progress_bar
@@ -202,11 +208,12 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
     def _check_observed(self, x: Tensor, observed: Tensor, name: str = "observed") -> Tensor:
         """Check the shape of x and all of `observed`, which is returned in x's shape."""
         Event.check(self.event, x)
+        if isinstance(observed, Tensor):
+            require_dense(observed, name)
         fits = isinstance(observed, Tensor) and observed.dtype == torch.bool
         require(fits, name, "a bool tensor", getattr(observed, "dtype", observed))
         fits = observed.shape in (x.shape, x.shape[1:])
         require(fits, name, f"shape {tuple(x.shape)}", tuple(observed.shape))
-        require(not observed.is_meta, name, "a tensor with values", observed.device)
         return observed.expand(x.shape)
 
     def _check_temperature(self, temperature: float) -> None:
@@ -236,6 +243,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
 
     def _require_finite_weights(self) -> None:
         """Refuse weights that are not finite: once, one wait for an accelerator in all."""
+        require(self.device.type != "meta", "weights", "numbers", "none, on the meta device")
         extremes = [torch.stack(weight.aminmax()) for weight in self.parameters() if weight.numel()]
         if extremes and not bool(torch.stack(extremes).isfinite().all()):
             raise ValueError("weights: expected finite numbers, got NaN or infinity")

@@ -19,7 +19,13 @@ from arcore.decoding import Decoder
 from arcore.events import Event, Gray, Levels, is_levels
 from arcore.generation import GenerativeModel, RecomputingDecoder
 from arcore.hyperparameters import Hyperparameters
-from arcore.primitives.checks import require, require_int, require_scores, require_seed
+from arcore.primitives.checks import (
+    require,
+    require_dense,
+    require_int,
+    require_scores,
+    require_seed,
+)
 from arcore.primitives.precision import require_finite, summed
 from arcore.primitives.row_noise import BatchSlice
 from arcore.primitives.transfer import outside_compiler
@@ -86,7 +92,8 @@ class AutoregressiveModel(GenerativeModel):
         """Return the training loss of each example, (batch,), in nats: minus `log_prob`.
 
         A model that `changes_by_step` takes the next step at each call in training with gradients,
-        unless `set_step` says which. Of integers only shapes are checked, which stalls no device.
+        unless `set_step` says which. Of an accelerator's integers only shapes are checked, which
+        stalls no device.
 
         Arguments:
             x: (batch, *event.shape); integer levels (any dtype) or reals.
@@ -226,12 +233,24 @@ class AutoregressiveModel(GenerativeModel):
         return x.to(self.dtype if bits else self._drawn_dtype)
 
     def _check_shapes(self, x: Tensor, condition: Tensor | None, scored: Tensor | None) -> None:
-        """Check what a training call gets, but for values of the event's own type."""
+        """Check what a training call gets; an accelerator's levels and classes are not read."""
         Event.check(self.event, x)
-        if is_levels(self.event) and x.is_floating_point() and not torch.compiler.is_compiling():
-            self.event.check(x[:1])  # images in [0, 1] show in one, and all would take long
         self._check_condition_shape(condition, x.shape[0])
         self._check_scored_shape(scored, x)
+        if torch.compiler.is_compiling():
+            return
+        self._check_device(x, "x")
+        is_here = x.device.type == "cpu"
+        if is_levels(self.event) and (is_here or x.is_floating_point()):
+            self.event.check(x if is_here else x[:1])  # images in [0, 1] show in one
+        if condition is not None and self.condition_kind is not None:
+            self._check_device(condition, "condition")
+            if is_here and self.condition_kind.is_integer:
+                self.condition_kind.check_values(condition)
+        self._check_scored(scored, x)
+
+    def _check_device(self, x: Tensor, name: str) -> None:
+        require(x.device == self.device, name, f"a tensor on {self.device}", x.device)
 
     def _no_parts(self) -> str:
         return f"scored: expected None for {type(self).__name__}, which scores whole events"
@@ -242,6 +261,8 @@ class AutoregressiveModel(GenerativeModel):
         if not self.scores_parts:
             raise ValueError(f"{self._no_parts()}, got spans")
         is_tensor = isinstance(scored, Tensor)
+        if is_tensor:
+            require_dense(scored, "scored")
         got = (scored.dtype, tuple(scored.shape)) if is_tensor else scored
         fits = is_tensor and got == (torch.int64, (len(x), 2))
         require(fits, "scored", f"int64 spans of shape ({len(x)}, 2)", got)
@@ -260,15 +281,14 @@ class AutoregressiveModel(GenerativeModel):
 
     def _check(self, x: Tensor, condition: Tensor | None) -> None:
         self.event.check(x)
-        require(x.device == self.device, "x", f"a tensor on {self.device}", x.device)
+        self._check_device(x, "x")
         require_finite(x, self.dtype, "x")
         self._check_condition(condition, x.shape[0])
 
     def _check_condition(self, condition: Tensor | None, batch: int) -> None:
         self._check_condition_shape(condition, batch)
         if condition is not None and self.condition_kind is not None:
-            where = f"a tensor on {self.device}"
-            require(condition.device == self.device, "condition", where, condition.device)
+            self._check_device(condition, "condition")
             self.condition_kind.check_values(condition)
             require_finite(condition, self.dtype, "condition")
 

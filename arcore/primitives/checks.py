@@ -1,9 +1,12 @@
 """The one form of error for a bad argument."""
 
 import difflib
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 LONGEST = 160  # characters of a value in an error
@@ -21,6 +24,36 @@ def near(name: object, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" of the known name that is nearest, "" if none is near."""
     found = difflib.get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def require_dense(value: object, name: str) -> None:
+    """Raise ValueError unless `value` is a tensor whose numbers are here, all of them."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name}: expected a tensor, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_meta or value.is_quantized:
+        kind = "one on the meta device" if value.is_meta else str(value.layout)
+        raise ValueError(f"{name}: expected a dense tensor of numbers, got {kind}")
+
+
+def is_integral(x: Tensor) -> bool:
+    """Tell whether a tensor has integers, which truth values are none of."""
+    return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
+
+
+def path_of(value: object, name: str, expected: str = "a path") -> Path:
+    """Return a path that is given as text or `os.PathLike`, else raise ValueError."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    require(isinstance(text, str), name, expected, value)
+    return Path(str(text))
+
+
+def require_no_pipe(path: Path) -> None:
+    """Refuse what is there and no file: a pipe waits for whoever writes to it."""
+    try:
+        fits = path.is_file() or not path.exists()
+    except OSError as error:  # a name that no system has
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    require(fits, str(path), "a file", "another thing")
 
 
 class WeightsError(ValueError):

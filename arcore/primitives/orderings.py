@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from arcore.primitives.checks import (
+    is_integral,
     require,
+    require_dense,
     require_int,
     require_one_of,
     require_seed,
@@ -37,7 +39,9 @@ def transformed(maps: Tensor, symmetry: str) -> Tensor:
 
 def require_permutation(order: Tensor, size: int) -> None:
     """Raise ValueError unless this is a permutation of range(size), (size,) of integers."""
-    fits = isinstance(order, Tensor) and order.shape == (size,) and not order.is_floating_point()
+    if isinstance(order, Tensor):
+        require_dense(order, "order")
+    fits = isinstance(order, Tensor) and order.shape == (size,) and is_integral(order)
     fits = fits and sorted(order.tolist()) == list(range(size))
     require(fits, "order", f"a permutation of range({size})", order)
 

@@ -108,6 +108,9 @@ def test_sounds_of_several_lengths() -> None:
         (torch.tensor([5]), "lengths: expected 2 integers"),
         (torch.tensor([5.0, 5.0]), "lengths: expected 2 integers"),
         ([5, 5], "lengths: expected 2 integers"),
+        (torch.tensor([True, True]), "lengths: expected 2 integers"),
+        (torch.tensor([5, 5]).to("meta"), "lengths: expected a dense tensor"),
+        (torch.tensor([5, 5]).to_sparse(), "lengths: expected a dense tensor"),
     ],
 )
 def test_bad_lengths(lengths: object, message: str) -> None:

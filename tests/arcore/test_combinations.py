@@ -540,6 +540,8 @@ BAD = [
     (lambda: Mixture(PAIR, torch.tensor([1.5, -0.5])), ["weights", "none negative", "-0.5"]),
     (lambda: Mixture(PAIR, torch.tensor([0.5, math.nan])), ["weights", "of sum 1", "nan"]),
     (lambda: Mixture(PAIR, torch.tensor([1, 0])), ["weights", "floating point", "int64"]),
+    (lambda: Mixture(PAIR, torch.ones(2, device="meta")), ["weights", "a dense tensor", "meta"]),
+    (lambda: Pool(PAIR[:1], torch.ones(1).to_sparse()), ["weights", "a dense tensor", "sparse"]),
     (lambda: Mixture(PAIR, num_members=3), ["num_members", "a number for each member", "3"]),
     (lambda: Mixture(PAIR, num_members=[1, 2]), ["num_members", "at most 1", "2"]),
     (lambda: Mixture(PAIR, symmetries="mirror"), ["symmetries", "different ones", "mirror"]),

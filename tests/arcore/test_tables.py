@@ -136,7 +136,10 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: TABLE.check(torch.tensor([[3.0, 0, 1]])), ["x", "[0, 3)", "'colour'", "[3, 3]"]),
     (lambda: TABLE.check(torch.tensor([[0.5, 0, 1]])), ["x", "levels in [0, 3)", "'colour'"]),
     (lambda: from_dict({"kind": "table", "shape": [1], "columns": [{}]}), ["columns", "name"]),
-    (lambda: from_dict({"kind": "table", "shape": [2]}), ["columns", "a list of mappings"]),
+    (lambda: from_dict({"kind": "table", "shape": [2]}), ["event", "fields ['columns', 'shape']"]),
+    (lambda: from_dict(TABLE.to_dict() | {"rows": 3}), ["event", "['columns', 'shape']", "'rows'"]),
+    (lambda: from_dict(TABLE.to_dict() | {"columns": 3}), ["columns", "a list of mappings"]),
+    (lambda: from_dict(TABLE.to_dict() | {"shape": [3.0]}), ["shape", "[3], of the columns", "3.0"]),
     (lambda: from_dict(TABLE.to_dict() | {"shape": [9]}), ["shape", "[3], of the columns", "[9]"]),
     (lambda: arcore.create_model("rnade", TABLE), ["event", "RNADE expects Real"]),
     (

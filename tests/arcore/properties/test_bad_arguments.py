@@ -38,11 +38,16 @@ BAD_CALLS = [
     (lambda m: m.impute(X, MASK.long()), ["observed", "bool", "int64"]),
     (lambda m: m.impute(X, [True]), ["observed", "bool", "[True]"]),
     (lambda m: m.impute(X, MASK[..., 0]), ["observed", "(2, 1, 3, 3)", "(1, 3)"]),
+    (lambda m: m.impute(X, MASK.to_sparse()), ["observed", "a dense tensor", "sparse_coo"]),
+    (lambda m: m.impute(X, MASK.to("meta")), ["observed", "a dense tensor", "the meta device"]),
+    (lambda m: m(X.to_sparse()), ["x", "a dense tensor", "sparse_coo"]),
+    (lambda m: deepcopy(m).to("meta").sample(2), ["weights", "numbers", "on the meta device"]),
 ]
 BAD_LEVELS = [
     (lambda m: m.log_prob(X + 2), ["x", "[0, 2)", "[2, 2]"]),
     (lambda m: m.log_prob(X + 0.5), ["x", "integer levels", "fractional"]),
     (lambda m: m(X + 0.5), ["x", "integer levels", "fractional"]),
+    (lambda m: m(X.long() + 2), ["x", "[0, 2)", "[2, 2]"]),
     (lambda m: m.log_prob(X + torch.inf), ["x", "[0, 2)", "inf"]),
     (lambda m: m.log_prob(X.to(torch.complex64)), ["x", "integer levels", "complex64"]),
     (lambda m: m.impute(X + 2, MASK), ["x", "[0, 2)", "2"]),
@@ -65,8 +70,7 @@ BAD_CLASSES = [
     (torch.zeros(2, 1).long(), ["condition", "(2,)", "(2, 1)"]),
     (torch.zeros(2), ["condition", "int64", "float32"]),
     (torch.zeros(2).byte(), ["condition", "int64", "uint8"]),
-]
-BAD_LABELS = [  # which a training step does not wait for
+    (LABELS.to_sparse(), ["condition", "a dense tensor", "sparse_coo"]),
     (LABELS.to("meta"), ["condition", "a tensor on cpu", "meta"]),
     (LABELS - 1, ["condition", "[0, 3)", "-1"]),
     (torch.tensor([0, 3]), ["condition", "[0, 3)", "3"]),
@@ -90,15 +94,13 @@ def test_bad_arguments_and_values_are_named(kind: type[AutoregressiveModel]) -> 
 def test_bad_classes_are_named(kind: type[AutoregressiveModel]) -> None:
     model = built(kind, num_classes=3)
     calls: list[Callable[[object], object]] = [
-        *(partial(method, X) for method in (model.log_prob, model.conditionals)),
+        *(partial(method, X) for method in (model, model.log_prob, model.conditionals)),
         *(partial(method, 2) for method in (model.sample, model.decoder)),
         partial(model.impute, X, MASK),
     ]
-    for condition, parts in [*BAD_CLASSES, *BAD_LABELS]:
+    for condition, parts in BAD_CLASSES:
         for call in calls:
             refuses(partial(call, condition), parts)
-    for condition, parts in BAD_CLASSES:
-        refuses(partial(model, X, condition), parts)
 
 
 @cases_where(lambda case: case.condition(1) is not None)

@@ -53,7 +53,8 @@ def test_a_training_step_does_not_wait(case: Case) -> None:
 def test_a_training_step_on_parts_does_not_wait(case: Case) -> None:
     """What counts is known to the host, as loaders leave it there."""
     model, x, condition = on_device(case)
-    scored = torch.tensor([[0, x.shape[1]], [0, 1], [x.shape[1] - 1, x.shape[1]], [1, 1]])
+    steps = model._num_steps(x)
+    scored = torch.tensor([[0, steps], [0, 1], [steps - 1, steps], [1, 1]])
     with NoWaitingCopies():
         model.train()(x, condition, scored).sum().backward()
 
