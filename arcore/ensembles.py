@@ -237,6 +237,7 @@ class Ensemble(Combination):
         n = len(x)
         self._check_condition(condition, n)
         self._check_generator(generator)
+        self._check_temperature(temperature)
         completed = self._blank(n).view(n, *self.event.extents)
         with without_dropout(self), self._scoring_precision():
             choice = self._choose(x, observed, condition, generator)

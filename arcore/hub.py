@@ -9,6 +9,7 @@ import json
 import os
 import re
 import uuid
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 TIMEOUT = 20.0  # seconds, to connect and between two packets
 LARGEST_INDEX = 1 << 24  # bytes
+
+
+class Unreachable(ValueError):
+    """A file that cannot be read now: no network, no such file, no disk."""
 
 
 def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
@@ -52,9 +57,10 @@ def fetch(name: str, hub: str | os.PathLike[str] | None = None) -> Path:
     kept = _cache() / hashlib.sha256(source.encode()).hexdigest()[:16]
     try:
         _copy(f"{source}/{INDEX}", kept / INDEX, LARGEST_INDEX, _models)
-    except ValueError:  # no network, or no index there
+    except Unreachable as error:
         if not (kept / INDEX).is_file():
             raise
+        warnings.warn(f"{error}; takes the index of an earlier time", stacklevel=3)
     files = _entry(kept / INDEX, name)
     folder = kept / f"{name}-{files[FILES[1]]['sha256'][:16]}"
     for file, described in files.items():
@@ -77,7 +83,6 @@ def fetch_registered(uri: str) -> Path:
     """
     try:
         from mlflow.artifacts import download_artifacts
-        from mlflow.exceptions import MlflowException
         from mlflow.models import get_model_info
     except ImportError:
         raise ValueError(f"{uri}: expected mlflow to be installed, got no such package") from None
@@ -95,14 +100,23 @@ def fetch_registered(uri: str) -> Path:
                     _copy(str(path), folder / file, path.stat().st_size, check)
     except (KeyError, TypeError):
         raise ValueError(f"{uri}: expected a version that arcore registered, got another") from None
-    except (MlflowException, OSError) as error:
-        raise ValueError(f"{uri}: cannot be read: {' '.join(str(error).split())}") from None
+    except ValueError:
+        raise
+    except Exception as error:  # of MLflow, its store's library, or the network
+        raise ValueError(f"{uri}: cannot be read: {_without_secrets(error)}") from None
     return folder
+
+
+def _without_secrets(error: BaseException) -> str:
+    """Return what an error says, on one line, without users and passwords of addresses."""
+    said = re.sub(r"//[^/@\s]+@", "//***@", " ".join(str(error).split()))
+    return re.sub(r"(?i)(password|token|secret)=[^&\s'\"]+", r"\1=***", said)
 
 
 def write_index(folder: str | os.PathLike[str]) -> Path:
     """Write `hub.json` of a folder of saved models; it keeps weights that only DVC has."""
     path, models = Path(folder, INDEX), {}
+    require(Path(folder).is_dir(), "folder", "a folder of saved models", str(folder))
     for config in sorted(Path(folder).glob(f"*/{FILES[0]}")):
         name, weights = config.parent.name, config.with_name(FILES[1])
         if weights.is_file() and NAME.fullmatch(name):
@@ -125,7 +139,11 @@ def sha256_of(path: Path) -> str:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("ARCORE_CACHE") or "~/.cache/arcore").expanduser()
+    given = os.environ.get("ARCORE_CACHE") or "~/.cache/arcore"
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:  # of a user who has no home
+        raise ValueError(f"ARCORE_CACHE: expected a folder, got {given!r}: {error}") from None
 
 
 def _is_there(path: Path, sha256: str) -> bool:
@@ -172,13 +190,15 @@ def _copy(address: str, target: Path, most: int, check: Callable[[Path], object]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         is_remote = address.startswith(REMOTE)
+        fits = is_remote or not os.path.exists(address) or os.path.isfile(address)
+        require(fits, "file", "a plain file", "a folder, pipe or device")
         source = urlopen(address, timeout=TIMEOUT) if is_remote else open(address, "rb")
         with source:
             unnamed.write_bytes(source.read(most + 1))
         check(unnamed)
         os.replace(unnamed, target)
     except (OSError, OverflowError, MemoryError, http.client.HTTPException) as error:
-        raise ValueError(f"{address}: cannot be read: {' '.join(str(error).split())}") from None
+        raise Unreachable(f"{address}: cannot be read: {' '.join(str(error).split())}") from None
     except ValueError as error:
         raise ValueError(f"{address}: {error}") from None
     finally:

@@ -126,6 +126,7 @@ def load(
             if it is not here.
     """
     place = _present(device)
+    require(isinstance(folder, str | os.PathLike), "folder", "a path or a name", folder)
     if isinstance(folder, str) and folder.startswith(hub.PREFIX):
         folder = hub.fetch(folder)
     elif isinstance(folder, str) and folder.startswith(hub.REGISTERED):

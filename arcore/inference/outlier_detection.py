@@ -22,6 +22,15 @@ from arcore.primitives.checks import require
 Background = AutoregressiveModel | Callable[[Tensor], Any]
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _require_rate(rate: object) -> None:
+    fits = _is_number(rate) and 0 < rate < 1  # type: ignore[operator]
+    require(fits, "rate", "a number in (0, 1)", rate)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
     """A score below which rows are outliers, and the false-positive rate of that.
@@ -42,7 +51,7 @@ class Threshold:
     @classmethod
     def fit(cls, scores: Tensor, rate: float = 0.05) -> Threshold:
         """Choose the threshold for scores of validation rows, (rows,), and its interval."""
-        require(0 < rate < 1, "rate", "a number in (0, 1)", rate)
+        _require_rate(rate)
         rows = len(scores)
         rank = min(math.floor(rate * (rows + 1) + 1e-9), rows)
         least = math.ceil(1 / rate - 1e-9) - 1
@@ -81,7 +90,7 @@ class OutlierDetector:
     def __init__(
         self, model: AutoregressiveModel, rate: float = 0.05, background: Background | None = None
     ) -> None:
-        require(0 < rate < 1, "rate", "a number in (0, 1)", rate)
+        _require_rate(rate)
         require(isinstance(model, AutoregressiveModel), "model", "a model", model)
         fits = background is None or callable(background)
         require(fits, "background", "a model, a function or None", background)
@@ -136,10 +145,15 @@ class OutlierDetector:
         found = saving.read_object(Path(path), "file", "detector")
         try:
             threshold = Threshold(**found["threshold"])
-            fits = all(math.isfinite(value) for value in vars(threshold).values())
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: not a detector's: {error}") from None
+        values = vars(threshold).values()
+        fits = all(_is_number(value) and math.isfinite(value) for value in values)
         require(fits, str(path), "finite numbers", threshold)
+        one = threshold
+        fits = 0 < one.rate < 1 and 0 <= one.low <= one.high <= 1
+        fits = fits and type(one.num_rows) is int and one.num_rows > 0
+        require(fits, str(path), "rates in (0, 1), of one row or more", threshold)
         self._threshold, self.rate = threshold, threshold.rate
         return self
 
@@ -149,7 +163,11 @@ def _bits(source: Background, x: Tensor) -> Tensor:
     if isinstance(source, AutoregressiveModel):
         x = x.to(source.device, source.dtype if is_real(source.event) else None)
         return -source.log_prob(x).double().cpu() / math.log(2)
-    bits = torch.as_tensor(source(x), dtype=torch.float64).cpu()
+    found = source(x)
+    try:
+        bits = torch.as_tensor(found, dtype=torch.float64).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        bits = torch.empty(0)
     fits = bits.shape == (len(x),) and bool(bits.isfinite().all())
-    require(fits, "background", f"finite bits of shape ({len(x)},)", bits)
+    require(fits, "background", f"finite bits of shape ({len(x)},)", found)
     return bits

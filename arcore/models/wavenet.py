@@ -30,6 +30,7 @@ from arcore.primitives.transfer import to_device
 GRAIN = 1024
 UPSAMPLING = ("transposed", "repeat")
 MAX_CYCLE = 20  # a dilation of half a million samples
+MOST_PER_FRAME = 1 << 16  # samples: four seconds at 16 kHz
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,6 +143,8 @@ class WaveNet(AutoregressiveModel):
         is_local = isinstance(self.condition_kind, (Symbols, Frames))
         self.num_symbols = p.local_classes
         self.hop = math.prod(p.local_strides) if is_local else 1
+        expected = f"a product of at most {MOST_PER_FRAME}"
+        require(self.hop <= MOST_PER_FRAME, "local_strides", expected, list(p.local_strides))
         dilations = [2**i for i in range(p.cycle)] * p.num_blocks
         self.receptive_field = p.kernel + (p.kernel - 1) * sum(dilations)
         # all taps of the first convolution at once, the newest first

@@ -28,6 +28,8 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.core import atomic, paths, stage_code
 from pipeline.core.errors import UserError, explained, require
+from pipeline.core.records import content_of
+from pipeline.core.yaml_settings import parse_yaml
 
 FILE = "params.yaml"
 FOREACH = "foreach.yaml"
@@ -39,6 +41,7 @@ WITH_CONF = (*WITH_BASE, "mixtures", "studies")
 DESCRIBED = "described"  # in local/foreach.yaml: the datasets with their `conf`
 EMPTY = "datasets: []\nexperiments: {}\n"
 MADE = "# Written by `python -m stages.params`; not by hand.\n"
+LARGEST = 1 << 22  # bytes of a params.yaml
 WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks lines of more than 80
 
 
@@ -104,10 +107,10 @@ def complete(path: Path) -> bool:
 
     Returns whether params.yaml changed.
     """
-    try:
-        before = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not valid: {error}") from None
+    content = content_of(path, "YAML")
+    require(len(content) <= LARGEST, str(path), f"at most {LARGEST:,} bytes", f"{len(content):,}")
+    parse_yaml(content, str(path))  # ruamel.yaml, which takes long, has no bounds
+    before = content.decode("utf-8")
     after, local = completed(before), path.parent.name == paths.LOCAL
     made = {path: after, path.with_name(FOREACH): foreach_of(after, local)}
     if local:

@@ -534,6 +534,7 @@ BAD = [
     (lambda: Ensemble(PAIR).sample(2, generator=0), ["generator", "torch.Generator on cpu", "0"]),
     (lambda: Ensemble(PAIR).log_prob(X + 2), ["x", "[0, 2)", "[2, 2]"]),
     (lambda: Ensemble(PAIR).impute(X, X.long()), ["observed", "bool", "int64"]),
+    (lambda: Ensemble(PAIR).impute(X[:0], X[:0].bool(), temperature=0), ["temperature", "> 0"]),
     (lambda: create("made").ensemble(0), ["num_members", ">= 1", "0"]),
     (lambda: create("made").ensemble(2), ["num_members", "at most 1", "2"]),
     (lambda: Mixture(PAIR, torch.tensor([1.0])), ["weights", "(2,)", "[1]"]),

@@ -1,7 +1,9 @@
 """Weights by name: from a folder and an address, verified, kept, and refused in one line."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,16 +37,25 @@ def test_a_model_comes_from_a_folder_or_an_address_and_then_from_the_cache(
     with served(weights) as address:
         monkeypatch.setenv("ARCORE_HUB", f"{address}/")
         assert same(weights)
-    assert same(weights), "without a network"
-    (weights.parent / hub.fetch(NAME) / hub.FILES[1]).write_bytes(b"damaged")
-    refuses(lambda: arcore.load(f"hub:{NAME}"), [f"{address}/{NAME}", "cannot be read", "refused"])
+    with pytest.warns(UserWarning, match="refused.*; takes the index of an earlier time"):
+        assert same(weights), "without a network"
+        folder = hub.fetch(NAME)
+    (folder / hub.FILES[1]).write_bytes(b"damaged")
+    refused = [f"{address}/{NAME}", "cannot be read", "refused"]
+    with pytest.warns(UserWarning, match="takes the index of an earlier time"):
+        refuses(lambda: arcore.load(f"hub:{NAME}"), refused)
     monkeypatch.setenv("ARCORE_HUB", str(weights))
     assert same(weights) and not list(weights.parent.rglob(".*")), "brought again"
+    index = (weights / hub.INDEX).read_bytes()
     (weights / hub.INDEX).write_text("<html>")
-    assert same(weights), "the index in the cache stays"
+    refuses(lambda: hub.fetch(NAME), ["", "hub.json: not an index of models"])
+    (weights / hub.INDEX).unlink()
+    with pytest.warns(UserWarning, match="hub.json: cannot be read: .*No such file"):
+        assert same(weights), "the index in the cache stays"
+    (weights / hub.INDEX).write_bytes(index)
     kept = hub.fetch(NAME).parent / hub.INDEX
     kept.write_text("<html>")
-    refuses(lambda: hub.fetch(NAME), [str(kept), "not an index of models"])
+    assert same(weights), "and is mended by the hub's"
 
 
 def test_the_index_keeps_weights_that_dvc_has(weights: Path) -> None:
@@ -79,6 +90,7 @@ BAD = [
     (lambda: hub.fetch(NAME), of({"size": 10**30}), ["", "config.json: cannot be read"]),
     (lambda: hub.fetch(NAME), of({"size": -2}), ["", "sha256 and size of each", "-2"]),
     (lambda: hub.fetch(NAME), of({}), ["", "config.json: expected SHA-256 0000"]),
+    (lambda: hub.write_index("nowhere"), {}, ["folder", "a folder of saved models", "'nowhere'"]),
 ]
 
 
@@ -88,6 +100,33 @@ def test_bad_input_is_refused(call, index, parts: list[str], weights: Path) -> N
     path.write_text(json.dumps(json.loads(path.read_text()) | index))
     refuses(call, parts)
     assert not list(weights.parent.glob(f"cache/*/{NAME}*/*")), "nothing unverified stays"
+
+
+@pytest.mark.parametrize("file", [hub.INDEX, *(f"{NAME}/{file}" for file in hub.FILES)])
+def test_a_pipe_is_no_file_of_a_hub(weights: Path, file: str) -> None:
+    """It would wait for whoever writes to it."""
+    (weights / file).unlink()
+    os.mkfifo(weights / file)
+    refuses(lambda: hub.fetch(NAME), ["", f"{file}: file: expected a plain file"])
+
+
+@pytest.mark.parametrize("folder", [None, 3, b"bits-nade", []])
+def test_what_is_no_path_is_refused(folder: Any) -> None:
+    refuses(lambda: arcore.load(folder), ["folder: expected a path or a name", repr(folder)])
+
+
+def test_errors_of_a_store_tell_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for uri in (
+        "http://me:secret@127.0.0.1:1",
+        "sqlite:////proc/self/secret",
+        "sqlite:////etc/passwd",
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+        with pytest.raises(ValueError, match="^models:/a@b: cannot be read") as caught:
+            arcore.load("models:/a@b")
+        assert "me:secret" not in str(caught.value)
 
 
 def test_an_altered_file_and_no_hub_are_refused(

@@ -417,7 +417,10 @@ BAD = [
     (lambda m: m.under(torch.tensor([0, 1, 1, 3])), ["order", "permutation of range(4)"]),
     (lambda m: m.member(-1), ["index", "[0, 2^31)", "-1"]),
     (lambda m: m.member(10**30), ["index", "[0, 2^31)", "1000"]),
-    (lambda m: m.log_marginal(X, X.bool().to("meta")), ["observed", "values", "meta"]),
+    (
+        lambda m: m.log_marginal(X, X.bool().to("meta")),
+        ["observed", "a dense tensor", "the meta device"],
+    ),
     (lambda m: InSteps(m, [1, 2]), ["sizes", "sum 4", "[1, 2]"]),
     (lambda m: InSteps(m, [4, 0]), ["sizes", ">= 1", "[4, 0]"]),
     (lambda m: InSteps(m.ensemble(1), [4]), ["model", "deep_nade", "Ensemble"]),

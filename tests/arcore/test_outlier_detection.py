@@ -87,6 +87,8 @@ BAD = [
         lambda d: OutlierDetector(d.model, background=lambda x: [0.0]).fit(ROWS),
         ["background", "finite bits of shape (30,)"],
     ),
+    (lambda d: OutlierDetector(d.model, rate="0.1"), ["rate", "a number in (0, 1)", "'0.1'"]),
+    (lambda d: OutlierDetector(d.model, rate=True), ["rate", "a number in (0, 1)", "True"]),
     (lambda d: d.load("nowhere"), ["nowhere", "a detector's file", "No such"]),
 ]
 

@@ -139,7 +139,10 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: from_dict({"kind": "table", "shape": [2]}), ["event", "fields ['columns', 'shape']"]),
     (lambda: from_dict(TABLE.to_dict() | {"rows": 3}), ["event", "['columns', 'shape']", "'rows'"]),
     (lambda: from_dict(TABLE.to_dict() | {"columns": 3}), ["columns", "a list of mappings"]),
-    (lambda: from_dict(TABLE.to_dict() | {"shape": [3.0]}), ["shape", "[3], of the columns", "3.0"]),
+    (
+        lambda: from_dict(TABLE.to_dict() | {"shape": [3.0]}),
+        ["shape", "[3], of the colum", "3.0"],
+    ),
     (lambda: from_dict(TABLE.to_dict() | {"shape": [9]}), ["shape", "[3], of the columns", "[9]"]),
     (lambda: arcore.create_model("rnade", TABLE), ["event", "RNADE expects Real"]),
     (

@@ -171,6 +171,7 @@ def test_queues_give_what_the_scorer_gives_beyond_the_field(condition: dict) -> 
 
 X = torch.zeros(2, 20).long()
 BAD = [
+    (lambda m: build(local_classes=2, local_strides=[10**6, 10**6]), ["local_strides", "65536"]),
     (lambda m: m.log_prob(X, X[:, 0], X[:, :1]), ["scored", "(2, 2)", "(2, 1)"]),
     (lambda m: m.log_prob(X, X[:, 0], X[:, :2] + 21), ["scored", "<= 20", "21"]),
     (lambda m: m.log_prob(X, X[:, 0], torch.zeros(2, 2)), ["scored", "int64", "float32"]),

@@ -1,6 +1,7 @@
 """params.yaml is as DVC writes it, every parameter can be set, and folders may have their own."""
 
 import difflib
+import itertools
 import json
 import re
 import shutil
@@ -221,9 +222,19 @@ def test_the_command_line_completes_a_file_once(workdir, monkeypatch, caplog) ->
     with refused(r"params\.yaml: expected a file in .*, found none"):
         params.main()
     path = workdir / "params.yaml"
-    path.write_bytes(b"experiments: \xff")
-    with refused(r"params\.yaml: not valid: 'utf-8' codec"):
-        params.main()
+    bomb = "a: &a [0,0,0,0,0,0,0,0,0]\n" + "".join(
+        f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n"
+        for before, name in itertools.pairwise("abcdefgh")
+    )
+    for content, expected in (
+        (b"experiments: \xff", "expected YAML, got 'utf-8' codec"),
+        (bomb.encode(), "expected YAML, got more than 100,000 values"),
+        (b"a: " + b"[" * 900 + b"]" * 900, "expected YAML, got "),
+        (b"# a comment\n" * 400_000, "expected at most 4,194,304 bytes, got '4,800,000'"),
+    ):
+        path.write_bytes(content)
+        with refused(rf"params\.yaml: {expected}"):
+            params.main()
     said_nothing = r"    (model_overrides|trainer): \{\}\n"
     path.write_text(re.sub(said_nothing, "", TEXT))
     with caplog.at_level("INFO"):
