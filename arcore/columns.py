@@ -1,10 +1,24 @@
 """Columns of a table: names, integers or reals."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arcore.primitives.checks import require, require_int, require_positive
+
+
+def number_of(text: str) -> float:
+    """Return the number that a text says, in ASCII and without `_`; NaN if it says none.
+
+    Example:
+        >>> number_of("1e3"), number_of("1_000"), number_of("x")
+        (1000.0, nan, nan)
+    """
+    try:
+        return math.nan if "_" in text or not text.isascii() else float(text)
+    except ValueError:
+        return math.nan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Rational, Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from arcore.columns import Column
+from arcore.columns import Column, number_of
 from arcore.ensembles import Ensemble
 from arcore.events import Table, is_table
 from arcore.families.any_order import AnyOrderModel
@@ -38,27 +38,55 @@ MOST_LEVELS = 256  # of a column that `table_of` takes for names or integers
 def table_of(frame: pd.DataFrame) -> Table:
     """Guess the columns of a table from its training rows, which standardise reals.
 
-    Text and categories are names, whole numbers with a range below 256 integers, others reals.
-    A column of one value, or of too many names, is a ValueError.
+    Text and categories are names. Booleans and whole numbers with a range below 256 are integers,
+    other numbers reals. A column of one value or of too many names is a ValueError, and so is one
+    whose cells are of other kinds (dates, decimals, fractions, complex numbers) or of several.
     """
     return Table([_column_of(str(name), cells.dropna()) for name, cells in _checked(frame).items()])
 
 
 def _column_of(name: str, cells: pd.Series[Any]) -> Column:
-    cells = cells.infer_objects()
+    where = f"column {name!r}"
     if cells.dtype.kind not in "biuf":
-        names, expected = sorted({*cells.map(str)}), f"2 to {MOST_LEVELS} different names"
-        require(1 < len(names) <= MOST_LEVELS, f"column {name!r}", expected, len(names))
-        return Column(name=name, levels=names)
+        kinds = {_kind(cell) or type(cell).__name__ for cell in cells}
+        expected = "names alone, or numbers and booleans alone"
+        require(kinds <= {"name"} or kinds <= {"number"}, where, expected, sorted(kinds))
+        if kinds == {"name"} or cells.dtype == "category" and all(map(_is_whole, cells)):
+            names, expected = sorted({*cells.map(str)}), f"2 to {MOST_LEVELS} different names"
+            require(1 < len(names) <= MOST_LEVELS, where, expected, len(names))
+            return Column(name=name, levels=names)
+        cells = cells.astype(object).map(lambda cell: math.nan if _real(cell) is None else cell)
     values = cells.astype("float64")
     low, high = float(values.min()), float(values.max())
-    fits = low < high and math.isfinite(high - low)
-    fits = fits and (cells.dtype.kind == "f" or max(-low, high) < EXACT)
-    expected = "different finite numbers, integers below 2^53"
-    require(fits, f"column {name!r}", expected, [low, high])
+    fits = low < high and math.isfinite(high - low) and not bool(values.isna().any())
+    fits = fits and (cells.dtype.kind not in "iu" or max(-low, high) < EXACT)
+    require(fits, where, "different finite numbers, integers below 2^53", [low, high])
     if high - low < MOST_LEVELS and bool((values == values.round()).all()):
         return Column(name=name, levels=int(high - low) + 1, low=int(low))
-    return Column(name=name, mean=float(values.mean()), deviation=float(values.std(ddof=0)))
+    deviation = float(values.std(ddof=0))
+    expected = "numbers whose variance is one above 0 (another unit may do)"
+    require(0 < deviation < math.inf, where, expected, [low, high])
+    return Column(name=name, mean=float(values.mean()), deviation=deviation)
+
+
+def _kind(cell: object) -> str | None:
+    """Say whether a cell is a name or a number; None for what is neither."""
+    if isinstance(cell, str):
+        return "name"
+    of_numpy = type(cell).__module__ == "numpy" and type(cell).__name__ in ("bool", "bool_")
+    is_number = isinstance(cell, Real) and (not isinstance(cell, Rational) or _is_whole(cell))
+    return "number" if is_number or of_numpy else None
+
+
+def _is_whole(cell: object) -> bool:
+    return isinstance(cell, Integral) and type(cell).__name__ != "timedelta64"
+
+
+def _real(cell: object) -> float | None:
+    """Return a number as a float; None for an integer that is no float."""
+    if _is_whole(cell) and abs(int(cell)) >= EXACT:  # type: ignore[call-overload]
+        return None
+    return float(cell)  # type: ignore[arg-type]
 
 
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:
@@ -110,14 +138,16 @@ def _expected(column: Column) -> str:
 
 
 def _number(cell: object, column: Column) -> float | None:
+    kind = _kind(cell)
     if column.names:
-        return column.names.index(str(cell)) if str(cell) in column.names else None
-    try:
-        number = float(cell) - column.low  # type: ignore[arg-type]
-        if isinstance(cell, Integral) and abs(int(cell)) > EXACT:
-            return None
-    except (TypeError, ValueError, OverflowError):
+        is_name = kind == "name" or _is_whole(cell)  # of categories that are integers
+        return column.names.index(str(cell)) if is_name and str(cell) in column.names else None
+    if kind is None:
         return None
+    value = number_of(str(cell)) if kind == "name" else _real(cell)
+    if value is None:
+        return None
+    number = value - column.low
     fits = not column.count or (number.is_integer() and 0 <= number < column.count)
     return number if math.isfinite(number) and fits else None
 

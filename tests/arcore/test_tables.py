@@ -4,6 +4,9 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
@@ -121,6 +124,70 @@ def test_columns_are_guessed() -> None:
     assert doors.low == 2 and price.mean == pytest.approx(2.5 / 3)
 
 
+def of(*cells: object) -> pd.DataFrame:
+    return pd.DataFrame({"a": pd.Series(cells, dtype=object)})
+
+
+DAYS = pd.date_range("2020", periods=2)
+NO_CELLS = [
+    (Decimal("1.5"), Decimal("2.5")),
+    (Fraction(1, 2), Fraction(1, 3)),
+    (1 + 2j, 2.0),
+    (date(2020, 1, 1), date(2021, 1, 1)),
+    (*DAYS,),
+    (*DAYS.tz_localize("UTC"),),
+    (*DAYS.to_period("D"),),
+    (*(DAYS - DAYS[0]),),
+    (*pd.interval_range(0, 2),),
+    (b"1.5", b"2.5"),
+    ("1.0", 1.0),
+    ("a", True),
+    ((1,), (2,)),
+]
+
+
+@pytest.mark.parametrize("cells", NO_CELLS, ids=lambda cells: type(cells[0]).__name__)
+def test_cells_that_are_neither_names_nor_numbers_are_refused(cells: tuple[object, ...]) -> None:
+    """Whatever column of them would have been guessed, and also as cells of a column of reals."""
+    for frame in (of(*cells), of(*cells).infer_objects()):
+        refuses(lambda frame=frame: table_of(frame), ["column 'a': expected names alone, or num"])
+    if not isinstance(cells[0], str):
+        expected = ["frame: row 0, column 'a': expected a finite number"]
+        refuses(lambda: to_tensor(of(*cells), table_of(of(0.5, 1.5))), expected)
+
+
+@pytest.mark.parametrize("text", ["1_0.5", "\u0661.\u0665", "\uff11.5", "0x10", "nan", "inf", ""])
+def test_texts_are_numbers_by_the_rule_of_csv_files(text: str) -> None:
+    assert to_tensor(of("1.5", "+1.5", "1e1", 2), table_of(of(0.5, 1.5))).flatten().tolist() == [
+        1.5, 1.5, 10, 2
+    ]  # fmt: skip
+    expected = ["frame: row 0, column 'a': expected a finite number", repr(text)]
+    refuses(lambda: to_tensor(of(text), table_of(of(0.5, 1.5))), expected)
+
+
+@pytest.mark.parametrize(
+    ("cells", "levels"),
+    [
+        (pd.array([1, 2], dtype="Int64"), 2),
+        (pd.array([1.5, 2], dtype="Float64"), None),
+        (pd.array([True, None, False], dtype="boolean"), 2),
+        (pd.array(["a", "b"], dtype="string"), ("a", "b")),
+        (pd.array([1, 2], dtype="int64[pyarrow]"), 2),
+        (pd.Categorical([10, 20]), ("10", "20")),
+        (pd.Categorical([0.5, 1.5]), None),
+        ([True, 2, 3.5], None),
+    ],
+)
+def test_columns_of_every_usual_kind_come_back(cells: object, levels: object) -> None:
+    frame = pd.DataFrame({"a": cells})
+    table = table_of(frame)
+    assert table.columns[0].levels == levels
+    x = to_tensor(frame, table)
+    known = frame.dropna().index.tolist()
+    again = to_tensor(data_frames.to_frame(x[known], table), table)
+    assert torch.equal(again, x[known])
+
+
 to_tensor, table_of = data_frames.to_tensor, data_frames.table_of
 BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: Table([]), ["columns", "a non-empty list of arcore.columns.Column"]),
@@ -157,6 +224,9 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: to_tensor(FRAME.replace(5, 6), TABLE), ["frame: row 9, column 'doors'", "got 6.0"]),
     (lambda: to_tensor(FRAME.assign(price="dear"), TABLE), ["frame: row 7, column 'price'", "fin"]),
     (lambda: to_tensor(FRAME.assign(price=1 + 2**53), TABLE), ["frame: row 7", "integers to 2^53"]),
+    (lambda: table_of(of(2**70, 1)), ["column 'a'", "integers below 2^53"]),
+    (lambda: table_of(of(1e-300, 1.1e-300)), ["column 'a'", "variance is one above 0"]),
+    (lambda: to_tensor(of(1.0), table_of(of("1.0", "x"))), ["frame: row 0", "one of 1.0, x"]),
     (lambda: table_of(FRAME.assign(one=1)), ["column 'one'", "different finite numbers"]),
     (lambda: table_of(FRAME.assign(one=FRAME.index + 2**53)), ["column 'one'", "2^53"]),
     (lambda: table_of(FRAME.assign(one="a")), ["column 'one'", "2 to 256 different"]),

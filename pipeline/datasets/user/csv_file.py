@@ -6,7 +6,6 @@ changed one is noticed.
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import pandas as pd
 from pydantic import AfterValidator, BeforeValidator
 
 import arcore
+from arcore.columns import number_of
 from arcore.events import Event, Levels, Real, Table, is_real, is_table
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
@@ -190,20 +190,7 @@ def _parsed(column: pd.Series, decimal: str) -> np.ndarray:
     cells = column.fillna("")
     if decimal == "comma":
         cells = cells.str.translate(str.maketrans(".,", ",."))
-    return np.array([_number_of(cell) for cell in cells], np.float64)
-
-
-def _number_of(cell: str) -> float:
-    """Return the number that a cell says, NaN if it says none.
-
-    Example:
-        >>> _number_of("1e3"), _number_of("1_000"), _number_of("x")
-        (1000.0, nan, nan)
-    """
-    try:
-        return math.nan if "_" in cell or not cell.isascii() else float(cell)
-    except ValueError:
-        return math.nan
+    return np.array([number_of(cell) for cell in cells], np.float64)
 
 
 def guess(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
