@@ -1,10 +1,15 @@
 """Tables of text, read by pandas; UCI's red wine in ten folds."""
 
+import io
+import lzma
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import fsspec
 import numpy as np
 import pandas as pd
 
@@ -18,6 +23,12 @@ from pipeline.datasets.scaling import fit_scaling
 WINE_FILE = "winequality-red.csv"
 WINE_COLUMNS = 11
 NUM_FOLDS, FOLD_SEED = 10, 0
+LEAST_BOUND, MOST = 1 << 28, 100  # bytes of an uncompressed table, and times the compressed ones
+# What pandas and libraries of compression raise for damaged files.
+DAMAGED = (
+    OSError, ValueError, OverflowError, EOFError, RuntimeError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 MISSING = ("NA", "N/A", "n/a", "#N/A", "<NA>", "na", "NaN", "nan", "NULL", "null", "?")
 
 
@@ -49,17 +60,30 @@ def _read_cells(
     fits = len(delimiter) == 1 and delimiter not in '"\r\n'
     require(fits, "delimiter", "one character, no quote or line break", delimiter)
     try:
+        file = _unpacked(path)
         table = pd.read_csv(
-            path, sep=delimiter, header=None, dtype=str, keep_default_na=False, nrows=rows,
+            file, sep=delimiter, header=None, dtype=str, keep_default_na=False, nrows=rows,
             na_values=["", *missing], encoding="utf-8-sig", skip_blank_lines=False,
         )  # fmt: skip
     except FileNotFoundError:
         raise UserError(f"{path}: file not found; run python -m stages.fetch first") from None
-    except (OSError, ValueError, OverflowError) as error:
+    except DAMAGED as error:
         raise UserError(f"{path}: expected a table of text: {one_line(error)}") from None
     table = pd.DataFrame({place: table[place].str.strip() for place in table})
     table.index += 1
     return table
+
+
+def _unpacked(path: Path) -> Path | io.BytesIO:
+    """Return a table's file; of a compressed one its content, which may be `MOST` times as long."""
+    packed = fsspec.utils.infer_compression(path.name)
+    if packed is None:
+        return path
+    most = max(LEAST_BOUND, MOST * path.stat().st_size)
+    with fsspec.open(str(path), compression=packed) as file:
+        content = file.read(most + 1)
+    require(len(content) <= most, str(path), f"at most {most:,} bytes uncompressed", "more")
+    return io.BytesIO(content)
 
 
 def _names(table: pd.DataFrame, path: Path, header: bool) -> list[str]:

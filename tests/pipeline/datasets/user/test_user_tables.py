@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -13,6 +14,7 @@ from pipeline.core import paths
 from pipeline.data import fetching, preprocessing
 from pipeline.datasets import adding, base, catalog
 from pipeline.datasets.base import Dataset
+from pipeline.datasets.tables import csv_table
 from pipeline.datasets.tables.csv_table import read_table
 from tests.support import own_files
 from tests.support.own_files import own, shards
@@ -46,6 +48,22 @@ def test_read_table(tmp_path: Path) -> None:
     path.write_bytes(b"1,2\r3,4\r")  # rows that end as on an old Macintosh
     table = read_table(path, header=False)
     assert table.columns.tolist() == ["0", "1"] and table.index.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zip"])
+def test_compressed_tables_are_bounded(
+    workdir: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(f"t.csv{suffix}")
+    pd.DataFrame({"a": range(20_000), "b": 0.5}).to_csv(path, index=False)
+    assert read_table(path).shape == (20_000, 2)
+    monkeypatch.setattr(csv_table, "LEAST_BOUND", 1000)
+    monkeypatch.setattr(csv_table, "MOST", 1)
+    with refused(rf"t.csv{suffix}: expected at most [0-9,]+ bytes uncompressed, got 'more'"):
+        read_table(path)
+    path.write_bytes(b"a,b\n1,2\n")
+    with refused(f"t.csv{suffix}: expected a table of text: "):
+        read_table(path)
 
 
 @pytest.mark.parametrize(
