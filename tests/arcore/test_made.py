@@ -15,6 +15,7 @@ from tests.support.cases import Case, randomize
 from tests.support.dependence import influence, logits_of
 from tests.support.events import NINE
 from tests.support.references import shift, without_missing_levels
+from tests.support.refusals import raising
 
 X = torch.arange(6 * 9).view(6, 1, 3, 3) % 5 % 2
 
@@ -230,13 +231,14 @@ def test_a_plain_loop_takes_the_steps_that_a_trainer_would_give(
     torch._dynamo.reset()
 
 
-def test_a_step_that_fails_leaves_the_masks_as_they_were() -> None:
+def test_a_step_that_fails_leaves_the_masks_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     model = made(num_masks=3, num_classes=3)
     classes = torch.zeros(len(X)).long()
     own = model.log_prob(X, classes)
     model(X, classes)  # the next step is under other masks
-    with pytest.raises(IndexError):
-        model(X, classes + 7)
+    with monkeypatch.context() as failing, pytest.raises(IndexError):
+        failing.setattr(model, "_objective", raising(IndexError()))
+        model(X, classes)
     assert torch.equal(model.log_prob(X, classes), own) and same_masks(model, model.member(0))
 
 
