@@ -19,6 +19,7 @@ from arcore.inference.row_shapes import in_shape
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 
+ROUNDING = 1e-6  # of a score, relative: sums of float32 differ by the size of a batch
 Background = AutoregressiveModel | Callable[[Tensor], Any]
 
 
@@ -35,8 +36,9 @@ def _require_rate(rate: object) -> None:
 class Threshold:
     """A score below which rows are outliers, and the false-positive rate of that.
 
-    The k-th smallest score of n validation rows, k = floor(rate (n + 1)). A new row of the same
-    distribution is below it with probability k / (n + 1) at most. For the validation rows at hand,
+    The k-th smallest score of n validation rows, k = floor(rate (n + 1)), less its rounding: a row
+    that is scored again in a batch of another size must not cross its own score. A new row of the
+    same distribution is below it with probability k / (n + 1) at most. For the validation rows at hand,
     the share below has the distribution Beta(k, n + 1 - k), and is smaller where scores are tied.
     `low` and `high` are the ends of its central interval of 95 % (Vovk, "Conditional Validity of
     Inductive Conformal Predictors", ACML 2012).
@@ -57,6 +59,7 @@ class Threshold:
         least = math.ceil(1 / rate - 1e-9) - 1
         require(rank > 0, "validation", f"{least} rows or more for a rate of {rate}", rows)
         score = float(scores.double().kthvalue(rank).values)
+        score -= ROUNDING * max(1.0, abs(score))
         require(math.isfinite(score), "validation", "rows of finite scores", score)
         low, high = (_share_below(rank, rows, probability) for probability in (0.025, 0.975))
         return cls(score=score, rate=rate, low=low, high=high, num_rows=rows)
