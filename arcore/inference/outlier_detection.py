@@ -38,8 +38,9 @@ class Threshold:
 
     The k-th smallest score of n validation rows, k = floor(rate (n + 1)), less its rounding: a row
     that is scored again in a batch of another size must not cross its own score. A new row of the
-    same distribution is below it with probability k / (n + 1) at most. For the validation rows at hand,
-    the share below has the distribution Beta(k, n + 1 - k), and is smaller where scores are tied.
+    same distribution is below it with probability k / (n + 1) at most. For the validation rows at
+    hand, the share below has the distribution Beta(k, n + 1 - k), and is smaller where scores are
+    tied.
     `low` and `high` are the ends of its central interval of 95 % (Vovk, "Conditional Validity of
     Inductive Conformal Predictors", ACML 2012).
     """
