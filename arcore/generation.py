@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from arcore.decoding import Decoder
 from arcore.derived_buffers import DerivedBuffers
 from arcore.distributions.drawing import SamplingOptions, select
-from arcore.events import Event, is_table
+from arcore.events import Event, is_levels, is_table
 from arcore.primitives.checks import (
     require,
     require_dense,
@@ -237,8 +237,8 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
             yield
 
     def _scoring_precision(self) -> AbstractContextManager[object]:
-        """Follow autocast where scores do, which need more than 8 bits of reals in a table."""
-        follows = self.scores_in_autocast and not is_table(self.event)
+        """Follow autocast where scores do, which need more than 8 bits of reals."""
+        follows = self.scores_in_autocast and is_levels(self.event)
         return nullcontext() if follows else without_autocast(self.device)
 
     def _require_finite_weights(self) -> None:

@@ -25,7 +25,8 @@ CONDITION_FIELDS = (
 
 # Of hyperparameters that several models have.
 CHOICES: Mapping[str, Sequence[str]] = {
-    "head": ("softmax", "logistic_mixture"), "inputs": ("scaled", "one_hot"), "ordering": ORDERINGS,
+    "head": ("softmax", "logistic_mixture", "mcgsm"), "inputs": ("scaled", "one_hot"),
+    "ordering": ORDERINGS,
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from arcore.conditions import Classes
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions, reshape, select
-from arcore.events import Binary, Event, Gray, Levels
+from arcore.events import Binary, Event, Gray, Levels, Real, is_real
 from arcore.families.cycling import CyclingModel
 from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
@@ -23,6 +23,7 @@ from arcore.layers.convolutions import along_curve
 from arcore.layers.cursor import ImageCursor, LayerCall, PixelStep, Reader, full_image
 from arcore.layers.heads import PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
+from arcore.layers.mcgsm import MCGSM
 from arcore.primitives.checks import require, require_int, require_odd
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import (
@@ -54,8 +55,9 @@ class RasterConfig(CheckedHyperparameters):
     """Hyperparameters that all raster models have.
 
     Arguments:
-        head: softmax (over levels; a sigmoid over two) or logistic_mixture.
-        num_mixtures: components of a logistic mixture.
+        head: of levels softmax (a sigmoid over two) or logistic_mixture; of reals mcgsm, a mixture
+            of conditional Gaussian scale mixtures (`arcore.layers.mcgsm`).
+        num_mixtures: components of a mixture.
         inputs: scaled (to [-1, 1]) or one_hot.
         num_classes: classes of a class condition.
         condition_size: length of a vector condition.
@@ -78,8 +80,8 @@ class RasterConfig(CheckedHyperparameters):
         if size is None:
             return
         require_odd(size, "linear_prediction", 3)
-        fits = self.head == "logistic_mixture" and self.inputs == "scaled"
-        expected = "None unless head is logistic_mixture and inputs are scaled"
+        fits = self.head != "softmax" and self.inputs == "scaled"
+        expected = "None unless head is a mixture (logistic_mixture, mcgsm) and inputs are scaled"
         require(fits, "linear_prediction", expected, size)
 
 
@@ -97,7 +99,7 @@ class OrderedRasterConfig(RasterConfig):
         num_orderings: orders, at most 8, for which the network is trained: the S-curve and its
             images under the symmetries of a square. 1 in another ordering.
         linear_prediction: size of the kernel, odd, of a linear prediction from the pixels before,
-            to which the means of a logistic mixture are relative; None for none. Only in an
+            to which the means of a mixture are relative; None for none. Only in an
             ordering that leaves neighbours together.
         embedding_width: numbers that the network learns to stand for each level at its input, for
             levels that are codes, without an order; None for `inputs`.
@@ -133,23 +135,22 @@ class RasterModel(CyclingModel):
     colours by `self.colours(width)`. A column ordering transposes `image`, (C, H, W).
     """
 
-    supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
+    supports: ClassVar[tuple[type[Event], ...]] = (Levels, Real)
     hyperparameters: RasterConfig
     symmetry: str = "identity"  # by which the network's image is transformed
     records_steps: ClassVar[bool] = False  # see `captured_steps`; layers' states stay in place
 
     def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
         super().__init__(event, hyperparameters)
-        assert isinstance(event, Levels)
         p = hyperparameters
         self.image = image_shape(event)
         self.ordering: str = getattr(p, "ordering", "raster")
-        gray = isinstance(event, Gray)
-        spread = 1.0 if p.linear_prediction is None else PREDICTED_SPREAD
-        self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray, spread)
+        self.head = self._make_head(event)
         self.num_features = level_features.num_features(event, p.inputs)
         self.embedding: nn.Embedding | None = None
         if width := getattr(p, "embedding_width", None):
+            require(isinstance(event, Levels), "embedding_width", "None for reals", width)
+            assert isinstance(event, Levels)
             self.num_features, self.embedding = width, nn.Embedding(event.num_levels, width)
         self.prediction: CausalPrediction | None = None
         if p.linear_prediction is not None:
@@ -163,6 +164,17 @@ class RasterModel(CyclingModel):
         self.places: Tensor
         self._set_members(getattr(p, "num_orderings", 1))
         self._set_order(torch.get_default_device())
+
+    def _make_head(self, event: Event) -> Head | MCGSM:
+        p = self.hyperparameters
+        spread = 1.0 if p.linear_prediction is None else PREDICTED_SPREAD
+        if is_real(event):
+            require(p.head == "mcgsm", "head", "mcgsm for reals", p.head)
+            wide = 3.0 if event.bin_width is None else 1.0  # standardised data, or [-1, 1]
+            return MCGSM(event, self.image[0], p.num_mixtures, wide * spread)
+        assert isinstance(event, Levels)
+        gray = isinstance(event, Gray)
+        return Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray, spread)
 
     def _arrange(self) -> tuple[Tensor, Tensor]:
         """Return the pixels of the network's image, (H, W), and their order."""
@@ -252,7 +264,7 @@ class RasterModel(CyclingModel):
     # -- scoring
 
     def encode(self, image: Tensor) -> Tensor:
-        """Encode levels (batch, C, H, W) as features (batch, C * F, H, W)."""
+        """Encode values (batch, C, H, W) as features (batch, C * F, H, W)."""
         if self.embedding is not None:
             return self.embedding(image.long()).movedim(-1, 2).flatten(1, 2)
         return level_features.encode_image(
@@ -275,7 +287,8 @@ class RasterModel(CyclingModel):
         """Return all conditionals, given condition maps (batch, channels, h, w)."""
         flat = x.flatten(1) if self.ordering == "raster" else x.flatten(1)[:, self.dimensions]
         image = flat.reshape(len(x), *self.image)
-        outputs = self.outputs(self.encode(image), maps)
+        with self._scoring_precision():
+            outputs = self.outputs(self.encode(image), maps)
         if self.ordering == "raster":
             return self.head.distribution(outputs, image, x.shape)
         arranged = self.head.distribution(outputs, image, flat.shape)

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from arcore.distributions.discrete import GrayBernoulli
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
 from arcore.layers import level_features
-from arcore.primitives.checks import require
+from arcore.primitives.checks import require, require_one_of
 from arcore.primitives.precision import at_least_float32
 
 PREDICTED_SPREAD = 0.1  # what is left of a level after a linear prediction is as much narrower
@@ -46,6 +46,7 @@ class Head:
     def __post_init__(self) -> None:
         fits = not self.gray or self.name == "softmax"
         require(fits, "head", "softmax for gray targets", self.name)
+        require_one_of(self.name, "head for levels", ("softmax", "logistic_mixture"))
 
     @property
     def groups(self) -> int:

@@ -1,6 +1,7 @@
 """The state-to-state parts of PixelRNNs, which also run at one pixel at a time."""
 
 import functools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -196,6 +197,84 @@ class _DiagonalState:
                 pushed = h @ layer.weight[0, 1] + second[:, column] @ layer.weight[1, 1]
             h, c = lstm_cell(self.behind[:, column] + pushed, c)
             second[:, column] = h
+
+
+class SpatialLSTMLayer(nn.Module):
+    """An LSTM over an image whose cell remembers both the pixel to the left and the one above.
+
+        [g, o, i, f, u][r, c] = x[r, c] + K [h[r, c - 1]; h[r - 1, c]],
+        c[r, c] = g i + f c[r, c - 1] + u c[r - 1, c],   h[r, c] = tanh(o c[r, c]),
+
+    with o, i, f, u through a sigmoid and g through tanh, and zeros before the first row and column.
+    All pixels of a diagonal are computed at once, height + width - 1 steps in all.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        bound = math.sqrt(3 / (2 * hidden))
+        self.weight = nn.Parameter(torch.empty(2 * hidden, 5 * hidden).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map gates' inputs (batch, 5 h, height, width) to states (batch, h, height, width)."""
+        return outside_compiler(self._scan, x)
+
+    def _scan(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        with without_autocast(x.device):  # states keep the parameters' precision
+            order = diagonal_order(height, width, x.device)
+            pixels = x.to(self.weight.dtype).flatten(2).permute(2, 0, 1)[order]
+            h = c = pixels.new_zeros(1 + height, batch, self.hidden)  # a row above, and the rows
+            states, first = [], 0
+            for step in range(height + width - 1):
+                top, end = max(0, step - width + 1), min(step + 1, height)
+                here, above = slice(1 + top, 1 + end), slice(top, end)
+                gates = pixels[first : first + end - top]
+                now, cell = self._cell(gates, h[here], h[above], c[here], c[above])
+                states.append(now)
+                first += end - top
+                around = (0, 0, 0, 0, 1 + top, height - end)
+                h, c = pad(now, around), pad(cell, around)
+            found = torch.cat(states)[order.argsort()]
+        return found.view(height, width, batch, -1).permute(2, 3, 0, 1)
+
+    def _cell(
+        self, gates: Tensor, left_h: Tensor, above_h: Tensor, left_c: Tensor, above_c: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return h and c, (*, h), of pixels whose gates' inputs are (*, 5 h)."""
+        gates = gates + torch.cat([left_h, above_h], -1) @ self.weight
+        hidden = self.hidden
+        o, i, f, u = torch.sigmoid(gates[..., hidden:]).split(hidden, -1)
+        c = torch.tanh(gates[..., :hidden]) * i + f * left_c + u * above_c
+        return torch.tanh(o * c), c
+
+    def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
+        """Map a pixel's gates' inputs (batch, 5 h, 1, 1) to its state (batch, h, 1, 1)."""
+        state = cursor.state(self, lambda: _SpatialState(self, x, cursor.width))
+        if cursor.enters_row(self):
+            state.enter_row()
+        column = cursor.column
+        with without_autocast(x.device):
+            left = state.h[:, column], state.c[:, column]
+            above = state.above_h[:, column], state.above_c[:, column]
+            gates = x[:, :, 0, 0].to(self.weight.dtype)
+            h, c = self._cell(gates, left[0], above[0], left[1], above[1])
+        state.h[:, column + 1], state.c[:, column + 1] = h, c
+        return h[:, :, None, None]
+
+
+class _SpatialState:
+    """The current row's states so far, after a zero, and those of the row above."""
+
+    def __init__(self, layer: SpatialLSTMLayer, x: Tensor, width: int) -> None:
+        shape = len(x), width + 1, layer.hidden
+        self.h, self.c = (layer.weight.new_zeros(shape) for _ in range(2))
+        self.above_h, self.above_c = (torch.zeros_like(self.h[:, 1:]) for _ in range(2))
+
+    def enter_row(self) -> None:
+        """Go on to the next row: the states left by the row above are final."""
+        self.above_h.copy_(self.h[:, 1:])
+        self.above_c.copy_(self.c[:, 1:])
 
 
 def num_directions(size: tuple[int, int]) -> int:

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from arcore.distributions.discrete import Bits, Softmax
-from arcore.events import Binary, Event, Levels, Table
+from arcore.events import Binary, Event, Levels, Real, Table, is_real
 from arcore.layers import table_features
+from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
 
@@ -15,6 +16,9 @@ def num_features(event: Event, encoding: str) -> int:
     """Number of input features per dimension: 1 when scaled, num_levels - 1 when one-hot."""
     if isinstance(event, Table):
         return table_features.num_features(event, encoding)
+    if is_real(event):
+        require(encoding == "scaled", "inputs", "scaled for reals", encoding)
+        return 1
     assert isinstance(event, Levels)
     return event.num_levels - 1 if encoding == "one_hot" else 1
 
@@ -122,11 +126,18 @@ def distribution(logits: Tensor) -> Distribution:
 
 
 def encode_image(image: Tensor, event: Event, encoding: str, dtype: torch.dtype) -> Tensor:
-    """Encode levels (batch, C, H, W) as features (batch, C * F, H, W), scaled ones in [-1, 1]."""
+    """Encode values (batch, C, H, W) as features (batch, C * F, H, W), scaled ones in [-1, 1]."""
+    if is_real(event):
+        return centred(image.to(dtype), event)
     features = encode(image, event, encoding, dtype)
     if encoding == "scaled":
         features = 2 * features - 1
     return features.movedim(-1, 2).flatten(1, 2)
+
+
+def centred(x: Tensor, event: Real) -> Tensor:
+    """Map dequantised levels from [0, 1) to [-1, 1), and leave other reals as they are."""
+    return x if event.bin_width is None else 2 * x - 1
 
 
 def embedded(weight: Tensor, condition: Tensor) -> Tensor:

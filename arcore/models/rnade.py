@@ -104,7 +104,6 @@ class RNADE(OrderedModel):
 
     Config = RNADEConfig
     supports = (Real,)
-    scores_in_autocast = False
     hyperparameters: RNADEConfig
 
     def __init__(self, event: Event, hyperparameters: RNADEConfig) -> None:
