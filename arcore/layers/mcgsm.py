@@ -81,7 +81,8 @@ class MCGSM(nn.Module):
         )
 
     def _conditionals(self, parts: list[Tensor]) -> Distribution:
-        return RealMixture("gaussian", *parts, MIN_LOG_SCALE)
+        weights, means, log_scales = parts
+        return RealMixture("gaussian", weights, means, log_scales, MIN_LOG_SCALE)
 
     def _mixture(self, outputs: Tensor, image: Tensor, colour: int) -> tuple[Tensor, ...]:
         """Return weights, means and log-scales, (batch, height, width, K * scales), of a colour."""

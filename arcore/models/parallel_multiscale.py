@@ -17,6 +17,7 @@ from arcore.families.raster import RasterConfig, RasterModel, image_shape
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
 from arcore.layers.cursor import ImageCursor
 from arcore.layers.group_network import GroupNetwork
+from arcore.layers.heads import Head
 from arcore.model import AutoregressiveModel
 from arcore.models.gated_pixelcnn import GatedPixelCNN
 from arcore.models.pixelcnn import PixelCNN
@@ -215,8 +216,8 @@ class _Scale(nn.Module):
         p, features = model.hyperparameters, len(model.base.input_colours)
         given = {name: getattr(p, name) for name in OF_GROUPS}
         given["patch_grid"] = p.patch_grid if p.upscaling == "B" else None
-        image, make = model.image, self.projection
-        return GroupNetwork(known, group, image, features, model.head, make, **given)
+        image, head, make = model.image, cast(Head, model.head), self.projection
+        return GroupNetwork(known, group, image, features, head, make, **given)
 
     def groups(self) -> list[GroupNetwork]:
         return cast(list[GroupNetwork], list(self.networks))

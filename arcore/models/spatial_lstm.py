@@ -3,7 +3,6 @@
 import dataclasses
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from arcore.events import Event, Levels, Real

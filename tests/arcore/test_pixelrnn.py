@@ -11,7 +11,7 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Levels
 from arcore.layers.cursor import ImageCursor
-from arcore.layers.image_lstms import DiagonalLSTMLayer, RowLSTMLayer
+from arcore.layers.image_lstms import DiagonalLSTMLayer, RowLSTMLayer, SpatialLSTMLayer
 from arcore.model import AutoregressiveModel
 from tests.support.cases import Case, randomize
 from tests.support.dependence import influence
@@ -84,12 +84,33 @@ def diagonal_bilstm(layer: DiagonalLSTMLayer, x: Tensor) -> Tensor:
     return total
 
 
+def spatial_lstm(layer: SpatialLSTMLayer, x: Tensor) -> Tensor:
+    """Pixel by pixel, equations 5 to 8: [g, o, i, f, u] of x, of the state to the left and of that
+    above; c = g i + c_left f + c_above u, h = tanh(c o).
+    """
+    batch, _, height, width = x.shape
+    zero = x.new_zeros(batch, layer.hidden)
+    h: Pixels = {}
+    cells: Pixels = {}
+    for r in range(height):
+        for c in range(width):
+            left, above = (r, c - 1), (r - 1, c)
+            states = torch.cat([h.get(left, zero), h.get(above, zero)], 1)
+            g, o, i, f, u = (x[:, :, r, c] + states @ layer.weight).chunk(5, 1)
+            kept = torch.sigmoid(f) * cells.get(left, zero)
+            kept = kept + torch.sigmoid(u) * cells.get(above, zero)
+            cells[r, c] = torch.tanh(g) * torch.sigmoid(i) + kept
+            h[r, c] = torch.tanh(cells[r, c] * torch.sigmoid(o))
+    return stacked(h, height, width)
+
+
 Layer = Callable[[tuple[int, int]], nn.Module]
 LAYERS = [
     pytest.param(lambda size: RowLSTMLayer(3, size[1]), row_lstm, id="row"),
     pytest.param(lambda size: RowLSTMLayer(2, size[1], 5), row_lstm, id="row-5"),
     pytest.param(lambda size: RowLSTMLayer(2, size[1], 1), row_lstm, id="row-1"),
     pytest.param(lambda size: DiagonalLSTMLayer(3, size), diagonal_bilstm, id="diagonal"),
+    pytest.param(lambda size: SpatialLSTMLayer(3), spatial_lstm, id="spatial"),
 ]
 
 
@@ -181,7 +202,15 @@ def test_a_diagonal_bilstm_sees_everything_before_a_pixel_and_nothing_after(
     assert torch.equal(seen, torch.ones_like(seen).tril(-1))
 
 
-@pytest.mark.parametrize("make", [RowLSTMLayer, lambda *_: DiagonalLSTMLayer(4, (4, 5))])
+def test_a_spatial_lstm_sees_what_is_above_and_to_the_left() -> None:
+    r, c, r_in, c_in = pixels(4, 5)
+    seen = reach(filled(SpatialLSTMLayer(2)), slice(None), (4, 5))
+    assert torch.equal(seen, (r_in <= r) & (c_in <= c))
+
+
+@pytest.mark.parametrize(
+    "make", [RowLSTMLayer, lambda *_: DiagonalLSTMLayer(4, (4, 5)), lambda *_: SpatialLSTMLayer(3)]
+)
 def test_layers_pixel_by_pixel_are_as_fine_as_at_once_under_autocast(make: Callable) -> None:
     layer = filled(make(3, 5)).float()
     x = inputs_of(layer, (4, 5)).float()

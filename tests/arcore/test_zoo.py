@@ -7,7 +7,7 @@ import pytest
 
 import arcore
 from arcore.events import Binary, Gray, Levels, Real
-from tests.support.events import CLIP
+from tests.support.events import CLIP, REALS
 from tests.support.refusals import raising, refuses
 
 BINARY, COLOURS, IMAGE = Binary((4,)), Levels(4, (3, 2, 2)), Levels(256, (3, 32, 32))
@@ -51,6 +51,10 @@ BAD = [
         ["linear_prediction", "None unless"],
     ),
     ("row_lstm", COLOURS, MIXTURE, ["row_lstm", "'linear_prediction'"]),
+    ("spatial_lstm", COLOURS, {}, ["head for levels", "softmax, logistic_mixture", "'mcgsm'"]),
+    ("spatial_lstm", REALS, {"head": "softmax"}, ["head", "mcgsm for reals", "'softmax'"]),
+    ("spatial_lstm", REALS, {"inputs": "one_hot"}, ["inputs", "scaled for reals", "'one_hot'"]),
+    ("gated_pixelcnn", REALS, {"head": "mcgsm", "embedding_width": 3}, ["embedding_width", "3"]),
     (RNNS[2], COLOURS, {"core": "made"}, ["core", "diagonal_bilstm, row_lstm", "'made'"]),
     (RNNS[2], COLOURS, {"factor": 1}, ["factor", ">= 2", "1"]),
     (RNNS[2], COLOURS, {"base_hidden": 2}, ["base_hidden", "3 colours", "2"]),

@@ -96,6 +96,11 @@ class Case:
         return isinstance(self.event, Levels)
 
     @property
+    def follows_autocast(self) -> bool:
+        """Whether its scores are computed in the precision of autocast."""
+        return self.discrete and self.kind.scores_in_autocast
+
+    @property
     def num_states(self) -> float:
         return math.prod(self.event.levels_by_dimension) if self.discrete else math.inf
 

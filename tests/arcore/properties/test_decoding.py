@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from arcore.decoding import Decoder
-from arcore.events import is_table
 from arcore.generation import RecomputingDecoder
 from arcore.model import AutoregressiveModel
 from tests.arcore.cases import FEWEST, cases_where, every_case, every_model, every_option
@@ -86,7 +85,7 @@ def test_decoder_ends(kind: type[AutoregressiveModel]) -> None:
         refuses(lambda m=method, a=argument: m(*a), [method.__name__, "a block left", "the end"])
 
 
-@cases_where(lambda case: not case.kind.scores_in_autocast or is_table(case.event))
+@cases_where(lambda case: not case.follows_autocast)
 def test_conditionals_are_those_of_scores_whatever_autocast(case: Case) -> None:
     model, x, condition = case.build_exact().float(), case.values(9), case.condition(9)
     plain, total = walk(model.decoder(9, condition), x)

@@ -59,7 +59,7 @@ def test_lower_precision_is_close_and_finite(case: Case) -> None:
         assert not infinite, [(n, model.get_parameter(n).grad) for n in infinite]
 
 
-@cases_where(lambda case: case in FEWEST and not case.kind.scores_in_autocast)
+@cases_where(lambda case: case in FEWEST and not case.follows_autocast)
 def test_draws_are_from_what_scores_whatever_autocast(case: Case) -> None:
     """Bits of 8 in a sum of hidden units would make other draws of the same numbers."""
     model, condition = case.build().float(), case.condition(64)
@@ -77,7 +77,7 @@ def test_draws_are_from_what_scores_whatever_autocast(case: Case) -> None:
     assert torch.equal(*drawn)
 
 
-@cases_where(lambda case: case in FEWEST and case.kind.scores_in_autocast)
+@cases_where(lambda case: case in FEWEST and case.follows_autocast)
 def test_draws_under_autocast_are_events(case: Case) -> None:
     model, condition = case.build().float(), case.condition(2)
     with torch.autocast("cpu", torch.bfloat16):
