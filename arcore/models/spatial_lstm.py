@@ -5,7 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from arcore.events import Event, Levels, Real
+from arcore.events import Event
 from arcore.families.raster import RasterConfig, RasterModel
 from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.convolutions import CausalConv2d, pixel_conv
@@ -28,7 +28,6 @@ class SpatialLSTMConfig(RasterConfig):
         dropout: probability of dropping a value of an LSTM's output in training.
     """
 
-    head: str = "mcgsm"
     hidden: int = 16
     num_layers: int = 2
     first_kernel: int = 5
@@ -42,9 +41,9 @@ class SpatialLSTM(RasterModel):
         h_1 = LSTM_1(W_1 * x_<),   h_l = LSTM_l(W_l h_{l-1}),   outputs = W_o h_L + b,
 
     where x_< are the pixels of a causal neighbourhood, a kernel's part above and to the left, and a
-    layer is `arcore.layers.image_lstms.SpatialLSTMLayer`. The outputs are those of the head, by
-    default `arcore.layers.mcgsm.MCGSM`, which takes a pixel's colours in turn. Of dequantised
-    levels `bits_per_dim` is a bound of the levels' bits. Levels themselves need another `head`.
+    layer is `arcore.layers.image_lstms.SpatialLSTMLayer`. The outputs are those of the head: the
+    paper's is `arcore.layers.mcgsm.MCGSM`, which takes a pixel's colours in turn. Of dequantised
+    levels `bits_per_dim` is a bound of the levels' bits.
 
     Reference:
         Theis and Bethge, "Generative Image Modeling Using Spatial LSTMs", NIPS 2015, eq. 5-8.
@@ -52,13 +51,12 @@ class SpatialLSTM(RasterModel):
     Example:
         >>> import torch, arcore
         >>> event = arcore.events.Real((3, 8, 8), bin_width=1 / 256)
-        >>> model = arcore.create_model("spatial_lstm", event)
+        >>> model = arcore.create_model("spatial_lstm", event, head="mcgsm")
         >>> model.bits_per_dim(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2])
     """
 
     Config = SpatialLSTMConfig
-    supports = (Real, Levels)
     hyperparameters: SpatialLSTMConfig
 
     def __init__(self, event: Event, hyperparameters: SpatialLSTMConfig) -> None:

@@ -5,8 +5,7 @@ from tests.support.cases import row
 from tests.support.events import CUBE, NINE, REALS, RGB, ROW, TALL, WIDE
 
 MIXTURE = {"head": "logistic_mixture"}
-SCALES_OF = {"head": "mcgsm", "num_mixtures": 3}
-SMALL = {"head": "mcgsm", "num_mixtures": 1}
+MCGSM = {"head": "mcgsm", "num_mixtures": 3}
 COLOUR_REALS = Real((2, 2, 2), bin_width=0.25)
 SIX, BLOCK = {"width": 6, "num_layers": 2}, {"hidden": 4, "num_blocks": 1}
 THREE, CURVE = {"width": 4, "num_layers": 3}, {"ordering": "s_curve"}
@@ -65,8 +64,8 @@ GATED_PIXELCNN = [
     row("gated_pixelcnn-s-curve-map", TALL, mask=5, **SIX, **CURVE, num_orderings=6,
         condition_shape=(1, 2, 3)),
     row("gated_pixelcnn-s-curves-mixture", CUBE, **SIX, **MIXTURE, **CURVE, condition_size=3),
-    row("gated_pixelcnn-mcgsm", REALS, **THREE, **SCALES_OF, num_classes=2),
-    row("gated_pixelcnn-s-curve-mcgsm", COLOUR_REALS, mask=3, **SIX, **SCALES_OF, **CURVE,
+    row("gated_pixelcnn-mcgsm", REALS, **THREE, **MCGSM, num_classes=2),
+    row("gated_pixelcnn-s-curve-mcgsm", COLOUR_REALS, mask=3, **SIX, **MCGSM, **CURVE,
         num_orderings=4),
     row("gated_pixelcnn-rgb", RGB, width=10, num_layers=2, head_width=25),
     row("gated_pixelcnn-tiny-mixture", Levels(3, (2, 1, 2)), tiny=True, **SIX, **MIXTURE,
@@ -86,7 +85,7 @@ ROW_LSTM = [
     row("row_lstm-classes", Levels(3, (2, 3)), **LSTM, num_layers=1, num_classes=3),
     row("row_lstm-one-hot", CUBE, hidden=8, head_width=24, inputs="one_hot"),
     row("row_lstm-mixture", CUBE, **LSTM, **MIXTURE, num_mixtures=3, condition_size=3),
-    row("row_lstm-mcgsm", COLOUR_REALS, **LSTM, **SCALES_OF),
+    row("row_lstm-mcgsm", COLOUR_REALS, **LSTM, **MCGSM),
     row("row_lstm-rgb", RGB, **COLOURS),
     row("row_lstm-map", TALL, **LSTM, **GIVEN_MAP, kernel=1),
 ]
@@ -102,17 +101,18 @@ DIAGONAL_BILSTM = [
     row("diagonal_bilstm-map", TALL, **EIGHT, **GIVEN_MAP),
 ]
 SPATIAL_LSTM = [
-    row("spatial_lstm-reals", REALS, hidden=6, num_mixtures=3),
-    row("spatial_lstm-plane", Real((1, 1, 2)), hidden=2, num_layers=1, **SMALL),
-    row("spatial_lstm-one-real", Real((1,)), hidden=1, num_layers=1, num_mixtures=2),
-    row("spatial_lstm-two-colours", Real((2, 1, 1)), hidden=2, num_mixtures=2, num_classes=2),
-    row("spatial_lstm-bins", COLOUR_REALS, hidden=6, num_mixtures=3, first_kernel=3,
+    row("spatial_lstm-reals", REALS, hidden=6, **MCGSM),
+    row("spatial_lstm-plane", Real((1, 1, 2)), hidden=2, num_layers=1, head="mcgsm",
+        num_mixtures=1),
+    row("spatial_lstm-one-real", Real((1,)), **MCGSM, hidden=1, num_layers=1),
+    row("spatial_lstm-two-colours", Real((2, 1, 1)), **MCGSM, hidden=2, num_classes=2),
+    row("spatial_lstm-bins", COLOUR_REALS, **MCGSM, hidden=6, first_kernel=3,
         linear_prediction=3),
-    row("spatial_lstm-three-colours-map", Real((3, 2, 2)), hidden=6, num_mixtures=2,
+    row("spatial_lstm-three-colours-map", Real((3, 2, 2)), **MCGSM, hidden=6,
         condition_shape=(1, 2, 2), condition_width=4),
-    row("spatial_lstm-vector", Real((7,)), hidden=6, num_mixtures=3, condition_size=3),
-    row("spatial_lstm-levels", NINE, hidden=6, head="softmax"),
-    row("spatial_lstm-one-hot", CUBE, hidden=6, head="softmax", inputs="one_hot", num_classes=2),
+    row("spatial_lstm-vector", Real((7,)), **MCGSM, hidden=6, condition_size=3),
+    row("spatial_lstm-levels", NINE, hidden=6),
+    row("spatial_lstm-one-hot", CUBE, hidden=6, inputs="one_hot", num_classes=2),
     row("spatial_lstm-mixture", CUBE, hidden=6, **MIXTURE, num_mixtures=3, linear_prediction=3),
 ]  # fmt: skip
 
