@@ -274,7 +274,8 @@ class RasterModel(CyclingModel):
     def _condition_maps(self, condition: Tensor | None) -> Tensor | None:
         if condition is None:
             return None
-        maps: Tensor = self.condition_maps(condition, self.dtype)
+        with self._scoring_precision():
+            maps: Tensor = self.condition_maps(condition, self.dtype)
         if self.ordering != "raster" and maps.shape[-1] * maps.shape[-2] > 1:
             pixels = self.dimensions[: self.image[1] * self.image[2]]
             maps = maps.flatten(2)[:, :, pixels].unflatten(2, self.image[1:])

@@ -236,7 +236,7 @@ class SpatialLSTMLayer(nn.Module):
                 around = (0, 0, 0, 0, 1 + top, height - end)
                 h, c = pad(now, around), pad(cell, around)
             found = torch.cat(states)[order.argsort()]
-        return found.view(height, width, batch, -1).permute(2, 3, 0, 1)
+        return found.view(height, width, batch, self.hidden).permute(2, 3, 0, 1)
 
     def _cell(
         self, gates: Tensor, left_h: Tensor, above_h: Tensor, left_c: Tensor, above_c: Tensor

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from arcore.distributions.real_mixture import RealMixture
 from arcore.events import Real
 from arcore.layers.level_features import centred
-from arcore.primitives.precision import at_least_float32
+from arcore.primitives.precision import at_least_float32, without_autocast
 
 NUM_SCALES = 4  # of each component, as the paper has them
 MIN_LOG_SCALE = -7.0
@@ -88,6 +88,10 @@ class MCGSM(nn.Module):
         """Return weights, means and log-scales, (batch, height, width, K * scales), of a colour."""
         given = outputs.unflatten(1, (self.colours, -1))[:, colour].movedim(1, -1)
         given = given.to(at_least_float32(given.dtype))
+        with without_autocast(outputs.device):
+            return self._parts(given, image, colour)
+
+    def _parts(self, given: Tensor, image: Tensor, colour: int) -> tuple[Tensor, ...]:
         if colour:
             y = centred(image[:, :colour].to(given.dtype), self.event).movedim(1, -1)
             given = given + y @ self.earlier[colour - 1].to(given.dtype)

@@ -51,9 +51,10 @@ def test_samples_fit_the_density(case: Case, generator: torch.Generator) -> None
 
 
 def test_the_fit_would_notice_another_scale(generator: torch.Generator) -> None:
-    model = next(case for case in CASES if isinstance(case.event, Real)).build()
-    x = model.sample(3000, generator=generator)
-    u = probability_integral_transform(model, 1.1 * x, None)
+    case = next(case for case in CASES if isinstance(case.event, Real))
+    model, condition = case.build(), case.condition(3000)
+    x = model.sample(3000, condition, generator)
+    u = probability_integral_transform(model, 1.2 * x, condition)
     assert min(uniform_p_value(column) for column in u.t()) < 1e-4
 
 
