@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.core.redaction import redacted
 
 LONGEST = 200  # characters of an error
-LISTED = 240  # characters of known names in one
+LISTED = 300  # characters of known names in one
 
 
 class UserError(Exception):
