@@ -15,10 +15,11 @@ from arcore.events import Event
 from pipeline.core.records import validated, value_of
 from pipeline.core.yaml_settings import read_yaml
 from pipeline.datasets.options import Options
-from pipeline.datasets.read_transforms import ReadTransform
+from pipeline.datasets.read_transforms import ReadTransform, dequantize
 from pipeline.datasets.scaling import Scaling
 
 SPLITS = ("train", "valid", "test")
+NOISE_SEEDS = {"valid": 1, "test": 2}
 Unit = Literal["nats", "bits_per_dim", "nats_per_frame", "nats_per_dim"]
 
 
@@ -129,6 +130,23 @@ def joined(parts: Sequence[SplitData]) -> SplitData:
     labels = [part.labels for part in parts if part.labels is not None]
     x = np.concatenate([part.x for part in parts])
     return dataclasses.replace(first, x=x, labels=np.concatenate(labels) if labels else None)
+
+
+def dequantized(splits: Mapping[str, SplitData], num_levels: int) -> dict[str, SplitData]:
+    """Add noise to levels: in train each time that they are read, in valid and test once."""
+    found = {"train": SplitData(splits["train"].x, splits["train"].labels, "dequantize")}
+    for split, seed in NOISE_SEEDS.items():
+        x, labels = splits[split].x, splits[split].labels
+        found[split] = SplitData(dequantize(x, np.arange(len(x)), 0, seed, num_levels), labels)
+    return found
+
+
+def noise_note(num_levels: int) -> str:
+    """Say in a provenance what `dequantized` does."""
+    return (
+        f"; (level + u) / {num_levels} with u uniform on [0, 1): in train by (seed, epoch, index) "
+        "when read, in valid and test by one draw, seeds 1 and 2"
+    )
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,11 @@ import numpy as np
 
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, Dataset, SplitData
+from pipeline.datasets.base import SPLITS, Dataset, SplitData, dequantized, noise_note
 from pipeline.datasets.options import Options, between, parse_options
-from pipeline.datasets.read_transforms import dequantize
 
 SPLIT_FILE = Path(__file__).with_name("digits_split.json")
 NUM_LEVELS, THRESHOLD, SIDE = 17, 8, 8
-NOISE_SEEDS = {"valid": 1, "test": 2}
 # Of the 1,797 x 64 levels as bytes, then the labels as bytes.
 CONTENT_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 LEAST_SCALE = 1e-9  # of the first principal direction's: below it is rounding
@@ -93,15 +91,6 @@ def _binarized(splits: Splits, options: Options) -> Splits:
     }
 
 
-def _noisy(splits: Splits, options: Options) -> Splits:
-    """Add noise to levels: in train each time that they are read, in valid and test once."""
-    found = {"train": SplitData(splits["train"].x, splits["train"].labels, "dequantize")}
-    for split, seed in NOISE_SEEDS.items():
-        x, labels = splits[split].x, splits[split].labels
-        found[split] = SplitData(dequantize(x, np.arange(len(x)), 0, seed, NUM_LEVELS), labels)
-    return found
-
-
 def _with_vectors(splits: Splits, options: Options) -> Splits:
     assert isinstance(options, PCAOptions)
     images = {split: levels.x for split, levels in splits.items()}
@@ -158,7 +147,7 @@ def principal_components(splits: Mapping[str, np.ndarray], count: int) -> dict[s
 _FORMS: dict[str, Callable[[Splits, Options], Splits]] = {
     "digits": lambda splits, _: splits,
     "digits_binary": _binarized,
-    "digits_dequantized": _noisy,
+    "digits_dequantized": lambda splits, _: dequantized(splits, NUM_LEVELS),
     "digits_pca": _with_vectors,
     "digits_coarse": _with_maps,
 }
@@ -173,10 +162,7 @@ def _build(name: str, settings: Mapping[str, object]) -> Dataset:
         note = f"; a pixel is 1 where its level is at least {THRESHOLD} of 16"
     elif name == "digits_dequantized":
         event = Real(event.shape, bin_width=1 / NUM_LEVELS)
-        note = (
-            f"; (level + u) / {NUM_LEVELS} with u uniform on [0, 1): in train by (seed, epoch, "
-            "index) when read, in valid and test by one draw, seeds 1 and 2"
-        )
+        note = noise_note(NUM_LEVELS)
     elif isinstance(options, PCAOptions):
         conditions = {"condition_size": options.components}
         note = (

@@ -1,4 +1,4 @@
-"""CIFAR-10 from its binary version, and the subset of the first 4,000 images of its first batch.
+"""CIFAR-10 from its binary version, and the first 4,000 images of its first batch, in two forms.
 
 A record is one byte of label and 3,072 of pixels: red, green and blue planes, each row by row.
 """
@@ -10,17 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from arcore.events import Levels
-from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
+from arcore.events import Event, Levels, Real
+from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, dequantized, noise_note
 from pipeline.datasets.formats.archives import open_archive
 from pipeline.datasets.options import Options, parse_options
 
-SHAPE = (3, 32, 32)
+SHAPE, NUM_LEVELS = (3, 32, 32), 256
 RECORD = 1 + 3 * 32 * 32
 NUM_CLASSES = 10
 FOLDER = "cifar-10-batches-bin"
 TRAIN_BATCHES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_BATCHES = ("test_batch.bin",)
+NAMES = ("cifar10", "cifar10_4k", "cifar10_4k_dequantized")
 
 _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _ARCHIVE = RawFile(
@@ -75,7 +76,10 @@ class Cifar(Dataset):
 
 @dataclass(frozen=True, kw_only=True)
 class CifarSubset(Dataset):
-    """The first records of CIFAR-10's first training batch: `rows` of each split in turn."""
+    """The first records of CIFAR-10's first training batch: `rows` of each split in turn.
+
+    Of a real event they are levels with noise.
+    """
 
     rows: tuple[int, int, int] = (3000, 500, 500)
 
@@ -84,17 +88,22 @@ class CifarSubset(Dataset):
         every = SplitData(*decode_records((raw_dir / _FIRST_4000.name).read_bytes()))
         ends = np.cumsum(self.rows)
         starts = ends - self.rows
-        return {s: every[i:j] for s, i, j in zip(SPLITS, starts, ends, strict=True)}
+        splits = {s: every[i:j] for s, i, j in zip(SPLITS, starts, ends, strict=True)}
+        return dequantized(splits, NUM_LEVELS) if isinstance(self.event, Real) else splits
 
 
 def _build(name: str, settings: Mapping[str, object]) -> Dataset:
     # No published name of the subset: numbers of the whole set must not be shown next to its own.
     is_whole = name == "cifar10"
     kind: type[Cifar | CifarSubset] = Cifar if is_whole else CifarSubset
+    event: Event = Levels(NUM_LEVELS, SHAPE)
+    note = ""
+    if name.endswith("_dequantized"):
+        event, note = Real(SHAPE, bin_width=1 / NUM_LEVELS), noise_note(NUM_LEVELS)
     return kind(
         name=name,
         family="cifar10",
-        event=Levels(256, SHAPE),
+        event=event,
         num_classes=NUM_CLASSES,
         unit="bits_per_dim",
         files=(_ARCHIVE if is_whole else _FIRST_4000,),
@@ -103,11 +112,11 @@ def _build(name: str, settings: Mapping[str, object]) -> Dataset:
             if is_whole
             else f"4,000-image subset of CIFAR-10: the first 4000 records of data_batch_1.bin in "
             f"{_URL}; rows 0-2999 train, 3000-3499 valid, 3500-3999 test; its numbers do not "
-            "compare with those published for CIFAR-10"
+            f"compare with those published for CIFAR-10{note}"
         ),
         options=parse_options(Options, name, settings),
         published_name="cifar10" if is_whole else None,
     )
 
 
-DATASETS = {name: partial(_build, name) for name in ("cifar10", "cifar10_4k")}
+DATASETS = {name: partial(_build, name) for name in NAMES}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from arcore.events import Real
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocessing, shard_reader
 from pipeline.data.manifest import read_manifest
@@ -130,6 +131,10 @@ def test_the_subset_comes_out_of_the_public_archive(server: str) -> None:
     np.testing.assert_array_equal(decoded["train"].x, x[:8])
     np.testing.assert_array_equal(decoded["valid"].labels, labels[8:10])
     np.testing.assert_array_equal(decoded["test"].x, x[10:12])
+    noisy = replace(dataset, event=Real(cifar.SHAPE, bin_width=1 / 256)).decode(folder)
+    assert noisy["train"].read_transform == "dequantize"
+    np.testing.assert_array_equal(noisy["train"].x, x[:8])
+    np.testing.assert_array_equal(np.floor(256 * noisy["test"].x), x[10:12])
 
 
 def test_the_subset_comes_out_of_a_mirrors_or_a_siblings_archive(
