@@ -13,8 +13,9 @@ them backwards, so that the decoder reads forwards and all rows of a chunk share
 
 import dataclasses
 import hashlib
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 
@@ -148,7 +149,7 @@ def _padded(
     lengths = lengths.to(model.device, torch.int64)
     x = x.detach().to(model.device)
     after = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
-    return x.masked_fill(after, 0), lengths
+    return x.masked_fill(after.view(*after.shape, *[1] * (x.ndim - 2)), 0), lengths
 
 
 def _compress(
@@ -163,7 +164,8 @@ def _compress(
     twin = _of_extents(model, tuple(x.shape[1:]))
     assert isinstance(twin.event, Levels)
     size, levels = twin.event.size, twin.event.num_levels
-    ends = None if lengths is None else lengths.tolist()
+    steps_of = () if lengths is None else tuple(lengths.tolist())
+    ends = _ends(steps_of, x.shape[1:])
     if batch is None:
         batch = coded_batches.usual(twin.event, ends)
     require_int(batch, "batch", 1)
@@ -175,7 +177,7 @@ def _compress(
     steps = -(-len(x) // batch) * len(twin.schedule)
     with progress_bar(progress, steps, "coding") as advance:
         probe = _probe(twin, batch, condition)
-        rows = _Rows(twin, condition, lengths, advance)
+        rows = _Rows(twin, condition, ends, advance)
         for spans in coded_batches.chunks(len(x), batch, size):
             codes.append(_encode(rows, flat, spans))
             crc = zlib.crc32(bytes_of(flat[spans[0].start : spans[-1].stop]))
@@ -186,7 +188,7 @@ def _compress(
         extents=tuple(x.shape[1:]),
         count=len(x),
         batch=batch,
-        lengths=() if lengths is None else tuple(lengths.tolist()),
+        lengths=steps_of,
         runtime=runtime,
         condition=digest_of(condition),
         probe=probe,
@@ -210,12 +212,12 @@ def _decompress(
     num_chunks = -(-header.count // coded_batches.rows_of_chunk(header.batch, twin.event.size))
     require(num_chunks == len(codes), "data", f"{num_chunks} chunks", len(codes))
     parts = []
-    lengths = torch.tensor(header.lengths, device=twin.device) if header.lengths else None
+    ends = _ends(header.lengths, header.extents)
     steps = -(-header.count // header.batch) * len(twin.schedule)
     with progress_bar(progress, steps, "decoding") as advance:
         probe = _probe(twin, header.batch, condition)
         _same("model", "the probabilities of encoding (other hardware?)", header.probe, probe)
-        rows = _Rows(twin, condition, lengths, advance)
+        rows = _Rows(twin, condition, ends, advance)
         for index, spans in enumerate(
             coded_batches.chunks(header.count, header.batch, twin.event.size)
         ):
@@ -266,6 +268,11 @@ def _of_extents(model: AutoregressiveModel, extents: tuple[int, ...]) -> Autoreg
     return model.of_length(extents[0]) if model.event.is_open else model
 
 
+def _ends(lengths: tuple[int, ...], extents: Sequence[int]) -> list[int] | None:
+    """Return where rows end among their flat dimensions; None where all have one length."""
+    return [length * math.prod(extents[1:]) for length in lengths] or None
+
+
 def _lengths_fit(header: Header) -> bool:
     """Tell whether each row has a length within the event's."""
     lengths = header.lengths
@@ -284,12 +291,14 @@ def _check_header(
     )
     fits = fits and header.num_levels == model.event.num_levels
     fits = fits and 0 < min(extents)
-    if lengths := header.lengths:
+    if header.lengths:
         fits = fits and model.event.is_open and _lengths_fit(header)
     event = Levels(max(header.num_levels, 2), tuple(max(extent, 1) for extent in extents))
     require(fits, "model", f"{event}, as coded", model.event)
     coded_batches.check_steps("data: extents", extents)
-    coded_batches.check(("data: extents", "data: batch"), header.batch, event, lengths or None)
+    coded_batches.check(
+        ("data: extents", "data: batch"), header.batch, event, _ends(header.lengths, extents)
+    )
     names = ("dtype", "device", "torch", "constriction")
     for name, coded, here in zip(names, header.runtime, runtime, strict=True):
         require(coded == here, f"data: {name}", f"{here}, as here", coded)
@@ -329,7 +338,7 @@ class _Rows:
 
     model: AutoregressiveModel
     condition: Tensor | None
-    lengths: Tensor | None
+    ends: list[int] | None
     advance: Advance
 
     def decoder(self, span: slice) -> Decoder:
@@ -341,10 +350,11 @@ class _Rows:
 
         Blocks of an event of open length follow time: nothing comes after the last row's end.
         """
+        ends = None if self.ends is None else torch.tensor(self.ends[span], device="cpu")
         for number, block in enumerate(decoder.blocks):
             coded: Tensor | slice = slice(None)
-            if self.lengths is not None:
-                coded = (block < self.lengths[span, None]).flatten().cpu()
+            if ends is not None:
+                coded = (block.cpu() < ends[:, None]).flatten()
                 if not coded.any():
                     self.advance(len(decoder.blocks) - number)
                     return

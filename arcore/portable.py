@@ -311,7 +311,7 @@ PASSED = frozenset(
     "lift_fresh lt masked_fill max maximum min minimum mul narrow ne neg new_empty "
     "new_empty_strided new_full new_ones new_zeros ones ones_like permute relu repeat reshape "
     "roll rot90 round scalar_tensor scatter select select_scatter set sign slice slice_scatter "
-    "split split_with_sizes sqrt squeeze stack t transpose tril triu unbind unfold unsqueeze "
-    "view where zero zeros zeros_like".split()
+    "split split_with_sizes sqrt squeeze stack t transpose tril triu unbind unfold unsafe_split "
+    "unsqueeze view where zero zeros zeros_like".split()
 )
 """Operations that move numbers, or that IEEE 754 defines for each of them."""

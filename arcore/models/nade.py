@@ -109,18 +109,24 @@ class NADE(OrderedModel):
         return shifted(self.hidden_bias, self.class_bias, condition).expand(batch, -1)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
-        """Weights are stored in the ordering: row t belongs to the t-th dimension drawn."""
+        logits = self._logits(x.flatten(1), self._start(len(x), condition), self.output_bias)
+        shape = (len(x), *self.event.extents, logits.shape[-1])
+        return level_features.conditionals(logits.view(shape), self.event)
+
+    def _logits(self, x: Tensor, start: Tensor, bias: Tensor) -> Tensor:
+        """Return the outputs of all dimensions, (batch, D, logits), for rows (batch, D).
+
+        Weights are stored in the ordering: row t belongs to the t-th dimension drawn, as does
+        row t of `bias`, (D, logits) or (batch, D, logits). `start` is a_1, (batch, H).
+        """
         p = self.hyperparameters
-        ordered = x.flatten(1)[:, self.order]
+        ordered = x[:, self.order]
         columns, weights = level_features.encode_sparsely(
             ordered, self.event, p.inputs, self.dtype, self.order
         )
-        start = self._start(len(x), condition)
         given = (columns, weights, self.input_weight, self.output_weight, start)
         logits = outside_compiler(_NADELogits.apply, *given, p.block, p.activation)
-        logits = (logits + self.output_bias)[:, self.position]
-        shape = (len(x), *self.event.extents, logits.shape[-1])
-        return level_features.conditionals(logits.view(shape), self.event)
+        return (logits + bias)[:, self.position]
 
     @torch.no_grad()
     def under(self, order: Tensor) -> NADE:
@@ -138,23 +144,29 @@ class NADE(OrderedModel):
         return view
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
-        return NADEDecoder(self, batch, condition)
+        return NADEDecoder(self, self._start(batch, condition), self.output_bias[:, None])
 
 
 class NADEDecoder(Decoder):
-    """Keeps a_d and adds one column of W at each push."""
+    """Keeps a_d, which is `start` at first, and adds one column of W at each push.
 
-    def __init__(self, model: NADE, batch: int, condition: Tensor | None) -> None:
-        super().__init__(model.schedule, batch)
-        self.model = model
+    Arguments:
+        model: whose weights these are.
+        start: a_1, (batch, H).
+        bias: of the outputs in the ordering, (D, 1, logits) or (D, batch, logits).
+    """
+
+    def __init__(self, model: NADE, start: Tensor, bias: Tensor) -> None:
+        super().__init__(model.schedule, len(start))
+        self.model, self.bias = model, bias
         self.activation = model.hyperparameters.activation
-        self.activations = model._start(batch, condition).clone()
+        self.activations = start.clone()
         self.input_weights = model.input_weight.unbind()
         self.output_weights = model.output_weight.transpose(1, 2).unbind()
 
     def _next(self, block: Tensor) -> Distribution:
         t, hidden = self.position, activate_(self.activations.clone(), self.activation)
-        logits = torch.addmm(self.model.output_bias[t], hidden, self.output_weights[t])
+        logits = torch.addmm(self.bias[t], hidden, self.output_weights[t])
         return level_features.conditionals(logits[:, None], self.model.event, block)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
@@ -174,7 +186,7 @@ class NADEDecoder(Decoder):
             return super().draw_rest(options)
         shape = (len(self.blocks) - first, self.batch, 1)
         uniform = torch.rand(shape, generator=options.generator, device=a.device, dtype=a.dtype)
-        thresholds = torch.logit(uniform) - self.model.output_bias[first:, None]
+        thresholds = torch.logit(uniform) - self.bias[first:]
         drawn, hidden, logit = (torch.empty_like(x) for x in (uniform, a, a[:, :1]))
         is_sigmoid = self.activation == "sigmoid"
         weights = (w[first:] for w in (self.output_weights, self.input_weights))

@@ -5,6 +5,7 @@ import math
 import random
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -79,11 +80,16 @@ def test_several_chunks_of_sounds_of_several_lengths(monkeypatch: pytest.MonkeyP
     assert torch.equal(decompress(model, data, given), x)
 
 
-def test_sounds_of_several_lengths() -> None:
-    """They cost what a sound alone costs, whatever is in a row after its end."""
-    model = randomize(arcore.create_model("wavenet", Levels(16, (None,)), **NET)).eval()
+@pytest.mark.parametrize(
+    ("name", "event", "options"),
+    [("wavenet", Levels(16, (None,)), NET), ("rnn_nade", Levels(3, (None, 5)), {"hidden": 6})],
+    ids=["sounds", "chords"],
+)
+def test_sequences_of_several_lengths(name: str, event: Levels, options: dict[str, Any]) -> None:
+    """They cost what a sequence alone costs, whatever is in a row after its end."""
+    model = randomize(arcore.create_model(name, event, **options)).eval()
     lengths = torch.tensor([40, 39, 17, 40, 1, 2])
-    x = torch.randint(16, (6, 40))
+    x = torch.randint(event.num_levels, (6, 40, *event.shape[1:]))
     data = compress(model, x, lengths=lengths, batch=4)
     decoded = decompress(model, data)
     found = coding.lengths_of(data)
@@ -95,7 +101,7 @@ def test_sounds_of_several_lengths() -> None:
         for row, n in zip(x, lengths.tolist(), strict=True)
     )
     assert len(data) < ideal / math.log(2) / 8 * 1.001 + HEADER_BYTES
-    x[2, 17:] = 3
+    x[2, 17:] = 1
     assert compress(model, x, lengths=lengths, batch=4, verify=False) == data
     assert coding.lengths_of(compress(model, x[:1], verify=False)) is None
 

@@ -1,4 +1,4 @@
-"""Cases of the models of clips, and of WaveNet."""
+"""Cases of the models of clips, of WaveNet and of RNN-NADE."""
 
 from arcore.events import Binary, Levels
 from tests.support.cases import row
@@ -59,4 +59,23 @@ WAVENET = [
         local_strides=[2], **MIXTURE),
 ]  # fmt: skip
 
-CASES = [*VIDEO_PIXEL_BASELINE, *VIDEO_PIXEL_NETWORK, *WAVENET]
+STEPS = {"hidden": 8, "recurrent": 6}
+RNN_NADE = [
+    row("rnn_nade-chords", Binary((3, 4)), **STEPS),
+    row("rnn_nade-one-bit", Binary((1,)), tiny=True),
+    row("rnn_nade-one-step", Levels(3, (3,)), tiny=True, **STEPS, num_classes=2),
+    row("rnn_nade-one-voice", Levels(4, (5, 1)), tiny=True, **STEPS),
+    row(
+        "rnn_nade-voices",
+        Levels(4, (3, 2)),
+        **STEPS,
+        inputs="one_hot",
+        activation="relu",
+        num_classes=2,
+    ),
+    row("rnn_nade-image", NINE, **STEPS, ordering="random", block=2),
+    row("rnn_nade-vector", CUBE, **STEPS, condition_size=3, ordering="reverse"),
+    row("rnn_nade-tiny", Levels(3, (2, 2)), tiny=True, hidden=2, recurrent=2, num_classes=2),
+]
+
+CASES = [*VIDEO_PIXEL_BASELINE, *VIDEO_PIXEL_NETWORK, *WAVENET, *RNN_NADE]
