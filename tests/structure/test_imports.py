@@ -250,6 +250,7 @@ BUILT_FROM = {
     "conv_nade": {"deep_nade"},
     "multiscale_pixelrnn": {"diagonal_bilstm", "row_lstm"},
     "parallel_multiscale": {"gated_pixelcnn", "pixelcnn"},
+    "rnn_nade": {"nade"},
     "pixelvae": {"gated_pixelcnn"},
 }
 
