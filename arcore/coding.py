@@ -13,7 +13,6 @@ them backwards, so that the decoder reads forwards and all rows of a chunk share
 
 import dataclasses
 import hashlib
-import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ from arcore.entropy import (
     same_numbers,
     table_of,
 )
-from arcore.events import Gray, Levels
+from arcore.events import Event, Gray, Levels
 from arcore.model import AutoregressiveModel
 from arcore.portable import PortableArithmetic, portable_copy
 from arcore.primitives.checks import is_integral, require, require_dense, require_int
@@ -165,7 +164,7 @@ def _compress(
     assert isinstance(twin.event, Levels)
     size, levels = twin.event.size, twin.event.num_levels
     steps_of = () if lengths is None else tuple(lengths.tolist())
-    ends = _ends(steps_of, x.shape[1:])
+    ends = _ends(steps_of, model.event)
     if batch is None:
         batch = coded_batches.usual(twin.event, ends)
     require_int(batch, "batch", 1)
@@ -212,7 +211,7 @@ def _decompress(
     num_chunks = -(-header.count // coded_batches.rows_of_chunk(header.batch, twin.event.size))
     require(num_chunks == len(codes), "data", f"{num_chunks} chunks", len(codes))
     parts = []
-    ends = _ends(header.lengths, header.extents)
+    ends = _ends(header.lengths, model.event)
     steps = -(-header.count // header.batch) * len(twin.schedule)
     with progress_bar(progress, steps, "decoding") as advance:
         probe = _probe(twin, header.batch, condition)
@@ -268,9 +267,9 @@ def _of_extents(model: AutoregressiveModel, extents: tuple[int, ...]) -> Autoreg
     return model.of_length(extents[0]) if model.event.is_open else model
 
 
-def _ends(lengths: tuple[int, ...], extents: Sequence[int]) -> list[int] | None:
+def _ends(lengths: Sequence[int], event: Event) -> list[int] | None:
     """Return where rows end among their flat dimensions; None where all have one length."""
-    return [length * math.prod(extents[1:]) for length in lengths] or None
+    return [length * event.size_of_step for length in lengths] or None
 
 
 def _lengths_fit(header: Header) -> bool:
@@ -294,11 +293,10 @@ def _check_header(
     if header.lengths:
         fits = fits and model.event.is_open and _lengths_fit(header)
     event = Levels(max(header.num_levels, 2), tuple(max(extent, 1) for extent in extents))
+    ends = _ends(header.lengths, event)
     require(fits, "model", f"{event}, as coded", model.event)
     coded_batches.check_steps("data: extents", extents)
-    coded_batches.check(
-        ("data: extents", "data: batch"), header.batch, event, _ends(header.lengths, extents)
-    )
+    coded_batches.check(("data: extents", "data: batch"), header.batch, event, ends)
     names = ("dtype", "device", "torch", "constriction")
     for name, coded, here in zip(names, header.runtime, runtime, strict=True):
         require(coded == here, f"data: {name}", f"{here}, as here", coded)

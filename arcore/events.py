@@ -61,6 +61,16 @@ class Event:
         """Number of dimensions D, sub-pixels counted apart; a ValueError if one is open."""
         return math.prod(self.extents)
 
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        """The shape of a step of the first dimension, which may be open."""
+        return tuple(extent for extent in self.shape[1:] if extent is not None)
+
+    @property
+    def size_of_step(self) -> int:
+        """Number of dimensions of such a step."""
+        return math.prod(self.step_shape)
+
     def to_dict(self) -> dict[str, Any]:
         """Describe the event with plain types; `arcore.events.from_dict` reads it back."""
         return {"kind": type(self).__name__.lower(), "shape": list(self.shape)}

@@ -7,24 +7,29 @@ from arcore.events import Event, Number
 UNITS = ("nats", "bits_per_dim", "nats_per_frame", "nats_per_dim")
 
 
-def nats_to(unit: str, nats: Number, event: Event, *, difference: bool = False) -> Number:
+def nats_to(
+    unit: str, nats: Number, event: Event, *, difference: bool = False, size: float | None = None
+) -> Number:
     """Convert nats per event to a unit; only this module converts units.
 
     Arguments:
-        unit: nats (per event), nats_per_frame (of a clip (T, ...): nats / T), nats_per_dim
-            (nats / D), or bits_per_dim, see `nats_to_bits_per_dim`.
+        unit: nats (per event), nats_per_frame (of a clip, or of steps (T, ...): nats / T),
+            nats_per_dim (nats / D), or bits_per_dim, see `nats_to_bits_per_dim`.
         nats: per event.
         event: what was scored.
         difference: `nats` is a difference or a standard error, which bins do not shift.
+        size: D of an event of open length, as in `nats_to_bits_per_dim`.
 
     Example:
-        >>> from arcore.events import Gray
+        >>> from arcore.events import Binary, Gray
         >>> nats_to("nats_per_frame", 863.0, Gray((10, 1, 64, 64)))
         86.3
+        >>> nats_to("nats_per_frame", 50.0, Binary((None, 88)), size=10 * 88)
+        5.0
     """
     if unit == "bits_per_dim":
-        return nats_to_bits_per_dim(nats, event, difference=difference)
-    return nats / _parts(unit, event)
+        return nats_to_bits_per_dim(nats, event, difference=difference, size=size)
+    return nats / _parts(unit, event, size)
 
 
 def to_nats(unit: str, value: Number, event: Event) -> Number:
@@ -34,16 +39,18 @@ def to_nats(unit: str, value: Number, event: Event) -> Number:
     return value * _parts(unit, event)
 
 
-def _parts(unit: str, event: Event) -> int:
+def _parts(unit: str, event: Event, size: float | None = None) -> float:
     if unit not in UNITS:
         raise ValueError(f"unit: expected one of {', '.join(UNITS)}, got {unit!r}")
     if unit == "nats":
         return 1
+    dims = event.size if size is None else size
     if unit == "nats_per_dim":
-        return event.size
-    if len(event.extents) != 4:
-        raise ValueError(f"unit: expected nats_per_frame for clips (T, C, H, W), got {event}")
-    return event.extents[0]
+        return dims
+    if len(event.shape) != 4 and not event.is_open:
+        expected = "nats_per_frame for clips (T, C, H, W) or events of open length"
+        raise ValueError(f"unit: expected {expected}, got {event}")
+    return dims / event.size_of_step
 
 
 def nats_to_bits_per_dim(

@@ -103,21 +103,34 @@ class RNNNADE(AutoregressiveModel):
         return twin
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        logits = self.nade._logits(*self._by_step(x, condition))
+        return level_features.conditionals(logits.view(*x.shape, logits.shape[-1]), self.event)
+
+    def _num_steps(self, x: Tensor) -> int:
+        return x.shape[1] if x.dim() > 2 else 1
+
+    def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
+        """Spans are of the first dimension; NADE is evaluated at what counts alone."""
+        rows, start, bias = self._by_step(x, condition)
+        number, spans = self._num_steps(x), scored.cpu()
+        time = torch.arange(number, device="cpu")
+        mask = (time >= spans[:, :1]) & (time < spans[:, 1:])
+        mask = mask.repeat_interleave(rows.shape[0] // max(1, mask.numel()), 1)
+        places = to_device(mask.flatten().nonzero()[:, 0], x.device)
+        rows = rows[places]
+        logits = self.nade._logits(rows, start[places], bias[places])
+        terms = level_features.conditionals(logits, self.nade.event).log_prob(self._as_value(rows))
+        every = terms.new_zeros(mask.numel()).index_copy(0, places, terms.sum(1))
+        return every.view(mask.shape).sum(1)
+
+    def _by_step(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return all steps as rows of NADE (n, K), with their a_1 (n, H) and b_t (n, K, logits)."""
         steps = x.flatten(1).unflatten(1, (-1, self.nade.event.size))
         rows, count = steps.flatten(0, 1), steps.shape[1]
         features = self._encode(rows).unflatten(0, (len(x), count))
         states = self._states(features).flatten(0, 1)
         start = self.nade._start(len(x), condition).repeat_interleave(count, 0)
-        logits = self.nade._logits(rows, start + self.hidden_shift(states), self._bias(states))
-        return level_features.conditionals(logits.view(*x.shape, logits.shape[-1]), self.event)
-
-    def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
-        """Spans are of the first dimension. What comes after a span has no part in it."""
-        terms = self._conditionals(x, condition).log_prob(self._as_value(x))
-        terms = terms.reshape(len(x), x.shape[1], -1).sum(2)
-        steps, spans = torch.arange(x.shape[1], device=x.device), to_device(scored, x.device)
-        counts = (steps >= spans[:, :1]) & (steps < spans[:, 1:])
-        return torch.where(counts, terms, 0).sum(1)
+        return rows, start + self.hidden_shift(states), self._bias(states)
 
     def _encode(self, rows: Tensor) -> Tensor:
         """Return the features of steps (n, K), (n, K * F)."""

@@ -1,4 +1,4 @@
-"""Batches of sounds: padding, the span that counts, conditions; windows to train on."""
+"""Batches of sounds, texts and piano rolls: padding, the span that counts, conditions; windows."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -16,7 +16,8 @@ from pipeline.data.shuffling import BatchPlan, part
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import draw_integers
 
-# Samples, of which the width of a batch is a multiple: kernels of bfloat16 are kept for each width.
+# Samples, of which the width of a convolution's batch is a multiple: kernels of bfloat16 are kept
+# for each width.
 GRAIN = 256
 MAX_SAMPLES = 1 << 16  # of a batch that is scored, padding included, unless one row has more
 
@@ -139,7 +140,8 @@ class SoundLoader:
     where the first begins up to W samples before the row, at an offset drawn by (seed, epoch, row).
     So every sample is trained on exactly once an epoch, whatever the lengths, and no padding ever
     counts. In front of a window come the `context` samples before it, as far as the row has them,
-    which do not count: a window is scored as the whole row would score it.
+    which do not count: a window is scored as the whole row would score it. Of a model that
+    remembers all, the context is a window long, and what it remembers begins there.
     """
 
     partitioned_by_rank = False
@@ -160,13 +162,14 @@ class SoundLoader:
         self._split = reader.hold(0, len(reader))
         self._lengths = lengths(self._split)
         self._part = np.arange(*part(len(reader), plan.rank, plan.world_size))
-        assert model.receptive_field is not None, "a model of any length has a finite one"
-        self._model, self._context = model, model.receptive_field
-        self._window = plan.window or int(self._lengths.max())
+        self._model, self._window = model, plan.window or int(self._lengths.max())
+        remembers_all = model.receptive_field is None
+        self._context = self._window if remembers_all else model.receptive_field
+        self._grain = 1 if remembers_all else GRAIN
         self._ends = np.cumsum(-(-self._lengths // self._window))
         self.rows = int(self._ends[-1])
         self.events_per_row = len(reader) / self.rows
-        self.mean_size: float | None = float(self._lengths.mean())
+        self.mean_size: float | None = float(self._lengths.mean()) * model.event.size_of_step
         self._plan, self.steps_per_epoch = plan, plan.steps(self.rows, is_whole=True)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -178,7 +181,7 @@ class SoundLoader:
     def sequential(self, batch_size: int) -> Iterator[Batch]:
         """Iterate over this rank's rows, whole, longest first; each counts once."""
         for place in padded_batches(self._lengths[self._part], batch_size):
-            yield whole_rows(self._model, self._split, self._part[place], GRAIN)
+            yield whole_rows(self._model, self._split, self._part[place], self._grain)
 
     def _windows(self, numbers: np.ndarray, epoch: int, seed: int) -> Batch:
         """Gather windows by their numbers, which count through the rows' windows in order."""
@@ -193,4 +196,4 @@ class SoundLoader:
         hop = self._model.hop
         begin = np.maximum(first - self._context, 0) // hop * hop
         scored = np.stack([first - begin, end - begin], 1)
-        return gather_batch(self._model, self._split, rows, begin, scored, GRAIN)
+        return gather_batch(self._model, self._split, rows, begin, scored, self._grain)

@@ -54,16 +54,18 @@ def listed_files(path: Path, key: str) -> tuple[RawFile, ...]:
 
 @dataclass(frozen=True)
 class Sound:
-    """What rows of sounds or of text are, whose event has an open length.
+    """What rows of sounds, of text or of piano rolls are, whose event has an open length.
 
     A row is padded at its end to `max_length`. Its label is a row of integers: the number of its
     samples, its speaker, the number of its symbols, and these, padded to `max_symbols`.
 
     Arguments:
-        sample_rate: in Hz; 0 of text, whose samples are bytes.
+        sample_rate: in Hz; 0 of text, whose samples are bytes; of piano rolls steps a second.
         max_length: samples of the longest row.
         max_symbols: symbols of the longest text, 0 without texts.
         symbols: what texts are made of.
+        lowest_pitch: of piano rolls, whose samples are steps of bits, the MIDI number of the first
+            bit's key; None of others.
     """
 
     sample_rate: int
@@ -71,6 +73,7 @@ class Sound:
     max_symbols: int
     speakers: tuple[str, ...]
     symbols: tuple[str, ...]
+    lowest_pitch: int | None = None
 
     @property
     def label_width(self) -> int:
@@ -81,6 +84,11 @@ class Sound:
     def is_text(self) -> bool:
         """Whether samples are bytes of text, which cannot be heard."""
         return self.sample_rate == 0
+
+    @property
+    def is_roll(self) -> bool:
+        """Whether samples are steps of a piano roll."""
+        return self.lowest_pitch is not None
 
 
 def level_type(num_levels: int) -> np.dtype:
@@ -93,8 +101,8 @@ class SplitData:
     """One decoded split.
 
     Arguments:
-        x: (N, *event shape), of open length (N, max_length); of `level_type` for discrete events,
-            uint8 for levels that are drawn when read, float32 for real ones.
+        x: (N, *event shape), of open length (N, max_length, ...); of `level_type` for discrete
+            events, uint8 for levels that are drawn when read, float32 for real ones.
         labels: (N,) int64, of sounds (N, label_width); of a dataset with a `condition_size`
             (N, condition_size) float32, with a `condition_sequence` or `condition_shape` (N, *it)
             float32; or None.

@@ -1,4 +1,4 @@
-"""Generated and real sounds: WAV files and spectrograms."""
+"""Generated and real sounds: WAV files and spectrograms; of piano rolls MIDI files and rolls."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from arcore.events import Levels
 from arcore.primitives.companding import mu_law_decode
 from pipeline.datasets.base import Sound
+from pipeline.datasets.formats import piano_rolls
 from pipeline.datasets.formats.sound_files import wave_bytes
 from pipeline.evaluation import image_figures
 
 MAX_PAIRS = 6
+HEARD_SECONDS = 24  # of a piano roll, at most
 WINDOW_SECONDS = 0.032
 FLOOR_DB = -70.0
 KINDS = ("sample", "real")
@@ -47,8 +49,9 @@ def write_pairs(
 ) -> Figure:
     """Write the first rows of samples and of real sounds into a folder, and draw both.
 
-    Both, levels (N, T) and (N, T'), have the lengths, speakers and texts that `labels` are (see
-    `pipeline.datasets.base.Sound`). Files are `<row>-{sample,real}.wav`, and titles `<row>.txt`.
+    Both, levels (N, T, ...) and (N, T', ...), have the lengths, speakers and texts that `labels`
+    are (see `pipeline.datasets.base.Sound`). Files are `<row>-{sample,real}.wav`, and titles
+    `<row>.txt`; of piano rolls also `<row>-{sample,real}.mid`.
     """
     panels: dict[str, list[tuple[str, np.ndarray]]] = {kind: [] for kind in KINDS}
     for row, label in enumerate(labels[:MAX_PAIRS]):
@@ -56,10 +59,49 @@ def write_pairs(
         (folder / f"{row}.txt").write_text(title + "\n", encoding="utf-8")
         for kind, sounds in zip(KINDS, (samples, real), strict=True):
             levels = sounds[row, : int(label[0])]
-            panels[kind].append((f"{title}: {kind}" if kind == KINDS[0] else kind, levels))
+            named = f"{title}: {kind}" if title and kind == KINDS[0] else kind
+            panels[kind].append((named, levels))
+            if sound.is_roll:
+                write_roll(folder / f"{row}-{kind}.wav", levels, sound)
+                continue
             data = wave_bytes(levels, event.num_levels, sound.sample_rate)
             (folder / f"{row}-{kind}.wav").write_bytes(data)
+    if sound.is_roll:
+        return rolls(list(panels.values()), sound)
     return spectrograms(list(panels.values()), event.num_levels, sound.sample_rate)
+
+
+def write_roll(path: Path, roll: np.ndarray, sound: Sound) -> None:
+    """Write the first seconds of a piano roll (T, keys) as a WAV file, and all of it as MIDI."""
+    heard = roll[: HEARD_SECONDS * sound.sample_rate]
+    path.write_bytes(piano_rolls.wave_bytes(heard, sound))
+    path.with_suffix(".mid").write_bytes(piano_rolls.midi_bytes(roll, sound))
+
+
+def rolls(rows: Sequence[Sequence[tuple[str, np.ndarray]]], sound: Sound) -> Figure:
+    """Draw rows of piano rolls, a title and bits (T, keys) each, as far as they are heard."""
+    assert sound.lowest_pitch is not None
+    columns, longest = len(rows[0]), HEARD_SECONDS * sound.sample_rate
+    every = np.concatenate([roll for row in rows for _, roll in row])
+    sounding = np.flatnonzero(every.any(0))
+    low, high = (sounding[0], sounding[-1] + 1) if len(sounding) else (0, every.shape[1])
+    figure = image_figures.new_figure(PANEL * columns + 0.8, 1.6 * len(rows) + 0.5)
+    panels = figure.subplots(len(rows), columns, squeeze=False, sharey=True)
+    for number, row in enumerate(rows):
+        for axes, (title, roll) in zip(panels[number], row, strict=True):
+            shown = roll[:longest, low:high].T
+            pitches = (sound.lowest_pitch + low - 0.5, sound.lowest_pitch + high - 0.5)
+            extent = (0, shown.shape[1] / sound.sample_rate, *pitches)
+            axes.imshow(
+                shown, origin="lower", aspect="auto", extent=extent, cmap="magma",
+                interpolation="nearest",
+            )  # fmt: skip
+            axes.tick_params(labelsize=7)
+            axes.set_title(title, fontsize=FONT_SIZE, parse_math=False)
+        panels[number, 0].set_ylabel("MIDI number", fontsize=FONT_SIZE)
+    for axes in panels[-1]:
+        axes.set_xlabel("seconds", fontsize=FONT_SIZE)
+    return figure
 
 
 def spectrograms(

@@ -114,12 +114,12 @@ def _to_code(
         return batch.x, batch.condition, {}
     rows, sounds = rows.part(np.argsort(-rows.lengths, kind="stable")), rows.split.whole()
     twin, condition = sound_batches.to_sample(model, sounds, rows.numbers)
-    (width,) = twin.event.extents
-    x = torch.from_numpy(sounds.x[rows.numbers, :width]).to(model.device)
+    longest = twin.event.extents[0]
+    x = torch.from_numpy(sounds.x[rows.numbers, :longest])
     lengths = torch.from_numpy(rows.lengths)
-    padding = torch.arange(width) >= lengths[:, None]
-    x = x.masked_fill(padding.to(x.device), 0)
-    return x, condition, {"lengths": lengths}
+    padding = torch.arange(longest) >= lengths[:, None]
+    x = x.masked_fill(padding.view(*padding.shape, *[1] * (x.dim() - 2)), 0)
+    return x.to(model.device), condition, {"lengths": lengths}
 
 
 def drawn(

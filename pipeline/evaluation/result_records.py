@@ -58,6 +58,9 @@ class Score(Record):
         """Return the mean and its standard error in one of `arcore.units.UNITS`."""
         if unit == "bits_per_dim":
             return self.bits_per_dim, self.bits_per_dim_stderr
+        if event.is_open and unit != "nats":  # a ratio of means, with its own error, as bits/dim
+            nats = units.nats_to(unit, math.log(2), event, size=1.0)  # of a bit of a dimension
+            return self.bits_per_dim * nats, self.bits_per_dim_stderr * nats
         return units.nats_to(unit, self.nats, event), units.nats_to(unit, self.nats_stderr, event)
 
     def check(self, event: Event, size: float | None, where: str) -> None:

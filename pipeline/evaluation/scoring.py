@@ -91,14 +91,17 @@ class ChosenRows:
         return replace(self, numbers=self.numbers[places])
 
     def mean_size(self, event: Event) -> float | None:
-        """Return the mean length of rows of an event; None where all have one."""
-        return float(torch.from_numpy(self.lengths).double().mean()) if event.is_open else None
+        """Return the mean dimensions of rows of an event; None where all have as many."""
+        if not event.is_open:
+            return None
+        return float(torch.from_numpy(self.lengths).double().mean()) * event.size_of_step
 
     def bits_stderr(self, nats: Tensor, event: Event) -> float:
         """Return the standard error of the bits/dim of the rows: of open events of a ratio."""
         size = self.mean_size(event)
         if size is not None:
-            nats = nats - nats.mean() / size * torch.from_numpy(self.lengths)
+            sizes = torch.from_numpy(self.lengths) * event.size_of_step
+            nats = nats - nats.mean() / size * sizes
         scored, error = after_frames(event, self.context_frames), mean_and_error(nats)[1]
         return nats_to_bits_per_dim(error, scored, difference=True, size=size)
 

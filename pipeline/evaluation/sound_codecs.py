@@ -1,4 +1,7 @@
-"""Codecs and simple models of sounds: zstd and FLAC, histograms and counts of three samples."""
+"""Codecs and simple models of sounds: zstd and FLAC, histograms and counts of three samples.
+
+Of piano rolls: zstd, and the frequencies of each key, alone and given whether it sounded.
+"""
 
 import io
 import math
@@ -30,7 +33,7 @@ def libraries() -> dict[str, str | None]:
 
 
 def sounds_of(split: SplitData) -> Iterator[np.ndarray]:
-    """Yield the rows of a split of sounds without their padding, (T,) levels."""
+    """Yield the rows of a split of sounds without their padding, (T, ...) levels."""
     assert split.labels is not None
     for x, length in zip(split.x, split.labels[:, 0], strict=True):
         yield x[:length]
@@ -86,9 +89,9 @@ class BackOff:
 def codecs_of(sound: Sound) -> list[LosslessCodec]:
     """Return the codecs of sounds: zstd of levels as bytes, and FLAC of 8 bits.
 
-    An effort of 1 is FLAC's level 8; None is soundfile's default. Text has no FLAC.
+    An effort of 1 is FLAC's level 8; None is soundfile's default. Text and piano rolls have none.
     """
-    if sound.is_text:
+    if sound.is_text or sound.is_roll:
         return [CODECS["zstd"]]
     return [
         CODECS["zstd"],
@@ -131,17 +134,10 @@ def measure_all(
 ) -> list[CodecResult]:
     """Score the test sounds by each baseline and codec."""
     k, rows = event.num_levels, list(sounds_of(test))
-    codecs, sizes = codecs_of(sound), np.array([len(x) for x in rows])
+    codecs, sizes = codecs_of(sound), np.array([x.size for x in rows])
     require_working(codecs, rows[0], k)
-    model = BackOff(train, k)
-    model.fit_strengths(valid)
-    marginal, second = (np.array([model.nats(x, order) for x in rows]) for order in (0, 2))
-    strengths = "strengths={:g},{:g}".format(*model.strengths)
-    found = [
-        ("uniform", f"{k} levels", "baseline", sizes * math.log(k)),
-        ("marginal histogram", "of train", "baseline", marginal),
-        ("order-2 counts with back-off", strengths, "baseline", second),
-    ]
+    found = [("uniform", f"{k} levels", "baseline", sizes * math.log(k))]
+    found += _of_keys(train, rows) if sound.is_roll else _of_counts(train, valid, rows, k)
     for one in codecs:
         nats = one.sizes_alone(rows, k) * NATS_PER_BYTE
         found.append((one.label, one.settings, "codec", nats))
@@ -149,6 +145,51 @@ def measure_all(
     if source is not None:
         found.append(("the source itself", "no model is better", "entropy", source))
     return [_result(*one, sizes, event) for one in found]
+
+
+def _of_counts(
+    train: SplitData, valid: SplitData, rows: Sequence[np.ndarray], num_levels: int
+) -> list[tuple[str, str, str, np.ndarray]]:
+    model = BackOff(train, num_levels)
+    model.fit_strengths(valid)
+    marginal, second = (np.array([model.nats(x, order) for x in rows]) for order in (0, 2))
+    strengths = "strengths={:g},{:g}".format(*model.strengths)
+    return [
+        ("marginal histogram", "of train", "baseline", marginal),
+        ("order-2 counts with back-off", strengths, "baseline", second),
+    ]
+
+
+def _of_keys(
+    train: SplitData, rows: Sequence[np.ndarray]
+) -> list[tuple[str, str, str, np.ndarray]]:
+    """Score rolls (T, keys), each key by itself: by its frequency, and given its last step.
+
+    Frequencies are (count + 1/2) / (n + 1); before the first step no key sounds.
+    """
+    counts = np.zeros((2, 2, train.x.shape[2]))  # of the step before, of now, of keys
+    for x in sounds_of(train):
+        before = _before(x)
+        for last, now in np.ndindex(2, 2):
+            counts[last, now] += ((before == last) & (x == now)).sum(0)
+
+    def nats(x: np.ndarray, counts: np.ndarray) -> float:
+        p = (counts + PSEUDO_COUNT) / (counts.sum(1, keepdims=True) + 2 * PSEUDO_COUNT)
+        last = _before(x) if len(p) == 2 else np.zeros_like(x)
+        return -float(np.log(p[last, x, np.arange(x.shape[1])]).sum())
+
+    alone = counts.sum(0, keepdims=True)
+    return [
+        (label, "of train", "baseline", np.array([nats(x, given) for x in rows]))
+        for label, given in (
+            ("frequencies of keys", alone),
+            ("frequencies of keys given the step before", counts),
+        )
+    ]
+
+
+def _before(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(x[:1]), x[:-1]])
 
 
 def _result(

@@ -229,7 +229,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 if len(events):
                     parts.append(-self._log_prob(events, part))
         nats = self._in_units(torch.cat(parts) if parts else torch.empty(0))
-        size = table.shape[1] if self.model.event.is_open else None
+        size = math.prod(table.shape[1:]) if self.model.event.is_open else None
         event = arcore.events.after_frames(self.model.event, self.context_frames)
         bits = arcore.units.nats_to_bits_per_dim(nats, event, size=size)
         return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})

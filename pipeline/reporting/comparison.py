@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from arcore.events import Event
-from arcore.units import nats_to, nats_to_bits_per_dim
+from arcore.units import nats_to
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
@@ -86,9 +86,7 @@ class Row:
     def in_unit(self, nats: float, difference: bool = False) -> float:
         """Convert nats per event, or a difference of them, to the dataset's unit."""
         unit, event, size = self.result.unit, self.evaluated.event, self.result.mean_size
-        if unit == "bits_per_dim":
-            return nats_to_bits_per_dim(nats, event, difference=difference, size=size)
-        return nats_to(unit, nats, event)
+        return nats_to(unit, nats, event, difference=difference, size=size)
 
     def relation_in(self, unit: str) -> str:
         """Say as in `published_results.yaml` what the value in a unit is to the true one."""

@@ -1,5 +1,6 @@
 """Charts of a report for Plotly: learning curves, and results with codecs and published ones."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,11 +80,15 @@ def _processors(training: TrainingRecord | None) -> int:
 
 def in_unit(rows: Sequence[Mapping[str, str]], unit: str, config: ModelConfig) -> list[float]:
     """Convert the validation nats of a history, of what the model's own loss counts."""
-    if unit == "bits_per_dim" and all(row.get("valid_bits_per_dim") for row in rows):
-        return [float(row["valid_bits_per_dim"]) for row in rows]
     nats = [float(row["valid_nats"]) for row in rows]
     if unit == "nats":
         return nats
+    is_ratio = unit == "bits_per_dim" or config.event.is_open
+    if is_ratio and all(row.get("valid_bits_per_dim") for row in rows):
+        bits = [float(row["valid_bits_per_dim"]) for row in rows]
+        if unit == "bits_per_dim":
+            return bits
+        return [nats_to(unit, one * math.log(2), config.event, size=1.0) for one in bits]
     hyperparameters = {key: value for key, value in config.model.items() if key != "name"}
     with torch.device("meta"):  # it may count more frames of a clip than the protocol
         model = arcore.create_model(config.model_name, config.event, **hyperparameters)

@@ -22,10 +22,9 @@ IMAGE_PIXELS = 72  # of an image on the page
 def pictures(report: Report) -> list[Media]:
     """Return real images or text of a report, if any, and pictures or text that models drew."""
     rows = _sampled(report)
-    extents = report.event.shape
-    if len(extents) == 1 and extents[0] is None:
+    if report.event.is_open:
         return [*_pictures(rows, _spectrograms), *_texts(rows)]
-    if len(extents) == 4:
+    if len(report.event.shape) == 4:
         return list(_pictures(rows, _clips))
     strips = [row for row in rows if (row.evaluated.folder / "media" / "samples.png").is_file()]
     return [*_strips(strips), *_pictures([row for row in rows if row not in strips], _samples)]
@@ -105,8 +104,11 @@ def _samples(path: Path, row: Row) -> Media:
 
 
 def _spectrograms(path: Path, row: Row) -> Media:
-    caption = f"{row.short_name}: spectrograms, drawn above real; brighter is louder, over 70 dB."
-    alt = f"spectrograms of {row.short_name}: drawn above, real below"
+    is_roll = len(row.evaluated.event.shape) > 1
+    what = "piano rolls" if is_roll else "spectrograms"
+    caption = f"{row.short_name}: {what}, drawn above real"
+    caption += "." if is_roll else "; brighter is louder, over 70 dB."
+    alt = f"{what} of {row.short_name}: drawn above, real below"
     return read_picture(path, alt, caption)
 
 

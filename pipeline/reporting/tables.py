@@ -148,7 +148,8 @@ def legend(report: Report, columns: Sequence[str]) -> str:
         context_frames=report.rows[0].result.context_frames,
         gray=is_gray(report.event),
         real=is_real(report.event) or is_table(report.event),
-        sounds=report.event.is_open,
+        sounds=report.event.is_open and report.unit == "bits_per_dim",
+        steps=report.event.is_open and report.unit == "nats_per_frame",
         kinds={codec.kind for codec in report.codecs},
         text=any(text_samples.are_in(row.evaluated.folder) for row in report.rows),
     )

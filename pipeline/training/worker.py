@@ -143,7 +143,7 @@ class Worker:
 
     def _open_splits(self) -> None:
         config, session = self.config, self.session
-        if self.model.event.is_open:
+        if self.model.event.is_open and self.model.receptive_field is not None:
             field = f"receptive field: {self.model.receptive_field:,} samples"
             self._print_on_rank_zero(field)
         ordered = BatchPlan(

@@ -71,7 +71,8 @@ def _numbers(context: UseContext, where: str, apart: Tensor, rows: ChosenRows) -
     whole, unit = context.manifest.event, context.manifest.unit
     score = rows.score(apart, whole, difference=True)
     event = after_frames(whole, rows.context_frames)
-    word = "bits/sample" if event.is_open else unit.replace("_per_", "/")
+    is_of_samples = event.is_open and unit == "bits_per_dim"
+    word = "bits/sample" if is_of_samples else unit.replace("_per_", "/")
     value, stderr = score.in_unit(unit, event)
     gain = Number(name=f"{where}: gain", value=value, stderr=stderr, unit=word)
     return [gain, mean_of(f"{where}: ahead on", (apart > 0).double(), "of rows")]

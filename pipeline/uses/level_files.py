@@ -60,6 +60,7 @@ def check_kind(kind: str, event: Levels, where: str) -> None:
     if kind == "png":
         colours = shape[0] if len(shape) == 3 else 1
         fits = len(shape) in (2, 3) and colours in MODES and event.num_levels <= 256
+        fits = fits and not event.is_open
         expected = "one of gray or RGB pictures of at most 256 levels"
     else:
         fits, expected = len(shape) == 1, "one of sounds (T,)"

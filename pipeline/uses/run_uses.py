@@ -16,6 +16,7 @@ from pipeline.stage import Made
 from pipeline.uses import use_context, use_records
 from pipeline.uses.class_uses import ClassPosteriors, FeatureAccuracy
 from pipeline.uses.comparisons import OrderingEnsembles, PairedDifferences
+from pipeline.uses.harmonisation import Harmonisation
 from pipeline.uses.inpainting import Inpainting
 from pipeline.uses.latent_uses import ImageInterpolation, NoiseLevels
 from pipeline.uses.learned_filters import LearnedFilters
@@ -44,6 +45,7 @@ USE_TYPES: Mapping[str, type[Use]] = {
     "interpolation": ImageInterpolation,
     "continuation": Continuation,
     "speakers": SpeakerSwap,
+    "harmonisation": Harmonisation,
     "video_prediction": VideoPrediction,
 }
 assert USE_TYPES.keys() == USES.keys()

@@ -41,7 +41,7 @@ class SoundRows:
     def of(cls, context: UseContext) -> SoundRows:
         """Read the test sounds of a model; a UserError for a model of other things."""
         event, sound = context.levels, context.manifest.sound
-        if sound is None or sound.is_text or not event.is_open:
+        if sound is None or sound.is_text or sound.is_roll:
             raise context.unfit_event("sounds")
         return cls(context, event, sound, context.stored("test").whole())
 

@@ -106,6 +106,11 @@ USES = {
         "the same text drawn in every voice; the speaker of test sounds by Bayes' rule",
         "a speaker-conditional model of sounds",
     ),
+    "harmonisation": UseDescription(
+        "Harmonisation",
+        "lower voices drawn under the highest voice of test pieces, to play; nats of each part",
+        "an exact, unconditional model of piano rolls",
+    ),
     "video_prediction": UseDescription(
         "Video prediction",
         "clips that go on after their given frames, animated; PSNR and SSIM of each way",
