@@ -80,7 +80,7 @@ class RNNNADE(AutoregressiveModel):
         self.nade = NADE(resized(event, shape[-1:]), NADEConfig(**own))
         step = self.nade.event
         features = step.size * level_features.num_features(step, p.inputs)
-        self.cell = nn.LSTMCell(features, p.recurrent)
+        self.lstm = nn.LSTM(features, p.recurrent, batch_first=True)
         self.hidden_shift = nn.Linear(p.recurrent, p.hidden, bias=False)
         self.output_shift = nn.Linear(p.recurrent, self.nade.output_bias.numel(), bias=False)
 
@@ -140,14 +140,13 @@ class RNNNADE(AutoregressiveModel):
     def _states(self, features: Tensor) -> Tensor:
         """Return u_t for the features of all steps, (batch, T, recurrent)."""
         rate = self.hyperparameters.dropout
-        features = dropout(features, rate, self.training)
-        h = c = features.new_zeros(len(features), self.hyperparameters.recurrent)
-        states = [h]
+        first = features.new_zeros(len(features), 1, self.hyperparameters.recurrent)
+        if features.shape[1] == 1 or len(features) == 0:  # of which LSTMs take none
+            return first.expand(-1, features.shape[1], -1)
+        features = dropout(features[:, :-1], rate, self.training)
         with torch.autocast(features.device.type, enabled=False):
-            for step in features[:, :-1].unbind(1):
-                h, c = self.cell(step, (h, c))
-                states.append(h)
-        return dropout(torch.stack(states, 1), rate, self.training)
+            later, _ = self.lstm(features)
+        return dropout(torch.cat([first, later], 1), rate, self.training)
 
     def _bias(self, states: Tensor) -> Tensor:
         """Return b_t of steps in NADE's ordering, (n, K, logits), for their states."""
@@ -164,14 +163,15 @@ class RNNNADEDecoder(Decoder):
     def __init__(self, model: RNNNADE, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model, self.start = model, model.nade._start(batch, condition)
-        self.h = self.start.new_zeros(batch, model.hyperparameters.recurrent)
+        self.h = self.start.new_zeros(1, batch, model.hyperparameters.recurrent)
         self.c = self.h
         self._begin()
 
     def _begin(self) -> None:
         model = self.model
-        start = self.start + model.hidden_shift(self.h)
-        self.step = NADEDecoder(model.nade, start, model._bias(self.h).transpose(0, 1))
+        (state,) = self.h
+        start = self.start + model.hidden_shift(state)
+        self.step = NADEDecoder(model.nade, start, model._bias(state).transpose(0, 1))
         self.parts: list[Tensor] = []
 
     def _next(self, block: Tensor) -> Distribution:
@@ -188,7 +188,8 @@ class RNNNADEDecoder(Decoder):
         if len(self.parts) < nade.event.size or self.position + len(parts) == len(self.blocks):
             return
         rows = torch.cat(self.parts, 1)[:, nade.position]
-        self.h, self.c = self.model.cell(self.model._encode(rows), (self.h, self.c))
+        features = self.model._encode(rows)[:, None]
+        _, (self.h, self.c) = self.model.lstm(features, (self.h, self.c))
         self._begin()
 
     def draw_rest(self, options: SamplingOptions) -> list[Tensor]:

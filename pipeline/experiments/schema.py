@@ -110,8 +110,9 @@ class TrainerConfig:
         checkpoint_every: epochs from one checkpoint to the next.
         shuffle_rows: rows that a worker holds and shuffles at once; a worker's part of the split
             is shuffled whole if it is no larger, else streamed in windows of so many.
-        window: samples of a training window of sounds, of which `batch_size` counts windows then;
-            null trains on whole sounds. Without effect on other data.
+        window: samples of a training window of sounds, or steps of one of piano rolls, of which
+            `batch_size` counts windows then; null trains on whole rows. Without effect on other
+            data.
         train_rows: rows of the training split that are learned from, its first ones as they are
             stored, where it is shuffled whole and not of sounds; null is all. No random subset:
             folders of images are stored class by class, of which the first rows have few.

@@ -21,7 +21,7 @@ from pipeline.uses.use_records import Shown, UseOutcome
 
 
 @dataclass(frozen=True)
-class Piece:
+class HarmonisedPiece:
     """A test piece: what its parts cost in nats/frame, and rolls (T, keys) with their titles."""
 
     highest: float
@@ -84,7 +84,7 @@ class Harmonisation(Use):
         return UseOutcome(numbers, shown, notes)
 
     @torch.no_grad()
-    def _harmonise(self, context: UseContext, bits: Tensor, row: int) -> Piece:
+    def _harmonise(self, context: UseContext, bits: Tensor, row: int) -> HarmonisedPiece:
         roll, generator = bits.long(), context.generator(self.seed * 1_000 + row)
         given, twin = highest_voice(roll), context.single_model.of_length(len(roll))
         found = posterior(
@@ -95,7 +95,7 @@ class Harmonisation(Use):
         highest = -float(found.log_evidence)
         drawn = [found.draw(generator)[0].cpu() for _ in range(self.num_draws)]
         titles = [f"drawn {number}" for number in range(1, len(drawn) + 1)]
-        return Piece(
+        return HarmonisedPiece(
             highest=highest / len(roll),
             others=(real - highest) / len(roll),
             agreeing=sum(agreement(one, roll, given) for one in drawn) / len(drawn),
@@ -103,7 +103,7 @@ class Harmonisation(Use):
         )
 
 
-def numbers_of(pieces: Sequence[Piece], name: str) -> Tensor:
+def numbers_of(pieces: Sequence[HarmonisedPiece], name: str) -> Tensor:
     """Return a number of each piece, (pieces,) float64."""
     return torch.tensor([getattr(piece, name) for piece in pieces], dtype=torch.float64)
 
@@ -115,7 +115,7 @@ def agreement(drawn: Tensor, real: Tensor, given: Tensor) -> float:
     return int((ours & theirs).sum()) / either if either else 1.0
 
 
-def _play(number: int, piece: Piece, folder: Path, sound: Sound) -> Iterator[Shown]:
+def _play(number: int, piece: HarmonisedPiece, folder: Path, sound: Sound) -> Iterator[Shown]:
     for title, roll in piece.rolls:
         path = folder / f"{number}-{title.replace(' ', '-')}.wav"
         audio_figures.write_roll(path, roll.numpy(), sound)

@@ -34,8 +34,8 @@ def by_hand(model: RNNNADE, bits: Tensor) -> Tensor:
             logit = b[place] + w["nade.output_weight"][place].flatten() @ hidden
             total = total + torch.distributions.Bernoulli(logits=logit).log_prob(step[dimension])
             a = a + w["nade.input_weight"][place].flatten() * step[dimension]
-        gates = w["cell.weight_ih"] @ step + w["cell.bias_ih"] + w["cell.bias_hh"]
-        i, f, g, o = (gates + w["cell.weight_hh"] @ h).chunk(4)
+        gates = w["lstm.weight_ih_l0"] @ step + w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"]
+        i, f, g, o = (gates + w["lstm.weight_hh_l0"] @ h).chunk(4)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
     return total
@@ -67,7 +67,7 @@ def test_a_batch_of_several_lengths_is_each_alone() -> None:
 def test_of_length_shares_weights() -> None:
     model = build(Binary((None, 6)))
     twin = model.of_length(3)
-    assert twin.cell is model.cell and twin.sample(2).shape == (2, 3, 6)
+    assert twin.lstm is model.lstm and twin.sample(2).shape == (2, 3, 6)
     with pytest.raises(ValueError, match="length: expected a model of events of any length"):
         twin.of_length(4)
     with pytest.raises(ValueError, match="every dimension fixed|one length"):

@@ -203,6 +203,8 @@ def copied(module: Module, memo: dict[int, nn.Parameter]) -> Module:
         twin._parameters[name] = None if parameter is None else memo[id(parameter)]
     for name, buffer in module._buffers.items():
         twin._buffers[name] = None if buffer is None else buffer.clone()
+    if isinstance(module, nn.LSTM):  # which keeps its parameters in a list, too
+        twin._flat_weights = [twin._parameters[name] for name in module._flat_weights_names]
     for name, child in module._modules.items():
         twin._modules[name] = None if child is None else copied(child, memo)
     return twin

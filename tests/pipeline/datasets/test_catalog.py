@@ -18,8 +18,9 @@ def test_every_conf_builds_its_dataset_with_all_options_spelt_out(name: str) -> 
     reals = isinstance(dataset.event, Real) and dataset.event.bin_width is None
     in_nats = reals or isinstance(dataset.event, Binary)
     image = "nats" if in_nats else "bits_per_dim"
-    clips = {"robotic_pushing": "nats_per_dim"}.get(name, "nats_per_frame")
-    assert dataset.unit == (clips if dataset.context_frames else image)
+    frames = {"robotic_pushing": "nats_per_dim"}.get(name, "nats_per_frame")
+    is_roll = dataset.sound is not None and dataset.sound.is_roll
+    assert dataset.unit == (frames if dataset.context_frames or is_roll else image)
     assert len({file.name for file in dataset.files}) == len(dataset.files)
 
 
