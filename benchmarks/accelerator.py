@@ -28,7 +28,6 @@ from share import flops
 from torch import Tensor
 
 import arcore
-from arcore.primitives.captured_steps import captured_steps
 from pipeline.artifacts import origin
 from pipeline.cluster.devices import exact
 
@@ -102,16 +101,13 @@ def training(row: Row, device: torch.device, scale: int, steps: int) -> list[dic
 
 
 def drawing(row: Row, device: torch.device, scale: int) -> list[dict[str, Any]]:
-    """Return the time of a row's draws at both batches, without and with recorded steps."""
+    """Return the time of a row's draws at both batches."""
     found, model = [], make_model(row, device).eval()
-    for recorded in (False, True):
-        name = f"{row.name}, recorded" if recorded else row.name
-        for count in sorted({row.batch, scale * row.batch}):
-            draw = partial(lambda n: model.sample(n).cpu(), count)
-            with captured_steps(recorded):
-                times = [measuring.seconds(draw, time.perf_counter) for _ in range(3)]
-            taken = 1e3 * statistics.median(times[1:])
-            found.append({"name": name, "precision": "float32", "batch": count, "ms": taken})
+    for count in sorted({row.batch, scale * row.batch}):
+        draw = partial(lambda n: model.sample(n).cpu(), count)
+        times = [measuring.seconds(draw, time.perf_counter) for _ in range(3)]
+        taken = 1e3 * statistics.median(times[1:])
+        found.append({"name": row.name, "precision": "float32", "batch": count, "ms": taken})
     return found
 
 

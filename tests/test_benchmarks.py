@@ -1,6 +1,7 @@
 """The benchmarks' page is that of their records, and the benchmarks run."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,16 @@ import pytest
 from tests.places import ROOT
 
 FOLDER = ROOT / "benchmarks"
+KERNELS = {  # of a step, at most
+    "wavenet": 169,
+    "gated_pixelcnn": 82,
+    "pixelcnn": 108,
+    "video_pixel_network": 73,
+    "diagonal_bilstm": 61,
+    "made": 25,
+}
 QUICK = {  # seconds in all, in one process
+    "kernels": [],
     "products": ["--sizes", "1"],
     "share": ["--steps", "1", "--only", "multiscale_pixelrnn"],
     "accelerator": ["--device", "cpu", "--scale", "1", "--steps", "1", "--only", "nade-sample"],
@@ -62,6 +72,9 @@ def test_the_quick_benchmarks_run() -> None:
     printed = {part.split("\n", 1)[0]: part for part in done.stdout.split("# ")[1:]}
     assert printed.keys() == QUICK.keys()
     assert all(text.count("\n") > 1 for text in printed.values())
+    counted = dict(re.findall(r"^\| (\w+) \| (\d+) \|$", printed["kernels"], re.MULTILINE))
+    assert counted.keys() == KERNELS.keys()
+    assert all(int(counted[name]) <= most for name, most in KERNELS.items())
 
 
 @pytest.mark.slow

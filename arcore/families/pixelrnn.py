@@ -58,7 +58,6 @@ class PixelRNN(RasterModel):
     """
 
     hyperparameters: PixelRNNConfig
-    records_steps = True
 
     def __init__(self, event: Event, hyperparameters: PixelRNNConfig, num_maps: int = 0) -> None:
         super().__init__(event, hyperparameters)

@@ -20,7 +20,7 @@ from arcore.hyperparameters import CheckedHyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
 from arcore.layers.convolutions import along_curve
-from arcore.layers.cursor import ImageCursor, LayerCall, PixelStep, Reader, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, Reader, full_image
 from arcore.layers.heads import PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
 from arcore.layers.mcgsm import MCGSM
@@ -138,7 +138,6 @@ class RasterModel(CyclingModel):
     supports: ClassVar[tuple[type[Event], ...]] = (Levels, Real)
     hyperparameters: RasterConfig
     symmetry: str = "identity"  # by which the network's image is transformed
-    records_steps: ClassVar[bool] = False  # see `captured_steps`; layers' states stay in place
 
     def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -233,12 +232,7 @@ class RasterModel(CyclingModel):
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
-        step = self._step(features, cursor)
-        return step(partial(self._network, maps=maps, call=cursor))
-
-    def _step(self, features: Tensor, cursor: ImageCursor) -> PixelStep:
-        fits = self.records_steps and not self.training
-        return cursor.state(self, lambda: PixelStep(features, cursor, fits))
+        return self._network(cursor.piece(features), maps, cursor)
 
     def outputs(self, features: Tensor, maps: Tensor | None) -> Tensor:
         """Return the head's maps of whole images, means relative to the prediction if any."""
@@ -403,12 +397,8 @@ class TwoStackModel(RasterModel):
         return links
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
-        column = cursor.column
-        step = self._step(features, cursor)
+        links: list[Tensor] = cursor.state(self, list)
         if cursor.enters_row(self):
-            found = self._row_links(features, maps, cursor)
-            step.links = step.links or [torch.empty_like(link) for link in found]
-            for link, new in zip(step.links, found, strict=True):
-                link.copy_(new)
-        here = [link[..., column : column + 1] for link in step.links]
-        return step(partial(self._horizontal, links=here, maps=maps, call=cursor))
+            links[:] = self._row_links(features, maps, cursor)
+        here = [link[..., cursor.column : cursor.column + 1] for link in links]
+        return self._horizontal(cursor.piece(features), here, maps, cursor)

@@ -8,12 +8,9 @@ each layer keeps what later places need. The cost of a pixel is then one product
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
-
-from arcore.primitives.captured_steps import StepRecorder
 
 State = TypeVar("State")
 
@@ -78,25 +75,3 @@ class ImageCursor:
         if layer not in self._states:
             self._states[layer] = make()
         return cast(State, self._states[layer])
-
-
-class PixelStep:
-    """Takes a network's steps; recorded are those of columns in which no row begins.
-
-    Arguments:
-        features: of the image, whole.
-        cursor: at the pixel whose step is taken.
-        fits: whether the layers' states stay in place.
-    """
-
-    def __init__(self, features: Tensor, cursor: ImageCursor, fits: bool) -> None:
-        self.features, self.cursor = features, cursor
-        self.recorder, self.x = StepRecorder(features.device, fits), cursor.piece(features).clone()
-        self.links: list[Tensor] = []  # what a vertical stack gave for the row
-
-    def __call__(self, network: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what the network makes of the features at the cursor."""
-        x, column = self.cursor.piece(self.features), self.cursor.column
-        if self.recorder.asked:
-            x = self.x.copy_(x)
-        return self.recorder(column, partial(network, x), repeats=column > 0)

@@ -8,11 +8,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, pad
 
-from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.gating import gated
 from arcore.primitives.precision import at_least_float32, product_dtype
 from arcore.primitives.products import scored_linear
-from arcore.primitives.transfer import to_device
 
 
 def delayed(x: Tensor, steps: int) -> Tensor:
@@ -136,9 +134,6 @@ class DilatedQueues:
     both gates, and z / 2 = s_f s_g - s_g / 2 is read as two parts. Both cancel, hence float32 or
     more.
 
-    Where steps are recorded, queues of two taps lie in one tensor, in which a counter on the device
-    finds the heads.
-
     Reference:
         Le Paine et al., "Fast Wavenet Generation Algorithm", 2016.
 
@@ -179,8 +174,6 @@ class DilatedQueues:
             self.local_at = self.local[:, 0].clone()
             weights = [cast(nn.Linear, layer.local).weight.t() * factors for layer in layers]
             self.local_weight = torch.cat(weights, 1)
-        self.step = StepRecorder(bias.device, self.kernel == 2)
-        heads, stored = bias.new_empty(len(layers), batch, 2 * gate_width), []
         self.queues = []
         for number, (layer, gates) in enumerate(zip(layers, self.gates.unbind(1), strict=True)):
             base = layer.taps.bias.expand(batch, -1)
@@ -196,10 +189,7 @@ class DilatedQueues:
                 for j in range(1, self.kernel - 1)
                 if j * layer.dilation < length
             ]
-            stored.append(base.repeat(size, 1, 1))
-            slots = stored[-1].unbind()
-            if self.step.asked:
-                slots, size = (heads[number],), 1
+            slots = base.repeat(size, 1, 1).unbind()
             residual = None
             if layer.residual is not None:
                 weight = layer.residual.weight.t().to(bias.dtype)
@@ -211,7 +201,6 @@ class DilatedQueues:
                 slots, size, base, newest, oldest, middle, residual, gates, f, g, local_gates,
             )  # fmt: skip
             self.queues.append(queue)
-        self.pool = _QueuePool(heads, stored) if self.step.asked else None
         self.head = [
             (layer.weight.t().to(bias.dtype).contiguous().t(), layer.bias.to(bias.dtype))
             for layer in head  # columns in a run: what both libraries are fastest with
@@ -226,8 +215,6 @@ class DilatedQueues:
             earlier.copy_(later)
         if self.local is not None:
             torch.mm(self.local_at, self.local_weight, out=self.local_now)
-        if self.pool is not None:
-            self.pool.take()
         for slots, size, base, newest, oldest, middle, residual, gates, f, g, local in self.queues:
             a = slots[t % size]
             a.addmm_(h, newest)
@@ -240,8 +227,6 @@ class DilatedQueues:
             torch.addmm(base, h, oldest, out=a)
             if residual is not None:
                 h.addmm_(gates, residual)
-        if self.pool is not None:
-            self.pool.put()
         torch.sub(*self.gates.chunk(2, 2), alpha=0.5, out=self.z)
         out = self.z.flatten(1)
         for number, (weight, bias) in enumerate(self.head):
@@ -253,7 +238,7 @@ class DilatedQueues:
         if self.found is None:
             if self.local is not None:
                 self.local_at.copy_(self.local[:, self.time])
-            self.found = self.step(None, self._advance)
+            self.found = self._advance()
         return self.found
 
     def push(self, taps: Sequence[Tensor]) -> None:
@@ -263,28 +248,3 @@ class DilatedQueues:
             pending.add_(tap)
         self.time += 1
         self.found = None
-
-
-class _QueuePool:
-    """All layers' queues of two taps in one tensor, of which a step takes the heads and puts them.
-
-    Arguments:
-        heads: (layers, batch, 2 gate_width), where the heads are put.
-        queues: of each layer, (size, batch, 2 gate_width).
-    """
-
-    def __init__(self, heads: Tensor, queues: Sequence[Tensor]) -> None:
-        self.heads, self.slots = heads, torch.cat(list(queues))
-        self.sizes = to_device(torch.tensor([len(queue) for queue in queues]), heads.device)
-        self.first = self.sizes.cumsum(0) - self.sizes
-        self.time = torch.zeros_like(self.sizes)
-
-    def take(self) -> None:
-        """Copy the queues' heads out of them."""
-        self.places = self.first + self.time.remainder(self.sizes)
-        torch.index_select(self.slots, 0, self.places, out=self.heads)
-
-    def put(self) -> None:
-        """Put the heads back, at the queues' ends, and go on to the next step."""
-        self.slots.index_copy_(0, self.places, self.heads)
-        self.time.add_(1)

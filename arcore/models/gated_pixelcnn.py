@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import cast
 
 import torch
@@ -26,7 +25,6 @@ from arcore.layers.convolutions import (
 from arcore.layers.cursor import ImageCursor, LayerCall, Reader
 from arcore.layers.pixel_attention import PixelAttention
 from arcore.primitives.activation_checkpointing import run_block
-from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.checks import require
 from arcore.primitives.dropout import dropout
 from arcore.primitives.gating import gated
@@ -166,8 +164,7 @@ class _GatedSteps:
         self, model: GatedPixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
         layers, width = model._layers(), model.hyperparameters.width
-        attention = [layer.attention for layer in layers]  # whose past grows by new tensors
-        self.step = StepRecorder(model.device, not any(attention))
+        attention = [layer.attention for layer in layers]
         self.steps = [
             PixelSteps(layer.horizontal, batch, cursor, layer.horizontal_projection, maps)
             for layer in layers
@@ -192,9 +189,6 @@ class _GatedSteps:
     def outputs(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) for the pixel's features (batch, F)."""
         self.steps[0].slots[cursor.column].copy_(x)
-        return self.step(cursor.column, partial(self._outputs, x, cursor))
-
-    def _outputs(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         (f, g), one, total, column = self.gates, self.one, self.total, cursor.column
         following = self.steps[1:]
         for number, (steps, skip, residual, attention) in enumerate(self.layers):

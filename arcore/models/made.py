@@ -18,7 +18,6 @@ from arcore.layers import level_features
 from arcore.layers.level_features import condition_weight, shifted
 from arcore.layers.masked_linear import MaskedLinear
 from arcore.primitives import masks, orderings
-from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.checks import require
 from arcore.primitives.dropout import dropout
 from arcore.primitives.transfer import to_device
@@ -255,33 +254,13 @@ class MADEDecoder(Decoder):
         self.offsets[0] = shifted(self.offsets[0], model.class_hidden, condition)
         self.offsets[-1] = shifted(self.offsets[-1], model.class_output, condition)
         self.values = [self.weights[0].new_zeros(batch, w.shape[1]) for w in self.weights]
-        groups = [_by_degree(d, model.event.size, model.device) for d in model.degrees]
-        self.units, self.windows = [units for units, _ in groups], [many for _, many in groups]
-        even = isinstance(model.event, Levels) and model.event.uneven is None
-        self.step = StepRecorder(model.device, even)
-        self.time, self.pushed = torch.zeros_like(model.order[:1]), model._blank(batch)[:, :1]
+        size = model.event.size
+        self.units = [_by_degree(degrees, size, model.device) for degrees in model.degrees]
 
     def _next(self, block: Tensor) -> Distribution:
-        if not self.step.asked:
-            self.found = self._outputs(block, [units[self.position] for units in self.units])
-        elif self._computed != self.position:
-            self.found = self.step(None, self._advance)
-        return level_features.conditionals(self.found[:, None], self.model.event, block)
-
-    def _advance(self) -> Tensor:
-        """Take in the dimension before, at first the last one as 0, and go on to the next."""
-        order = self.model.order
-        self._take(order.roll(1).index_select(0, self.time), self.pushed)
-        block = order.index_select(0, self.time)
-        units = [windows.index_select(0, self.time)[0] for windows in self.windows]
-        self.time.add_(1)
-        return self._outputs(block, units)
-
-    def _outputs(self, block: Tensor, units: list[Tensor]) -> Tensor:
-        """Return the logits of a block, given the units of each layer that are now known."""
-        model, last = self.model, len(units)
-        for depth, new in enumerate(units):
-            if len(new):
+        model, last = self.model, len(self.units)
+        for depth, units in enumerate(self.units):
+            if len(new := units[self.position]):
                 a = linear(self.values[depth], self.weights[depth][new])
                 h = model._activate(a + self.offsets[depth][:, new])
                 self.values[depth + 1][:, new] = h
@@ -289,15 +268,9 @@ class MADEDecoder(Decoder):
         logits = linear(self.values[last], self.weights[last][rows]) + self.offsets[last][:, rows]
         if self.direct is not None:
             logits = logits + linear(self.values[0], self.direct[rows])
-        return logits
+        return level_features.conditionals(logits[:, None], model.event, block)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
-        if self.step.asked:
-            self.pushed.copy_(values)
-        else:
-            self._take(block, values)
-
-    def _take(self, block: Tensor, values: Tensor) -> None:
         model = self.model
         inputs = model.hyperparameters.inputs
         dtype = self.values[0].dtype
@@ -309,13 +282,7 @@ def _columns(block: Tensor, width: int) -> Tensor:
     return (block[:, None] * width + torch.arange(width, device=block.device)).flatten()
 
 
-def _by_degree(degrees: Tensor, size: int, device: torch.device) -> tuple[list[Tensor], Tensor]:
-    """Return the units of each degree; and as many for each, others among them, (degrees, units).
-
-    Others do no harm: those of lower degrees do not change, those of higher ones are not yet used.
-    """
-    every, counts = degrees.argsort(stable=True), degrees.bincount(minlength=size)
-    most = int(counts.max())
-    first = (counts.cumsum(0) - counts).clamp(max=len(every) - most)
-    windows = every[first[:, None] + torch.arange(most, device=every.device)]
-    return list(every.to(device).split(counts.tolist())), windows.to(device)
+def _by_degree(degrees: Tensor, size: int, device: torch.device) -> list[Tensor]:
+    """Return the units of each degree."""
+    counts = degrees.bincount(minlength=size)
+    return list(degrees.argsort(stable=True).to(device).split(counts.tolist()))

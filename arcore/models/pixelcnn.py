@@ -1,7 +1,6 @@
 """PixelCNN: masked convolutions over images."""
 
 import dataclasses
-from functools import partial
 from typing import cast
 
 import torch
@@ -22,7 +21,6 @@ from arcore.layers.convolutions import (
 from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.primitives.activation_checkpointing import run_block
-from arcore.primitives.captured_steps import StepRecorder
 from arcore.primitives.dropout import dropout
 
 
@@ -131,7 +129,7 @@ class _ResidualSteps:
     def __init__(
         self, model: PixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
-        self.model, self.step = model, StepRecorder(model.device)
+        self.model = model
         self.input = PixelSteps(model.input, batch, cursor, model.input_projection, maps)
         cursor.state(model.input, lambda: self.input)
         blocks = [cast(_ResidualBlock, block) for block in model.blocks]
@@ -155,9 +153,6 @@ class _ResidualSteps:
             for steps in self.steps:
                 steps.start_row(cursor.row)
         self.input.slots[column].copy_(x)
-        return self.step(column, partial(self._outputs, column))
-
-    def _outputs(self, column: int) -> Tensor:
         first, u, active = self.input, self.u, self.active
         torch.addmm(first.bases[column], first.windows[column], first.matrix, out=u)
         for reduce, bias, core, expand in self.blocks:

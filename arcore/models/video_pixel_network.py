@@ -127,7 +127,6 @@ class FrameDecoder(TwoStackModel):
     Config = FrameDecoderConfig
     supports = (Levels, Gray)
     hyperparameters: FrameDecoderConfig
-    records_steps = True
 
     def __init__(
         self, event: Event, hyperparameters: FrameDecoderConfig, num_maps: int, num_vectors: int
