@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
+from arcore import generation
 from arcore.conditions import Condition
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import draw
+from arcore.distributions.drawing import SamplingOptions, draw
 from arcore.events import Gray
 from arcore.hyperparameters import Hyperparameters
 from arcore.model import AutoregressiveModel
@@ -204,9 +205,9 @@ class Ensemble(Combination):
         progress: bool = False,
     ) -> Tensor:
         """Draw n events, each from one member drawn by its weight; a bar is a member's."""
-        self._check_number(n)
+        generation.check_number(self, n)
         self._check_condition(condition, n)
-        self._check_generator(generator)
+        generation.check_generator(generator, self.device)
         drawn = self._blank(n).view(n, *self.event.extents)
         for member, rows in self._shares(self._draw_members(n, generator)):
             part = condition_for(member, condition, rows)
@@ -236,8 +237,7 @@ class Ensemble(Combination):
         x = x.to(self.device)
         n = len(x)
         self._check_condition(condition, n)
-        self._check_generator(generator)
-        self._check_temperature(temperature)
+        generation.check_options(self, SamplingOptions(generator, temperature))
         completed = self._blank(n).view(n, *self.event.extents)
         with without_dropout(self), self._scoring_precision():
             choice = self._choose(x, observed, condition, generator)

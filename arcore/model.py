@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import abc
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore import conditions, units
+from arcore import conditions, generation, units
 from arcore.decoding import Decoder
-from arcore.events import Event, Gray, Levels, is_levels
-from arcore.generation import GenerativeModel, RecomputingDecoder
+from arcore.derived_buffers import DerivedBuffers
+from arcore.distributions.drawing import SamplingOptions
+from arcore.events import Event, Gray, Levels, is_levels, is_table
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import (
     require,
@@ -26,14 +28,14 @@ from arcore.primitives.checks import (
     require_scores,
     require_seed,
 )
-from arcore.primitives.precision import require_finite, summed
+from arcore.primitives.precision import require_finite, summed, without_autocast
 from arcore.primitives.row_noise import BatchSlice
 from arcore.primitives.transfer import outside_compiler
 
 MOST_MEMBERS = 1024
 
 
-class AutoregressiveModel(GenerativeModel):
+class AutoregressiveModel(DerivedBuffers, abc.ABC):
     """An autoregressive density model over one kind of event.
 
     A subclass defines `Config` (its hyperparameters), `supports`, `schedule`, `_conditionals`
@@ -53,6 +55,8 @@ class AutoregressiveModel(GenerativeModel):
         validation_is_estimate: whether `validation_loss` estimates what a member scores exactly.
         scores_parts: whether `scored` may say which part of an event counts.
         receptive_field: past steps that a conditional depends on, None for all.
+        scores_in_autocast: whether `log_prob` follows autocast; where not, draws do neither.
+        latent_levels: names of the levels of noise that `sample_varying` knows, from the top.
     """
 
     Config: ClassVar[type[Hyperparameters]]
@@ -67,6 +71,8 @@ class AutoregressiveModel(GenerativeModel):
     receptive_field: int | None = None
     num_symbols: int | None = None
     hop: int = 1
+    scores_in_autocast: bool = True
+    latent_levels: tuple[str, ...] = ()
 
     def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
         super().__init__()
@@ -85,6 +91,29 @@ class AutoregressiveModel(GenerativeModel):
         self.num_classes: int | None = getattr(hyperparameters, "num_classes", None)
         self._sampled_noise: Tensor | None = None
         self._next_step, self._step_is_given = 0, False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return next(self.parameters()).device
+
+    @property
+    @abc.abstractmethod
+    def schedule(self) -> tuple[Tensor, ...]:
+        """How dimensions are generated: blocks of indices into the flattened event.
+
+        Each block is drawn in parallel given all earlier ones; together they partition range(D).
+        """
+
+    @property
+    def num_evaluations(self) -> int | None:
+        """Evaluations of networks to draw an event, None where they are as many as blocks."""
+        return None
 
     def forward(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
@@ -405,7 +434,129 @@ class AutoregressiveModel(GenerativeModel):
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         """Make the decoder for a checked condition: by default one that recomputes everything."""
-        return RecomputingDecoder(self, batch, condition)
+        return generation.RecomputingDecoder(self, batch, condition)
+
+    # -- generation, see `arcore.generation`
+
+    def sample(
+        self,
+        n: int,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        *,
+        batch: int | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """Draw n events, (n, *event.shape): int64 levels or reals; in training, too, undropped.
+
+        On the CPU, steps of fewer than 2^26 products take one thread, whatever torch may use.
+
+        Arguments:
+            n: number of events, >= 1, of 2^32 dimensions at most.
+            condition: of n rows, for a conditional model.
+            generator: source of randomness, on the model's device; None uses torch's global one.
+            temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals.
+            batch: events drawn side by side, which bounds memory; None for as many as have 2^20
+                dimensions. The same generator gives the same events for the same n and batch.
+            progress: show a bar, which needs tqdm.
+
+        Example:
+            >>> import arcore
+            >>> model = arcore.create_model("nade", arcore.events.Binary((3,)))
+            >>> model.sample(2, generator=torch.Generator().manual_seed(0)).shape
+            torch.Size([2, 3])
+        """
+        options = SamplingOptions(generator, temperature)
+        return generation.sample(self, n, condition, options, batch, progress)
+
+    def impute(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        *,
+        batch: int | None = None,
+    ) -> Tensor:
+        """Draw the unobserved dimensions given the observed ones that precede them.
+
+        That is the exact posterior where every observed dimension comes first in the schedule;
+        elsewhere later observations do not inform earlier draws.
+
+        Arguments:
+            x: (batch, *event.shape); values where `observed` is False are ignored.
+            observed: bool, of x's shape or of the event's.
+            condition: one row per row of x, for a conditional model.
+            generator: source of randomness, on the model's device; None uses torch's global one.
+            temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals.
+            batch: events completed side by side, which bounds memory; None for all. The same
+                generator gives the same events as one call for each part.
+
+        Returns:
+            (batch, *event.shape) with the observed values as they are in the model's dtype.
+        """
+        options = SamplingOptions(generator, temperature)
+        return generation.impute(self, x, observed, condition, options, batch)
+
+    def sample_varying(
+        self,
+        n: int,
+        level: str,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw n events that differ by the noise of one of `latent_levels` alone.
+
+        Raises:
+            ValueError: for another level; a model without latents has none.
+        """
+        raise ValueError(f"level: expected one of {self.latent_levels}, got {level!r}")
+
+    def _check_observed(self, x: Tensor, observed: Tensor, name: str = "observed") -> Tensor:
+        """Check the shape of x and all of `observed`, which is returned in x's shape."""
+        Event.check(self.event, x)
+        if isinstance(observed, Tensor):
+            require_dense(observed, name)
+        fits = isinstance(observed, Tensor) and observed.dtype == torch.bool
+        require(fits, name, "a bool tensor", getattr(observed, "dtype", observed))
+        fits = observed.shape in (x.shape, x.shape[1:])
+        require(fits, name, f"shape {tuple(x.shape)}", tuple(observed.shape))
+        return observed.expand(x.shape)
+
+    def _require_length(self) -> None:
+        expected = "events of one length to generate (use model.of_length(length))"
+        require(not self.event.is_open, "event", expected, self.event)
+
+    def _scoring_precision(self) -> AbstractContextManager[object]:
+        """Follow autocast where scores do, which need more than 8 bits of reals."""
+        follows = self.scores_in_autocast and is_levels(self.event)
+        return nullcontext() if follows else without_autocast(self.device)
+
+    def _may_overflow(self) -> bool:
+        """Tell whether draws are to be scored, since finite weights may overflow on the way."""
+        return generation.may_overflow(list(self.parameters()))
+
+    def _blank(self, n: int) -> Tensor:
+        return torch.zeros(n, self.event.size, dtype=self._drawn_dtype, device=self.device)
+
+    @property
+    def _drawn_dtype(self) -> torch.dtype:
+        """The dtype of events: bfloat16 cannot hold levels above 256, nor a file's reals."""
+        if is_table(self.event):
+            return torch.float64
+        return torch.int64 if hasattr(self.event, "num_levels") else self.dtype
+
+    def _complete(
+        self, x: Tensor, known: Tensor, condition: Tensor | None, options: SamplingOptions
+    ) -> Tensor:
+        """Draw what is not known of flat rows (batch, D), (batch, *event.shape)."""
+        return generation.complete(self, x, known, condition, options)
+
+    def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:
+        """Return a decoder that may have taken in blocks that are known already."""
+        return self.decoder(x.shape[0], condition)
 
     def __repr__(self) -> str:
         """Name the model, its event and its size, not every layer."""

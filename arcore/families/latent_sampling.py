@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Normal
 
+from arcore import generation
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions, draw, invert
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require, require_int, require_positive
 from arcore.primitives.precision import at_least_float32, summed
 from arcore.primitives.row_noise import for_each_row
 
@@ -90,7 +91,7 @@ class LatentSampling(AutoregressiveModel):
         """Draw the latents of n events from the prior."""
         require_int(n, "n", 0)
         self._check_condition(condition, n)
-        self._check_temperature(temperature)
+        require_positive(temperature, "temperature")
         noise = self._noise(n, generator)
         return self._from_prior(tuple(e * math.sqrt(temperature) for e in noise), condition)
 
@@ -99,7 +100,7 @@ class LatentSampling(AutoregressiveModel):
 
     def _normal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw standard normal noise, in float64 whatever the model's dtype."""
-        self._check_generator(generator)
+        generation.check_generator(generator, self.device)
         options: dict[str, Any] = {"dtype": torch.float64, "device": self.device}
         return torch.randn(n, self._noise_size, generator=generator, **options)
 
@@ -179,7 +180,6 @@ class LatentSampling(AutoregressiveModel):
     def _complete(
         self, x: Tensor, known: Tensor, condition: Tensor | None, options: SamplingOptions
     ) -> Tensor:
-        self._check_temperature(options.temperature)
         unseen = SamplingOptions(options.generator, options.temperature)
         n, shape = len(x), self.event.extents
         informed = known.any(1)
@@ -242,17 +242,17 @@ class LatentSampling(AutoregressiveModel):
         distribution it inverts. The shared noise is drawn first, so that calls from the same state
         of the generator share it; `level` is one of `latent_levels`.
         """
-        self._check_number(n)
+        generation.check_number(self, n)
         require(level in self.latent_levels, "level", f"one of {self.latent_levels}", level)
         self._check_condition(condition, n)
-        self._check_generator(generator)
-        self._require_finite_weights()
+        generation.check_generator(generator, self.device)
+        generation.require_finite_weights(self)
         shared, own = self._all_noise(1, generator), self._all_noise(n, generator)
         *noise, uniform = (
             mine if name == level else ours.expand_as(mine).contiguous()
             for name, ours, mine in zip(self.latent_levels, shared, own, strict=True)
         )
-        with self._drawing(n):
+        with generation.drawing(self, n):
             latents = self._from_prior(tuple(noise), condition)
             x, decoder = self._blank(n), self.decoder(n, condition, latents)
             for block in decoder.blocks:

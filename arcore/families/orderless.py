@@ -292,7 +292,6 @@ class OrderlessModel(AnyOrderModel):
     ) -> Tensor:
         if not known.any():
             return super()._complete(x, known, condition, options)
-        self._check_temperature(options.temperature)
         x, state = x.clone(), self._observed_state(len(x), condition)
         inputs = self._inputs(x)
         for dimension in known.any(0).nonzero()[:, 0].tolist():

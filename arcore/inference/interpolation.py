@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from arcore import generation
 from arcore.conditions import Vector
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import invert
@@ -66,7 +67,7 @@ def walk(
     kind = model.condition_kind
     require(isinstance(kind, Vector), "model", "one conditioned on a vector", model)
     line = between(first, second, num_steps).flatten(0, 1)
-    with model._drawing(len(line)):
+    with generation.drawing(model, len(line)):
         decoder = model.decoder(len(line), line)
         return decode_with(model, decoder, len(first), num_steps, generator)
 
@@ -83,8 +84,8 @@ def decode_with(
     event = model.event
     fits = isinstance(event, Levels) and not event.is_open
     require(fits, "model", "one over levels, of events of one length", model)
-    model._check_generator(generator)
-    model._require_finite_weights()
+    generation.check_generator(generator, model.device)
+    generation.require_finite_weights(model)
     dtype, device = at_least_float32(model.dtype), model.device
     shape = (batch, 1, event.size)
     uniform = torch.rand(shape, generator=generator, dtype=dtype, device=device)

@@ -6,6 +6,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
+from arcore import generation
 from arcore.families.latent import LatentVariableModel
 from arcore.inference.interpolation import between, decode_with
 from arcore.model import AutoregressiveModel
@@ -103,7 +104,7 @@ def walk(
     ends = [[q.mean for q in latent.posterior(x, condition)] for x in (first, second)]
     line = tuple(between(a, b, num_steps).flatten(0, 1) for a, b in zip(*ends, strict=True))
     given = None if condition is None else condition.repeat_interleave(num_steps, 0)
-    with latent._drawing(len(line[0])):
+    with generation.drawing(latent, len(line[0])):
         decoder = latent.decoder(len(line[0]), given, line)
         return decode_with(model, decoder, len(first), num_steps, generator)
 

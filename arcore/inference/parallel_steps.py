@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from arcore import generation
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import reshape
 from arcore.events import Event, Levels
@@ -51,7 +52,7 @@ def step_losses(
     for index, given in itertools.product(range(1, num_orders + 1), range(units)):
         member = model.member(index)
         split = InSteps(member, [given, units - given] if given else [units])
-        with member._drawing(len(x)):
+        with generation.drawing(member, len(x)):
             terms = split.conditionals(x, condition).log_prob(model._as_value(x)).double()
         left = terms.flatten(1).mean(0)[member.order].view(units, -1)[given:]
         total[given] -= left.sum(1).mean().cpu()

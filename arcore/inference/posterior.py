@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution
 from torch.nn.functional import logsigmoid
 
+from arcore import generation
 from arcore.distributions.discrete import choose
 from arcore.ensembles import Ensemble
 from arcore.events import Gray, Levels
@@ -146,8 +147,8 @@ def posterior(
     rows, size = len(log_likelihood), model.event.size
     condition = condition.to(model.device) if isinstance(condition, Tensor) else condition
     model._check_condition(condition, rows)
-    model._check_generator(generator)
-    model._require_finite_weights()
+    generation.check_generator(generator, model.device)
+    generation.require_finite_weights(model)
     likelihood = log_likelihood.to(model.device).double()
     likelihood = likelihood.reshape(rows, size, likelihood.shape[-1])
     of_row = torch.arange(rows, device=model.device).repeat_interleave(num_particles)
@@ -155,7 +156,7 @@ def posterior(
     x = torch.zeros(rows * num_particles, size, dtype=torch.int64, device=model.device)
     log_weights = torch.zeros(rows, num_particles, dtype=torch.float64, device=model.device)
     bar = progress_bar(progress, len(model.schedule), "filtering")
-    with model._drawing(len(x)), bar as advance:
+    with generation.drawing(model, len(x)), bar as advance:
         decoder = model.decoder(len(x), given)
         for step, block in enumerate(model.schedule):
             joint = _log_levels(decoder.next()) + likelihood[:, block][of_row]
