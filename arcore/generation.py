@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import SamplingOptions, select
+from arcore.events import Event
 from arcore.primitives.checks import require, require_int, require_positive, require_scores
 from arcore.primitives.dropout import without_dropout
 from arcore.primitives.progress import progress_bar
 from arcore.process_tuning import one_thread
-
-if TYPE_CHECKING:  # which is made of these functions
-    from arcore.model import AutoregressiveModel
 
 SAMPLE_DIMENSIONS = 1 << 20
 SCORED_DIMENSIONS = 1 << 17
@@ -29,9 +27,44 @@ HEADROOM = 8.0  # of levels as inputs, in units of ln
 LARGE = 1000.0  # numbers of a condition, which the headroom also holds
 
 
+class Generates(Protocol):
+    """What a model has that is drawn from, see `arcore.model.AutoregressiveModel`."""
+
+    @property
+    def event(self) -> Event:
+        """What is drawn."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is drawn."""
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """The blocks, in turn."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return the weights."""
+
+    def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Score what was drawn; refuse NaN."""
+
+    def _check(self, x: Tensor, condition: Tensor | None) -> None: ...
+    def _check_condition(self, condition: Tensor | None, batch: int) -> None: ...
+    def _check_observed(self, x: Tensor, observed: Tensor) -> Tensor: ...
+    def _require_length(self) -> None: ...
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution: ...
+    def _scoring_precision(self) -> AbstractContextManager[object]: ...
+    def _may_overflow(self) -> bool: ...
+    def _blank(self, n: int) -> Tensor: ...
+    def _complete(
+        self, x: Tensor, known: Tensor, condition: Tensor | None, options: SamplingOptions
+    ) -> Tensor: ...
+    def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder: ...
+
+
 @torch.no_grad()
 def sample(
-    model: AutoregressiveModel,
+    model: Generates,
     n: int,
     condition: Tensor | None,
     options: SamplingOptions,
@@ -64,7 +97,7 @@ def sample(
 
 @torch.no_grad()
 def impute(
-    model: AutoregressiveModel,
+    model: Generates,
     x: Tensor,
     observed: Tensor,
     condition: Tensor | None,
@@ -92,7 +125,7 @@ def impute(
 
 
 def complete(
-    model: AutoregressiveModel,
+    model: Generates,
     x: Tensor,
     known: Tensor,
     condition: Tensor | None,
@@ -117,19 +150,19 @@ def complete(
 
 
 @contextmanager
-def drawing(model: AutoregressiveModel, rows: int) -> Iterator[None]:
+def drawing(model: Generates, rows: int) -> Iterator[None]:
     """Drop nothing, draw in the precision of scores, and small steps of rows in one thread."""
     weights = sum(weight.numel() for weight in model.parameters())
     products = rows * weights * model.event.size // len(model.schedule)  # of a step, about
     small = model.device.type == "cpu" and products < PRODUCTS_FOR_THREADS
-    with without_dropout(model), model._scoring_precision(), one_thread(small):
+    with without_dropout(cast(nn.Module, model)), model._scoring_precision(), one_thread(small):
         yield
 
 
 # -- checks
 
 
-def check_number(model: AutoregressiveModel, n: int) -> None:
+def check_number(model: Generates, n: int) -> None:
     """Refuse a number of events to draw that is none, or beyond any memory."""
     model._require_length()
     require_int(n, "n", 1)
@@ -137,7 +170,7 @@ def check_number(model: AutoregressiveModel, n: int) -> None:
     require(n <= most, "n", f"at most {most:,} events of {model.event.size:,} dimensions", n)
 
 
-def check_options(model: AutoregressiveModel, options: SamplingOptions) -> None:
+def check_options(model: Generates, options: SamplingOptions) -> None:
     """Refuse a temperature that is none, and a generator of another device."""
     require_positive(options.temperature, "temperature")
     check_generator(options.generator, model.device)
@@ -152,7 +185,7 @@ def check_generator(generator: torch.Generator | None, device: torch.device) -> 
     require(fits, "generator", expected, getattr(generator, "device", generator))
 
 
-def require_finite_weights(model: AutoregressiveModel) -> None:
+def require_finite_weights(model: Generates) -> None:
     """Refuse weights that are not finite: once, one wait for an accelerator in all."""
     require(model.device.type != "meta", "weights", "numbers", "none, on the meta device")
     extremes = [torch.stack(weight.aminmax()) for weight in model.parameters() if weight.numel()]
@@ -160,7 +193,7 @@ def require_finite_weights(model: AutoregressiveModel) -> None:
         raise ValueError("weights: expected finite numbers, got NaN or infinity")
 
 
-def _require_drawn(model: AutoregressiveModel, x: Tensor, condition: Tensor | None) -> None:
+def _require_drawn(model: Generates, x: Tensor, condition: Tensor | None) -> None:
     """Refuse draws from NaN, which look like levels: finite weights may overflow on the way.
 
     Scored are those of models whose weights are large enough that they may, or given large
@@ -203,9 +236,7 @@ def may_overflow(weights: Sequence[Tensor]) -> bool:
 class RecomputingDecoder(Decoder):
     """The slow, obviously right decoder: a full pass of `conditionals` for every block."""
 
-    def __init__(
-        self, model: AutoregressiveModel, batch: int, condition: Tensor | None = None
-    ) -> None:
+    def __init__(self, model: Generates, batch: int, condition: Tensor | None = None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
         self.condition = condition
