@@ -24,7 +24,6 @@ from torch import Tensor
 from arcore import bitstream, coded_batches
 from arcore.bitstream import DIGEST, Chunk, Header
 from arcore.decoding import Decoder
-from arcore.ensembles import Ensemble
 from arcore.entropy import (
     bytes_of,
     coder,
@@ -255,9 +254,8 @@ def check_model(model: AutoregressiveModel) -> None:
     fits = isinstance(model, AutoregressiveModel)
     require(fits, "model", "a model", type(model).__name__)
     name = type(model).__name__
-    alone = not isinstance(model, Ensemble)
     expected = "a model with a schedule (an ensemble's members share none; code by one of them)"
-    require(alone, "model", expected, name)
+    require(model.generates, "model", expected, name)
     require(model.exact, "model", "an exact likelihood (this one is only bounded)", name)
     discrete = isinstance(model.event, Levels) and not isinstance(model.event, Gray)
     require(discrete, "model", "an event of levels (not reals, nor gray targets)", model.event)

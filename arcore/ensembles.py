@@ -86,6 +86,7 @@ class Ensemble(Combination):
     """
 
     takes_uneven_levels = True  # as its members do
+    generates = False
 
     def __init__(self, members: Iterable[AutoregressiveModel]) -> None:
         compatible = require_compatible(members, same_condition=True)
@@ -96,6 +97,7 @@ class Ensemble(Combination):
     ) -> None:
         super()._combine(members, hyperparameters)
         self.scores_parts = all(member.scores_parts for member in members)
+        self.gives_marginals = all(member.gives_marginals for member in members)
 
     def member_log_probs(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
@@ -123,11 +125,6 @@ class Ensemble(Combination):
         counts = {member._num_steps(x) for member in self}
         require(len(counts) == 1, "scored", "None of members with other steps", sorted(counts))
         return counts.pop()
-
-    @property
-    def gives_marginals(self) -> bool:
-        """Whether there is a `log_marginal`: that of members of any order."""
-        return all(getattr(member, "gives_marginals", False) for member in self)
 
     def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return ln p(x_observed | condition), (batch,), in nats, as `AnyOrderModel` does."""

@@ -57,6 +57,11 @@ class AutoregressiveModel(DerivedBuffers, abc.ABC):
         receptive_field: past steps that a conditional depends on, None for all.
         scores_in_autocast: whether `log_prob` follows autocast; where not, draws do neither.
         latent_levels: names of the levels of noise that `sample_varying` knows, from the top.
+        generates: whether it has a schedule, conditionals and a decoder; a mixture has members.
+        orders: "own" of a model with one order, "any" of one that was trained for whatever order
+            `under` gives it, "other" where that is a distribution too, but an untrained one.
+        gives_marginals: whether it has `log_marginal`.
+        has_hidden: whether it has `hidden`.
     """
 
     Config: ClassVar[type[Hyperparameters]]
@@ -73,6 +78,10 @@ class AutoregressiveModel(DerivedBuffers, abc.ABC):
     hop: int = 1
     scores_in_autocast: bool = True
     latent_levels: tuple[str, ...] = ()
+    generates: bool = True
+    orders: str = "own"
+    gives_marginals: bool = False
+    has_hidden: bool = False
 
     def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
         super().__init__()
@@ -415,6 +424,27 @@ class AutoregressiveModel(DerivedBuffers, abc.ABC):
         name = type(self).__name__
         require(num_members <= most, "num_members", f"at most {most} for {name}", num_members)
         return self
+
+    # -- what some models have, see the attributes
+
+    def under(self, order: Tensor) -> AutoregressiveModel:
+        """Return the model under an ordering, (D,) int64, unless its `orders` are its own."""
+        raise ValueError(f"order: expected none for {type(self).__name__}, which has its own")
+
+    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p(x_observed | condition), (batch,), in nats, of a model that can."""
+        raise ValueError(f"model: expected one of any order, got {type(self).__name__}")
+
+    def hidden(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the last hidden layer of a model that `has_hidden`, (batch, units).
+
+        `arcore.inference.features.hidden_features` checks what it is given.
+        """
+        raise ValueError(f"model: expected NADE or MADE, got {type(self).__name__}")
+
+    def first_layer(self) -> Tensor | None:
+        """Return weights from each dimension to the first hidden units, (units, D), if dense."""
+        return None
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the incremental form for `batch` events generated side by side.

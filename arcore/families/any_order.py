@@ -35,7 +35,8 @@ class AnyOrderModel(OrderedModel):
     supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     takes_uneven_levels = True
     max_members = None
-    gives_marginals: bool = True
+    gives_marginals = True
+    orders = "any"
 
     def under(self, order: Tensor) -> Self:
         """Return the model under an ordering, (D,) int64; it shares this model's weights."""

@@ -3,11 +3,7 @@
 import torch
 from torch import Tensor
 
-from arcore.ensembles import Ensemble
-from arcore.families.any_order import AnyOrderModel
 from arcore.model import AutoregressiveModel
-from arcore.models.made import MADE
-from arcore.models.nade import NADE
 from arcore.primitives.checks import require
 from arcore.primitives.precision import summed
 
@@ -15,28 +11,22 @@ from arcore.primitives.precision import summed
 def observed_first(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveModel | None:
     """Return a model in whose schedule all observed dimensions come before the missing ones.
 
-    `impute` then draws from the posterior. That is an orderless model under another order, MADE
-    where each step of its training had another one (`order_agnostic` with `num_masks` 0), and any
-    other exact model itself if its order is of that kind; a block may hold both. The model shares
-    its weights; None where its order is another, it is an ensemble or only bounded.
+    `impute` then draws from the posterior. It is the model itself if its order is of that kind,
+    where a block may hold both, else one trained for any order (`orders`) under another: orderless
+    models, and MADE with a new order for each step of training. The model shares its weights; None
+    where its order is another, it is an ensemble or only bounded.
 
     Arguments:
         observed: bool, of the event's shape.
     """
     mask = _checked(model, observed)
-    if isinstance(model, Ensemble) or not model.exact:
+    if not (model.generates and model.exact):
         return None
-    order = torch.cat(model.schedule).to(mask.device)
-    if isinstance(model, AnyOrderModel):
-        return model.under(_sorted(order, mask))
     blocks = [mask[block.to(mask.device)] for block in model.schedule]
     first = next((i for i, block in enumerate(blocks) if not bool(block.all())), len(blocks))
     if not any(bool(block.any()) for block in blocks[first + 1 :]):
         return model
-    if isinstance(model, MADE) and model.hyperparameters.order_agnostic:
-        if model.hyperparameters.num_masks == 0:
-            return model.under(_sorted(order, mask))
-    return None
+    return _reordered(model, mask) if model.orders == "any" else None
 
 
 def log_prob_missing(
@@ -60,8 +50,12 @@ def log_prob_missing(
         >>> round(log_prob_missing(nade, both, right).exp().sum().item(), 4)
         1.0
     """
-    single = model.exact and not isinstance(model, Ensemble)
-    require(single, "model", "an exact one that is no ensemble", type(model).__name__)
+    require(
+        model.exact and model.generates,
+        "model",
+        "an exact one that is no ensemble",
+        type(model).__name__,
+    )
     ordered = observed_first(model, observed)
     if ordered is None:
         raise ValueError("observed: expected dimensions that are first in the model's order")
@@ -74,8 +68,8 @@ def log_prob_missing(
 def reordered(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveModel | None:
     """Return a model under an order that has the observed dimensions first, trained for it or not.
 
-    It is `observed_first`, or NADE under another order (`NADE.under`), whose distribution is not
-    that of its own `log_prob`, but sums to 1; None where neither is possible.
+    It is `observed_first`, or a model of "other" `orders`, such as NADE, under another one, whose
+    distribution is not that of its own `log_prob`, but sums to 1; None where neither is possible.
 
     Example:
         >>> import arcore
@@ -84,15 +78,16 @@ def reordered(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveMod
         [2, 0, 1]
     """
     found = observed_first(model, observed)
-    if found is None and isinstance(model, NADE):
-        return model.under(_sorted(model.order, observed.flatten().to(model.device)))
+    if found is None and model.generates and model.orders == "other":
+        return _reordered(model, observed.flatten())
     return found
 
 
-def _sorted(order: Tensor, observed: Tensor) -> Tensor:
-    """Return an order with the observed dimensions first, each kind as it was."""
+def _reordered(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveModel:
+    """Return a model under its order with the observed dimensions first, each kind as it was."""
+    order = torch.cat(model.schedule).to(observed.device)
     known = observed[order]
-    return torch.cat([order[known], order[~known]])
+    return model.under(torch.cat([order[known], order[~known]]))
 
 
 def _checked(model: AutoregressiveModel, observed: Tensor) -> Tensor:

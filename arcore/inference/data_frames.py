@@ -21,9 +21,7 @@ import torch
 from torch import Tensor
 
 from arcore.columns import Column, number_of
-from arcore.ensembles import Ensemble
 from arcore.events import Table, is_table
-from arcore.families.any_order import AnyOrderModel
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 from arcore.primitives.precision import summed
@@ -184,7 +182,7 @@ def log_prob(
     x = x.to(model.device)
     if bool((known := ~x.isnan()).all()):
         return model.log_prob(x, condition)
-    if isinstance(model, AnyOrderModel | Ensemble):
+    if model.gives_marginals or not model.generates:
         return model.log_marginal(x, known, condition)
     what = f"a number, since {type(model).__name__} has one order and cells are missing"
     require(type(num_draws) is int and num_draws > 0, "num_draws", what, num_draws)

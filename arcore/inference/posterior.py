@@ -15,7 +15,6 @@ from torch.nn.functional import logsigmoid
 
 from arcore import generation
 from arcore.distributions.discrete import choose
-from arcore.ensembles import Ensemble
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_levels, require_positive
@@ -219,7 +218,7 @@ def _check(
 ) -> None:
     event = model.event
     fits = isinstance(event, Levels) and not isinstance(event, Gray)
-    fits = fits and model.exact and not isinstance(model, Ensemble)
+    fits = fits and model.exact and model.generates
     require(fits, "model", "an exact single model over levels", model)
     assert isinstance(event, Levels)
     require_int(num_particles, "num_particles", 1)

@@ -54,6 +54,11 @@ class DeepNADE(OrderlessModel):
     def _logits(self, inputs: Tensor, condition: Tensor | None) -> Tensor:
         return self.dense(inputs, condition)
 
+    def first_layer(self) -> Tensor:
+        """Return the weights of each dimension's observed highest level, (units, D)."""
+        values = self.num_features - self.hyperparameters.mask_inputs  # the mask comes last
+        return self.dense.input_weight[:, values - 1].T
+
     def _observed_state(self, batch: int, condition: Tensor | None) -> ObservedState:
         return DenseState(self.dense, batch, condition)
 

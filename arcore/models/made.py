@@ -104,6 +104,7 @@ class MADE(CyclingModel):
     Config = MADEConfig
     supports = (Levels, Table)
     takes_uneven_levels = True
+    has_hidden = True
     hyperparameters: MADEConfig
     order: Tensor
 
@@ -124,6 +125,8 @@ class MADE(CyclingModel):
         self.class_hidden = condition_weight(rows, widths[1])
         self.class_output = condition_weight(rows, size * self.num_logits)
         self._set_members(p.num_masks)
+        if p.order_agnostic and p.num_masks == 0:  # each step of training had another one
+            self.orders = "any"
         self._rebuild()
 
     def _hidden(self) -> list[MaskedLinear]:
@@ -193,6 +196,23 @@ class MADE(CyclingModel):
         self.output.set_mask(masks.output_mask(outputs, below), even and ordered)
         if p.direct:
             self.direct.set_mask(masks.output_mask(outputs, inputs), ordered)
+
+    # -- features
+
+    def hidden(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the last hidden layer, (batch, units)."""
+        inputs = self.hyperparameters.inputs
+        h = level_features.encode(x.flatten(1), self.event, inputs, self.dtype).flatten(1)
+        for depth, layer in enumerate(self._hidden()):
+            a: Tensor = layer(h)
+            h = self._activate(shifted(a, self.class_hidden, condition) if depth == 0 else a)
+        return h
+
+    def first_layer(self) -> Tensor:
+        """Return the masked weights of each dimension's highest level, (units, D)."""
+        layer = self._hidden()[0]
+        masked = layer.masked(layer.weight)
+        return masked.view(len(masked), self.event.size, -1)[..., -1]
 
     # -- scoring
 

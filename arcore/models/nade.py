@@ -86,6 +86,8 @@ class NADE(OrderedModel):
     supports = (Levels, Table)
     scores_in_autocast = False
     takes_uneven_levels = True
+    orders = "other"
+    has_hidden = True
     hyperparameters: NADEConfig
 
     def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
@@ -142,6 +144,17 @@ class NADE(OrderedModel):
             view._parameters[name] = nn.Parameter(getattr(self, name)[places])
         view._put_under(order)
         return view
+
+    def hidden(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the hidden units after the last dimension, (batch, hidden)."""
+        inputs = self.hyperparameters.inputs
+        shown = level_features.encode(x.flatten(1), self.event, inputs, self.dtype)
+        sums = torch.einsum("bdf,dfh->bh", shown[:, self.order], self.input_weight)
+        return activate_(sums + self._start(len(x), condition), self.hyperparameters.activation)
+
+    def first_layer(self) -> Tensor:
+        """Return the weights of each dimension's highest level, (hidden, D)."""
+        return self.input_weight[self.position, -1].T
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return NADEDecoder(self, self._start(batch, condition), self.output_bias[:, None])

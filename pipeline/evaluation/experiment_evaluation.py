@@ -246,7 +246,7 @@ def _show(
         )
     elif image_figures.are_clips(model.event):
         versions, context = [real, drawn], shown.context_frames
-        if not isinstance(model, arcore.Ensemble):  # which has no conditionals
+        if model.generates:
             few = shown.part(np.arange(min(len(shown), image_figures.MAX_CLIPS))).read(model)
             versions.insert(1, image_figures.expected(model, few.x, few.condition, context))
         image_figures.save_clips(picture, versions, model.event, context)

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from arcore.inference import classification
-from arcore.inference.features import has_features, hidden_features
+from arcore.inference.features import hidden_features
 from pipeline.core.errors import UserError, require
 from pipeline.uses import pictures
 from pipeline.uses.use_base import Use, mean_of, setting, share_of
@@ -97,7 +97,7 @@ class FeatureAccuracy(Use):
 
     def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         model = context.model
-        if not has_features(model) or model.condition_kind is not None:
+        if not model.has_hidden or model.condition_kind is not None:
             raise context.unfit("an unconditional NADE or MADE")
         if context.manifest.num_classes is None:  # labels may be vectors or maps all the same
             raise UserError(f"{context.dataset}: expected labels that are classes, found none")

@@ -39,7 +39,7 @@ class LearnedFilters(Use):
         shown = self._filters(model, event, folder)
         rows = context.rows("test", self.num_softmax, self.seed)
         numbers: list[Number] = []
-        if model.exact and not isinstance(model, arcore.Ensemble):  # which has no conditionals
+        if model.exact and model.generates:
             shown.append(self._probabilities(context, folder))
             logits = _log_levels(model, rows.x, rows.condition)
             if event.num_levels > 2:

@@ -104,7 +104,7 @@ class UseContext:
     @property
     def single_model(self) -> arcore.AutoregressiveModel:
         """The exact model; a UserError for a mixture, whose members have an order each."""
-        if isinstance(self.model, arcore.Ensemble):
+        if not self.model.generates:
             raise self.unfit("a single model or a pool")
         return self.exact_model
 
