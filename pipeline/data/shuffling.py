@@ -39,6 +39,7 @@ class BatchPlan:
             that is read in order alone.
         seed: of the shuffle and of what is drawn when read.
         window: samples of a training window of sounds; without effect on other events.
+        transpose: keys by which a training window of a piano roll is moved at most.
         shuffle_rows: rows that are held in memory.
         first_rows: only the first rows of the split, this many; None for all.
     """
@@ -48,6 +49,7 @@ class BatchPlan:
     batch_size: int | None = None
     seed: int = 0
     window: int | None = None
+    transpose: int = 0
     shuffle_rows: int = SHUFFLE_ROWS
     first_rows: int | None = None
 

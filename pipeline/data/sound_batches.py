@@ -19,6 +19,7 @@ from pipeline.datasets.read_transforms import draw_integers
 # Samples, of which the width of a convolution's batch is a multiple: kernels of bfloat16 are kept
 # for each width.
 GRAIN = 256
+TRANSPOSED = 1 << 32  # added to the seed, for draws of their own
 MAX_SAMPLES = 1 << 16  # of a batch that is scored, padding included, unless one row has more
 
 
@@ -196,4 +197,21 @@ class SoundLoader:
         hop = self._model.hop
         begin = np.maximum(first - self._context, 0) // hop * hop
         scored = np.stack([first - begin, end - begin], 1)
-        return gather_batch(self._model, self._split, rows, begin, scored, self._grain)
+        batch = gather_batch(self._model, self._split, rows, begin, scored, self._grain)
+        if self._plan.transpose and batch.x.ndim == 3:
+            self._transpose(batch.x, rows, epoch, seed)
+        return batch
+
+    def _transpose(self, x: Tensor, rows: np.ndarray, epoch: int, seed: int) -> None:
+        """Move piano rolls (n, steps, keys) in place, each by as many keys as its piece can."""
+        most = self._plan.transpose
+        wide = np.full(len(rows), 2 * most)
+        drawn = draw_integers(wide, rows, epoch, seed + TRANSPOSED) - most
+        for roll, row, shift in zip(x, rows, drawn.tolist(), strict=True):
+            low, high = self._keys(row)
+            roll.copy_(roll.roll(min(max(shift, -low), x.shape[2] - 1 - high), 1))
+
+    def _keys(self, row: int) -> tuple[int, int]:
+        """Return the lowest and the highest key that a row has; all where it has none."""
+        sounding = np.flatnonzero(self._split.x[row].any(0))
+        return (sounding[0], sounding[-1]) if len(sounding) else (0, self._split.x.shape[2] - 1)

@@ -113,6 +113,8 @@ class TrainerConfig:
         window: samples of a training window of sounds, or steps of one of piano rolls, of which
             `batch_size` counts windows then; null trains on whole rows. Without effect on other
             data.
+        transpose: keys by which a piano roll is moved up or down at most, as far as its keyboard
+            goes: anew for each piece and epoch, in training alone. Without effect on other data.
         train_rows: rows of the training split that are learned from, its first ones as they are
             stored, where it is shuffled whole and not of sounds; null is all. No random subset:
             folders of images are stored class by class, of which the first rows have few.
@@ -140,6 +142,7 @@ class TrainerConfig:
     checkpoint_every: Count = 1
     shuffle_rows: Count = 262_144
     window: Count | None = None
+    transpose: Natural = 0
     train_rows: Count | None = None
     initial_weights: str | None = None
 

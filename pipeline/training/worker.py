@@ -154,6 +154,7 @@ class Worker:
             batch_size=config.batch_size,
             seed=config.seed,
             window=config.window,
+            transpose=config.transpose,
             first_rows=config.train_rows,
         )
         self.train = open_split(self.job.shards, "train", self.model, shuffled)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,30 @@ def test_an_epoch_covers_every_step_exactly_once(project: Path, window: int | No
     split = shard_reader.read_split("data/shards/jsb_chorales", "train")
     assert (notes, seen) == (split.x.sum(), sum(LENGTHS["traindata"]))
     assert loader.mean_size == seen * 88 / 4
+
+
+def test_pieces_are_transposed_as_far_as_the_keyboard_goes(project: Path) -> None:
+    model = arcore.create_model("rnn_nade", Binary((None, 88)), hidden=2, recurrent=2)
+    plan = BatchPlan(batch_size=4, window=10, transpose=30)
+    where = "data/shards/jsb_chorales"
+    moved = sound_batches.SoundLoader(where, "train", model, plan)
+    plain = sound_batches.SoundLoader(where, "train", model, replace(plan, transpose=0))
+    shifts = set()
+    for epoch in range(4):
+        for batch, other in zip(moved.epoch(epoch), plain.epoch(epoch), strict=True):
+            assert torch.equal(batch.scored, other.scored)
+            for roll, expected in zip(batch.x, other.x, strict=True):
+                found = [n for n in range(-30, 31) if torch.equal(roll, expected.roll(n, 1))]
+                assert found, "nothing wraps around or is lost"
+                shifts.add(found[0])
+        again = [batch.x for batch in moved.epoch(epoch)]
+        assert all(
+            torch.equal(*pair)
+            for pair in zip(again, (b.x for b in moved.epoch(epoch)), strict=True)
+        )
+    assert len(shifts) > 5 and max(shifts) <= 88 - 60 and min(shifts) >= -20 - 12
+    for batch, other in zip(moved.sequential(2), plain.sequential(2), strict=True):
+        assert torch.equal(batch.x, other.x), "validation is of the pieces as they are"
 
 
 # -- baselines
