@@ -15,16 +15,16 @@ from pipeline.data import fetching, preprocessing
 from pipeline.datasets import catalog
 from pipeline.datasets.base import RawFile
 from pipeline.datasets.options import Options
-from pipeline.datasets.tables.uci_binary import UciBinary
+from pipeline.datasets.tables.binary_vectors import BinaryVectors
 from tests.support.served_folder import QuietHandler, served
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
 DEAD = "http://127.0.0.1:9/nothing"  # the discard port: refused at once
 
 
-def make_dataset(url: str | None = None, system_folders: tuple[str, ...] = ()) -> UciBinary:
+def make_dataset(url: str | None = None, system_folders: tuple[str, ...] = ()) -> BinaryVectors:
     file = RawFile("toy.data", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), url)
-    return UciBinary(
+    return BinaryVectors(
         name="toy",
         family="toys",
         event=Binary((3,)),

@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
 from pipeline.datasets import base, catalog
-from pipeline.datasets.tables import csv_table, uci_binary
+from pipeline.datasets.tables import binary_vectors, csv_table
 from tests.places import MIRROR
 
 needs_mirror = pytest.mark.skipif(
@@ -105,7 +105,7 @@ def test_dna_follows_the_papers_by_default(workdir: Path, monkeypatch: pytest.Mo
 
 
 def test_the_papers_rows_of_dna_are_each_of_the_files_rows_once() -> None:
-    rows = uci_binary.read_dna_split()
+    rows = binary_vectors.read_dna_split()
     assert {split: len(found) for split, found in rows.items()} == {"train": 1400, "valid": 600}
     assert sorted(np.concatenate(list(rows.values()))) == list(range(2000))
     assert np.sum(rows["valid"] < 1400) == 398  # which the first 1,400 rows would train on

@@ -1,6 +1,7 @@
-"""Binary vectors on which NADE and MADE were reported: DNA, Mushrooms and NIPS-0-12.
+"""Binary vectors of density estimation: the sets of NADE and MADE, and those of tractable models.
 
-Rows of bits separated by commas, as in the density estimation collection of UCLA's StarAI group.
+Rows of bits separated by commas, as in the collections of UCLA's StarAI group (DNA, Mushrooms,
+NIPS-0-12) and of DEBD (the others).
 """
 
 import json
@@ -17,8 +18,10 @@ from arcore.events import Binary
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, listed_files
 from pipeline.datasets.options import Options, parse_options
 
-FILES = Path(__file__).with_name("uci_binary_files.yaml")
-_URL = "https://raw.githubusercontent.com/UCLA-StarAI/Density-Estimation-Datasets/master/datasets/"
+FILES = Path(__file__).with_name("binary_vectors_files.yaml")
+_GITHUB = "https://raw.githubusercontent.com/"
+_STAR_AI = _GITHUB + "UCLA-StarAI/Density-Estimation-Datasets/master/datasets/"
+_DEBD = _GITHUB + "arranger1044/DEBD/master/datasets/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,21 @@ class DnaOptions(Options):
     split: Literal["published", "as_distributed"] = "published"
 
 
-_SETS = {"dna": (180, "dna"), "mushrooms": (112, "mushrooms"), "nips": (500, "nips-0-12")}
+_OF_NADE = {"dna": 180, "mushrooms": 112, "nips": 500}
+_OF_CIRCUITS = {
+    "nltcs": 16,
+    "plants": 69,
+    "baudio": 100,
+    "jester": 100,
+    "bnetflix": 100,
+    "accidents": 111,
+    "pumsb_star": 163,
+    "bbc": 1058,
+    "voting": 1359,
+    "moviereview": 1001,
+}
+_BITS = _OF_NADE | _OF_CIRCUITS
+_PUBLISHED = {"nips": "nips-0-12"}  # under another name
 DNA_SPLIT = Path(__file__).with_name("dna_papers_split.json")
 
 
@@ -45,7 +62,7 @@ def read_dna_split() -> dict[str, np.ndarray]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UciBinary(Dataset):
+class BinaryVectors(Dataset):
     """One of the sets, in files `<name>.{train,valid,test}.data`."""
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
@@ -65,7 +82,7 @@ def _has_papers_split(options: Options) -> bool:
 
 
 def _build(name: str, settings: Mapping[str, object]) -> Dataset:
-    bits, published_name = _SETS[name]
+    bits, of_nade = _BITS[name], name in _OF_NADE
     files = listed_files(FILES, name)
     options = parse_options(DnaOptions if name == "dna" else Options, name, settings)
     papers_split = _has_papers_split(options)
@@ -73,17 +90,17 @@ def _build(name: str, settings: Mapping[str, object]) -> Dataset:
     protocol = f"split as distributed, {rows}"
     if papers_split:
         protocol = "split 1400/600/1186 as in the papers, by the recorded rows of " + DNA_SPLIT.name
-    return UciBinary(
+    return BinaryVectors(
         name=name,
-        family="uci_binary",
+        family="uci_binary" if of_nade else "binary_sets",
         event=Binary((bits,)),
         unit="nats",
         files=files,
-        provenance=f"{_URL}{name}; {protocol}",
+        provenance=f"{_STAR_AI if of_nade else _DEBD}{name}; {protocol}",
         options=options,
         # not of dna as distributed, which has other training rows than the papers'
-        published_name=published_name if papers_split or name != "dna" else None,
+        published_name=_PUBLISHED.get(name, name) if papers_split or name != "dna" else None,
     )
 
 
-DATASETS = {name: partial(_build, name) for name in _SETS}
+DATASETS = {name: partial(_build, name) for name in _BITS}
