@@ -22,6 +22,7 @@ FACTOR_BITS = 16  # fraction of the factors of a product
 TERM_BITS = 32  # of the terms of a sum
 LARGEST_SUM = 2.0 ** (53 - TERM_BITS)
 LARGEST_EXPONENT = 700.0
+LARGEST_ERROR = 5.0  # of whose function 1 differs by 1.5e-12
 
 Model = TypeVar("Model", bound=AutoregressiveModel)
 
@@ -184,6 +185,9 @@ def _addcmul(a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Tensor:
 _LN2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)  # ln 2: 32 bits and the rest
 _EXP = [1 / math.factorial(power) for power in range(13, -1, -1)]
 _LOG = [2 / power for power in range(25, 0, -2)]
+_ERF = [
+    2 / math.sqrt(math.pi) * 2**n / math.prod(range(1, 2 * n + 2, 2)) for n in range(90, -1, -1)
+]
 
 
 def _polynomial(x: Tensor, coefficients: list[float]) -> Tensor:
@@ -272,6 +276,47 @@ def _logsumexp(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
     return value if keepdim else value.squeeze(tuple(dim))
 
 
+def _layer_norm(
+    x: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    dims, count = list(range(-len(shape), 0)), math.prod(shape)
+    mean = _sum(x, dims, keepdim=True) / count
+    apart = x - mean
+    scale = 1 / torch.sqrt(_sum(apart * apart, dims, keepdim=True) / count + eps)
+    value = apart * scale
+    value = value if weight is None else value * weight
+    return value if bias is None else value + bias, mean, scale
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, rate: float = 0.0, is_causal: bool = False,
+    *, attn_mask: Tensor | None = None, scale: float | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    require(rate == 0, "model", "attention that drops nothing", rate)
+    shape, factor = query.shape, query.shape[-1] ** -0.5 if scale is None else scale
+    flat = [heads.reshape(-1, *heads.shape[-2:]) for heads in (query, key, value)]
+    scores = _bmm(flat[0], flat[1].transpose(1, 2)).view(*shape[:-1], -1) * factor
+    if is_causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    weights = _softmax(scores, -1).view(-1, *scores.shape[-2:])
+    return _bmm(weights, flat[2]).view(*shape[:-1], -1), scores.new_empty(0)
+
+
+def _gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    require(approximate == "none", "model", "gelu itself", approximate)
+    return x * (1 + _erf(x / math.sqrt(2))) / 2
+
+
+def _erf(x: Tensor) -> Tensor:
+    """Return 2 / sqrt(pi) e^(-x^2) sum_n 2^n x^(2n+1) / (2n+1)!!, whose terms have one sign."""
+    bounded = x.clamp(-LARGEST_ERROR, LARGEST_ERROR)
+    square = bounded * bounded
+    return bounded * _polynomial(square, _ERF) * _exp(-square)
+
+
 REPLACED: dict[str, Callable[..., Any]] = {
     "mm": _mm,
     "bmm": _bmm,
@@ -301,6 +346,9 @@ REPLACED: dict[str, Callable[..., Any]] = {
     "_softmax": _softmax,
     "_log_softmax": _log_softmax,
     "logsumexp": _logsumexp,
+    "native_layer_norm": _layer_norm,
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,
+    "gelu": _gelu,
 }
 """Operations of floats that are made of portable ones."""
 

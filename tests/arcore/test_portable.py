@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,14 @@ GOLDEN: list[tuple[str, Event, dict[str, object], str]] = [
     ("pixelcnn", Levels(4, (3, 3, 3)), {}, "3348d9bc3fe92662"),
     ("pixelcnn", Binary((1, 3, 3)), {"ordering": "s_curve"}, "9f75bce67f1b8523"),
     ("gated_pixelcnn", Levels(256, (1, 3, 3)), {"head": "logistic_mixture"}, "94f6e8b1b3b8c059"),
+    ("gated_pixelcnn", Levels(4, (1, 3, 3)), {"attention_layers": 1}, "8a958f63face81ba"),
+    (
+        "any_order_transformer",
+        Levels(4, (1, 3, 3)),
+        {"width": 8, "num_heads": 2},
+        "4ba0841a0d452ca2",
+    ),
+    ("rnn_nade", Binary((4, 5)), {"hidden": 6, "recurrent": 7}, "7853a6d118f76072"),
 ]
 """The first of the SHA-256 of the code of ten rows, whichever processor makes it."""
 
@@ -41,6 +50,8 @@ FUNCTIONS: list[Callable[[Tensor], Tensor]] = [
     functional.elu,
     functional.logsigmoid,
     lambda x: functional.softplus(x, threshold=40),
+    functional.gelu,
+    lambda x: functional.layer_norm(x[:900].view(30, 30), (30,), x[:30], x[30:60]),
     lambda x: torch.log(x.abs()),
     lambda x: torch.log1p(x.abs()),
     lambda x: torch.softmax(x[:30], -1),
@@ -59,6 +70,17 @@ def test_functions_are_those_of_torch(function: Callable[[Tensor], Tensor]) -> N
     with PortableArithmetic():
         found = function(x)
     torch.testing.assert_close(found, function(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("given", [{}, {"is_causal": True}, {"attn_mask": torch.ones(6, 6).tril()}])
+def test_attention_is_that_of_torch(given: dict[str, Any]) -> None:
+    """To what the rounding of factors leaves."""
+    given = {name: one.bool() if isinstance(one, Tensor) else one for name, one in given.items()}
+    heads = torch.linspace(-3, 3, 360, dtype=torch.float64).view(3, 2, 2, 6, 5)
+    with PortableArithmetic():
+        found = functional.scaled_dot_product_attention(*heads, **given)
+    expected = functional.scaled_dot_product_attention(*heads, **given)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 def test_sums_have_the_same_bits_in_any_order() -> None:
@@ -96,9 +118,9 @@ def test_files_are_the_same_everywhere(
 
 
 def test_what_is_not_portable_is_refused() -> None:
-    model = arcore.create_model("any_order_transformer", Binary((1, 4, 4)), width=8)
-    with pytest.raises(ValueError, match=r"model: expected operations that are the same on every"):
-        compress(model, torch.zeros(2, 1, 4, 4), portable=True)
+    message = r"model: expected operations that are the same on every processor, got 'cos'"
+    with PortableArithmetic(), pytest.raises(ValueError, match=message):
+        torch.ones(2, dtype=torch.float64).cos()
     wide = torch.full((2, 3), 2.0**11, dtype=torch.float64)
     with PortableArithmetic(), pytest.raises(ValueError, match="sums of magnitudes below 2,097,"):
         wide @ wide.t()
