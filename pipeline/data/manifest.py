@@ -111,6 +111,11 @@ class Manifest:
         return Table([Column(name=name, levels=known.get(name)) for name in self.columns])
 
     @property
+    def has_holes(self) -> bool:
+        """Whether cells of a table may be missing, NaN."""
+        return self.options.get("missing") == "keep"
+
+    @property
     def extra_test_splits(self) -> tuple[str, ...]:
         """Names of test splits beyond `test`."""
         return tuple(sorted(set(self.splits) - set(SPLITS)))

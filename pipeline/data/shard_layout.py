@@ -62,6 +62,9 @@ def check_rows(data: SplitData, kind: Dataset, shape: tuple[int, ...], where: st
         for place, values, count in [("", data.x, levels), *columns]:
             if (high := int(values.max())) >= count:
                 raise UserError(f"{where}: expected levels in [0, {count}){place}, got {high}")
+    elif is_table(event):  # whose missing cells are NaN
+        if np.isinf(data.x).any():
+            raise UserError(f"{where}: expected finite values, got infinity")
     elif not isinstance(event, Levels) and not np.isfinite(data.x).all():
         raise UserError(f"{where}: expected finite values, got NaN or infinity")
     _check_labels(data, kind, where)

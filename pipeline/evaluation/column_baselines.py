@@ -40,30 +40,38 @@ def measure_all(event: Event, train: Parts, test: np.ndarray) -> list[CodecResul
 
     Counts, means, deviations and the covariance of the Gaussian are those of the training rows, to
     which `train` iterates from the first each time. A Gaussian that has no density is left out: a
-    column that is constant in these rows, or columns that determine another one.
+    column that is constant in these rows, or columns that determine another one. Cells that are
+    missing do not count, and the joint Gaussian is left out where some are.
     """
     counts = _level_counts(event)
     places, reals = np.flatnonzero(counts), np.flatnonzero(np.equal(counts, 0))
     tables = [np.full(counts[place], SMOOTHING, np.int64) for place in places]
-    rows, total = 0, np.zeros(len(reals))
+    rows, total = np.zeros(len(reals)), np.zeros(len(reals))
+    whole = not np.isnan(test).any()
     for x in train():
-        rows, total = rows + len(x), total + x[:, reals].sum(0, dtype=np.float64)
+        real = x[:, reals]
+        known = ~np.isnan(real)
+        rows, total = rows + known.sum(0), total + real.sum(0, dtype=np.float64, where=known)
+        whole = whole and not np.isnan(x).any()
         for table, place in zip(tables, places, strict=True):
-            table += np.bincount(x[:, place].astype(np.int64), minlength=len(table))
+            table += np.bincount(_levels(x[:, place]), minlength=len(table))
     nats = np.zeros(len(test))
     for table, place in zip(tables, places, strict=True):
-        nats -= np.log(table / table.sum())[test[:, place].astype(np.int64)]
-    mean, joint = total / rows, 1 < len(reals) <= MOST_REALS
+        known = ~np.isnan(test[:, place])
+        nats[known] -= np.log(table / table.sum())[_levels(test[:, place])]
+    mean, joint = total / rows, whole and 1 < len(reals) <= MOST_REALS
     square = np.zeros((len(reals), len(reals)) if joint else len(reals))
     for x in train() if len(reals) else ():
-        centred = x[:, reals].astype(np.float64) - mean
+        centred = np.nan_to_num(x[:, reals].astype(np.float64) - mean)
         square += centred.T @ centred if joint else np.square(centred).sum(0)
     deviation = np.sqrt((np.diag(square) if joint else square) / rows)
     if not deviation.all():
         return []
     z = (test[:, reals] - mean) / deviation
+    of_one = np.log(deviation) + math.log(2 * math.pi) / 2
     scale = np.log(deviation).sum() + len(reals) / 2 * math.log(2 * math.pi)
-    alone = nats + scale + np.square(z).sum(1) / 2
+    alone = nats + (scale if whole else np.where(np.isnan(z), 0, of_one).sum(1))
+    alone = alone + np.nansum(np.square(z), 1) / 2
     kinds = ["a histogram"] * bool(tables) + ["a Gaussian"] * bool(len(reals))
     words = f"{' or '.join(kinds)} each"
     found = [_result("independent columns", words, alone, event)]
@@ -75,6 +83,12 @@ def measure_all(event: Event, train: Parts, test: np.ndarray) -> list[CodecResul
             words = "of the reals, other columns independent" if tables else ""
             found.append(_result("one Gaussian", words, both, event))
     return found
+
+
+def _levels(cells: np.ndarray) -> np.ndarray:
+    """Return the levels of the cells that are known."""
+    known: np.ndarray = cells[~np.isnan(cells)]
+    return known.astype(np.int64)
 
 
 def _result(label: str, settings: str, nats: np.ndarray, event: Event) -> CodecResult:

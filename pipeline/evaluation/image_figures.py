@@ -128,8 +128,9 @@ def scatter_figure(samples: np.ndarray, real: np.ndarray, names: Sequence[str]) 
         for x, label in ((real, "real"), (samples, "samples")):
             axes.plot(x[:, first], x[:, second], ".", alpha=0.6, label=label)
         for column, limit in ((first, axes.set_xlim), (second, axes.set_ylim)):
-            margin = 0.2 * float(np.ptp(real[:, column])) or 1.0
-            limit(float(real[:, column].min()) - margin, float(real[:, column].max()) + margin)
+            low, high = np.nanmin(real[:, column]), np.nanmax(real[:, column])  # NaN is missing
+            margin = 0.2 * float(high - low) or 1.0
+            limit(float(low) - margin, float(high) + margin)
         axes.set_xlabel(names[first], parse_math=False)
         axes.set_ylabel(names[second], parse_math=False)
     for axes in panels[len(pairs) or 1 :]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.events import Event, Gray, after_frames, is_gray
+from arcore.events import Event, Gray, after_frames, is_gray, is_table
 from arcore.inference import latent_levels
 from arcore.primitives.progress import progress_bar
 from arcore.units import nats_to_bits_per_dim
@@ -66,6 +66,13 @@ class ChosenRows:
     def lengths(self) -> np.ndarray:
         """The samples of each row of a split of sounds, (rows,) int64."""
         return np.asarray(sound_batches.lengths(self.split.whole())[self.numbers])
+
+    def has_holes(self, event: Event) -> bool:
+        """Whether cells of a table are missing."""
+        if not is_table(event):
+            return False
+        places = self.batch_places(event)
+        return any(bool(np.isnan(self.split[self.numbers[part]].x).any()) for part in places)
 
     def events(self, event: Event) -> np.ndarray:
         """Return the rows in their fixed draw, (rows, *event.shape)."""
@@ -133,12 +140,25 @@ def scores(model: arcore.AutoregressiveModel, rows: ChosenRows) -> Tensor:
 
 
 def member_scores(model: arcore.AutoregressiveModel, rows: ChosenRows) -> Tensor:
-    """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
+    """Score rows as `scores` does by each member of an ensemble, (rows, members) float64.
+
+    Of a table with missing cells, the known ones: the mixture is the only member then.
+    """
+    if rows.has_holes(model.event):
+        return score_batches(
+            model, rows, lambda batch, _: -log_marginal(model, batch.x, batch.condition)
+        )[:, None]
     return score_batches(
         model,
         rows,
         lambda batch, _: -model.member_log_probs(batch.x, batch.condition, batch.scored),
     )
+
+
+def log_marginal(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor | None) -> Tensor:
+    """Return ln p of the known cells of rows of a table, NaN where one is missing, (rows,)."""
+    known = ~x.isnan()
+    return model.log_marginal(torch.where(known, x, 0), known, condition)
 
 
 def score_batches(

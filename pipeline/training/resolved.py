@@ -74,6 +74,9 @@ def fit(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
         model = create_model(config.model, manifest.event)
     check_condition(model, manifest)
     check_frames(config, model, manifest)
+    if manifest.has_holes and not model.gives_marginals:
+        wanted = "one of any order (deep_nade, any_order_transformer), as cells are missing"
+        raise UserError(f"model: expected {wanted}, got {config.model['name']}")
     members = max(config.trainer.validate_members or 1, config.evaluation.num_members or 1)
     if members > 1:
         try:

@@ -78,6 +78,8 @@ def score(model: str, data: str) -> ScoredSet:
         counted = f"{learned:,} of {len(split):,} rows are training rows of"
         log.warning("warning: %s: %s %s", data, counted, trained.content["dataset"]["name"])
     rows = ChosenRows.of(split, batch_size, context_frames=context)
+    if rows.has_holes(scored.event) and not scored.gives_marginals:
+        raise UserError(f"{data}: expected whole rows, for a model of one order, got missing cells")
     nats = scoring.scores(scored, rows)
     return ScoredSet(
         score=rows.score(nats, scored.event),
@@ -252,7 +254,9 @@ def _events(
         levels = arcore.events.Levels(num_bins(event), event.shape)
         return _events(x, levels, None, where)[0], "dequantize"
     if is_table(event):
-        return event.check(torch.from_numpy(x.astype("<f8")), where).numpy(), None
+        cells = x.astype("<f8")  # NaN where one is missing
+        event.check(torch.from_numpy(np.where(np.isnan(cells), 0, cells)), where)
+        return cells, None
     scaled = x.astype(np.float64) if scaling is None else scaling.of(x)
     with np.errstate(over="ignore"):
         return event.check(torch.from_numpy(scaled.astype("<f4")), where).numpy(), None

@@ -64,6 +64,8 @@ class CsvOptions(UserOptions):
         conditions: columns that a model is given, not asked for, as a vector.
         label: the same, one column of levels, as a class; "" for none.
         standardize: columns of reals, modelled or given, by the training rows.
+        missing: refuse them, or keep cells that are missing in columns that are modelled, for
+            models of any order.
     """
 
     delimiter: Annotated[str, expected("a character", lambda text: len(text) == 1)] = ","
@@ -76,6 +78,7 @@ class CsvOptions(UserOptions):
     conditions: Annotated[list[Column], _DIFFERENT] = field(default_factory=list)
     label: Column = ""
     standardize: bool = True
+    missing: Literal["refuse", "keep"] = "refuse"
 
     @property
     def told(self) -> list[str]:
@@ -147,7 +150,8 @@ def _read(options: CsvOptions, path: Path) -> dict[str, np.ndarray]:
     table = read_table(path, options.delimiter, options.header).drop(columns=options.drop)
     for name in table.columns.tolist():
         levels = options.levels.get(name)
-        columns[name] = _numbers(table[name], levels, options.decimal, path)[:, None]
+        keep = options.missing == "keep" and name not in options.told
+        columns[name] = _numbers(table[name], levels, options.decimal, path, keep)[:, None]
         if isinstance(levels, list) and name in options.conditions:
             columns[name] = (columns[name] == np.arange(len(levels))).astype(np.float64)
     return columns
@@ -157,15 +161,20 @@ def _scaling(
     options: CsvOptions, name: str, train: np.ndarray, path: Path, unscaled: bool = False
 ) -> Scaling:
     """What standardises a column of reals, if so chosen, and leaves others as they are."""
+    known = train[~np.isnan(train).any(1)]
+    require(len(known) > 0, f"{path}: column {name!r}", "a training row with a cell", "none")
     if options.standardize and name not in options.levels and not unscaled:
-        return fit_scaling(lambda: [train], str(path), [name])
+        return fit_scaling(lambda: [known], str(path), [name])
     return Scaling(np.zeros(train.shape[1]), np.ones(train.shape[1]))
 
 
 def _numbers(
-    column: pd.Series, levels: int | list[str] | None, decimal: str, path: Path
+    column: pd.Series, levels: int | list[str] | None, decimal: str, path: Path, keep: bool
 ) -> np.ndarray:
-    """Turn the cells of a column into numbers; names count in the order of their list."""
+    """Turn the cells of a column into numbers; names count in the order of their list.
+
+    Missing ones become NaN if they are to be kept.
+    """
     if isinstance(levels, list):
         known = {name: float(number) for number, name in enumerate(levels)}
         values, wanted = column.map(known).to_numpy(np.float64), f"one of {listed(levels, 8)}"
@@ -174,10 +183,10 @@ def _numbers(
         if levels is not None:
             wanted = f"an integer in [0, {levels})"
             values = np.where(np.isin(values, np.arange(levels)), values, np.nan)
-    flawed = ~np.isfinite(values)
+    flawed = ~np.isfinite(values) & ~(keep & column.isna().to_numpy())
     if flawed.any():
         row, got = int(column.index[flawed][0]), column[flawed].iloc[0]
-        got = "a missing value" if pd.isna(got) else repr(got)
+        got = "a missing value (missing=keep keeps them)" if pd.isna(got) else repr(got)
         hint = "; if row 1 has the columns' names, give header=true" if row == 1 else ""
         raise UserError(
             f"{path}: row {row}, column {column.name!r}: expected {wanted}, got {got}{hint}"
@@ -298,6 +307,7 @@ def build(settings: Mapping[str, object]) -> Dataset:
             + (f", without {listed(options.drop, len(names))}" if options.drop else "")
             + (f", {listed(options.told, len(names))} given" if options.told else "")
             + f"; {options.split_words('rows')}{how * is_scaled}"
+            + "; missing cells are kept" * (options.missing == "keep")
         ),
         options=options,
         num_classes=len(count) if isinstance(count, list) else count,
@@ -344,6 +354,8 @@ def _modelled(name: str, options: CsvOptions, kept: Sequence[str], path: Path) -
 def _event(options: CsvOptions, modelled: Sequence[str], path: Path) -> Event:
     """What a row is: reals, levels if the option names each column that is modelled, or both."""
     counts = [options.levels.get(column) for column in modelled]
+    if options.missing == "keep":
+        return _table(options, modelled, path)
     if all(count is None for count in counts):
         return Real((len(modelled),))
     if None in counts:
