@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from arcore.primitives.checks import require, require_int, require_positive
 
@@ -21,6 +21,11 @@ def number_of(text: str) -> float:
         return math.nan
 
 
+def _is_finite(value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """One column of a table.
@@ -35,6 +40,8 @@ class Column:
         mean: of reals, which networks see standardised.
         deviation: of reals, likewise.
         unit: of the numbers, for readers.
+        atoms: values of a column of reals that have a probability each: zero, a limit, a value that
+            repeats. All others share a density.
 
     Example:
         >>> Column(name="colour", levels=["red", "blue"]).count, Column(name="price").count
@@ -47,6 +54,7 @@ class Column:
     mean: float = 0.0
     deviation: float = 1.0
     unit: str = ""
+    atoms: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         require(isinstance(self.name, str), "name", "text", self.name)
@@ -60,10 +68,14 @@ class Column:
             require_int(levels, "levels", 2)
         fits = type(self.low) is int and (self.low == 0 or isinstance(self.levels, int))
         require(fits, "low", "an integer, 0 but for a column of integers", self.low)
-        is_number = isinstance(self.mean, (int, float)) and not isinstance(self.mean, bool)
-        fits = is_number and abs(self.mean) <= sys.float_info.max
-        require(fits, "mean", "a finite number", self.mean)
+        require(_is_finite(self.mean), "mean", "a finite number", self.mean)
         require_positive(self.deviation, "deviation")
+        fits = isinstance(self.atoms, (list, tuple)) and len(set(self.atoms)) == len(self.atoms)
+        fits = fits and all(_is_finite(atom) for atom in self.atoms)
+        fits = fits and not (self.atoms and self.count)
+        expected = "different finite numbers, none but for a column of reals"
+        require(fits, "atoms", expected, self.atoms)
+        object.__setattr__(self, "atoms", tuple(map(float, self.atoms)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,3 +86,15 @@ class Column:
     def count(self) -> int:
         """Number of levels; 0 for reals."""
         return self.levels if isinstance(self.levels, int) else len(self.names)
+
+    @property
+    def num_outcomes(self) -> int:
+        """Number of levels; of reals the atoms, and the density as one outcome."""
+        return self.count or 1 + len(self.atoms)
+
+    def to_dict(self) -> dict[str, object]:
+        """Describe the column with plain types."""
+        described = asdict(self)
+        if not self.atoms:
+            del described["atoms"]
+        return described

@@ -5,7 +5,7 @@ An event is one datum. Discrete events travel as integer levels in [0, num_level
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
 import torch
@@ -247,9 +247,10 @@ class Table(Event):
 
     A batch is a tensor (N, D) of the cells' numbers (`Column`), float64 where reals need it. What
     models score is one density: with respect to the counting measure on columns of names and of
-    integers, and to the Lebesgue measure on columns of reals, in the units of the file. It sums
-    and integrates to 1 over all columns together, and compares with scores of the same columns
-    alone: another unit of a real (metres for feet) shifts all of them by the same number of nats.
+    integers and on the atoms of reals, and to the Lebesgue measure on other reals, in the units of
+    the file. It sums and integrates to 1 over all columns together, and compares with scores of the
+    same columns alone: another unit of a real (metres for feet) shifts all of them by the same
+    number of nats, where none has atoms.
 
     Example:
         >>> cars = Table([Column(name="colour", levels=["red", "blue"]), Column(name="price")])
@@ -277,7 +278,7 @@ class Table(Event):
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the event with plain types."""
-        return super().to_dict() | {"columns": [asdict(column) for column in self.columns]}
+        return super().to_dict() | {"columns": [column.to_dict() for column in self.columns]}
 
     def check(self, x: Tensor, name: str = "x") -> Tensor:
         """Check that cells are finite, and those of names and integers levels of their column."""

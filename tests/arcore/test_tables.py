@@ -22,7 +22,7 @@ from arcore.families.any_order import AnyOrderModel
 from arcore.inference import data_frames
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case
-from tests.support.events import COLUMNS, TABLE
+from tests.support.events import ATOMS, COLUMNS, TABLE
 from tests.support.refusals import refuses
 from tests.support.statistics import quadrature
 
@@ -33,7 +33,7 @@ FRAME = pd.DataFrame(
 STATES = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in (3, 1, 4)))
 
 
-@cases_where(lambda case: isinstance(case.event, Table))
+@cases_where(lambda case: case.event == TABLE)
 @torch.no_grad()
 def test_densities_sum_and_integrate_to_one_in_any_unit(case: Case) -> None:
     model = case.build()
@@ -54,7 +54,28 @@ def test_densities_sum_and_integrate_to_one_in_any_unit(case: Case) -> None:
     assert_close(cents.log_prob(shifted, condition), model.log_prob(x, condition) - math.log(500))
 
 
-@cases_where(lambda case: isinstance(case.event, Table))
+@cases_where(lambda case: case.event == ATOMS)
+@torch.no_grad()
+def test_atoms_and_the_density_make_up_the_whole(case: Case, generator: torch.Generator) -> None:
+    """And draws fall on atoms as often as they should."""
+    model = case.build()
+    given = model.conditionals(STATES)
+    z, weights = quadrature(given.mixture.select(torch.tensor([1])))
+    x = STATES.repeat_interleave(z.shape[1], 0)
+    x[:, 1] = 1 + 2 * z.flatten()
+    dense = (model.log_prob(x).exp().view_as(z) * weights * 2).sum()
+    at = torch.cat([STATES.index_fill(1, torch.tensor([1]), 0.0) for _ in range(3)])
+    atoms = torch.tensor(ATOMS.columns[1].atoms, dtype=torch.float64)
+    at[:, 1] = atoms.repeat_interleave(len(STATES))
+    masses = model.log_prob(at).exp().view(3, -1).sum(1)
+    assert float(dense + masses.sum()) == pytest.approx(1, abs=1e-6)
+    drawn = model.sample(4000, generator=generator)[:, 1]
+    for atom, mass in zip(atoms, masses, strict=True):
+        share = float((drawn == atom).double().mean())
+        assert share == pytest.approx(float(mass), abs=4 * math.sqrt(float(mass) / 4000))
+
+
+@cases_where(lambda case: case.event == TABLE)
 @torch.no_grad()
 def test_missing_names_are_summed_over(case: Case, generator: torch.Generator) -> None:
     """Exactly by models of any order, and from draws by others."""
@@ -198,6 +219,11 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: Column(name="a", mean=math.nan), ["mean", "a finite number", "nan"]),
     (lambda: Column(name="a", low=3), ["low", "0 but for a column of integers", "3"]),
     (lambda: Column(name=3), ["name", "text", "3"]),
+    (lambda: Column(name="a", atoms=[0.0, 0.0]), ["atoms", "different finite numbers"]),
+    (lambda: Column(name="a", atoms=[math.inf]), ["atoms", "different finite numbers", "inf"]),
+    (lambda: Column(name="a", atoms=[True]), ["atoms", "different finite numbers", "True"]),
+    (lambda: Column(name="a", levels=2, atoms=[0.0]), ["atoms", "none but for a column of reals"]),
+    (lambda: from_dict({**ATOMS.to_dict(), "shape": [2]}), ["shape", "[3], of the columns"]),
     (lambda: TABLE.check(torch.tensor([[0.0, math.nan, 1]])), ["x", "finite numbers"]),
     (lambda: Column(name="a", mean=10**400), ["mean", "a finite number"]),
     (lambda: TABLE.check(torch.tensor([[3.0, 0, 1]])), ["x", "[0, 3)", "'colour'", "[3, 3]"]),

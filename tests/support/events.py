@@ -1,5 +1,7 @@
 """Events so small that they can be enumerated or looked through one index after the other."""
 
+import dataclasses
+
 from arcore.columns import Column
 from arcore.events import Binary, Levels, Real, Table
 
@@ -19,3 +21,4 @@ COLUMNS = [
     Column(name="doors", levels=4, low=2),
 ]
 TABLE = Table(COLUMNS)
+ATOMS = Table([COLUMNS[0], dataclasses.replace(COLUMNS[1], atoms=[0.0, -1.0, 1.5]), COLUMNS[2]])

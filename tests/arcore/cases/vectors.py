@@ -2,7 +2,7 @@
 
 from arcore.events import Binary, Levels, Real
 from tests.support.cases import row
-from tests.support.events import CUBE, NINE, REALS, RGB, TABLE, UNEVEN
+from tests.support.events import ATOMS, CUBE, NINE, REALS, RGB, TABLE, UNEVEN
 
 NADE = [
     row("nade-raster", NINE, hidden=8, ordering="raster"),
@@ -17,6 +17,7 @@ NADE = [
     row("nade-one-hidden", Levels(2, (5,)), hidden=1, ordering="reverse"),
     row("nade-uneven", UNEVEN, hidden=8, ordering="reverse"),
     row("nade-uneven-one-hot", UNEVEN, hidden=8, inputs="one_hot", condition_size=2),
+    row("nade-atoms", ATOMS, hidden=8),
     row("nade-table", TABLE, hidden=8, ordering="random", num_classes=2),
 ]
 
@@ -61,6 +62,7 @@ MADE = [
     row("made-any-mask", NINE, mask=1000, hidden=[12, 12], num_masks=0, **AGNOSTIC,
         conditioning_weights=True, ordering="spiral"),
     row("made-uneven-one-hot", UNEVEN, hidden=[12, 12], inputs="one_hot", condition_size=2),
+    row("made-atoms", ATOMS, hidden=[24], inputs="one_hot"),
     row("made-table", TABLE, hidden=[24]),
     row("made-table-orders", TABLE, hidden=[24], mask=1, num_masks=3, **AGNOSTIC, inputs="one_hot",
         num_classes=2),
@@ -76,6 +78,7 @@ DEEP_NADE = [
     row("deep_nade-orders", NINE, mask=3, hidden=[12, 12], num_orderings=4),
     row("deep_nade-any-order", CUBE, mask=1000, hidden=[16], activation="tanh", ordering="snake"),
     row("deep_nade-uneven-one-hot", UNEVEN, hidden=[12], inputs="one_hot", condition_size=2),
+    row("deep_nade-atoms", ATOMS, hidden=[12], inputs="one_hot"),
     row("deep_nade-table", TABLE, hidden=[12], mask=2),
 ]
 
@@ -121,6 +124,7 @@ ANY_ORDER_TRANSFORMER = [
     row("any_order_transformer-rgb-patches", Levels(2, (2, 2, 2)), **EIGHT_WIDE, patch=2, mask=3,
         ordering="snake"),
     row("any_order_transformer-uneven", UNEVEN, **EIGHT_WIDE, condition_size=2),
+    row("any_order_transformer-atoms", ATOMS, **EIGHT_WIDE),
     row("any_order_transformer-table", TABLE, **EIGHT_WIDE, mask=2, num_classes=2),
 ]  # fmt: skip
 

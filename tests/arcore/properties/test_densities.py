@@ -31,11 +31,12 @@ def probability_integral_transform(
             assert isinstance(conditionals, RealMixture)
             return conditionals.cdf(x).flatten(1)
         masses = conditionals.logits.exp()  # of levels, the part below, and a random part of theirs
-        levels = torch.where(conditionals.is_real, 0, x).long()[..., None]
+        levels = conditionals.outcomes(x)[..., None]
         parts = [t.gather(-1, levels)[..., 0] for t in (masses.cumsum(-1), masses)]
         below = parts[0] - torch.rand(x.shape, dtype=x.dtype) * parts[1]
         reals = conditionals.mixture.cdf(conditionals.standardized(x))
-        return torch.where(conditionals.is_real, reals, below)
+        is_dense = conditionals.is_real & (levels[..., 0] == 0)
+        return torch.where(is_dense, reals * masses[..., 0], below)
 
 
 @every_density
