@@ -1,5 +1,6 @@
 """Columns of a table: names, integers or reals."""
 
+import collections
 import math
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,18 @@ def number_of(text: str) -> float:
 def _is_finite(value: object) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
+
+
+def find_atoms(values: Sequence[float], share: float) -> tuple[float, ...]:
+    """Return the values that at least a share of all are, but none that is there once.
+
+    Example:
+        >>> find_atoms([0.0, 0.0, 0.0, 1.5, 2.5, 9.0, 9.0], 0.25)
+        (0.0, 9.0)
+    """
+    counts = collections.Counter(values)
+    least = max(2.0, share * len(values))
+    return tuple(sorted(value for value, count in counts.items() if count >= least))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from numbers import Integral, Rational, Real
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from arcore.columns import Column, number_of
+from arcore.columns import Column, find_atoms, number_of
 from arcore.events import Table, is_table
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
@@ -33,14 +34,23 @@ EXACT = 2.0**53  # smaller integers are floats
 MOST_LEVELS = 256  # of a column that `table_of` takes for names or integers
 
 
-def table_of(frame: pd.DataFrame) -> Table:
+def table_of(frame: pd.DataFrame, atoms: float = 0.0) -> Table:
     """Guess the columns of a table from its training rows, which standardise reals.
 
     Text and categories are names. Booleans and whole numbers with a range below 256 are integers,
     other numbers reals. A column of one value or of too many names is a ValueError, and so is one
     whose cells are of other kinds (dates, decimals, fractions, complex numbers) or of several.
+    A value of a column of reals that at least a share `atoms` of its cells have is one of the
+    column's atoms; 0 for none.
     """
-    return Table([_column_of(str(name), cells.dropna()) for name, cells in _checked(frame).items()])
+    fits = isinstance(atoms, (int, float)) and not isinstance(atoms, bool) and 0 <= atoms <= 1
+    require(fits, "atoms", "a share in [0, 1]", atoms)
+    columns = [_column_of(str(name), cells.dropna()) for name, cells in _checked(frame).items()]
+    for place, column in enumerate(columns):
+        if atoms and not column.count:
+            values = frame.iloc[:, place].dropna().astype("float64").tolist()
+            columns[place] = dataclasses.replace(column, atoms=find_atoms(values, atoms))
+    return Table(columns)
 
 
 def _column_of(name: str, cells: pd.Series[Any]) -> Column:

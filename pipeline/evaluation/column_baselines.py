@@ -1,7 +1,7 @@
 """Simple models of rows of columns, next to which nats say something."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -41,37 +41,39 @@ def measure_all(event: Event, train: Parts, test: np.ndarray) -> list[CodecResul
     Counts, means, deviations and the covariance of the Gaussian are those of the training rows, to
     which `train` iterates from the first each time. A Gaussian that has no density is left out: a
     column that is constant in these rows, or columns that determine another one. Cells that are
-    missing do not count, and the joint Gaussian is left out where some are.
+    missing do not count, atoms are outcomes beside their column's Gaussian, and the joint Gaussian
+    is left out where there are some of either.
     """
-    counts = _level_counts(event)
-    places, reals = np.flatnonzero(counts), np.flatnonzero(np.equal(counts, 0))
-    tables = [np.full(counts[place], SMOOTHING, np.int64) for place in places]
-    rows, total = np.zeros(len(reals)), np.zeros(len(reals))
-    whole = not np.isnan(test).any()
+    counts, atoms = _level_counts(event), _atoms(event)
+    reals = np.flatnonzero(np.equal(counts, 0))
+    sizes = {place: counts[place] or 1 + len(at) for place, at in enumerate(atoms)}
+    tables = {c: np.full(size, SMOOTHING, np.int64) for c, size in sizes.items() if size > 1}
+    rows, total, whole = np.zeros(len(reals)), np.zeros(len(reals)), not np.isnan(test).any()
     for x in train():
-        real = x[:, reals]
-        known = ~np.isnan(real)
-        rows, total = rows + known.sum(0), total + real.sum(0, dtype=np.float64, where=known)
-        whole = whole and not np.isnan(x).any()
-        for table, place in zip(tables, places, strict=True):
-            table += np.bincount(_levels(x[:, place]), minlength=len(table))
+        dense = _dense(x, reals, atoms)
+        rows, total = rows + dense.sum(0), total + _total(x[:, reals], dense)
+        whole = whole and bool(dense.all()) and not np.isnan(x).any()
+        for place, table in tables.items():
+            table += np.bincount(_outcomes(x[:, place], atoms[place])[1], minlength=len(table))
     nats = np.zeros(len(test))
-    for table, place in zip(tables, places, strict=True):
-        known = ~np.isnan(test[:, place])
-        nats[known] -= np.log(table / table.sum())[_levels(test[:, place])]
+    for place, table in tables.items():
+        known, outcomes = _outcomes(test[:, place], atoms[place])
+        nats[known] -= np.log(table / table.sum())[outcomes]
+    whole = whole and bool(_dense(test, reals, atoms).all())
     mean, joint = total / rows, whole and 1 < len(reals) <= MOST_REALS
     square = np.zeros((len(reals), len(reals)) if joint else len(reals))
     for x in train() if len(reals) else ():
-        centred = np.nan_to_num(x[:, reals].astype(np.float64) - mean)
+        centred = x[:, reals].astype(np.float64) - mean
+        centred = np.where(_dense(x, reals, atoms), centred, 0)
         square += centred.T @ centred if joint else np.square(centred).sum(0)
     deviation = np.sqrt((np.diag(square) if joint else square) / rows)
     if not deviation.all():
         return []
-    z = (test[:, reals] - mean) / deviation
+    dense = _dense(test, reals, atoms)
+    z = np.where(dense, (test[:, reals] - mean) / deviation, 0)
     of_one = np.log(deviation) + math.log(2 * math.pi) / 2
     scale = np.log(deviation).sum() + len(reals) / 2 * math.log(2 * math.pi)
-    alone = nats + (scale if whole else np.where(np.isnan(z), 0, of_one).sum(1))
-    alone = alone + np.nansum(np.square(z), 1) / 2
+    alone = nats + (scale if whole else np.where(dense, of_one, 0).sum(1)) + np.square(z).sum(1) / 2
     kinds = ["a histogram"] * bool(tables) + ["a Gaussian"] * bool(len(reals))
     words = f"{' or '.join(kinds)} each"
     found = [_result("independent columns", words, alone, event)]
@@ -85,10 +87,31 @@ def measure_all(event: Event, train: Parts, test: np.ndarray) -> list[CodecResul
     return found
 
 
-def _levels(cells: np.ndarray) -> np.ndarray:
-    """Return the levels of the cells that are known."""
-    known: np.ndarray = cells[~np.isnan(cells)]
-    return known.astype(np.int64)
+def _atoms(event: Event) -> list[tuple[float, ...]]:
+    """Return the atoms of each column."""
+    if is_table(event):
+        return [tuple(column.atoms) for column in event.columns]
+    return [()] * event.size
+
+
+def _dense(x: np.ndarray, reals: np.ndarray, atoms: Sequence[tuple[float, ...]]) -> np.ndarray:
+    """Tell which cells of columns of reals are known, and no atoms, (N, reals)."""
+    dense = [~np.isnan(x[:, c]) & ~np.isin(x[:, c], atoms[c]) for c in reals]
+    return np.stack(dense, 1) if dense else np.ones((len(x), 0), bool)
+
+
+def _total(values: np.ndarray, dense: np.ndarray) -> np.ndarray:
+    if dense.all():  # in an order of its own, whose digits are on record
+        return np.asarray(values.sum(0, dtype=np.float64))
+    return np.asarray(values.sum(0, dtype=np.float64, where=dense))
+
+
+def _outcomes(cells: np.ndarray, atoms: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return which cells are known, and their levels; of reals 0, or the number of an atom."""
+    known = ~np.isnan(cells)
+    if not atoms:
+        return known, cells[known].astype(np.int64)
+    return known, (cells[known, None] == atoms) @ np.arange(1, len(atoms) + 1)
 
 
 def _result(label: str, settings: str, nats: np.ndarray, event: Event) -> CodecResult:

@@ -209,6 +209,15 @@ def test_columns_of_every_usual_kind_come_back(cells: object, levels: object) ->
     assert torch.equal(again, x[known])
 
 
+def test_atoms_are_values_that_repeat() -> None:
+    frame = pd.DataFrame({"rain": [0.0] * 12 + [None, 2.5, 2.5] + [n + 0.25 for n in range(17)]})
+    (column,) = table_of(frame, atoms=0.1).columns
+    assert column.atoms == (0.0,) and table_of(frame).columns[0].atoms == ()
+    assert table_of(frame, atoms=0.01).columns[0].atoms == (0.0, 2.5)
+    x = to_tensor(frame, table_of(frame, atoms=0.1))
+    assert float(x[0]) == 0.0
+
+
 to_tensor, table_of = data_frames.to_tensor, data_frames.table_of
 BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: Table([]), ["columns", "a non-empty list of arcore.columns.Column"]),
@@ -250,6 +259,7 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: to_tensor(FRAME.replace(5, 6), TABLE), ["frame: row 9, column 'doors'", "got 6.0"]),
     (lambda: to_tensor(FRAME.assign(price="dear"), TABLE), ["frame: row 7, column 'price'", "fin"]),
     (lambda: to_tensor(FRAME.assign(price=1 + 2**53), TABLE), ["frame: row 7", "integers to 2^53"]),
+    (lambda: table_of(of(0.5, 1), atoms=1.5), ["atoms", "a share in [0, 1]", "1.5"]),
     (lambda: table_of(of(2**70, 1)), ["column 'a'", "integers below 2^53"]),
     (lambda: table_of(of(1e-300, 1.1e-300)), ["column 'a'", "variance is one above 0"]),
     (lambda: to_tensor(of(1.0), table_of(of("1.0", "x"))), ["frame: row 0", "one of 1.0, x"]),

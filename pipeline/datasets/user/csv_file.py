@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import AfterValidator, BeforeValidator
 
 import arcore
-from arcore.columns import number_of
+from arcore.columns import find_atoms, number_of
 from arcore.events import Event, Levels, Real, Table, is_real, is_table
 from pipeline.core import paths
 from pipeline.core.atomic import sha256_of
@@ -64,6 +64,8 @@ class CsvOptions(UserOptions):
         conditions: columns that a model is given, not asked for, as a vector.
         label: the same, one column of levels, as a class; "" for none.
         standardize: columns of reals, modelled or given, by the training rows.
+        atoms: the share of training rows from which on a value of a column of reals has a
+            probability of its own, such as zero or a limit; 0 for none.
         missing: refuse them, or keep cells that are missing in columns that are modelled, for
             models of any order.
     """
@@ -79,6 +81,7 @@ class CsvOptions(UserOptions):
     label: Column = ""
     standardize: bool = True
     missing: Literal["refuse", "keep"] = "refuse"
+    atoms: Annotated[float, between(0, 1)] = 0
 
     @property
     def told(self) -> list[str]:
@@ -354,7 +357,7 @@ def _modelled(name: str, options: CsvOptions, kept: Sequence[str], path: Path) -
 def _event(options: CsvOptions, modelled: Sequence[str], path: Path) -> Event:
     """What a row is: reals, levels if the option names each column that is modelled, or both."""
     counts = [options.levels.get(column) for column in modelled]
-    if options.missing == "keep":
+    if options.missing == "keep" or options.atoms:
         return _table(options, modelled, path)
     if all(count is None for count in counts):
         return Real((len(modelled),))
@@ -367,12 +370,17 @@ def _table(options: CsvOptions, modelled: Sequence[str], path: Path) -> Table:
     """What a row of levels and reals is; the training rows say how networks see the reals."""
     numbers, columns = _read(options, path), []
     cut = np.arange(len(numbers[modelled[0]]))
-    if options.standardize:
+    if options.standardize or options.atoms:
         cut = split_by_seed(len(cut), options, path, "rows")["train"]
     for name in modelled:
         scaling = _scaling(options, name, numbers[name][cut], path)
         mean, deviation = float(scaling.mean[0]), float(scaling.deviation[0])
-        levels = options.levels.get(name)
-        column = arcore.columns.Column(name=name, levels=levels, mean=mean, deviation=deviation)
+        levels, atoms = options.levels.get(name), tuple[float, ...]()
+        if options.atoms and levels is None:
+            known = numbers[name][cut][:, 0]
+            atoms = find_atoms(known[~np.isnan(known)].tolist(), options.atoms)
+        column = arcore.columns.Column(
+            name=name, levels=levels, mean=mean, deviation=deviation, atoms=atoms
+        )
         columns.append(column)
     return Table(columns)

@@ -123,6 +123,42 @@ def test_known_cells_are_learned_and_scored(added: pd.DataFrame, model: str, mem
     assert again.score.nats == pytest.approx(expected, rel=1e-5)
 
 
+def test_atoms_are_found_in_training_rows_and_scored(home: Path) -> None:
+    generator = np.random.default_rng(0)
+    rain = np.where(generator.random(400) < 0.6, 0.0, generator.gamma(2.0, size=400).round(4))
+    pd.DataFrame({"rain": rain, "wind": generator.normal(size=400).round(4)}).to_csv(
+        "cars.csv", index=False
+    )
+    dataset, _ = adding.add("csv", "cars", "cars.csv", ["atoms=0.05", "levels={rain: 0}"], False)
+    assert [column.atoms for column in dataset.event.columns] == [(0.0,), ()]
+    fetching.fetch(dataset)
+    preprocessing.preprocess(dataset)
+    entry("made", evaluation={"num_samples": 4}, model_overrides={"hidden": [20]})
+    driver.train(compose.load("toy"))
+    experiment_evaluation.evaluate(compose.load("toy"))
+    model = use_context.load("toy").model
+    drawn = model.sample(2000, generator=torch.Generator().manual_seed(0))[:, 0]
+    assert float((drawn == 0).double().mean()) == pytest.approx(0.6, abs=0.2)
+    baselines.write("cars")
+    (alone,) = json.loads(Path("codecs/cars/codecs.json").read_text())["codecs"]
+    splits = {
+        name: shard_reader.read_split("data/shards/cars", name).x for name in ("train", "test")
+    }
+    train, test = splits["train"], splits["test"]
+    wet = train[train[:, 0] > 0, 0]
+    share = (len(wet) + 1) / (len(train) + 2)
+    dry = test[:, 0] == 0
+    first = np.where(
+        dry,
+        np.log(1 - share),
+        np.log(share) - np.log(wet.std()) - ((test[:, 0] - wet.mean()) / wet.std()) ** 2 / 2
+        - np.log(2 * np.pi) / 2,
+    )  # fmt: skip
+    second = -(((test[:, 1] - train[:, 1].mean()) / train[:, 1].std()) ** 2) / 2
+    second = second - np.log(train[:, 1].std()) - np.log(2 * np.pi) / 2
+    assert alone["nats"] == pytest.approx(-float((first + second).mean()))
+
+
 def test_independent_columns_are_histograms_and_gaussians_of_known_cells() -> None:
     table = arcore.events.Table(
         [arcore.columns.Column(name="a", levels=2), arcore.columns.Column(name="b")]
