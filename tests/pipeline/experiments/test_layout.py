@@ -136,7 +136,7 @@ def test_a_dataset_of_the_users_own_changes_nothing_of_the_project(workdir: Path
     "change",
     [
         "experiments.digits-nade.trainer.max_epochs=5",
-        "experiments.digits-made.trainer.optimizer.learning_rate=0.5",
+        "experiments.digits-pixelcnn.trainer.optimizer.learning_rate=0.5",
         "+experiments.digits-nade.trainer.clip_norm=1.0",
         "searches.digits-made.num_trials=3",
     ],
