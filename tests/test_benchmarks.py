@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.places import ROOT
+from tests.places import MIRROR, ROOT
 
 FOLDER = ROOT / "benchmarks"
 KERNELS = {  # of a step, at most
@@ -37,9 +37,14 @@ SLOW = {
     "overheads": ["--quick"],
     "bounds": ["--turns", "1", "--runs", "1", "--only", "pixelcnn"],
     "tables": ["--quick", "--only", "penguins"],
+    "outliers": [str(MIRROR / "outlier_sets"), "--only", "glass", "--seconds", "1"],
 }
 HELPERS = {"page", "public_style", "measuring"}
-LIBRARIES = {"training_speed": "nflows", "bounds": "nflows"}  # of the extra `benchmarks`
+LIBRARIES = {  # of the extra `benchmarks`, but for PyOD
+    "training_speed": "nflows",
+    "bounds": "nflows",
+    "outliers": "pyod",
+}
 ONE_AFTER_THE_OTHER = """
 import json, runpy, sys
 sys.path.insert(0, "benchmarks")
