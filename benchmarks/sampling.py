@@ -24,8 +24,9 @@ import arcore
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import draw
 from arcore.families.orderless import OrderlessModel
+from arcore.generation import RecomputingDecoder
 from arcore.layers import level_features
-from arcore.model import AutoregressiveModel, RecomputingDecoder
+from arcore.model import AutoregressiveModel
 
 
 @dataclass(frozen=True)
