@@ -81,7 +81,7 @@ class Pool(Combination):
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
-        """That of each member."""
+        """The schedule that all members have."""
         return next(iter(self)).schedule
 
     @property

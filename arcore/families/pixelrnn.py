@@ -22,7 +22,7 @@ from arcore.primitives.dropout import dropout
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PixelRNNConfig(RasterConfig):
-    """Hyperparameters that PixelRNNs share; those of `RasterConfig` too.
+    """Hyperparameters that PixelRNNs share, and all of `RasterConfig`.
 
     Arguments:
         hidden: h, maps of an LSTM's state; 2 h maps pass between layers.

@@ -16,7 +16,7 @@ from arcore.primitives.checks import require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvNADEConfig(OrderlessConfig):
-    """Hyperparameters of ConvNADE; those of `OrderlessConfig` too.
+    """Hyperparameters of ConvNADE, and all of `OrderlessConfig`.
 
     Arguments:
         channels: of each valid convolution; full ones mirror them.

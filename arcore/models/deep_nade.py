@@ -14,7 +14,7 @@ CACHED_FLOATS = 1 << 18  # floats of a layer that stay in a core's cache from on
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeepNADEConfig(OrderlessConfig):
-    """Hyperparameters of Deep NADE: those of `OrderlessConfig`, with at least one hidden layer."""
+    """Hyperparameters of Deep NADE: all of `OrderlessConfig`, with at least one hidden layer."""
 
 
 class DeepNADE(OrderlessModel):

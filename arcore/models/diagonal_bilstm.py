@@ -16,7 +16,7 @@ from arcore.primitives.masks import causal_kernel_mask
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiagonalBiLSTMConfig(PixelRNNConfig):
-    """Hyperparameters of Diagonal BiLSTM: those of `PixelRNNConfig`."""
+    """Hyperparameters of Diagonal BiLSTM: all of `PixelRNNConfig`."""
 
 
 class DiagonalBiLSTM(PixelRNN):

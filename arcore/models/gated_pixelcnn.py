@@ -32,7 +32,7 @@ from arcore.primitives.gating import gated
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GatedPixelCNNConfig(OrderedRasterConfig):
-    """Hyperparameters of Gated PixelCNN; those of `OrderedRasterConfig` too.
+    """Hyperparameters of Gated PixelCNN, and all of `OrderedRasterConfig`.
 
     Arguments:
         width: p, maps of a layer.

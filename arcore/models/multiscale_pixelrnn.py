@@ -25,7 +25,7 @@ CORES: dict[str, type[PixelRNN]] = {"diagonal_bilstm": DiagonalBiLSTM, "row_lstm
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MultiscalePixelRNNConfig(RowLSTMConfig):
-    """Hyperparameters of Multi-Scale PixelRNN; those of `RowLSTMConfig` too.
+    """Hyperparameters of Multi-Scale PixelRNN, and all of `RowLSTMConfig`.
 
     Arguments:
         core: diagonal_bilstm or row_lstm, the network of both scales.

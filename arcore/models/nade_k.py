@@ -15,7 +15,7 @@ from arcore.layers.incremental_mlp import IncrementalMLP
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NADEkConfig(OrderlessConfig):
-    """Hyperparameters of NADE-k; those of `OrderlessConfig` too.
+    """Hyperparameters of NADE-k, and all of `OrderlessConfig`.
 
     Arguments:
         steps: k, how often the missing dimensions are guessed before one is scored.

@@ -36,7 +36,7 @@ OF_GROUPS = (  # hyperparameters of the groups' networks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParallelMultiscaleConfig(RasterConfig):
-    """Hyperparameters of Parallel Multiscale; those of `RasterConfig` too.
+    """Hyperparameters of Parallel Multiscale, and all of `RasterConfig`.
 
     Arguments:
         base: gated_pixelcnn or pixelcnn, the model of the lowest resolution.

@@ -26,7 +26,7 @@ from arcore.primitives.dropout import dropout
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PixelCNNConfig(OrderedRasterConfig):
-    """Hyperparameters of PixelCNN; those of `OrderedRasterConfig` too.
+    """Hyperparameters of PixelCNN, and all of `OrderedRasterConfig`.
 
     Arguments:
         hidden: h, maps inside a residual block; blocks pass 2 h maps on.

@@ -23,7 +23,7 @@ from arcore.primitives.transfer import to_device
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RNNNADEConfig(NADEConfig):
-    """Hyperparameters of RNN-NADE; those of `NADEConfig`, which are of a step, too.
+    """Hyperparameters of RNN-NADE, and all of `NADEConfig`, for a step.
 
     Arguments:
         recurrent: units of the LSTM.
@@ -35,7 +35,7 @@ class RNNNADEConfig(NADEConfig):
 
 
 class RNNNADE(AutoregressiveModel):
-    """NADE over each step of a sequence, whose biases are those of an LSTM over earlier steps.
+    """NADE over each step of a sequence, whose biases an LSTM over earlier steps gives.
 
     The last dimension of an event, of K values, is a step, and all others are time. With u_0 = 0,
 
@@ -43,12 +43,11 @@ class RNNNADE(AutoregressiveModel):
         c_t = c + A u_t,  b_t = b + B u_t,
         p(x_t | x_<t) = NADE(x_t; W, V, c_t, b_t),
 
-    where phi encodes levels, W and V are the weights of `nade`, and c and b its biases, of which c
-    also takes a condition's shift. `ordering` is that of a step. The paper's recurrent network is
-    a plain one.
+    where phi encodes levels, W and V are the weights of `nade`, and c and b its biases. A condition
+    shifts c. Each step has the same `ordering`. The paper's recurrent network is a plain one.
 
-    The length of an event may be open, `Binary((None, 88))`: such a model scores sequences of any
-    length, batches of several lengths by `scored`, and `of_length` gives the same model for one
+    The length of an event may be open, as in `Binary((None, 88))`. Such a model scores sequences of
+    any length, and batches of several lengths by `scored`. `of_length` gives the same model for one
     length, which samples.
 
     Reference:

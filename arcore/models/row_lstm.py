@@ -11,7 +11,7 @@ from arcore.layers.image_lstms import RowLSTMLayer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowLSTMConfig(PixelRNNConfig):
-    """Hyperparameters of Row LSTM; those of `PixelRNNConfig` too.
+    """Hyperparameters of Row LSTM, and all of `PixelRNNConfig`.
 
     Arguments:
         kernel: size of the convolutions along the row, from inputs and from states, odd.

@@ -17,7 +17,7 @@ from arcore.primitives.dropout import dropout
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpatialLSTMConfig(RasterConfig):
-    """Hyperparameters of the Spatial LSTM; those of `RasterConfig` too.
+    """Hyperparameters of the Spatial LSTM, and all of `RasterConfig`.
 
     Arguments:
         hidden: h, maps of an LSTM's state.

@@ -19,7 +19,7 @@ from arcore.primitives.activation_checkpointing import run_block
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoPixelBaselineConfig(ClipConfig):
-    """Hyperparameters of the baseline: those of `ClipConfig`."""
+    """Hyperparameters of the baseline: all of `ClipConfig`."""
 
 
 class VideoPixelBaseline(ClipModel):

@@ -23,7 +23,7 @@ from arcore.primitives.activation_checkpointing import run_block
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoPixelNetworkConfig(ClipConfig):
-    """Hyperparameters of a Video Pixel Network; those of `ClipConfig` too.
+    """Hyperparameters of a Video Pixel Network, and all of `ClipConfig`.
 
     Arguments:
         first_kernel: odd size of the decoder's first convolutions, over pixels.

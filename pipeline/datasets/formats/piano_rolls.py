@@ -32,7 +32,7 @@ def notes(roll: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 
 def midi_bytes(roll: np.ndarray, sound: Sound) -> bytes:
-    """Return a MIDI file of one track (format 0) for a roll, a step of which is a beat.
+    """Return a MIDI file of one track (format 0) for a roll; a step is a beat.
 
     Example:
         >>> sound = Sound(2, 4, 0, ("",), (), lowest_pitch=21)

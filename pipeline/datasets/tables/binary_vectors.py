@@ -1,4 +1,4 @@
-"""Binary vectors of density estimation: the sets of NADE and MADE, and those of tractable models.
+"""Binary vectors of density estimation: the sets of NADE and MADE, and of tractable models.
 
 Rows of bits separated by commas, as in the collections of UCLA's StarAI group (DNA, Mushrooms,
 NIPS-0-12) and of DEBD (the others).
