@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """A part of the rows: how many bytes code it, their CRC-32, and that of its levels."""
+    """A part of the rows: how many bytes code it, their CRC-32, and the CRC-32 of its levels."""
 
     length: int
     code_crc: int

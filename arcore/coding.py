@@ -6,7 +6,7 @@ the same kind of device, in one thread of the CPU, and the coded bytes say so. A
 processor may differ, which a digest of probe probabilities tells; `portable=True` codes by
 `PortableArithmetic`, which no processor and no version of torch changes.
 
-The coder is ANS, which takes 0.005 % more than -log2 p of bits as sure as those of binarised digits
+The coder is ANS. Of bits as sure as in binarised digits it takes 0.005 % more than -log2 p
 (a range coder 0.08 %). ANS is a stack: the encoder keeps the probabilities of one batch and codes
 them backwards, so that the decoder reads forwards and all rows of a chunk share one stream.
 """

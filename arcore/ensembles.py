@@ -321,7 +321,7 @@ def register_weights(model: Combination, weights: Tensor | None) -> None:
 
 
 def require_weights(weights: Tensor, model: Combination, where: str = "weights") -> None:
-    """Refuse weights that are not one per member; those of a mixture sum to 1."""
+    """Refuse weights that are not one per member; in a mixture they sum to 1."""
     count, sum_to_one = len(model), model.sum_to_one
     wanted = f"({count},) {'of sum 1' if sum_to_one else 'finite'}, none negative"
     fits = isinstance(weights, Tensor) and weights.shape == (count,)

@@ -281,7 +281,7 @@ class Table(Event):
         return super().to_dict() | {"columns": [column.to_dict() for column in self.columns]}
 
     def check(self, x: Tensor, name: str = "x") -> Tensor:
-        """Check that cells are finite, and those of names and integers levels of their column."""
+        """Check that cells are finite, and that names and integers are levels of their column."""
         super().check(x, name)
         fits = not x.is_complex() and bool(torch.isfinite(x).all())
         require(fits, name, "finite numbers (impute or marginalise missing cells)", "others")

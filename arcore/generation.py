@@ -196,8 +196,7 @@ def require_finite_weights(model: Generates) -> None:
 def _require_drawn(model: Generates, x: Tensor, condition: Tensor | None) -> None:
     """Refuse draws from NaN, which look like levels: finite weights may overflow on the way.
 
-    Scored are those of models whose weights are large enough that they may, or given large
-    conditions.
+    Draws are scored where the weights are large enough that they may, or a condition is large.
     """
     require_scores(not x.is_floating_point() or bool(x.isfinite().all()))
     real = condition is not None and condition.is_floating_point()

@@ -61,7 +61,7 @@ class Hyperparameters:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckedHyperparameters(Hyperparameters):
-    """Hyperparameters of a network, of which each field is checked by its type and its name.
+    """Hyperparameters of a network. Each field is checked by its type and its name.
 
     A class names the `choices` for fields of its own, the `least` of integers that is not 1 (0 for
     a list: it may be empty), and which kernels are centred (`odd`, with their least size).

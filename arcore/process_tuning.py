@@ -31,7 +31,7 @@ def tune_process(*, flush_denormals: bool = True) -> None:
       An Intel processor takes a hundred cycles for each denormal number, and Adam's moments of
       weights without gradients are denormal after some hundred steps.
 
-    A setting is left out where it does not apply: glibc's on other platforms, that of denormals
+    A setting is left out where it does not apply: glibc's on other platforms, the one of denormals
     where torch has no OpenMP 5. Nothing else changes. A second call has no effect.
     Without `flush_denormals` the second setting stays; `flushed_denormals` limits it to a block,
     `torch.set_flush_denormal(False)` undoes it for this thread.

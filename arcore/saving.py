@@ -267,7 +267,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_weights(weights: Mapping[str, Tensor], model: nn.Module, where: str) -> None:
-    """Check that weights, by name, are those of an architecture, and finite.
+    """Check that weights fit an architecture by name and shape, and are finite.
 
     Raises:
         ValueError: naming `where` and the first weight that is missing, left over, of another shape

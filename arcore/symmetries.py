@@ -132,7 +132,7 @@ class Transformed(Combination):
         return self.undo(self.model.sample(n, *args, **options))
 
     def impute(self, x: Tensor, observed: Tensor, *args: Any, **options: Any) -> Tensor:
-        """Draw the unobserved dimensions as the model does those of s(x)."""
+        """Draw the unobserved dimensions as the model draws the dimensions of s(x)."""
         observed = self._check_observed(x, observed).to(self.device)
         given = self.transform(x.to(self.device)), self.transform(observed)
         return self.undo(self.model.impute(*given, *args, **options))

@@ -1,4 +1,4 @@
-"""Distributions of conditionals: those that torch.distributions lacks, and draws from all of them.
+"""Distributions of conditionals that torch.distributions lacks, and draws from all kinds.
 
 Each is a `torch.distributions.Distribution` whose batch shape is that of the one-dimensional
 conditionals which it stands for, with `select(block)` for a block of flattened indices.

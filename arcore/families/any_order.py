@@ -17,11 +17,11 @@ from arcore.primitives.checks import require_seed
 
 
 class AnyOrderModel(OrderedModel):
-    """Base of models of which each ordering gives a joint distribution, all by the same weights.
+    """Base of models that have a joint distribution for each ordering, all by the same weights.
 
     `log_prob`, `conditionals` and `sample` follow the model's own ordering, `under(order)` is the
     model under another, and `ensemble(n)` averages n (EoNADE). Hyperparameters name the
-    `num_orderings` that an evaluation takes, besides those of `OrderedModel`.
+    `num_orderings` that an evaluation takes, besides what `OrderedModel` has.
 
     A cell of a table may be NaN in training: `forward` and `validation_loss` are of the known cells
     of each row, exactly, since unknown ones may come last.

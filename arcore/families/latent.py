@@ -130,7 +130,7 @@ class LatentVariableModel(LatentSampling):
 
             KL(q(z_l | x) || p(z_l | z_<l)),  and  -ln p(x | z) for the last,
 
-        under the noise of `log_prob`, of which their sum is minus. A level whose KL is near 0 tells
+        under the noise of `log_prob`; their sum is minus it. A level whose KL is near 0 tells
         nothing of x.
         """
         self._check(x, condition)

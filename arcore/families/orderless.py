@@ -183,7 +183,7 @@ class OrderlessModel(AnyOrderModel):
     def _loss_of(
         self, logits: Tensor, flat: Tensor, observed: Tensor, known: Tensor | None = None
     ) -> Tensor:
-        """J(x) of logits (batch, D, logits) of all dimensions, or of those of K known cells.
+        """J(x) of logits (batch, D, logits) of all dimensions, or of K known cells.
 
         A mask of all D cells leaves s of the K known ones with probability (D + 1) / (D (K + 1)),
         s < K, so that D (K + 1) / ((D + 1) (K - s)) weighs their terms without bias.

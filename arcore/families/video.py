@@ -110,7 +110,7 @@ class ClipModel(AutoregressiveModel):
 
     @property
     def scored_event(self) -> Event:
-        """The frames after those that `context_frames` gives."""
+        """The frames after the given `context_frames`."""
         return after_frames(self.event, self.hyperparameters.context_frames)
 
     # -- for subclasses

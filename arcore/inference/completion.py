@@ -69,7 +69,7 @@ def reordered(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveMod
     """Return a model under an order that has the observed dimensions first, trained for it or not.
 
     It is `observed_first`, or a model of "other" `orders`, such as NADE, under another one, whose
-    distribution is not that of its own `log_prob`, but sums to 1; None where neither is possible.
+    distribution differs from its own `log_prob`, but sums to 1; None where neither is possible.
 
     Example:
         >>> import arcore

@@ -80,7 +80,7 @@ def decode_with(
     num_steps: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Draw by a decoder of batch * steps events, those of a walk with the same uniform numbers."""
+    """Draw by a decoder of batch * steps events, with the same uniform numbers along a walk."""
     event = model.event
     fits = isinstance(event, Levels) and not event.is_open
     require(fits, "model", "one over levels, of events of one length", model)

@@ -40,7 +40,7 @@ def active_units(
     """Return for each level of latents how many units are in use, and how many there are.
 
     A unit is in use if the posterior's mean differs between events: Var_x(E_q(z|x)[z]) > threshold.
-    x has two events or more, of which the encoder sees `batch_size` at once.
+    x has two events or more; the encoder sees `batch_size` at once.
 
     Reference:
         Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
@@ -80,7 +80,7 @@ def walk(
     condition: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw events at latents on the line between those of two events, (batch, steps, *event.shape).
+    """Draw events at latents between the latents of two events, (batch, steps, *event.shape).
 
     x_i ~ p(x | z_i),  z_i = (1 - t_i) z + t_i z',  t_i = i / (steps - 1),
 

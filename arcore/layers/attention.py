@@ -31,7 +31,7 @@ class KeyValueCache:
         self.most, self.length = most, 0
 
     def append(self, new: Tensor) -> Tensor:
-        """Take in further tokens, (2, batch, heads, tokens, width); return those of all."""
+        """Take in further tokens, (2, batch, heads, tokens, width); return all so far."""
         first, self.length = self.length, self.length + new.shape[3]
         if torch.is_grad_enabled():  # a backward pass may want what is there
             self.kept = new if first == 0 else torch.cat([self.kept[:, :, :, :first], new], 3)
@@ -60,7 +60,7 @@ class TransformerBlock(nn.Module):
     def forward(
         self, h: Tensor, cache: KeyValueCache | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """Map tokens (batch, tokens, width); with a cache they follow those that it holds.
+        """Map tokens (batch, tokens, width); with a cache they follow the tokens that it holds.
 
         Several tokens at once may only be the first of a cache, unless a mask (tokens, all tokens)
         says which ones each of them sees.

@@ -16,7 +16,7 @@ State = tuple[Tensor, Tensor]
 class ConvLSTM(nn.Module):
     """A convolutional LSTM: h_t, c_t = cell(W * x_t + U * h_{t-1} + b, c_{t-1}), from zeros.
 
-    Biases of forget gates begin at 1 above their random values, of which the paper says nothing.
+    Biases of forget gates begin at 1 above their random values; the paper says nothing of them.
 
     Reference:
         Shi et al., "Convolutional LSTM Network: A Machine Learning Approach for Precipitation

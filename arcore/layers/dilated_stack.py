@@ -3,7 +3,7 @@
 There their pointwise steps take as long as their products. So maps are kept channel by channel,
 (channels, T * batch) with time before the batch: a delay is then a range of columns, gates are
 contiguous, and a row of ones carries biases. Products add onto what is there, so that taps are not
-copied side by side. Values and gradients differ from those of the layers by the order of sums.
+copied side by side. Values and gradients differ from the layers' own by the order of sums.
 """
 
 from collections.abc import Sequence

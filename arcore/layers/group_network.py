@@ -150,7 +150,7 @@ class GroupNetwork(nn.Module):
         return self.link(relu(u[..., :height, :width]))
 
     def predict(self, known: Sequence[Tensor]) -> Tensor | None:
-        """Predict the group's pixels, (batch, C, height, width), from those of known groups."""
+        """Predict the group's pixels, (batch, C, height, width), from known groups' pixels."""
         if self.prediction is None:
             return None
         height, width = self.extents

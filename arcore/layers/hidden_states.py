@@ -159,7 +159,7 @@ class BlockStates:
         )
 
     def later(self, h: Tensor) -> Tensor:
-        """Sum of h over each state and those that follow it in its row, (states, H)."""
+        """Sum of h over each state and all that follow it in its row, (states, H)."""
         if not self.runs.sparse:
             return self._by_row(h).flip(1).cumsum(1).flip(1).flatten(0, 1)
         numbers = torch.arange(self.states, device=h.device)

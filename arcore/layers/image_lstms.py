@@ -264,7 +264,7 @@ class SpatialLSTMLayer(nn.Module):
 
 
 class _SpatialState:
-    """The current row's states so far, after a zero, and those of the row above."""
+    """The current row's states so far, after a zero, and the states of the row above."""
 
     def __init__(self, layer: SpatialLSTMLayer, x: Tensor, width: int) -> None:
         shape = len(x), width + 1, layer.hidden

@@ -76,7 +76,7 @@ class IncrementalMLP(nn.Module):
         a.addmm_(inputs, self.input_weight[dimension])
 
     def shown_at(self, a: Tensor, dimensions: Tensor | slice, inputs: Tensor) -> Tensor:
-        """Return a with inputs (batch, n, f) of n dimensions added, of which f <= F are given."""
+        """Return a with the first f <= F inputs of n dimensions added, (batch, n, f)."""
         weight = self.input_weight[dimensions, : inputs.shape[-1]]
         return inputs.flatten(1) @ weight.flatten(0, 1) + a
 

@@ -57,7 +57,7 @@ class CausalPrediction(CausalConv2d):
 
 
 class GroupPrediction(nn.Module):
-    """A prediction of a group's pixels from those of other groups on all sides.
+    """A prediction of a group's pixels from other groups on all sides.
 
     It starts at the mean of the two or four known ones at a distance of one, zero beyond the edge;
     `size` is of the kernel on a group's grid, odd, at least 3.

@@ -29,7 +29,7 @@ class ScanPlan:
     """In which order a scan takes pixels, and where it keeps their states.
 
     Step t takes the states before it from slots `first[t]` + offset of a plane, for each offset of
-    the kernel, and leaves new ones at `first[t]` and those that follow in the next plane. Slots
+    the kernel, and leaves new ones at `first[t]` and the slots that follow in the next plane. Slots
     that no step writes hold zeros or initial states. Only a plane's slots that are used are kept,
     one plane after the other.
 

@@ -212,7 +212,7 @@ class AnyOrderTransformer(AnyOrderModel):
         return embedding(codes, torch.cat([self.values, nothing])).sum(2)
 
     def _levels(self, joint: Tensor, x: Tensor, known: Tensor) -> Tensor:
-        """Return the logits of each place of patches given those of it that are known.
+        """Return the logits of each place of patches, given its known levels.
 
         Of joint logits (batch, P, n, k^n), levels (batch, P, n) and `TokenPlan.known`.
         """

@@ -137,7 +137,7 @@ class MADE(CyclingModel):
     def under(self, order: Tensor) -> MADE:
         """Return the model under an ordering, (D,) int64; it shares this model's weights.
 
-        The degrees of hidden units are those of its own mask, so that `member(i)` is the member
+        Hidden units keep the degrees of its own mask, so that `member(i)` is the member
         under its own ordering. Every ordering gives a distribution that sums to 1, but one that no
         mask had in training a poor one where masks were few: with 8 of them, 106 and 114 nats of
         digits instead of 92. With fresh masks (num_masks 0) all orderings are alike.
@@ -166,7 +166,7 @@ class MADE(CyclingModel):
             layer.mask, layer.reaches = mask, reaches
 
     def _take(self, index: int, seed: int | None = None, given: Tensor | None = None) -> None:
-        """Set the masks of draw `index`, those of a given order if any, on every rank the same."""
+        """Set the masks of draw `index`, of a given order if any, on every rank the same."""
         p, size, present = self.hyperparameters, self.event.size, self.degrees
         seed = p.mask_seed if seed is None else seed
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)

@@ -37,7 +37,7 @@ class NADEk(OrderlessModel):
     where e gives the features of a level that are expected under a softmax (a sigmoid, for binary
     events): probabilities, or means if `inputs` is scaled. Further hidden layers stand between h_t
     and V; all weights serve all steps. The first guess is learnt, in place of the paper's mean of
-    the training data. U m is that of Deep NADE; the paper is without, as `mask_inputs` false. The
+    the training data. U m is as in Deep NADE; the paper is without, as `mask_inputs` false. The
     paper trains on the mean of all steps' losses first and on the last one then, between which
     `annealing_steps` changes slowly. Scoring an ordering costs k times as many passes as Deep NADE.
 

@@ -239,7 +239,7 @@ class _Scale(nn.Module):
 
 
 class PyramidDecoder(Decoder):
-    """Goes through the base's decoder and those of the groups, each made when it is reached."""
+    """Goes through the decoders of the base and of the groups, each made when it is reached."""
 
     def __init__(self, model: ParallelMultiscale, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)

@@ -150,7 +150,7 @@ class RNADE(OrderedModel):
         return self._mixture(means.unflatten(1, extents), shapes.unflatten(1, extents))
 
     def _block(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`_outputs`, of which training keeps the inputs alone where there are several blocks."""
+        """Return `_outputs`; training keeps its inputs alone where there are several blocks."""
         if not torch.is_grad_enabled() or self.event.size <= self.hyperparameters.block:
             return self._outputs(*inputs)
         return checkpoint(self._outputs, *inputs, use_reentrant=False, preserve_rng_state=False)

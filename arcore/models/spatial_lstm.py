@@ -41,7 +41,7 @@ class SpatialLSTM(RasterModel):
         h_1 = LSTM_1(W_1 * x_<),   h_l = LSTM_l(W_l h_{l-1}),   outputs = W_o h_L + b,
 
     where x_< are the pixels of a causal neighbourhood, a kernel's part above and to the left, and a
-    layer is `arcore.layers.image_lstms.SpatialLSTMLayer`. The outputs are those of the head: the
+    layer is `arcore.layers.image_lstms.SpatialLSTMLayer`. The head says what the outputs are: the
     paper's is `arcore.layers.mcgsm.MCGSM`, which takes a pixel's colours in turn. Of dequantised
     levels `bits_per_dim` is a bound of the levels' bits.
 

@@ -161,7 +161,7 @@ class FrameDecoder(TwoStackModel):
         return [self.horizontal_input]
 
     def _split(self, maps: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Split maps into those of the context and the vectors."""
+        """Split maps into the maps of the context and the vectors."""
         if maps is None:
             return None, None
         context, vectors = maps.split([self.num_maps, self.num_vectors], 1)

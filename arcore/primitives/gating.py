@@ -188,7 +188,7 @@ def _squashed(part: Tensor, number: int, tanh: int, kept: Tensor) -> Tensor:
 
 
 def product_backward(grad: Tensor, t: Tensor, s: Tensor, da: Tensor, db: Tensor) -> None:
-    """Write the gradients of a and b, given that of t s with t = tanh(a) and s = sigm(b)."""
+    """Write the gradients of a and b, given the one of t s with t = tanh(a), s = sigm(b)."""
     by_s = grad * s
     both = by_s * t
     torch.addcmul(both, both, s, value=-1, out=db)

@@ -46,9 +46,9 @@ def draw_masks(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draw which dimensions are observed, (batch, size) bool: those that precede a random one.
+    """Draw which dimensions are observed, (batch, size) bool: all that precede a random one.
 
-    Each row has a random ordering, that of uniform numbers u_i, and a random dimension j; observed
+    Each row has a random ordering, by uniform numbers u_i, and a random dimension j; observed
     are the i with u_i < u_j. So their number is uniform on {0..size-1}, and they are uniform among
     the subsets of that size, without sorting. The draws do not depend on the model's dtype.
     """
@@ -87,7 +87,7 @@ def causal_kernel_mask(
 
     Its last row lies on the pixel's own row. Rows above are seen whole, the own row left of column
     `centre`; at the centre, the pixel itself, kind A shows the feature maps of earlier colours only
-    and kind B those of the same colour too. Groups are the colours of the maps.
+    and kind B the same colour too. Groups are the colours of the maps.
     """
     rows, columns = size
     mask = torch.zeros(len(groups_out), len(groups_in), rows, columns, dtype=torch.bool, device=CPU)

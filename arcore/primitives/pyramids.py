@@ -32,7 +32,7 @@ class Pyramid:
 
     An image is halved, rounding up, as long as both sides keep `base_size` pixels; a side of one
     pixel stays as it is. Of the 2 x 2 groups, 1 (upper left) is the lower resolution, 2 is to its
-    right, 3 below it and 4 across; those of a side that is odd or 1 are smaller or missing.
+    right, 3 below it and 4 across; where a side is odd or 1, some are smaller or missing.
     """
 
     size: tuple[int, int]
