@@ -35,7 +35,7 @@ def path_of(name: str) -> Path:
 def path_beside(place: str, folder: str) -> Path:
     """Return the lock file of a folder in a storage: beside it, for all projects that share it.
 
-    In an object store, which has no locks, that of this project.
+    In an object store, which has no locks, the lease of this project.
     """
     local = storage.local_path(place)
     return path_of(folder) if local is None else local / f".{folder}.lock"
@@ -79,8 +79,8 @@ def leased(place: str, folder: str, what: str, wait: bool = False) -> Iterator[N
     """Hold a folder of an object store within a block, by a file next to it; elsewhere do nothing.
 
     A holder writes its file, lists all, and begins if there is no other. Object stores list what
-    was written before, so that of two the later one to write sees the other. Both then withdraw,
-    and try again. The caller has the lock of `path_beside`: a file of the same project is that of
+    was written before, so that the later one of two to write sees the other. Both then withdraw,
+    and try again. The caller has the lock of `path_beside`: a file of the same project is left by
     a killed process. So is another's that stays as it is for `LOST_SECONDS`. A holder without its
     file, since the storage was away for so long, ends itself by SIGTERM.
     """
@@ -127,7 +127,7 @@ def leased(place: str, folder: str, what: str, wait: bool = False) -> Iterator[N
 
 
 def _living(place: str, prefix: str, owner: str) -> str | None:
-    """Return who else holds a lease, after removing those of killed processes."""
+    """Return who else holds a lease, after removing what killed processes left."""
     for name in _with_prefix(place, prefix):
         location = storage.join(place, name)
         before, until = _read(location), time.monotonic() + LOST_SECONDS

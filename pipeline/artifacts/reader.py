@@ -41,9 +41,9 @@ def seal(folder: Path) -> dict[str, object] | None:
 
 
 def check_files(folder: Path, again: str) -> None:
-    """Refuse a folder of which a file is missing or altered since it was written.
+    """Refuse a folder with a file missing or altered since it was written.
 
-    Weights next to a record in `results/` must be those of the record. `again` says what to do.
+    Weights next to a record in `results/` must be the record's. `again` says what to do.
     """
     sealed = seal(folder)
     files = {} if sealed is None else value_of(sealed, "files", dict, str(folder / SEAL))

@@ -36,7 +36,7 @@ def looks_secret(name: str) -> bool:
 
 
 def select(root: Path) -> list[str]:
-    """Return the files of a checkout that a job needs: those that Git tracks, as they are now.
+    """Return the files of a checkout that a job needs: what Git tracks, as it is now.
 
     Never what looks like a secret, or a link to anything but another file of the selection.
     """

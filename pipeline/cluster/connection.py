@@ -104,7 +104,7 @@ def _require_address_space() -> None:
 def _private_folder() -> str:
     """Make a folder for an embedded Ray's sockets, logs and pickles, which nobody else may enter.
 
-    The path of a socket has at most 107 characters, of which Ray's names take up to 70.
+    The path of a socket has at most 107 characters; Ray's names take up to 70.
     """
     parent = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     short = len(parent) <= LONGEST_PARENT

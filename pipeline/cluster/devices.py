@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 def exact(device: torch.device) -> torch.device:
     """Return a device whose products are float32's, not TF32's, and the same at each run.
 
-    Otherwise scores and decoders, of which some convolve and others multiply matrices, would differ
-    in the fourth digit.
+    Otherwise scores that convolve and decoders that multiply matrices would differ in the fourth
+    digit.
     """
     if device.type == "cuda":
         torch.set_float32_matmul_precision("highest")

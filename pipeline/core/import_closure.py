@@ -1,4 +1,4 @@
-"""Which files of a checkout a module is built on: those of its folder, and of all that it imports.
+"""Which files of a checkout a module is built on: of its folder, and of all that it imports.
 
 The rule is of folders: `pipeline.training` counts whole, with the data files in it, and so does
 each package that one of its modules imports. A module that is in no such folder counts alone

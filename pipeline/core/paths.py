@@ -19,7 +19,7 @@ def root() -> Path:
 
 
 def params_files(folder: Path) -> list[Path]:
-    """Return the parameter files of a checkout that are there: its own, then those of `PARTS`."""
+    """Return the parameter files of a checkout that are there: its own, then `PARTS`'."""
     files = (folder / part / "params.yaml" for part in ("", *PARTS))
     return [path for path in files if path.is_file()]
 
@@ -40,7 +40,7 @@ def model(experiment: str) -> Path:
 
 
 def usable_model(experiment: str) -> Path:
-    """Return the folder of the trained model, or else that of the weights kept in results/."""
+    """Return the folder of the trained model, or else of the weights kept in results/."""
     here, kept = model(experiment), results() / experiment
     weights = "model.safetensors"
     return kept if not (here / weights).is_file() and (kept / weights).is_file() else here

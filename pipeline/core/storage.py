@@ -144,7 +144,7 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
 
     Nothing is done where the place already has the same marker, and beside it the same files, by
     names and sizes. Several processes may publish the same folder at the same time. Files are
-    overwritten one by one, the marker last; those of names that aren't written now stay.
+    overwritten one by one, the marker last; files of other names stay.
     The folder has the marker, the file that tells one content from another.
     """
     path_of_marker = folder / marker
@@ -194,7 +194,7 @@ def _put(found: FileSystem, path: str, source: BinaryIO) -> None:
 def _sweep(partial: Path, name: str) -> None:
     """Remove what killed writers of the same file left: no process holds it any more.
 
-    Ages are those of the file system, whose clock may differ from this host's.
+    Ages are by the file system, whose clock may differ from this host's.
     """
     began = partial.stat().st_mtime - LOCK_SECONDS
     for other in partial.parent.glob(f".{glob.escape(name)}.*.partial"):

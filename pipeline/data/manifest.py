@@ -77,7 +77,7 @@ class SplitInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of shards holds; fields as those of `pipeline.datasets.base.Dataset`.
+    """What a folder of shards holds; fields as in `pipeline.datasets.base.Dataset`.
 
     Arguments:
         splits: train, valid and test, then further tests.
@@ -171,7 +171,7 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
 
 
 def _plain(manifest: Manifest) -> dict[str, Any]:
-    """Return the fields of a manifest as plain data, those that say something."""
+    """Return the fields of a manifest that say something, as plain data."""
     plain = adapter(Manifest).dump_python(manifest, by_alias=True, exclude_defaults=True)
     return cast("dict[str, Any]", plain)
 

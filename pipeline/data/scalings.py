@@ -22,7 +22,7 @@ def write_scalings(scalings: Mapping[str, Scaling], folder: Path) -> None:
 
 
 def read_scalings(folder: str | Path) -> dict[str, Scaling]:
-    """Read how `x` and `conditions`, those of them that were, were standardised."""
+    """Read how `x` and `conditions` were standardised, if they were."""
     manifest, location = read_manifest(folder), storage.join(folder, SCALINGS)
     path = redacted(location)
     try:

@@ -19,7 +19,7 @@ LABELS_BYTES = 1 << 26  # in memory, of labels that wait to be hashed
 
 
 def row_shape(kind: Manifest | Dataset) -> tuple[int, ...]:
-    """The shape of a row: the event's, or that of the longest sound."""
+    """The shape of a row: the event's, or the longest sound's."""
     if kind.sound is None:
         return kind.event.extents
     return kind.sound.max_length, *kind.event.step_shape

@@ -38,8 +38,8 @@ def measure_all(event: Event, train: Parts, test: np.ndarray) -> list[CodecResul
 
         -ln p(x) = -sum_levels ln (count(x_d) + 1) / (n + k_d) - sum_reals ln N(x_d; mu_d, s_d)
 
-    Counts, means, deviations and the covariance of the Gaussian are those of the training rows, to
-    which `train` iterates from the first each time. A Gaussian that has no density is left out: a
+    Counts, means, deviations and the covariance of the Gaussian are of the training rows. `train`
+    iterates over them from the first each time. A Gaussian that has no density is left out: a
     column that is constant in these rows, or columns that determine another one. Cells that are
     missing do not count, atoms are outcomes beside their column's Gaussian, and the joint Gaussian
     is left out where there are some of either.

@@ -50,7 +50,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     """Train and evaluate an entry of `folds` on each fold; write evaluation/<dataset>/<name>-folds.
 
     A run that was killed goes on: folds that are finished are kept, an unfinished training
-    continues. The standard error is that of the mean over folds, std / sqrt(folds).
+    continues. The standard error is of the mean over folds, std / sqrt(folds).
     """
     entry, config = params_file.read_entry("folds", name), compose.load(name, overrides)
     fixed = {"dataset": config.dataset["name"], "model": config.model["name"]}

@@ -189,7 +189,7 @@ def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:
 def measure_together(codec: LosslessCodec, images: np.ndarray, event: Levels) -> CodecResult:
     """Code all images as one picture: a near-square mosaic in their order.
 
-    The standard error is that of ten mosaics, each of a tenth of the images as they follow each
+    The standard error is from ten mosaics, each of a tenth of the images as they follow each
     other; it is too small where neighbours are alike, as tiles of one photograph are.
     """
 

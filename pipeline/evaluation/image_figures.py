@@ -103,7 +103,7 @@ def _shades(images: np.ndarray, event: Event, real: np.ndarray) -> np.ndarray:
 
 
 def _images(events: np.ndarray, event: Event, real: np.ndarray) -> np.ndarray:
-    """Return events as images (N, C, H, W) in [0, 1]; those of two axes have one channel."""
+    """Return events as images (N, C, H, W) in [0, 1]; events of two axes have one channel."""
     return _shades(events, event, real).reshape(len(events), -1, *events.shape[-2:])
 
 
@@ -158,7 +158,7 @@ def save_clips(path: Path, rows: Sequence[np.ndarray], event: Levels, context_fr
     """Write an animated PNG with a column for each clip and a row for each version of it.
 
     Rows are levels (N, T, C, H, W) each, the first of them the truth. In the others, frames that
-    were given have a teal border and those of the model an orange one. A viewer that does not know
+    were given have a teal border and the model's own an orange one. A viewer that does not know
     animated PNG shows the model's first.
     """
     count = min(MAX_CLIPS, *(len(clips) for clips in rows))

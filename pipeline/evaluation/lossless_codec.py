@@ -78,7 +78,7 @@ class LosslessCodec:
     ) -> CodecResult:
         """Return what the codec needs, in nats, of the bytes of all rows.
 
-        The error is that of `parts`: bytes of single rows, or the mean in each of several parts.
+        The error is of `parts`: bytes of single rows, or the mean in each of several parts.
         """
         label = self.label.replace(" (", f" as one {joined} (", 1) if joined else self.label
         error = float(parts.std(ddof=1)) / math.sqrt(len(parts)) * NATS_PER_BYTE

@@ -47,7 +47,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
 
     It joins as it is evaluated: under so many of its masks or orderings. Writes
     mixtures/<mixture>/<experiment>/: a model's folder, with valid.csv, the nats of each row under
-    each symmetry, to which weights are fitted. Those of a pool are fitted to conditionals, so that
+    each symmetry, to which weights are fitted. A pool's weights are fitted to conditionals, so that
     it has no scores.
 
     Raises:
@@ -88,7 +88,7 @@ def mix(config: ExperimentConfig) -> Path:
     """Mix the members of an entry of `mixtures`; write models/<mixture>/, a model like any other.
 
     Expectation maximisation fits the weights to the members' scores of the validation rows
-    (`arcore.mixtures.fit_weights`), or Newton's method those of a pool to the members' conditionals
+    (`arcore.mixtures.fit_weights`). Newton's method fits a pool's to the members' conditionals
     (`arcore.pools.fit_pool`); no training or test row is seen. history.csv has the nats of the
     rows after each iteration, config.yaml the weights by the names of the members. A member that
     has not joined, or has been trained again since, joins first.

@@ -64,7 +64,7 @@ class ModelConfig:
         return str(self.model["name"])
 
     def asked(self, name: str) -> Any:
-        """Return a hyperparameter that asks for a condition, of a mixture that of any member."""
+        """Return a hyperparameter that asks for a condition; of a mixture, any member's."""
         members = self.model.get("members") or ()
         assert isinstance(members, list | tuple)
         found = [one.get(name) for one in (self.model, *members)]

@@ -50,7 +50,7 @@ class Rescored:
 def rescore(name: str) -> list[Rescored]:
     """Score the weights of `results/<name>` on the test rows of their record, `test` first.
 
-    Those of an outcome over folds are scored fold by fold, whose shards are made of the raw files.
+    Rows of an outcome over folds are scored fold by fold, whose shards are made of the raw files.
     """
     config, folder = compose.load(naming.experiment_of(name)), paths.results() / name
     record = Result.read(folder)

@@ -64,7 +64,7 @@ class Score(Record):
         return units.nats_to(unit, self.nats, event), units.nats_to(unit, self.nats_stderr, event)
 
     def check(self, event: Event, size: float | None, where: str) -> None:
-        """Refuse a score whose nats and bits/dim are not those of one another."""
+        """Refuse a score whose nats and bits/dim do not agree."""
         fits = not event.is_open if size is None else size > 0
         require(fits, f"{where}: mean_size", "a number > 0 for events of open length", size)
         bits = units.nats_to_bits_per_dim(self.nats, event, size=size)
@@ -75,7 +75,7 @@ class Score(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Excess(Record):
-    """The least nats that gray targets or a known source allow, and those of the test above them.
+    """The least nats that gray targets or a known source allow, and how far the test is above.
 
     Older records have no error in bits/dim.
     """

@@ -211,7 +211,7 @@ def bound_scores(
 ) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
     """Score each level of noise of a model with latents, under the noise of its `log_prob`.
 
-    Returns (rows, levels) float64 nats, of which `scores` are the sums; and for each level of
+    Returns (rows, levels) float64 nats, whose sums are `scores`; and for each level of
     latents the units in use and all of them.
     """
     means = []

@@ -132,7 +132,7 @@ def measure_all(clips: np.ndarray, event: Levels, given: int) -> list[CodecResul
 def measure_together(
     codec: LosslessCodec, clips: np.ndarray, event: Levels, given: int
 ) -> CodecResult:
-    """Code all clips as one stream; the error is that of ten parts of it."""
+    """Code all clips as one stream; the error is from ten parts of it."""
     count, length, *rest = clips.shape
     frames = clips.reshape(count * length, *rest)
     first, *packets = codec.sizes(frames, event.num_levels, f"the stream of {count} clips")

@@ -17,7 +17,7 @@ FILE_GROUPS = ("dataset", "cluster")
 def sort_overrides(
     overrides: Sequence[str], groups: Collection[str]
 ) -> tuple[Mapping[str, str], list[str]]:
-    """Tell overrides `group=choice` from those of single keys, which stay in order."""
+    """Tell overrides `group=choice` from overrides of single keys, which stay in order."""
     choices, dotted = {}, []
     for override in overrides:
         key, separator, value = override.partition("=")
@@ -32,7 +32,7 @@ def sort_overrides(
 def compose_cluster(choice: str | None) -> dict[str, Any]:
     """Return the settings {cluster: {...}} of a file of the group cluster, composed by Hydra.
 
-    Without a choice the file is that of ARCORE_CLUSTER.
+    Without a choice ARCORE_CLUSTER names the file.
     """
     if choice is None:
         choice = os.environ.get("ARCORE_CLUSTER") or "local"

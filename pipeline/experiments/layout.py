@@ -88,7 +88,7 @@ def _conf(dataset: object) -> dict[str, str]:
 
 
 def _initial(entry: Mapping[str, Any]) -> object:
-    """Return the weights that an entry's training starts from, of which DVC has to know."""
+    """Return the weights that an entry's training starts from, for DVC to know."""
     return (entry.get("trainer") or {}).get("initial_weights")
 
 

@@ -30,7 +30,7 @@ SECTIONS = ("datasets", *KINDS, "uses")
 
 
 def read_params(path: Path | None = None) -> dict[str, Any]:
-    """Read params.yaml, of the working directory by default, and those of `paths.PARTS` as one."""
+    """Read params.yaml, of the working directory by default, and `paths.PARTS`' files as one."""
     path = path or Path(FILE)
     merged = _read(path)
     for more in paths.params_files(path.parent)[1:]:

@@ -47,7 +47,7 @@ class Candidate:
 
     @property
     def registered_name(self) -> str:
-        """The registered model of which it is a version."""
+        """The registered model that it is a version of."""
         return registered_name(self.result.dataset, self.given)
 
     @property

@@ -52,7 +52,7 @@ def load(folder: str | Path) -> arcore.AutoregressiveModel:
 
 
 def check_files(folder: str | Path, expected: Mapping[str, str]) -> None:
-    """Check that files of a folder are those that were registered."""
+    """Check that a folder has the files that were registered."""
     for name, sha256 in expected.items():
         path = Path(folder, name)
         got = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
@@ -181,7 +181,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     def _complete(
         self, table: Rows, condition: torch.Tensor | None, generator: torch.Generator
     ) -> np.ndarray:
-        """Draw the frames of clips after those that are given."""
+        """Draw the frames of clips after the given ones."""
         if not len(table):
             frames = f"the first {self.context_frames} frames are kept"
             raise ValueError(f"model_input: expected clips, of which {frames}, got none")

@@ -69,7 +69,7 @@ class Registration:
 
 
 def register_all(datasets: Sequence[str] = ()) -> None:
-    """Register datasets' models; without names, those of all that have results of entries.
+    """Register datasets' models; without names, of all that have results of entries.
 
     One that fails stops no other.
     """
@@ -138,7 +138,7 @@ def register_dataset(dataset: str) -> Registration:
 def _register_group(
     store: MlflowClient, name: str, dataset: str, group: Sequence[Candidate]
 ) -> dict[str, Entry]:
-    """Make versions of one registered model, but those that are there, and point aliases."""
+    """Make the versions of one registered model that are missing, and point aliases."""
     _ensure_model(store, name, dataset)
     shards = paths.shards(dataset)
     manifest = read_manifest(shards) if (shards / MANIFEST).is_file() else None
@@ -264,7 +264,7 @@ def _ensure_model(store: MlflowClient, name: str, dataset: str) -> None:
 
 
 def _is_whole(store: MlflowClient, version: ModelVersion) -> bool:
-    """Tell whether a version's files are there; those of a server are taken to be."""
+    """Tell whether a version's files are there; a server's are taken to be."""
     uri = store.get_model_version_download_uri(version.name, version.version)
     place = urllib.parse.urlparse(uri)
     return place.scheme not in ("", "file") or Path(urllib.parse.unquote(place.path)).exists()

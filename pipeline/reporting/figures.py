@@ -163,7 +163,7 @@ class Dots:
 
 
 def dots_of(report: Report) -> Dots:
-    """Return our test values, those of codecs and the valid published ones nearest to ours.
+    """Return our test values, the codecs' and the valid published ones nearest to ours.
 
     Codecs far above ours are omitted: on tiny images their headers would flatten all the rest.
     """

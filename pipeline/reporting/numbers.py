@@ -63,7 +63,7 @@ TYPES = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(Mea
 
 
 def numbers(report: Report) -> pd.DataFrame:
-    """Return every number of a report, a row for each: the columns are those of `Measurement`.
+    """Return every number of a report, a row for each: the columns are the fields of `Measurement`.
 
     Rows of one experiment follow each other, its test value in the dataset's unit first.
     Ours and codecs come first, from the best; then what is only published, and what uses measured.

@@ -40,7 +40,7 @@ class SearchFacts(Record):
 
 
 def command_of(record: Mapping[str, object], name: str) -> str:
-    """Return the command of a search's record; of an older one that of its name, if it has one."""
+    """Return the command of a search's record; an older one's by its name, if it has one."""
     plain = "" if naming.is_variant(name) else f"python -m stages.tune {name}"
     return str(record.get("command") or plain)
 

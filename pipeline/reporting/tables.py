@@ -41,7 +41,7 @@ def results(frame: pd.DataFrame) -> list[Texts]:
 
 
 def texts(group: pd.DataFrame) -> Texts:
-    """Return the texts of one experiment or codec by column, those that there are."""
+    """Return the texts of one experiment or codec by column, as far as there are any."""
     first = group.iloc[0]
     found = {
         value_column(one["unit"]) if one["quantity"] == numbers.TEST else one["quantity"]:

@@ -35,7 +35,7 @@ CONDITIONS = {
 def rounded(value: float, digits: int) -> str:
     """Print a number with a number of decimals, a half to the even one: the rule for every table.
 
-    The half is that of the decimal that the record shows, not of its binary neighbour.
+    The half is of the decimal that the record shows, not of its binary neighbour.
 
     Example:
         >>> rounded(86.155, 2), rounded(90.145, 2), rounded(90.1446, 2)

@@ -126,7 +126,7 @@ def needed_stages(repo: Repo, targets: Sequence[str]) -> list[Stage]:
 
 
 class Stages:
-    """Runs stages by DVC, each after those that it waits for, and prints a line for each."""
+    """Runs stages by DVC, each after the ones that it waits for, and prints a line for each."""
 
     def __init__(self, waits_for: Mapping[str, set[str]], environment: Mapping[str, str]) -> None:
         self._order = TopologicalSorter(waits_for)
@@ -135,7 +135,7 @@ class Stages:
         self._lock, self._log = threading.Lock(), paths.work() / "repro.log"
 
     def run(self, lanes: int) -> None:
-        """Run all, some at a time; after a failure those that run end and no other begins.
+        """Run all, some at a time; after a failure the running ones end and no other begins.
 
         A request to end, or a terminal that closes, is as Ctrl-C and reaches them.
         """

@@ -20,7 +20,7 @@ Drawn = dict[str, str | float]  # values by parameter name, as `Parameter.encode
 
 
 class TrialSource(Searcher):  # type: ignore[misc]
-    """Gives Ray Tune its trials: first those that were interrupted, then new ones.
+    """Gives Ray Tune its trials: first the interrupted ones, then new ones.
 
     A draw is a function of the search's seed, the trial's number and the trials that ended before,
     so that a search that was interrupted needs nothing but its trials to go on. The scheduler gets
@@ -86,7 +86,7 @@ class TrialSource(Searcher):  # type: ignore[misc]
         return {p.name: p.encode(values[p.name]) for p in self._search.space}
 
     def _draw(self, trial_id: str, number: int, given: Drawn | None) -> Drawn:
-        """Return the values of a trial, those given or new ones, of which the study then knows."""
+        """Return the values of a trial, given or new ones, and tell the study of them."""
         plan, space = self._search.plan, self._search.space
         fixed = self._points[(number - 1) % len(self._points)] if given is None else given
         if fixed:

@@ -66,7 +66,7 @@ def _log_run(run: SearchRun, record: TrialRecord) -> None:
 
 
 class TrialLogger(Callback):  # type: ignore[misc]
-    """Keeps and reports trials, those of an interrupted search among them."""
+    """Keeps and reports trials, an interrupted search's among them."""
 
     def __init__(self, run: SearchRun, records: TrialRecords) -> None:
         self.run, self.search, self.records = run, run.search, records

@@ -66,7 +66,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
     """Return the share in the objective's variance that each parameter has by itself (fANOVA).
 
     What the shares lack to 1 is of parameters together, or chance. By Optuna's forest, over all
-    trials with a value, those that were stopped early with the value that they had then. Empty with
+    trials with a value; a trial that was stopped early has its last one. Empty with
     fewer than four trials or two parameters that vary, or where the values do not differ.
 
     Reference:

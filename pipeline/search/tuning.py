@@ -97,7 +97,7 @@ def _start(run: SearchRun, work: Work, fresh: bool) -> SearchRun:
 
 
 def _environment() -> dict[str, str]:
-    """Set Ray Tune's variables here; return those of all workers."""
+    """Set Ray Tune's variables here; return the variables of all workers."""
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     return driver.worker_variables()
@@ -151,7 +151,7 @@ def trial_cluster(cluster: ClusterConfig) -> ClusterConfig:
 
 
 def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> None:
-    """Run the trials that have not ended; `records` knows them then, and MLflow those that did."""
+    """Run the trials that have not ended; `records` knows all then, and MLflow the ended ones."""
     from ray import tune as ray_tune  # here: after the variables that Ray reads
     from ray.exceptions import RayError
 

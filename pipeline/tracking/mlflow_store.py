@@ -307,7 +307,7 @@ def fluent(uri: str) -> Iterator[ModuleType]:
 
 
 def server() -> str:
-    """Return the address of the server that MLFLOW_TRACKING_URI names, else that of `make ui`."""
+    """Return the address of the server that MLFLOW_TRACKING_URI names, else of `make ui`."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     return redacted(uri).rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL
 

@@ -132,7 +132,7 @@ def _moments_of(optimizer: torch.optim.Optimizer) -> Weights:
 
 
 def _restore_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
-    """Load what `_moments_of` returned; options are those of the optimiser, as configured."""
+    """Load what `_moments_of` returned; options stay as configured."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in moments.items():
         index, _, name = key.partition(".")

@@ -19,7 +19,7 @@ NAME = "trainer.initial_weights"
 
 
 def file_of(given: str | None) -> Path | None:
-    """Return the file of the weights: itself, or that of the folder; None where none are asked."""
+    """Return the file of the weights: itself, or the folder's; None where none are asked."""
     if not given:
         return None
     path = paths.root() / given
@@ -33,7 +33,7 @@ def sha256_of(given: str | None) -> str | None:
 
 
 def check(given: str | None, sha256: str | None, model: AutoregressiveModel) -> None:
-    """Check that the weights are there, unaltered, and those of a model, maybe without memory."""
+    """Check that the weights are there, unaltered, and fit a model, maybe without memory."""
     path = file_of(given)
     if path is None:
         return

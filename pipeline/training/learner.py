@@ -77,7 +77,7 @@ def precision_of_steps(asked: str, workers: Workers) -> str:
 class Learner:
     """A model and what a training step changes of it.
 
-    The weights are those that `trainer.seed` gives. What a step draws is a function of (seed, step)
+    The weights are what `trainer.seed` gives. What a step draws is a function of (seed, step)
     for all rows of the batch, whatever the workers; dropout differs by rank.
 
     Attributes:

@@ -136,7 +136,7 @@ def _other_shards(dataset: Mapping[str, object], key: str, expected: str, got: s
 
 
 def check_frames(config: ExperimentConfig, model: AutoregressiveModel, manifest: Manifest) -> None:
-    """Check that clips of which frames are given have a model that scores the rest of them."""
+    """Check that clips with given frames have a model that scores the rest."""
     if manifest.context_frames and not model.scores_parts:
         raise UserError(
             f"{config.name}: expected a model over clips for {manifest.dataset}, of which "

@@ -105,7 +105,7 @@ def _described(
 
 
 def check_data(trained: TrainedModel, manifest: Manifest, where: str) -> None:
-    """Refuse data that are not those that a model was trained on."""
+    """Refuse data that a model was not trained on."""
     if trained.dataset_sha256 != manifest.sha256:
         raise UserError(
             f"{where}: expected the data that it was trained on ({trained.dataset_sha256[:12]}), "
@@ -114,7 +114,7 @@ def check_data(trained: TrainedModel, manifest: Manifest, where: str) -> None:
 
 
 def check_weights(weights: Path, sha256: str, name: str) -> None:
-    """Refuse weights, or a copy, that are not those of a hash any more."""
+    """Refuse weights, or a copy, that have another hash than before."""
     if sha256_of(weights) != sha256:
         raise UserError(f"{name}: trained again meanwhile; run this again")
 

@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 3.0
 class TrainingDisplay:
     """Shows one training on the standard output of the process that it runs in.
 
-    It has at most so many epochs and steps, of which `done` were taken before.
+    It has at most so many epochs and steps; `done` of the steps were taken before.
     """
 
     def __init__(self, epochs: int, steps: int, done: int, shown: bool) -> None:

@@ -173,7 +173,7 @@ def _groups(entries: Sequence[FileEntry], event: Levels) -> list[list[int]]:
 
 
 def _side_by_side(rows: Sequence[np.ndarray], event: Levels) -> tuple[Tensor, Tensor | None]:
-    """Put files together, those of an open length padded to the first, with their lengths."""
+    """Put files together; of an open length they are padded to the first, with their lengths."""
     if not event.is_open:
         return torch.from_numpy(np.stack(rows)), None
     lengths = [len(row) for row in rows]
@@ -182,7 +182,7 @@ def _side_by_side(rows: Sequence[np.ndarray], event: Levels) -> tuple[Tensor, Te
 
 
 def _check_members(members: Sequence[FileEntry], header: bitstream.Header, archive: Path) -> None:
-    """Check that the rows of a stream are those that its files had."""
+    """Check that a stream has the rows of its files."""
     sizes: list[tuple[int, ...]] = [(length,) for length in header.lengths]
     sizes = sizes or [header.extents] * header.count
     expected = f"{len(members)} rows of {members[0].extents}"

@@ -52,7 +52,7 @@ def missing_pixels(mask: str, event: Levels, seed: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class MaskedImages:
-    """Completing and scoring images of which some pixels are observed, (C, H, W) bool."""
+    """Completing and scoring images with some pixels observed, (C, H, W) bool."""
 
     context: UseContext
     observed: Tensor

@@ -95,7 +95,7 @@ def _entropies(logits: Tensor, model: arcore.AutoregressiveModel) -> list[Number
 
 
 def _weight_rows(weights: Tensor) -> list[tuple[str, np.ndarray]]:
-    """Return weights (N, C, H, W), of which the first channel is shown, as rows of colours."""
+    """Return the first channel of weights (N, C, H, W) as rows of colours."""
     one = weights[:, 0].float().cpu()
     scaled = (one / one.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)).numpy()
     above, below = np.clip(scaled, 0, 1), np.clip(-scaled, 0, 1)

@@ -30,7 +30,7 @@ def colours(x: Tensor, event: Levels, missing: Tensor | None = None) -> np.ndarr
 
 
 def image_grid(named: Mapping[str, Tensor], event: Levels, count: int) -> Figure:
-    """Draw a row of levels (N, C, H, W) for each name, of which `count` evenly spread are shown."""
+    """Draw a row of levels (N, C, H, W) for each name; `count` evenly spread ones are shown."""
     rows = {name: colours(x, event) for name, x in named.items()}
     return grid([(name, x[spread(len(x), count)]) for name, x in rows.items()])
 

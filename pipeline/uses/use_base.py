@@ -80,7 +80,7 @@ def _require_least(field: dataclasses.Field[object], value: Any) -> None:
 
 
 def share_of(name: str, holds: Tensor) -> Number:
-    """Return the share of rows of which something holds, (rows,) bool, with its standard error.
+    """Return the share of rows where something holds, (rows,) bool, with its standard error.
 
     Where it holds of all rows or of none, that error would be 0, which says nothing.
     """

@@ -192,7 +192,7 @@ class UseRecord(UseOutcome):
     shown: tuple[Shown, ...]
 
     def is_current(self, dataset_sha256: str) -> bool:
-        """Whether weights and shards, of which these are its own, are those that the use read."""
+        """Whether its own weights and shards are what the use read."""
         models = {self.experiment: self.weights_sha256, **(self.others or {})}
         datasets = self.other_datasets or {}
         read = [(artifact.usable_model(name, self.dataset), models[name]) for name in models]

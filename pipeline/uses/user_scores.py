@@ -129,7 +129,7 @@ def _hashes(x: np.ndarray) -> Iterator[bytes]:
 
 
 def _shards(name: str, trained: TrainedModel) -> ShardReader:
-    """Open the test split of a prepared dataset, whose rows must be those of the model."""
+    """Open the test split of a prepared dataset, whose rows must be of the model's kind."""
     require(not Path(name).is_dir(), name, "a dataset or a .npy, .npz or .csv file", "a folder")
     catalog.load_settings(name)  # an unknown one is named, with what is near it
     shards, model = paths.shards(name), trained.model

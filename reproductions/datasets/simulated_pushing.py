@@ -1,7 +1,7 @@
 """A simulated arm that pushes objects, with actions and states: in place of robotic pushing.
 
-The protocol is that of `robotic_pushing`, with a second test set, `novel`, of objects that are in
-no other split: those of pybullet whose names end in 0. A clip is a function of (seed, split, its
+The protocol is as for `robotic_pushing`, with a second test set, `novel`, of objects that are in
+no other split: pybullet's whose names end in 0. A clip is a function of (seed, split, its
 number), see `pushing_simulator`. A process for each core makes `PART_CLIPS` at a time.
 """
 

@@ -66,7 +66,7 @@ class GalleryPart(Record):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The numbers, as a report's table has those of a use."""
+        """The numbers, as a report's table has a use's."""
         return numbers.of_use(self.part, self.experiment, self.numbers)
 
     @classmethod

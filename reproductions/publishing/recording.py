@@ -118,7 +118,7 @@ def _measured(evaluation: Path) -> list[Path]:
 
 
 def _record(folder: Path, files: Iterable[Path]) -> Path:
-    """Copy files into a folder; those of a fold's model into a folder of the same name."""
+    """Copy files into a folder; a fold's model into a folder of the same name."""
     files = list(files)
     for source in {file.parent for file in files}:
         reader.check_files(source, "make it again")

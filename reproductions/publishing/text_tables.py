@@ -67,7 +67,7 @@ class TableEntry(Record):
 
 
 def write(root: Path) -> list[Path]:
-    """Draw every page of a project again; return those that changed."""
+    """Draw every page of a project again; return the changed ones."""
     results, changed = root / "results", []
     pages = drawn(root) | {results / picture_book.PAGE: picture_book.drawn(results)}
     pages |= {path: recorded.read(path.stem, results).markdown for path in dataset_pages(results)}

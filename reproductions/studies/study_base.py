@@ -69,7 +69,7 @@ class StudyContext:
 
     @property
     def device(self) -> torch.device:
-        """That of ARCORE_CLUSTER, by which networks are trained too."""
+        """The cluster that ARCORE_CLUSTER names, where networks are trained too."""
         return local_device()
 
     @property

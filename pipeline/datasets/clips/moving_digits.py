@@ -43,7 +43,7 @@ class Moving(Dataset):
     halved: bool = False
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        """Decode the still images and gather those of several rows in one."""
+        """Decode the still images and gather several rows in one."""
         options = self.options
         assert isinstance(options, MovingOptions)
         still = self.still.decode(raw_dir)

@@ -60,7 +60,7 @@ class PCAOptions(Options):
     """Options of `digits_pca`.
 
     Arguments:
-        components: of an image's vector, 1 to 64, of which the training split has to have as many.
+        components: of an image's vector, 1 to 64; the training split has to have as many.
     """
 
     components: Annotated[int, between(1, 64)] = 8
@@ -120,7 +120,7 @@ def coarse(x: np.ndarray, factor: int) -> np.ndarray:
 def principal_components(splits: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     """Return the first principal components of images, of variance 1 over the training split.
 
-    Mean, directions and variances are those of the training split alone. Of each direction the
+    Mean, directions and variances are of the training split alone. Of each direction the
     largest entry is positive, and numbers are rounded to 4 decimals, so that machines agree.
 
     Takes images (N, ...) by split, `train` among them, and returns (N, count) float32 by split.

@@ -66,7 +66,7 @@ def highest_label(path: Path, image: str, label: str) -> int:
 
 
 def image_columns(path: Path) -> tuple[list[str], list[str]]:
-    """Return a Parquet file's columns of images, and those of integers."""
+    """Return a Parquet file's columns of images, and its columns of integers."""
     with _explained(path), pq.ParquetFile(path) as file:
         schema = file.schema_arrow
     images = [field.name for field in schema if _is_image(field.type)]

@@ -1,7 +1,7 @@
 """ImageNet at 32 x 32 and 64 x 64 pixels, as van den Oord et al. 2016 made it: archives of PNGs.
 
 There are no labels. The sets are larger than memory, so that they are decoded as streams. The
-archives must be put in place by hand or by a mirror; the sums are those that TensorFlow Datasets
+archives must be put in place by hand or by a mirror; the sums are what TensorFlow Datasets
 recorded. The sets that image-net.org gives now under the same names (Chrabaszcz et al. 2017) are
 another downsampling; likelihoods on them don't compare with those papers'.
 """

@@ -91,7 +91,7 @@ class CsvOptions(UserOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CsvFile(UserDataset):
-    """A CSV file of the user's, split at random by row; `columns` are those that are modelled."""
+    """A CSV file of the user's, split at random by row; `columns` are the modelled ones."""
 
     options: CsvOptions
 
@@ -337,7 +337,7 @@ def _path(name: str, given: str) -> Path:
 
 
 def _modelled(name: str, options: CsvOptions, kept: Sequence[str], path: Path) -> list[str]:
-    """The columns that are modelled: those that are neither dropped nor given."""
+    """The columns that are modelled: neither dropped nor given."""
     told = options.told
     for column in [*told, *options.levels]:
         if column not in kept:

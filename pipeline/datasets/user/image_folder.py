@@ -202,7 +202,7 @@ def guess_classes(folder: Path, names: set[str]) -> list[str]:
 
 
 def _damaged(found: list[FoundImage]) -> list[FoundImage]:
-    """Return the images that cannot be decoded; of very many those that `HEADERS` tries meet."""
+    """Return the images that cannot be decoded; of very many, what `HEADERS` tries meet."""
     tried = found[:: -(-len(found) // HEADERS)]
     bar = tqdm(tried, desc="checking", unit="image", leave=False, delay=0.5, disable=None)
     flaws = on_all_cores(lambda image: find_flaw(image.path), bar, most=None)

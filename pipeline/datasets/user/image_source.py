@@ -72,7 +72,7 @@ class FrameOptions(Frame, UserOptions):
         return {split: getattr(self, f"{split}_{self.named_by}") for split in SPLITS}
 
     def check_names(self, dataset: str) -> None:
-        """Refuse splits of which train or test alone is named."""
+        """Refuse splits that name train or test alone."""
         given = [split for split in SPLITS if self.names[split]]
         refuse_unless(
             given in ([], ["train", "test"], list(SPLITS)),
@@ -225,7 +225,7 @@ class Headers:
 
     @classmethod
     def of(cls, images: Iterable[Content]) -> "Headers":
-        """Read headers; of a clip that of its first frame."""
+        """Read headers; of a clip, its first frame's."""
         sizes, gray, transparent = Counter[tuple[int, int]](), 0, 0
         files, packed = set[Path](), list[int]()
         for one in images:
