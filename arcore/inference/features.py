@@ -29,7 +29,6 @@ def hidden_features(
     return model.hidden(x, condition)
 
 
-@torch.no_grad()
 def first_layer(model: AutoregressiveModel) -> Tensor | None:
     """Return the weights from each dimension to the first hidden units, (units, *event.shape).
 
@@ -46,4 +45,4 @@ def first_layer(model: AutoregressiveModel) -> Tensor | None:
     if not isinstance(model.event, Levels) or model.event.uneven is not None:
         return None
     weights = model.first_layer()
-    return None if weights is None else weights.reshape(-1, *model.event.extents)
+    return None if weights is None else weights.detach().reshape(-1, *model.event.extents)

@@ -286,7 +286,7 @@ def test_filters_of_an_orderless_network_are_of_the_values_that_it_is_shown(mask
     more = {"hidden": [4], "inputs": "one_hot", "mask_inputs": mask_inputs}
     model = arcore.create_model("deep_nade", event, **more)
     filters = features.first_layer(model)
-    assert filters.shape == (4, 1, 2, 3)
+    assert filters.shape == (4, 1, 2, 3) and not filters.requires_grad
     shown = torch.zeros(1, 6, model.num_features)
     before = shown.flatten(1) @ model.dense.input_weight.flatten(0, 1)
     shown[0, 4, 1] = 1  # pixel (1, 1) at the highest level
