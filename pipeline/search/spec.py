@@ -23,7 +23,7 @@ from pipeline.search.space import Parameter, parse_space
 from pipeline.training.resolved import create_model, fit, resolve
 
 NATS, SECONDS = OBJECTIVES = "valid_nats", "sampling_seconds"
-ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "space")
+ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "space", "cluster")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -213,7 +213,10 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
     where = f"searches.{name}"
     require_known(entry, (*ENTRY_KEYS, *PLAN_KEYS), where)
     ours = [o for o in overrides if o.partition("=")[0].partition(".")[0] in PLAN_KEYS]
-    theirs = tuple(o for o in overrides if o not in ours)
+    cluster = entry.pop("cluster", None) or {}
+    require(isinstance(cluster, dict), f"{where}.cluster", "a mapping", cluster)
+    theirs = tuple(f"cluster.{key}={value}" for key, value in cluster.items())
+    theirs += tuple(o for o in overrides if o not in ours)
     plan = {key: entry.pop(key) for key in PLAN_KEYS if key in entry}
     plan = overlaid(plan, parse_overrides(ours))
     space = parse_space(entry.pop("space", None), f"{where}.space")

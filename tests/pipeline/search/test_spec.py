@@ -188,6 +188,15 @@ def test_overrides_reach_the_plan_the_trials_and_the_overlay(load, overrides: li
     assert search.plan.num_trials == (9 if "num_trials=9" in overrides else 4)
 
 
+def test_an_entry_may_say_how_many_trials_run_at_once(load) -> None:
+    search = load(cluster={"max_concurrent_trials": 1})
+    assert search.base.cluster.max_concurrent_trials == 1 and search.title == "toy"
+    again = load("cluster.max_concurrent_trials=3", cluster={"max_concurrent_trials": 1})
+    assert again.base.cluster.max_concurrent_trials == 3
+    with pytest.raises(UserError, match=r"toy.cluster: expected a mapping, got 3"):
+        load(cluster=3)
+
+
 def test_what_decides_a_search_is_its_config_hash(load) -> None:
     same = load().config_hash("data")
     assert same == load("cluster.max_concurrent_trials=1").config_hash("data")
