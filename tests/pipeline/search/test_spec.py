@@ -190,7 +190,7 @@ def test_overrides_reach_the_plan_the_trials_and_the_overlay(load, overrides: li
 
 def test_an_entry_may_say_how_many_trials_run_at_once(load) -> None:
     search = load(cluster={"max_concurrent_trials": 1})
-    assert search.base.cluster.max_concurrent_trials == 1 and search.title == "toy"
+    assert search.base.cluster.max_concurrent_trials == 1 and search.name == "toy"
     again = load("cluster.max_concurrent_trials=3", cluster={"max_concurrent_trials": 1})
     assert again.base.cluster.max_concurrent_trials == 3
     with pytest.raises(UserError, match=r"toy.cluster: expected a mapping, got 3"):
