@@ -193,7 +193,7 @@ def test_an_entry_may_say_how_many_trials_run_at_once(load) -> None:
     assert search.base.cluster.max_concurrent_trials == 1 and search.name == "toy"
     again = load("cluster.max_concurrent_trials=3", cluster={"max_concurrent_trials": 1})
     assert again.base.cluster.max_concurrent_trials == 3
-    with pytest.raises(UserError, match=r"toy.cluster: expected a mapping, got 3"):
+    with refused("toy.cluster: expected a mapping, got 3"):
         load(cluster=3)
 
 
